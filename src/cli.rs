@@ -1,0 +1,393 @@
+//! The command line, as clap types only. What each option does is said here once; `--help` shows it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Captioning and style transfer with multimodal models, on libtorch.
+#[derive(Debug, Parser)]
+#[command(name = "toolkit", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where models run: auto, cpu, cuda or cuda:N
+    #[arg(long, global = true, default_value = "auto", help_heading = "Global options")]
+    pub device: String,
+    /// Number type of the weights; auto: float32 on CPU, each model's own default on CUDA
+    #[arg(long, global = true, value_enum, default_value_t = DtypeChoice::Auto, help_heading = "Global options")]
+    pub dtype: DtypeChoice,
+    /// CPU threads (default: all cores)
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
+    pub threads: Option<usize>,
+    /// Never use the network
+    #[arg(long, global = true, env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
+    pub offline: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeChoice {
+    Auto,
+    Float32,
+    Float16,
+    Bfloat16,
+}
+
+/// How a command prints its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Describe pictures
+    Caption(CaptionArgs),
+    /// Draw a picture from a prompt, or turn a photo into a style
+    Stylize(StylizeArgs),
+    /// Compose a description and a style text within the text encoder's limit
+    Prompt(PromptArgs),
+    /// Score pictures or captions
+    #[command(subcommand)]
+    Evaluate(EvaluateCommand),
+    /// Run an experiment, a built-in one by name or a TOML file
+    Experiment(ExperimentArgs),
+    /// Put the run folders of shards together into one
+    Merge(MergeArgs),
+    /// Write a run's HTML page again, from its CSV files alone
+    Report(RunArgs),
+    /// Draw a run's plots again, from its CSV files alone
+    Plot(RunArgs),
+    /// Write a finished run in another form
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// List, download, check and find models
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure speed and memory of a model
+    Bench(BenchArgs),
+    /// Say what is installed, what is missing, and the command that mends it
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CaptionArgs {
+    /// A built-in name, a folder, or a hub id
+    #[arg(long)]
+    pub model: String,
+    /// What to ask (instruction models) or how the caption starts (BLIP)
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+    /// Beams of the beam search; 1 is greedy
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub num_beams: usize,
+    /// Pictures at a time (default: chosen from the free memory)
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Pictures to describe
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct StylizeArgs {
+    /// A built-in name, a folder, a single-file checkpoint, or a hub id
+    #[arg(long)]
+    pub model: String,
+    /// What to draw
+    #[arg(long, required_unless_present = "photo")]
+    pub prompt: Option<String>,
+    /// What not to draw
+    #[arg(long)]
+    pub negative_prompt: Option<String>,
+    /// The picture to start from (image-to-image)
+    #[arg(long, value_name = "PHOTO")]
+    pub image: Option<PathBuf>,
+    /// How far to leave the picture, 0 to 1
+    #[arg(long, value_name = "S")]
+    pub strength: Option<f64>,
+    /// A photo to describe and draw in a style
+    #[arg(long, requires = "describe", requires = "style", conflicts_with_all = ["prompt", "image"])]
+    pub photo: Option<PathBuf>,
+    /// The model that describes the photo
+    #[arg(long, value_name = "CAPTIONER", requires = "photo")]
+    pub describe: Option<String>,
+    /// What the captioner is asked
+    #[arg(long, requires = "photo")]
+    pub instruction: Option<String>,
+    /// The style text added to the description
+    #[arg(long, requires = "photo")]
+    pub style: Option<String>,
+    /// Denoising steps (default: the pipeline's own)
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Classifier-free guidance (default: the pipeline's own)
+    #[arg(long, value_name = "G")]
+    pub guidance_scale: Option<f64>,
+    /// Width in pixels (default: the model's own)
+    #[arg(long, value_name = "W")]
+    pub width: Option<usize>,
+    /// Height in pixels (default: the model's own)
+    #[arg(long, value_name = "H")]
+    pub height: Option<usize>,
+    /// Seed of the noise
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Where the picture goes (.png, .jpg or .webp)
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct PromptArgs {
+    /// The generator whose text encoder sets the limit
+    #[arg(long)]
+    pub model: String,
+    /// Shortened from its end when the whole is too long
+    #[arg(long)]
+    pub description: String,
+    /// Always kept whole
+    #[arg(long)]
+    pub style: String,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EvaluateCommand {
+    /// ArtFID = (LPIPS + 1) · (FID + 1), with its two parts
+    Artfid(ArtfidArgs),
+    /// Fréchet distance between two folders of pictures
+    Fid(FidArgs),
+    /// LPIPS between content pictures and stylized ones
+    Lpips(LpipsArgs),
+    /// BLEU, ROUGE and METEOR of captions
+    Captions(CaptionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ArtfidArgs {
+    /// The photos
+    #[arg(long, value_name = "DIR")]
+    pub content: PathBuf,
+    /// Pictures in the style to reach
+    #[arg(long, value_name = "DIR")]
+    pub style: PathBuf,
+    /// The photos turned into the style
+    #[arg(long, value_name = "DIR")]
+    pub stylized: PathBuf,
+    #[command(flatten)]
+    pub nets: MetricNets,
+    /// How FID is estimated
+    #[arg(long, value_enum, default_value_t = ArtfidMode::ArtFidInf)]
+    pub mode: ArtfidMode,
+    /// Sample sizes of the art_fid_inf extrapolation
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub points: usize,
+    /// Seed of the art_fid_inf sampling and of the intervals
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// The metric networks, when not the ones in the Hugging Face or torch cache.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MetricNets {
+    /// art-Inception weights: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<String>,
+    /// AlexNet weights: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub lpips_backbone: Option<String>,
+    /// LPIPS linear heads: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub lpips_linear: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ArtfidMode {
+    #[value(name = "art_fid")]
+    ArtFid,
+    #[value(name = "art_fid_inf")]
+    ArtFidInf,
+}
+
+#[derive(Debug, Args)]
+pub struct FidArgs {
+    pub dir_a: PathBuf,
+    pub dir_b: PathBuf,
+    /// art-Inception weights: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct LpipsArgs {
+    #[arg(long, value_name = "DIR")]
+    pub content: PathBuf,
+    #[arg(long, value_name = "DIR")]
+    pub stylized: PathBuf,
+    /// AlexNet weights: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub lpips_backbone: Option<String>,
+    /// LPIPS linear heads: a file, or the name of a model
+    #[arg(long, value_name = "FILE")]
+    pub lpips_linear: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CaptionsArgs {
+    /// JSON: {"ID": "caption", …}
+    #[arg(long, value_name = "FILE")]
+    pub predictions: PathBuf,
+    /// JSON: {"ID": ["reference", …], …}
+    #[arg(long, value_name = "FILE")]
+    pub references: PathBuf,
+    /// hf: as Hugging Face evaluate; coco: as pycocoevalcap, beside it
+    #[arg(long, value_enum, default_value_t = CaptionProfile::Hf)]
+    pub profile: CaptionProfile,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaptionProfile {
+    Hf,
+    Coco,
+}
+
+#[derive(Debug, Args)]
+pub struct ExperimentArgs {
+    /// A built-in experiment, or a TOML file
+    #[arg(value_name = "NAME|FILE.toml", required_unless_present = "list")]
+    pub experiment: Option<String>,
+    /// List the built-in experiments
+    #[arg(long)]
+    pub list: bool,
+    /// mini: the embedded models and pictures; full: the real models
+    #[arg(long, default_value = "mini")]
+    pub profile: String,
+    /// The run folder (default: runs/NAME)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Change a key of the configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Use only the first N items
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Do only part I of N (from 1); `merge` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Run folders of the shards
+    #[arg(required = true, value_name = "DIR")]
+    pub runs: Vec<PathBuf>,
+    /// The run folder to write (default: the shards' common name)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A run folder
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// A Jupyter notebook, into notebooks-export/
+    Notebook(RunArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// The built-in names and whether each is on this machine
+    List {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Download a model into the Hugging Face cache
+    Pull { name: String },
+    /// Check a model's files: every tensor there, of the right shape, finite
+    Verify { name: String },
+    /// Where a model's files are
+    Path { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A model, or artfid
+    pub model: String,
+    /// Build the model at its published size with random weights; nothing is downloaded
+    #[arg(long)]
+    pub random_weights: bool,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch_size: usize,
+    /// Denoising steps (default: the pipeline's own)
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// New tokens a caption
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub max_new_tokens: usize,
+    /// Timed repetitions after a warm-up; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub repeat: usize,
+    /// Width in pixels of generated pictures (default: the model's own)
+    #[arg(long, value_name = "W")]
+    pub width: Option<usize>,
+    /// Height in pixels of generated pictures (default: the model's own)
+    #[arg(long, value_name = "H")]
+    pub height: Option<usize>,
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

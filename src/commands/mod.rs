@@ -1,0 +1,38 @@
+//! One thin file a subcommand: options in, library call, print out.
+
+mod bench;
+mod caption;
+mod doctor;
+mod evaluate;
+mod experiment;
+mod export;
+mod merge;
+mod models;
+mod plot;
+mod prompt;
+mod report;
+mod stylize;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::error::Outcome;
+
+/// Runs the command that was asked for.
+pub fn run(cli: Cli) -> Result<Outcome> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Caption(args) => caption::run(args, global),
+        Command::Stylize(args) => stylize::run(args, global),
+        Command::Prompt(args) => prompt::run(args, global),
+        Command::Evaluate(args) => evaluate::run(args, global),
+        Command::Experiment(args) => experiment::run(args, global),
+        Command::Merge(args) => merge::run(args, global),
+        Command::Report(args) => report::run(args, global),
+        Command::Plot(args) => plot::run(args, global),
+        Command::Export(args) => export::run(args, global),
+        Command::Models(args) => models::run(args, global),
+        Command::Bench(args) => bench::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+    }
+}

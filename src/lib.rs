@@ -1,0 +1,29 @@
+//! A research toolkit for captioning and style transfer with multimodal models, on libtorch.
+//!
+//! ```text
+//! TOML ─► experiment::config ─► plan (axes → cells) ─► runner ──────────────► record (CSV rows) ─► report
+//!                                                        │                        ▲
+//! datasets ─► photo ─► pipelines: describe ─► prompt ─► generate ─► picture ─► metrics
+//!                          │          │          │
+//!                        models ── nn, schedulers ── checkpoints ── runtime (libtorch, device, dtype, seeds)
+//! ```
+//!
+//! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
+//! Imports point down and right only: [`report`] never sees a model (it works from CSV files alone),
+//! [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions.
+
+pub mod checkpoints;
+pub mod cli;
+pub mod commands;
+pub mod datasets;
+pub mod error;
+pub mod experiment;
+pub mod images;
+pub mod metrics;
+pub mod models;
+pub mod nn;
+pub mod pipelines;
+pub mod prompts;
+pub mod report;
+pub mod runtime;
+pub mod schedulers;

@@ -1,0 +1,76 @@
+//! What a model can do, and the table of names. A folder a family; a file a shared net.
+
+mod table;
+
+use anyhow::Result;
+use image::RgbImage;
+
+pub use table::{Family, MODELS, ModelEntry, find};
+
+/// How a caption is made.
+#[derive(Debug, Clone)]
+pub struct CaptionOptions {
+    /// The instruction (Phi-4), or the words that the caption starts with (BLIP). None = the family's own.
+    pub prompt: Option<String>,
+    /// None = the family's own.
+    pub max_new_tokens: Option<usize>,
+    /// 1 = greedy.
+    pub num_beams: usize,
+}
+
+/// One picture's caption.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caption {
+    /// Decoded without special tokens.
+    pub text: String,
+    /// New tokens, the end token included.
+    pub tokens: usize,
+}
+
+/// A model that describes pictures.
+pub trait Captioner {
+    /// One caption a picture, in the order given. Pictures may be of any and different sizes; a
+    /// batch gives the same texts as one by one.
+    fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>>;
+}
+
+/// What to draw. One picture for each seed, all of the same size.
+#[derive(Debug, Clone, Default)]
+pub struct GenerateRequest {
+    /// One prompt for each picture.
+    pub prompts: Vec<String>,
+    /// For all pictures; None = "".
+    pub negative_prompt: Option<String>,
+    /// One seed for each picture: each picture's noise comes from its own CPU generator, so it does
+    /// not depend on the batch.
+    pub seeds: Vec<u64>,
+    /// None = the pipeline's default.
+    pub steps: Option<usize>,
+    /// None = the pipeline's default.
+    pub guidance_scale: Option<f64>,
+    /// None = the model's own.
+    pub width: Option<usize>,
+    /// None = the model's own.
+    pub height: Option<usize>,
+    /// The photos to start from (image-to-image), one for each picture; empty = text-to-image.
+    pub images: Vec<RgbImage>,
+    /// How far to leave the photo, 0 to 1; None = the pipeline's default.
+    pub strength: Option<f64>,
+}
+
+/// A picture as it was drawn.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    pub image: RgbImage,
+    /// Something the user must know, e.g. "NaN in float16, drawn again in float32".
+    pub remark: Option<String>,
+}
+
+/// A model that draws pictures.
+pub trait Generator {
+    /// One picture for each prompt. Text is encoded once for equal prompts over the life of the model.
+    fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>>;
+
+    /// The composed prompt that fits the text encoder (the CLIP limit for Stable Diffusion).
+    fn token_budget(&self) -> &crate::prompts::TokenBudget;
+}

@@ -1,0 +1,60 @@
+//! The rows of `items.csv` and `results.csv` of a style experiment.
+
+use serde::{Deserialize, Serialize};
+
+/// One picture: an item (photo) under one strategy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ItemRow {
+    /// The photo's file stem.
+    pub id: String,
+    pub strategy: String,
+    pub seed: u64,
+    /// What the captioner said.
+    pub caption: String,
+    /// What the generator was given.
+    pub prompt: String,
+    /// The words of the description that did not fit.
+    pub dropped: String,
+    /// Time of this picture, in seconds: its share of the batch.
+    pub seconds: Option<f64>,
+    /// LPIPS between the photo and the picture, at the size of the comparison.
+    pub lpips: Option<f64>,
+    /// Distance of the picture's art-Inception feature from the mean of the style pictures.
+    pub style_distance: Option<f64>,
+    /// `done` or `failed`.
+    pub status: String,
+    /// Why it failed, in one line.
+    pub error: String,
+    /// What the user must know of a picture that was made all the same (drawn again in float32, black, …).
+    pub remark: String,
+    /// The picture, relative to the run folder.
+    pub image: String,
+    /// The photo at the size of the comparison, relative to the run folder.
+    pub photo: String,
+}
+
+/// One strategy over all its pictures. Intervals are 95 % bootstrap intervals.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResultRow {
+    pub strategy: String,
+    pub style_text: String,
+    /// Pictures that were made and measured.
+    pub n: usize,
+    pub artfid: Option<f64>,
+    pub fid: Option<f64>,
+    pub lpips: Option<f64>,
+    pub artfid_low: Option<f64>,
+    pub artfid_high: Option<f64>,
+    pub seconds_per_image: Option<f64>,
+    /// Pictures that failed.
+    pub failed: usize,
+    /// The axes of the strategy, one column each so that a table can be grouped by them.
+    pub captioner: String,
+    pub generator: String,
+    pub instruction: String,
+    pub steps: Option<usize>,
+    pub guidance_scale: Option<f64>,
+    pub seed: Option<u64>,
+}

@@ -1,0 +1,70 @@
+//! Where tensors live and in which number type, and seeded noise.
+
+use anyhow::Result;
+use tch::{Cuda, Device, Kind, Tensor};
+
+use crate::cli::{DtypeChoice, Global};
+use crate::error::usage;
+
+/// The choices of a run: device, number type, network.
+#[derive(Debug, Clone, Copy)]
+pub struct Runtime {
+    pub device: Device,
+    pub dtype: DtypeChoice,
+    pub offline: bool,
+}
+
+impl Runtime {
+    /// Takes the global options; an unknown or absent device is wrong usage.
+    pub fn new(global: &Global) -> Result<Self> {
+        if let Some(threads) = global.threads {
+            if threads == 0 {
+                return Err(usage("--threads must be at least 1"));
+            }
+            tch::set_num_threads(threads as i32);
+            // Only the first call sets the pool; a second run in the same process keeps it.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        let device = match global.device.as_str() {
+            "cpu" => Device::Cpu,
+            "auto" => Device::cuda_if_available(),
+            "cuda" => Device::Cuda(0),
+            other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                Some(n) => Device::Cuda(n),
+                None => return Err(usage(format!("unknown device {other:?}: use auto, cpu, cuda or cuda:N"))),
+            },
+        };
+        if let Device::Cuda(n) = device
+            && (n as i64) >= Cuda::device_count()
+        {
+            return Err(usage(format!(
+                "device cuda:{n} is not here ({} CUDA devices found): use --device cpu, or see `toolkit doctor`",
+                Cuda::device_count()
+            )));
+        }
+        Ok(Self { device, dtype: global.dtype, offline: global.offline })
+    }
+
+    /// The number type of a model: what was asked for, else float32 on CPU and `cuda_default` on CUDA.
+    pub fn kind(&self, cuda_default: Kind) -> Kind {
+        match (self.dtype, self.device) {
+            (DtypeChoice::Float32, _) => Kind::Float,
+            (DtypeChoice::Float16, _) => Kind::Half,
+            (DtypeChoice::Bfloat16, _) => Kind::BFloat16,
+            (DtypeChoice::Auto, Device::Cpu) => Kind::Float,
+            (DtypeChoice::Auto, _) => cuda_default,
+        }
+    }
+}
+
+/// Seeds libtorch's default generators (CPU and CUDA).
+pub fn seed(seed: u64) {
+    tch::manual_seed(seed as i64);
+}
+
+/// Standard normal noise drawn from the CPU generator in `kind`, then moved: the numbers that
+/// `torch.randn(shape, generator=torch.Generator("cpu").manual_seed(s), dtype=kind)` gives after
+/// [`seed`]`(s)`, on every device.
+pub fn random_normal(shape: &[i64], kind: Kind, device: Device) -> Tensor {
+    Tensor::randn(shape, (kind, Device::Cpu)).to_device(device)
+}

@@ -1,0 +1,32 @@
+//! Failures of libtorch and of our own code as one line of text, never a backtrace.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::{Result, anyhow};
+
+/// Runs `work`; a panic inside (tch's plain calls panic on libtorch errors) comes back as an error
+/// and its text is not printed.
+pub fn without_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown");
+        Err(anyhow!("internal error: {}", first_line(text)))
+    })
+}
+
+/// The whole chain of an error in one line; of a C++ exception only its first line.
+pub fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(|cause| first_line(&cause.to_string())).collect::<Vec<_>>().join(": ")
+}
+
+/// libtorch's texts go on with a C++ backtrace after the first line, and tch wraps them in `Torch("…")`.
+fn first_line(text: &str) -> String {
+    let start = text.find("Torch(\"").map_or(text, |at| &text[at + 7..]);
+    let line = start.split("\\n").next().unwrap_or(start);
+    let line = line.split('\n').next().unwrap_or(line);
+    line.split("Exception raised from").next().unwrap_or(line).trim().to_string()
+}

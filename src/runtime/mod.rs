@@ -1,0 +1,25 @@
+//! libtorch as the rest of the program sees it: devices, number types, seeds, and failures in one line.
+
+mod device;
+mod failure;
+
+pub use device::{Runtime, random_normal, seed};
+pub use failure::{one_line, without_panics};
+
+/// Sends the log to stderr: warnings by default, errors only with `-q`, more with each `-v`.
+/// `RUST_LOG` wins where it is set.
+pub fn start_logging(quiet: bool, verbose: u8) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (_, 0) => "toolkit=info,warn",
+        (_, 1) => "toolkit=debug,info",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
