@@ -2,6 +2,7 @@
 
 mod device;
 mod failure;
+pub mod shim;
 
 pub use device::{Runtime, random_normal, seed};
 pub use failure::{one_line, without_panics};

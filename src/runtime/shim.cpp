@@ -1,0 +1,85 @@
+// What tch does not offer: allocator statistics, attention and matrix precision switches, and
+// tensors over memory that someone else owns. Only symbols of libtorch_cpu and libc10 are used, so
+// the program links and starts without CUDA.
+
+#include <ATen/Context.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+c10::DeviceAllocator* cuda_allocator() { return c10::getDeviceAllocator(c10::DeviceType::CUDA); }
+
+// Runs `work`; false when libtorch threw.
+template <typename Work>
+bool succeeds(Work work) {
+  try {
+    work();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// out: bytes allocated now, most bytes allocated since the last reset.
+bool toolkit_cuda_allocated(int8_t device, int64_t* out) {
+  return succeeds([&] {
+    auto stats = cuda_allocator()->getDeviceStats(device);
+    const auto& bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    out[0] = bytes.current;
+    out[1] = bytes.peak;
+  });
+}
+
+bool toolkit_cuda_reset_peak(int8_t device) {
+  return succeeds([&] { cuda_allocator()->resetPeakStats(device); });
+}
+
+// Gives cached but unused memory back to the device.
+bool toolkit_cuda_empty_cache() {
+  return succeeds([] { cuda_allocator()->emptyCache(); });
+}
+
+// out: free and total bytes of the device.
+bool toolkit_cuda_memory(int8_t device, int64_t* out) {
+  return succeeds([&] {
+    auto [free, total] = cuda_allocator()->getMemoryInfo(device);
+    out[0] = static_cast<int64_t>(free);
+    out[1] = static_cast<int64_t>(total);
+  });
+}
+
+// Backends of scaled_dot_product_attention, tried in this order (numbers of at::SDPBackend).
+bool toolkit_attention_order(const int64_t* order, size_t count) {
+  return succeeds([&] { at::globalContext().setSDPPriorityOrder(std::vector<int64_t>(order, order + count)); });
+}
+
+// float32 matrix products and convolutions on CUDA in TensorFloat-32.
+bool toolkit_allow_tf32(bool allow) {
+  return succeeds([&] {
+    at::globalContext().setAllowTF32CuBLAS(allow);
+    at::globalContext().setAllowTF32CuDNN(allow);
+  });
+}
+
+// A CPU tensor over `data`; `release(owner)` is called when the last view of it is gone.
+void* toolkit_tensor_over(void* data, const int64_t* shape, const int64_t* strides, size_t dims, int8_t kind, void* owner,
+                          void (*release)(void*)) {
+  try {
+    auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
+    auto tensor = at::from_blob(
+        data, at::IntArrayRef(shape, dims), at::IntArrayRef(strides, dims), [owner, release](void*) { release(owner); },
+        options);
+    return new at::Tensor(std::move(tensor));
+  } catch (...) {
+    return nullptr;
+  }
+}
+}

@@ -1,0 +1,187 @@
+//! The safe side of `shim.cpp`.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use memmap2::Mmap;
+use tch::{Kind, Tensor};
+
+unsafe extern "C" {
+    fn toolkit_cuda_allocated(device: i8, out: *mut i64) -> bool;
+    fn toolkit_cuda_reset_peak(device: i8) -> bool;
+    fn toolkit_cuda_empty_cache() -> bool;
+    fn toolkit_cuda_memory(device: i8, out: *mut i64) -> bool;
+    fn toolkit_attention_order(order: *const i64, count: usize) -> bool;
+    fn toolkit_allow_tf32(allow: bool) -> bool;
+    fn toolkit_tensor_over(
+        data: *mut c_void,
+        shape: *const i64,
+        strides: *const i64,
+        dims: usize,
+        kind: i8,
+        owner: *mut c_void,
+        release: extern "C" fn(*mut c_void),
+    ) -> *mut c_void;
+}
+
+/// Bytes of device memory that tensors hold: now, and at most since [`reset_peak`].
+/// None where there is no CUDA.
+pub fn cuda_allocated(device: usize) -> Option<(u64, u64)> {
+    let mut out = [0; 2];
+    // SAFETY: `out` has the two places that are written.
+    let known = unsafe { toolkit_cuda_allocated(device as i8, out.as_mut_ptr()) };
+    known.then_some((out[0] as u64, out[1] as u64))
+}
+
+/// Starts a new measurement of the peak.
+pub fn reset_peak(device: usize) {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_cuda_reset_peak(device as i8) };
+}
+
+/// Gives memory that libtorch caches and no tensor uses back to the device.
+pub fn empty_cache() {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_cuda_empty_cache() };
+}
+
+/// Free and total bytes of the device, None where there is no CUDA.
+pub fn cuda_memory(device: usize) -> Option<(u64, u64)> {
+    let mut out = [0; 2];
+    // SAFETY: `out` has the two places that are written.
+    let known = unsafe { toolkit_cuda_memory(device as i8, out.as_mut_ptr()) };
+    known.then_some((out[0] as u64, out[1] as u64))
+}
+
+/// How `scaled_dot_product_attention` may be computed; the numbers are libtorch's `SDPBackend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionBackend {
+    Math = 0,
+    Flash = 1,
+    MemoryEfficient = 2,
+    Cudnn = 3,
+}
+
+/// The order in which attention backends are tried on CUDA; those left out come last. cuDNN is
+/// fastest for the long fixed shapes of diffusion transformers, but builds a plan for each new shape.
+pub fn attention_order(order: &[AttentionBackend]) {
+    let mut numbers: Vec<i64> = order.iter().map(|&backend| backend as i64).collect();
+    // The last number is libtorch's "overrideable" backend; every backend must be named once.
+    for backend in [1, 2, 0, 3, 4] {
+        if !numbers.contains(&backend) {
+            numbers.push(backend);
+        }
+    }
+    // SAFETY: pointer and length belong together.
+    unsafe { toolkit_attention_order(numbers.as_ptr(), numbers.len()) };
+}
+
+/// Lets float32 products and convolutions on CUDA use TensorFloat-32 (about three decimal digits).
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_allow_tf32(allow) };
+}
+
+/// libtorch's number of a kind (`c10::ScalarType`).
+fn scalar_type(kind: Kind) -> Result<i8> {
+    Ok(match kind {
+        Kind::Uint8 => 0,
+        Kind::Int8 => 1,
+        Kind::Int16 => 2,
+        Kind::Int => 3,
+        Kind::Int64 => 4,
+        Kind::Half => 5,
+        Kind::Float => 6,
+        Kind::Double => 7,
+        Kind::Bool => 11,
+        Kind::BFloat16 => 15,
+        other => bail!("number type {other:?} cannot be mapped"),
+    })
+}
+
+/// A CPU tensor that *is* the mapped bytes from `offset` on; the map lives as long as the tensor and
+/// its views. Shape and strides (in elements) must stay inside the map; that is checked.
+///
+/// The tensor must not be written to: the map is read-only.
+pub fn tensor_over_map(map: Arc<Mmap>, offset: usize, shape: &[i64], strides: &[i64], kind: Kind) -> Result<Tensor> {
+    let size = kind.elt_size_in_bytes();
+    let empty = shape.contains(&0);
+    let last: i64 = shape.iter().zip(strides).map(|(&n, &step)| (n - 1) * step).sum();
+    let end = if empty { offset } else { offset + (last as usize + 1) * size };
+    if shape.len() != strides.len() || strides.iter().any(|&step| step < 0) || end > map.len() {
+        bail!("the file ends before it (truncated download?)");
+    }
+    let data = map[offset..].as_ptr();
+    if !(data as usize).is_multiple_of(size) {
+        bail!("the tensor is not aligned to its number type");
+    }
+    extern "C" fn release(owner: *mut c_void) {
+        // SAFETY: `owner` is the Arc that `into_raw` gave out below, released once.
+        drop(unsafe { Arc::from_raw(owner as *const Mmap) });
+    }
+    let scalar_type = scalar_type(kind)?;
+    let owner = Arc::into_raw(map) as *mut c_void;
+    // SAFETY: the bytes lie inside the map (checked above), which `owner` keeps alive.
+    let tensor = unsafe {
+        toolkit_tensor_over(
+            data as *mut c_void,
+            shape.as_ptr(),
+            strides.as_ptr(),
+            shape.len(),
+            scalar_type,
+            owner,
+            release,
+        )
+    };
+    if tensor.is_null() {
+        release(owner);
+        bail!("libtorch refused a tensor of shape {shape:?}");
+    }
+    // SAFETY: the shim returned a new `at::Tensor`, which is what tch's pointer is.
+    Ok(unsafe { Tensor::from_ptr(tensor as *mut torch_sys::C_tensor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn map(bytes: &[u8]) -> Arc<Mmap> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        // SAFETY: nobody else has the file.
+        Arc::new(unsafe { Mmap::map(&file).unwrap() })
+    }
+
+    #[test]
+    fn a_mapped_tensor_keeps_its_file_until_the_last_view_is_gone() {
+        let numbers: Vec<u8> = (0..12).flat_map(|n| (n as f32).to_le_bytes()).collect();
+        let map = map(&numbers);
+        let tensor = tensor_over_map(map.clone(), 8, &[2, 2], &[4, 1], Kind::Float).unwrap();
+        assert_eq!(Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap(), [2., 3., 6., 7.]);
+        let view = tensor.select(0, 1);
+        drop(tensor);
+        assert_eq!(Arc::strong_count(&map), 2);
+        drop(view);
+        assert_eq!(Arc::strong_count(&map), 1);
+    }
+
+    #[test]
+    fn what_lies_outside_or_askew_is_refused() {
+        let map = map(&[0; 16]);
+        assert!(tensor_over_map(map.clone(), 0, &[5], &[1], Kind::Float).is_err());
+        assert!(tensor_over_map(map.clone(), 2, &[1], &[1], Kind::Float).is_err());
+        assert!(tensor_over_map(map.clone(), 0, &[2, 2], &[3, 1], Kind::Float).is_err());
+        assert!(tensor_over_map(map.clone(), 16, &[0], &[1], Kind::Float).is_ok());
+        assert_eq!(Arc::strong_count(&map), 1);
+    }
+
+    #[test]
+    fn without_cuda_there_are_no_figures() {
+        if tch::Cuda::device_count() == 0 {
+            assert_eq!(cuda_allocated(0), None);
+            assert_eq!(cuda_memory(0), None);
+        }
+    }
+}
