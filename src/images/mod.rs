@@ -1,1 +1,62 @@
-//! To be written.
+//! Pictures in and out: decoded as Pillow's `Image.open(path).convert("RGB")` decodes them, resized
+//! as Pillow resizes, written whole or not at all.
+//!
+//! The camera's orientation (EXIF) is *not* applied: `convert("RGB")` does not, and neither do the
+//! reference pipelines, so pixels here and in Python are the same.
+
+mod decode;
+mod jpeg;
+mod prefetch;
+mod resize;
+mod save;
+mod tensor;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use rayon::prelude::*;
+
+pub use decode::decode;
+pub use prefetch::{Prefetch, stream};
+pub use resize::{Filter, resize, thumbnail};
+pub use save::save;
+pub use tensor::{batch_tensor, from_tensor, to_tensor};
+
+/// More pixels than this are refused before anything is decoded (Pillow's own limit).
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// The endings of picture files that [`list`] takes, in lower case.
+pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Decodes a picture file (JPEG, PNG or WebP, told by its content) to 8-bit RGB.
+pub fn load(path: impl AsRef<Path>) -> Result<RgbImage> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read picture {}", path.display()))?;
+    decode(&bytes).with_context(|| format!("cannot read picture {}", path.display()))
+}
+
+/// Decodes on all cores; results in the order given, each its own success or failure.
+pub fn load_all<P: AsRef<Path> + Sync>(paths: &[P]) -> Vec<Result<RgbImage>> {
+    paths.par_iter().map(load).collect()
+}
+
+/// The picture files of a folder (see [`EXTENSIONS`], any case), sorted by name. A missing folder,
+/// and one without pictures, is an error.
+pub fn list(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    let dir = dir.as_ref();
+    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot list picture folder {}", dir.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot list picture folder {}", dir.display()))?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
+        if EXTENSIONS.contains(&extension.as_str()) && path.is_file() {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!("{}: no pictures here ({})", dir.display(), EXTENSIONS.join(", "));
+    }
+    files.sort();
+    Ok(files)
+}
