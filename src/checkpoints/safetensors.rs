@@ -66,7 +66,7 @@ pub(super) fn tensor(map: &Arc<Mmap>, entry: &Entry, device: Device, kind: Kind)
     // SAFETY: `bytes` lives as long as the map; `leak` below keeps the map for as long as a tensor
     // may alias it.
     let mapped = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, entry.kind, Device::Cpu)? };
-    let to = if entry.kind.is_floating_point() { kind } else { entry.kind };
+    let to = if is_float(entry.kind) { kind } else { entry.kind };
     if device == Device::Cpu && to == entry.kind {
         std::mem::forget(map.clone());
         return Ok(mapped);
@@ -75,12 +75,6 @@ pub(super) fn tensor(map: &Arc<Mmap>, entry: &Entry, device: Device, kind: Kind)
 }
 
 /// Which kinds are cast on load.
-trait FloatingPoint {
-    fn is_floating_point(self) -> bool;
-}
-
-impl FloatingPoint for Kind {
-    fn is_floating_point(self) -> bool {
-        matches!(self, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
-    }
+fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
 }
