@@ -5,6 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// How the names of unfinished files start: a process that was killed may leave some behind.
+pub const UNFINISHED: &str = ".writing-";
+
 /// Writes a file beside its final place, then renames it: a reader, and a run that was killed, never
 /// see half of one. The folder must exist.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
@@ -13,7 +16,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(UNFINISHED);
     #[cfg(unix)]
     {
         // Readable by others as far as the umask says, like any file; tempfile's own default is not.
@@ -23,7 +26,38 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     let mut file = builder
         .tempfile_in(folder)
         .with_context(|| format!("cannot write into {} (missing, read-only or full?)", folder.display()))?;
-    write(file.as_file_mut())?;
-    file.persist(path).with_context(|| format!("cannot replace {}", path.display()))?;
+    write(file.as_file_mut()).with_context(|| format!("writing {}", path.display()))?;
+    // The error of `persist` itself would keep the unfinished file alive.
+    file.persist(path).map_err(|failed| failed.error).with_context(|| format!("cannot replace {}", path.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn replaces_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.txt");
+        write_whole(&path, |file| Ok(file.write_all(b"one")?)).unwrap();
+        write_whole(&path, |file| Ok(file.write_all(b"two")?)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failure_names_the_file_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join("taken");
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        let error = write_whole(&taken, |file| Ok(file.write_all(b"x")?)).unwrap_err();
+        assert!(format!("{error:#}").contains("taken"), "{error:#}");
+        let error = write_whole(&dir.path().join("new"), |_| anyhow::bail!("no more")).unwrap_err();
+        assert!(format!("{error:#}").contains("no more"), "{error:#}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

@@ -3,11 +3,13 @@
 mod device;
 mod failure;
 mod files;
+mod home;
 pub mod shim;
 
 pub use device::{Runtime, random_normal, seed};
 pub use failure::{one_line, without_panics};
-pub use files::write_whole;
+pub use files::{UNFINISHED, write_whole};
+pub use home::home;
 
 /// Sends the log to stderr: warnings by default, errors only with `-q`, more with each `-v`.
 /// `RUST_LOG` wins where it is set.
