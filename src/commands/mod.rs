@@ -4,6 +4,7 @@ mod bench;
 mod caption;
 mod doctor;
 mod evaluate;
+mod evaluate_captions;
 mod experiment;
 mod export;
 mod merge;
