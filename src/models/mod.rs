@@ -1,11 +1,18 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
+mod hub;
+mod load;
+mod locate;
 mod table;
+mod torch_cache;
 
 use anyhow::Result;
 use image::RgbImage;
 
-pub use table::{Family, MODELS, ModelEntry, find};
+pub use hub::cache_dir;
+pub use load::{load_captioner, load_generator};
+pub use locate::{Located, LpipsFiles, family_of, find_local, locate, locate_inception, locate_lpips};
+pub use table::{Family, MODELS, ModelEntry, Source, find};
 
 /// How a caption is made.
 #[derive(Debug, Clone)]

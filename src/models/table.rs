@@ -3,7 +3,7 @@
 use crate::error::{nearest, usage};
 
 /// What kind of network a folder holds; read from its own config, never from the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     Blip,
     Phi4Multimodal,
@@ -11,6 +11,28 @@ pub enum Family {
     StableDiffusion,
     ArtInception,
     Lpips,
+}
+
+impl Family {
+    /// How it is called in messages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Blip => "BLIP captioner",
+            Self::Phi4Multimodal => "Phi-4-multimodal captioner",
+            Self::StableDiffusion3 => "Stable Diffusion 3 generator",
+            Self::StableDiffusion => "Stable Diffusion generator",
+            Self::ArtInception => "art-Inception metric net",
+            Self::Lpips => "LPIPS metric net",
+        }
+    }
+
+    pub fn is_captioner(self) -> bool {
+        matches!(self, Self::Blip | Self::Phi4Multimodal)
+    }
+
+    pub fn is_generator(self) -> bool {
+        matches!(self, Self::StableDiffusion3 | Self::StableDiffusion)
+    }
 }
 
 /// A built-in name.
@@ -26,24 +48,61 @@ pub struct ModelEntry {
 
 #[derive(Debug)]
 pub enum Source {
-    /// `owner/name` on the Hugging Face hub.
+    /// `owner/name` on the Hugging Face hub: a folder.
     Hub(&'static str),
+    /// One file of a repository on the Hugging Face hub.
+    HubFile { repo: &'static str, file: &'static str },
+    /// A file in torch's own cache; its name ends in the first digits of its sha256.
+    Torch { file: &'static str, url: &'static str },
     /// A folder under `experiments/mini/`, part of this repository.
     Embedded(&'static str),
 }
 
 pub static MODELS: &[ModelEntry] = &[
     ModelEntry {
+        name: "blip-base",
+        family: Family::Blip,
+        source: Source::Hub("Salesforce/blip-image-captioning-base"),
+        about: "describes pictures in a short sentence; 0.25 B parameters",
+    },
+    ModelEntry {
+        name: "blip-large",
+        family: Family::Blip,
+        source: Source::Hub("Salesforce/blip-image-captioning-large"),
+        about: "describes pictures in a short sentence; 0.47 B parameters",
+    },
+    ModelEntry {
         name: "phi-4-multimodal",
         family: Family::Phi4Multimodal,
         source: Source::Hub("microsoft/Phi-4-multimodal-instruct"),
-        about: "describes pictures; 5.6 B parameters",
+        about: "describes pictures as it is told to; 5.6 B parameters",
     },
     ModelEntry {
         name: "sd3-medium",
         family: Family::StableDiffusion3,
         source: Source::Hub("stabilityai/stable-diffusion-3-medium-diffusers"),
         about: "draws pictures from text; 2 B parameters and 5.6 B of text encoders",
+    },
+    ModelEntry {
+        name: "sd-v1-5",
+        family: Family::StableDiffusion,
+        source: Source::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        about: "draws pictures from text, or from a photo and text; 1 B parameters",
+    },
+    ModelEntry {
+        name: "art-inception",
+        family: Family::ArtInception,
+        source: Source::HubFile { repo: "matthias-wright/art_inception", file: "art_inception.pth" },
+        about: "the features in which ArtFID compares pictures",
+    },
+    ModelEntry {
+        name: "lpips-alex",
+        family: Family::Lpips,
+        source: Source::Torch {
+            file: "alexnet-owt-7be5be79.pth",
+            url: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        },
+        about: "AlexNet, the trunk of LPIPS; the heads are part of this repository",
     },
     ModelEntry {
         name: "mini-phi-4-multimodal",
@@ -56,6 +115,18 @@ pub static MODELS: &[ModelEntry] = &[
         family: Family::StableDiffusion3,
         source: Source::Embedded("models/mini-sd3"),
         about: "sd3-medium, tiny, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-art-inception",
+        family: Family::ArtInception,
+        source: Source::Embedded("models/mini-art-inception"),
+        about: "art-inception, tiny, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-lpips",
+        family: Family::Lpips,
+        source: Source::Embedded("models/mini-lpips"),
+        about: "lpips-alex, tiny, part of this repository",
     },
 ];
 

@@ -1,0 +1,37 @@
+//! From a name to a model that is ready to work.
+
+use anyhow::{Result, bail};
+
+use super::locate::{Located, locate};
+use super::{Captioner, Family, Generator};
+use crate::error::usage;
+use crate::runtime::Runtime;
+
+/// Loads the captioner of this name (see [`locate`]).
+pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
+    let located = locate(name, rt)?;
+    match located.family {
+        Family::Blip => bail!("{}: BLIP is not built yet", located.path.display()),
+        Family::Phi4Multimodal => bail!("{}: Phi-4 is not built yet", located.path.display()),
+        Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
+            Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))
+        }
+    }
+}
+
+/// Loads the generator of this name (see [`locate`]).
+pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
+    let located = locate(name, rt)?;
+    match located.family {
+        Family::StableDiffusion3 => bail!("{}: Stable Diffusion 3 is not built yet", located.path.display()),
+        Family::StableDiffusion => bail!("{}: Stable Diffusion is not built yet", located.path.display()),
+        Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
+            Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
+        }
+    }
+}
+
+fn wrong_family(name: &str, located: &Located, task: &str, fits: fn(Family) -> bool) -> anyhow::Error {
+    let names: Vec<&str> = super::MODELS.iter().filter(|entry| fits(entry.family)).map(|entry| entry.name).collect();
+    usage(format!("{name} is a {}, it does not {task}: use one of {}", located.family.title(), names.join(", ")))
+}
