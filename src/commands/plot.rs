@@ -1,10 +1,14 @@
 //! `toolkit plot`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::cli::{Global, RunArgs};
 use crate::error::Outcome;
+use crate::report;
 
-pub fn run(_args: RunArgs, _global: &Global) -> Result<Outcome> {
-    bail!("to be written")
+pub fn run(args: RunArgs, _global: &Global) -> Result<Outcome> {
+    for file in report::plot(&args.run)? {
+        println!("{}", file.display());
+    }
+    Ok(Outcome::Done)
 }

@@ -1,0 +1,345 @@
+//! A figure as a list of shapes, and the same list as SVG or PNG (through plotters).
+//!
+//! Lengths are CSS pixels from the top left corner. Keeping the shapes as data lets tests ask whether
+//! labels overlap, and draws both formats from one description.
+
+use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
+use anyhow::{Context, Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// The font that PNG files are drawn with and all text is measured with (SVG files only name it).
+static REGULAR: &[u8] = include_bytes!("../../assets/fonts/Inter-Regular.otf");
+static SEMIBOLD: &[u8] = include_bytes!("../../assets/fonts/Inter-SemiBold.otf");
+const FAMILY: &str = "Inter, Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
+
+/// plotters takes whole numbers only: SVG is drawn this many times larger and scaled by its viewBox.
+const SVG_SCALE: u32 = 8;
+/// PNG files have twice the pixels of the page, each the mean of 2 × 2 that plotters drew.
+const PNG_SCALE: u32 = 2;
+const SUPERSAMPLE: u32 = 2;
+
+pub const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
+pub const MUTED: RGBColor = RGBColor(0x63, 0x6c, 0x76);
+pub const GRID: RGBColor = RGBColor(0xe1, 0xe4, 0xe8);
+pub const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
+
+pub type Point = (f64, f64);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Align {
+    Left,
+    Middle,
+    Right,
+}
+
+/// One line of text, its x-height centred on `at`.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pub at: Point,
+    pub text: String,
+    pub size: f64,
+    pub color: RGBColor,
+    pub align: Align,
+    pub bold: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Shape {
+    Line { points: Vec<Point>, color: RGBColor, width: f64, opacity: f64 },
+    Area { points: Vec<Point>, color: RGBColor, opacity: f64 },
+    Text(Text),
+}
+
+/// A drawing and the sentence that stands for it where it cannot be seen.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    pub width: f64,
+    pub height: f64,
+    pub alt: String,
+    pub shapes: Vec<Shape>,
+}
+
+/// Where a figure is shown: a file of its own on white, or a page whose colours it takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(dead_code)] // the page follows
+pub enum Place {
+    File,
+    Page,
+}
+
+impl Figure {
+    pub fn line(&mut self, points: impl Into<Vec<Point>>, color: RGBColor, width: f64) {
+        self.shapes.push(Shape::Line { points: points.into(), color, width, opacity: 1.0 });
+    }
+
+    pub fn area(&mut self, points: impl Into<Vec<Point>>, color: RGBColor, opacity: f64) {
+        self.shapes.push(Shape::Area { points: points.into(), color, opacity });
+    }
+
+    pub fn rect(&mut self, (x0, y0): Point, (x1, y1): Point, color: RGBColor, opacity: f64) {
+        self.area([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color, opacity);
+    }
+
+    pub fn disc(&mut self, (x, y): Point, radius: f64, color: RGBColor, opacity: f64) {
+        let corners = (0..32).map(|k| std::f64::consts::TAU * k as f64 / 32.0);
+        let points: Vec<_> = corners.map(|a| (x + radius * a.cos(), y + radius * a.sin())).collect();
+        self.area(points, color, opacity);
+    }
+
+    pub fn text(&mut self, at: Point, text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
+        self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, align, bold: false }));
+    }
+
+    pub fn bold(&mut self, at: Point, text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
+        self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, align, bold: true }));
+    }
+
+    /// The figure as an SVG element.
+    pub fn svg(&self, place: Place) -> Result<String> {
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, self.pixels(SVG_SCALE)).into_drawing_area();
+            if place == Place::File {
+                area.fill(&PAPER).map_err(|error| anyhow!("{error}"))?;
+            }
+            self.draw(&area, SVG_SCALE, None)?;
+            area.present().map_err(|error| anyhow!("{error}"))?;
+        }
+        let (width, height) = self.pixels(SVG_SCALE);
+        let body = svg.split_once('>').context("plotters wrote no SVG element")?.1;
+        let head = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" \
+             role=\"img\" aria-label=\"{}\">",
+            self.width,
+            self.height,
+            escaped(&self.alt)
+        );
+        Ok(match place {
+            Place::File => head + body,
+            Place::Page => head + &page_colors(body),
+        })
+    }
+
+    /// The figure as the bytes of a PNG file.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        let (width, height) = self.pixels(PNG_SCALE * SUPERSAMPLE);
+        let mut pixels = vec![255u8; width as usize * height as usize * 3];
+        {
+            let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+            let fonts = (load(REGULAR)?, load(SEMIBOLD)?);
+            self.draw(&area, PNG_SCALE * SUPERSAMPLE, Some(&fonts))?;
+            area.present().map_err(|error| anyhow!("{error}"))?;
+        }
+        let large = image::RgbImage::from_raw(width, height, pixels).context("the drawing has another size")?;
+        let small = image::imageops::thumbnail(&large, width / SUPERSAMPLE, height / SUPERSAMPLE);
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        small.write_to(&mut bytes, image::ImageFormat::Png)?;
+        Ok(bytes.into_inner())
+    }
+
+    fn pixels(&self, scale: u32) -> (u32, u32) {
+        (self.width.ceil() as u32 * scale, self.height.ceil() as u32 * scale)
+    }
+
+    /// Draws with plotters; text through `fonts` where the backend has no text of its own.
+    fn draw<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        scale: u32,
+        fonts: Option<&(FontRef, FontRef)>,
+    ) -> Result<()> {
+        let scale = f64::from(scale);
+        let to = |p: &Point| ((p.0 * scale).round() as i32, (p.1 * scale).round() as i32);
+        for shape in &self.shapes {
+            let drawn = match shape {
+                Shape::Line { points, color, width, opacity } => {
+                    let stroke = color.mix(*opacity).stroke_width((width * scale).round().max(1.0) as u32);
+                    area.draw(&PathElement::new(points.iter().map(to).collect::<Vec<_>>(), stroke))
+                }
+                Shape::Area { points, color, opacity } => {
+                    area.draw(&Polygon::new(points.iter().map(to).collect::<Vec<_>>(), color.mix(*opacity).filled()))
+                }
+                Shape::Text(text) => match fonts {
+                    Some((regular, bold)) => draw_glyphs(area, text, scale, if text.bold { bold } else { regular }),
+                    None => area.draw(&svg_text(text, scale, to(&text.at))),
+                },
+            };
+            drawn.map_err(|error| anyhow!("{error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Left, top, right and bottom of every text, as measured with the embedded font.
+    #[cfg(test)]
+    pub fn text_boxes(&self) -> Vec<(String, [f64; 4])> {
+        let texts = self.shapes.iter().filter_map(|shape| match shape {
+            Shape::Text(text) => Some(text),
+            _ => None,
+        });
+        let boxed = texts.map(|t| {
+            let width = text_width(&t.text, t.size, t.bold);
+            let left = left_edge(t, width, 1.0);
+            (t.text.clone(), [left, t.at.1 - t.size * 0.5, left + width, t.at.1 + t.size * 0.5])
+        });
+        boxed.collect()
+    }
+}
+
+/// Width of one line of text.
+pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
+    let Ok(font) = load(if bold { SEMIBOLD } else { REGULAR }) else { return 0.0 };
+    advances(&font, text, size).last().map_or(0.0, |(_, end)| *end)
+}
+
+/// Breaks text into at most `lines` lines of at most `width`; what does not fit ends in an ellipsis.
+pub fn wrap(text: &str, size: f64, width: f64, lines: usize) -> Vec<String> {
+    let mut wrapped: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let longer = wrapped.last().map(|line| format!("{line} {word}"));
+        match (longer, wrapped.last_mut()) {
+            (Some(longer), Some(line)) if text_width(&longer, size, false) <= width => *line = longer,
+            _ => wrapped.push(word.to_string()),
+        }
+    }
+    if wrapped.len() > lines {
+        let rest = wrapped.split_off(lines.saturating_sub(1)).join(" ");
+        wrapped.push(rest);
+    }
+    wrapped.iter().map(|line| shorten(line, size, width)).collect()
+}
+
+/// The text, or as much of its beginning as fits `width`, with an ellipsis.
+pub fn shorten(text: &str, size: f64, width: f64) -> String {
+    if text_width(text, size, false) <= width {
+        return text.to_string();
+    }
+    let Ok(font) = load(REGULAR) else { return text.to_string() };
+    let room = width - text_width("…", size, false);
+    let kept = advances(&font, text, size).iter().filter(|(_, end)| *end <= room).count();
+    let kept: String = text.chars().take(kept).collect();
+    format!("{}…", kept.trim_end())
+}
+
+fn load(bytes: &'static [u8]) -> Result<FontRef<'static>> {
+    FontRef::try_from_slice(bytes).context("the embedded font is damaged")
+}
+
+/// In ab_glyph a scale is ascent to descent; a text size is the em.
+fn scale_of(font: &FontRef, size: f64) -> PxScale {
+    PxScale::from((size * f64::from(font.height_unscaled() / font.units_per_em().unwrap_or(1000.0))) as f32)
+}
+
+/// Where each character starts and ends.
+fn advances(font: &FontRef, text: &str, size: f64) -> Vec<(f64, f64)> {
+    let scaled = font.as_scaled(scale_of(font, size));
+    let mut x = 0.0;
+    let mut previous = None;
+    let mut step = |c: char| {
+        let glyph = scaled.glyph_id(c);
+        let start = x + previous.map_or(0.0, |p| f64::from(scaled.kern(p, glyph)));
+        x = start + f64::from(scaled.h_advance(glyph));
+        previous = Some(glyph);
+        (start, x)
+    };
+    text.chars().map(&mut step).collect()
+}
+
+fn left_edge(text: &Text, width: f64, scale: f64) -> f64 {
+    text.at.0 * scale
+        - match text.align {
+            Align::Left => 0.0,
+            Align::Middle => width / 2.0,
+            Align::Right => width,
+        }
+}
+
+/// plotters drops the left bearing of each glyph and rounds each advance, which spaces letters
+/// unevenly, so glyphs are placed here.
+fn draw_glyphs<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    text: &Text,
+    scale: f64,
+    font: &FontRef,
+) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+    let size = text.size * scale;
+    let places = advances(font, &text.text, size);
+    let left = left_edge(text, places.last().map_or(0.0, |(_, end)| *end), scale);
+    let baseline = text.at.1 * scale + size * 0.273; // half of Inter's x-height
+    for (c, (start, _)) in text.text.chars().zip(places) {
+        let at = point((left + start) as f32, baseline as f32);
+        let glyph = font.glyph_id(c).with_scale_and_position(scale_of(font, size), at);
+        let Some(outline) = font.outline_glyph(glyph) else { continue };
+        let corner = outline.px_bounds().min;
+        let mut covered = Vec::new();
+        outline.draw(|x, y, coverage| covered.push((corner.x as i32 + x as i32, corner.y as i32 + y as i32, coverage)));
+        for (x, y, coverage) in covered.into_iter().filter(|(.., coverage)| *coverage > 0.0) {
+            area.draw_pixel((x, y), &text.color.mix(f64::from(coverage.min(1.0))))?;
+        }
+    }
+    Ok(())
+}
+
+fn svg_text<'a>(text: &'a Text, scale: f64, at: (i32, i32)) -> plotters::element::Text<'a, (i32, i32), &'a str> {
+    let side = match text.align {
+        Align::Left => HPos::Left,
+        Align::Middle => HPos::Center,
+        Align::Right => HPos::Right,
+    };
+    let style = if text.bold { FontStyle::Bold } else { FontStyle::Normal };
+    // plotters' SVG backend divides the size by 1.24.
+    let font = FontDesc::new(FontFamily::Name(FAMILY), text.size * scale * 1.24, style);
+    let style = TextStyle::from(font).color(&text.color).pos(Pos::new(side, VPos::Center));
+    plotters::element::Text::new(text.text.as_str(), at, style)
+}
+
+/// Inside the page the neutral colours are the page's own, so that the figure follows light and dark.
+fn page_colors(svg: &str) -> String {
+    let hex = |c: RGBColor| format!("\"#{:02X}{:02X}{:02X}\"", c.0, c.1, c.2);
+    [(INK, "--ink"), (MUTED, "--muted"), (GRID, "--grid"), (PAPER, "--paper")]
+        .into_iter()
+        .fold(svg.to_string(), |svg, (color, name)| svg.replace(&hex(color), &format!("\"var({name})\"")))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_and_shortened_to_the_width() {
+        let long = "a watercolour painting with soft edges, wet paper and a great deal of light";
+        let lines = wrap(long, 11.0, 160.0, 2);
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| text_width(line, 11.0, false) <= 160.0), "{lines:?}");
+        assert!(lines[1].ends_with('…') && long.starts_with(&lines[0]));
+        assert_eq!(wrap(long, 11.0, 9999.0, 2), [long]);
+        assert!(text_width(&shorten(&"x".repeat(500), 11.0, 80.0), 11.0, false) <= 80.0);
+        assert!(wrap("", 11.0, 100.0, 2).is_empty());
+    }
+
+    #[test]
+    fn both_formats_hold_the_drawing() -> Result<()> {
+        let mut figure = Figure { width: 40.0, height: 20.0, alt: "a < b".into(), shapes: Vec::new() };
+        figure.rect((10.0, 5.0), (20.0, 15.0), RGBColor(200, 0, 0), 1.0);
+        figure.text((30.0, 10.0), "<i>", 8.0, INK, Align::Middle);
+        let svg = figure.svg(Place::File)?;
+        assert!(
+            svg.contains("aria-label=\"a &lt; b\"") && svg.contains("&lt;i&gt;") && svg.contains("#C80000"),
+            "{svg}"
+        );
+        assert!(figure.svg(Place::Page)?.contains("var(--ink)"));
+        let png = image::load_from_memory(&figure.png()?)?.to_rgb8();
+        assert_eq!(
+            (png.dimensions(), png.get_pixel(30, 20).0, png.get_pixel(5, 5).0),
+            ((80, 40), [200, 0, 0], [255; 3])
+        );
+        let inked = png.enumerate_pixels().filter(|(x, _, pixel)| *x > 45 && pixel.0[0] < 128).count();
+        assert!((5..200).contains(&inked), "{inked} dark pixels of text");
+        Ok(())
+    }
+}

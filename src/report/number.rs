@@ -1,0 +1,69 @@
+//! Numbers as a reader wants them.
+
+/// A value with about four significant digits; `–` where there is none.
+pub fn short(value: Option<f64>) -> String {
+    let Some(value) = finite(value) else { return "–".to_string() };
+    let decimals = match value.abs() {
+        v if v >= 1000.0 => 0,
+        v if v >= 100.0 => 1,
+        v if v >= 10.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}").replace('-', "−")
+}
+
+/// The value, unless it is not a number or infinite: those mean "not measured".
+pub fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|v| v.is_finite())
+}
+
+/// About `count` round values within `low..=high`, for an axis, and the decimals they need.
+pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, usize) {
+    let span = (high - low).max(f64::MIN_POSITIVE);
+    let rough = span / count.max(1) as f64;
+    let magnitude = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * magnitude).into_iter().find(|s| *s >= rough * 0.999);
+    let step = step.unwrap_or(rough);
+    let decimals = (0..10).find(|d| (step * 10f64.powi(*d) % 1.0).min(1.0 - step * 10f64.powi(*d) % 1.0) < 1e-6);
+    let first = (low / step - 1e-9).ceil() as i64;
+    let last = (high / step + 1e-9).floor() as i64;
+    ((first..=last).map(|k| k as f64 * step).collect(), decimals.unwrap_or(0) as usize)
+}
+
+/// Quantile `q` of sorted values, by linear interpolation (numpy's default). None of nothing.
+pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let at = q * (sorted.len().checked_sub(1)?) as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(low + (high - low) * at.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{quantile, short, ticks};
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [1234.56, 123.456, 12.3456, 1.23456, 0.0123, -2.0].map(|v| short(Some(v)));
+        assert_eq!(shown, ["1235", "123.5", "12.35", "1.235", "0.012", "−2.000"]);
+        assert_eq!(
+            (short(None), short(Some(f64::NAN)), short(Some(f64::INFINITY))),
+            ("–".into(), "–".into(), "–".into())
+        );
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(ticks(0.0, 430.0, 5), (vec![0.0, 100.0, 200.0, 300.0, 400.0], 0));
+        assert_eq!(ticks(0.31, 0.55, 5).0.len(), 5);
+        assert_eq!(ticks(0.31, 0.55, 5).1, 2);
+        assert_eq!(ticks(0.0, 0.1, 4).1, 3);
+        assert!(ticks(5.0, 5.0, 5).0.len() <= 1);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_numpy() {
+        let values = [1.0, 2.0, 4.0, 8.0];
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile(&values, q)), [1.0, 1.75, 3.0, 8.0].map(Some));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! LPIPS of each picture, per strategy: the shape of the distribution, its quartiles, and every picture.
+
+use super::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use crate::report::Run;
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten, text_width};
+use crate::report::number::{finite, quantile, short};
+
+const TOP: f64 = 66.0;
+const ROW: f64 = 58.0;
+/// Fewer pictures make no shape: only the points are drawn.
+const ENOUGH_FOR_A_SHAPE: usize = 8;
+/// More points than this hide each other; an even part of them is drawn.
+const MOST_POINTS: usize = 400;
+
+/// The distributions, in the order of the ArtFID plot.
+pub fn figure(run: &Run) -> Figure {
+    let title = "LPIPS of each picture";
+    let order = run.ranking();
+    let values: Vec<Vec<f64>> = order.iter().map(|at| values(run, *at)).collect();
+    let Some(axis) = axis(run, &values) else {
+        return nothing(titled(140.0, title, ""), "No picture has an LPIPS.");
+    };
+    let bottom = TOP + ROW * order.len() as f64;
+    let reading = "Distance of each picture from its photo; lower keeps more of it. Bar: middle half; white line: median; \
+                   dots: pictures.";
+    let mut figure = titled(bottom + 48.0, title, reading);
+    axis.draw_horizontal(&mut figure, TOP, bottom, "LPIPS");
+    for (row, (at, values)) in order.iter().zip(&values).enumerate() {
+        let middle = TOP + ROW * (row as f64 + 0.56);
+        let name = shorten(&run.results[*at].strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
+        figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
+        let count = if values.is_empty() { "not measured".to_string() } else { format!("n = {}", values.len()) };
+        figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);
+        cloud(&mut figure, &axis, values, *at, middle);
+    }
+    figure.line([(axis.pixels.0, TOP), (axis.pixels.0, bottom)], MUTED, 1.0);
+    figure.alt = alt(run, &order, &values);
+    figure
+}
+
+/// The measured values of a strategy, sorted.
+fn values(run: &Run, at: usize) -> Vec<f64> {
+    let mut values: Vec<f64> = run.items_of(&run.results[at].strategy).filter_map(|item| finite(item.lpips)).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn axis(run: &Run, values: &[Vec<f64>]) -> Option<Axis> {
+    let low = values.iter().flatten().copied().reduce(f64::min)?;
+    let high = values.iter().flatten().copied().reduce(f64::max)?;
+    let room = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-3);
+    let names = run.results.iter().map(|row| text_width(&row.strategy, NAME, false)).fold(80.0, f64::max);
+    let left = MARGIN + names.min(210.0) + 16.0;
+    Some(Axis { values: ((low - room).max(0.0), high + room), pixels: (left, WIDTH - MARGIN - 10.0) })
+}
+
+/// Half a violin above, the quartiles on the middle line, the pictures below.
+fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], strategy: usize, middle: f64) {
+    let color = color(strategy);
+    if values.len() >= ENOUGH_FOR_A_SHAPE {
+        let shape = density(values, axis.values);
+        let highest = shape.iter().map(|(_, d)| *d).fold(f64::MIN_POSITIVE, f64::max);
+        let mut outline: Vec<_> =
+            shape.iter().map(|(v, d)| (axis.at(*v), middle - 5.0 - d / highest * ROW * 0.42)).collect();
+        outline.extend([shape.last(), shape.first()].into_iter().flatten().map(|(v, _)| (axis.at(*v), middle - 5.0)));
+        figure.area(outline, color, 0.45);
+    }
+    if let (Some(q1), Some(q2), Some(q3)) = (quantile(values, 0.25), quantile(values, 0.5), quantile(values, 0.75))
+        && values.len() > 2
+    {
+        figure.rect((axis.at(q1), middle - 3.5), (axis.at(q3), middle + 3.5), color, 1.0);
+        figure.rect((axis.at(q2) - 1.5, middle - 5.0), (axis.at(q2) + 1.5, middle + 5.0), PAPER, 1.0);
+    }
+    let step = values.len().div_ceil(MOST_POINTS).max(1);
+    for (k, value) in values.iter().step_by(step).enumerate() {
+        // Multiples of the golden ratio scatter evenly and are the same every time.
+        let jitter = (k as f64 * 0.618_033_988_75).fract();
+        figure.disc((axis.at(*value), middle + 8.0 + jitter * 9.0), 2.0, color, 0.7);
+    }
+}
+
+/// Gaussian kernel density with Silverman's bandwidth, from one bandwidth below the values to one above.
+fn density(sorted: &[f64], bounds: (f64, f64)) -> Vec<(f64, f64)> {
+    let n = sorted.len() as f64;
+    let mean = sorted.iter().sum::<f64>() / n;
+    let deviation = (sorted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let quartiles = quantile(sorted, 0.75).unwrap_or(mean) - quantile(sorted, 0.25).unwrap_or(mean);
+    let spread = if quartiles > 0.0 { deviation.min(quartiles / 1.34) } else { deviation };
+    let bandwidth = (0.9 * spread * n.powf(-0.2)).max((bounds.1 - bounds.0) * 0.004);
+    let (low, high) = (sorted[0] - bandwidth, sorted[sorted.len() - 1] + bandwidth);
+    let (low, high) = (low.max(bounds.0), high.min(bounds.1));
+    let at = |k: u32| low + (high - low) * f64::from(k) / 120.0;
+    let kernel = |v: f64| sorted.iter().map(|s| (-((v - s) / bandwidth).powi(2) / 2.0).exp()).sum::<f64>();
+    (0..=120).map(|k| (at(k), kernel(at(k)))).collect()
+}
+
+fn alt(run: &Run, order: &[usize], values: &[Vec<f64>]) -> String {
+    let medians = order.iter().zip(values).map(|(at, values)| {
+        format!("{} median {} of {}", run.results[*at].strategy, short(quantile(values, 0.5)), values.len())
+    });
+    format!("Distribution of LPIPS over the pictures: {}.", medians.collect::<Vec<_>>().join("; "))
+}

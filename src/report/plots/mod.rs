@@ -1,0 +1,186 @@
+//! The plots of a style experiment. A strategy has one colour and one mark in all of them.
+
+mod artfid;
+mod labels;
+mod lpips;
+mod tradeoff;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use plotters::style::RGBColor;
+use rayon::prelude::*;
+
+use super::Run;
+use super::figure::{Align, Figure, GRID, INK, MUTED, Place};
+use super::files::write_whole;
+use super::number::ticks;
+
+const WIDTH: f64 = 760.0;
+const MARGIN: f64 = 16.0;
+const TITLE: f64 = 16.0;
+const NAME: f64 = 13.0;
+const SMALL: f64 = 11.0;
+
+/// Okabe and Ito's palette, told apart with every kind of colour vision, less the yellow that vanishes
+/// on white (<https://jfly.uni-koeln.de/color/>). From the eighth strategy on the colours come again,
+/// darker or lighter and with another mark; a strategy is always named beside its mark as well.
+const PALETTE: [RGBColor; 7] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x8a, 0x8a, 0x8a),
+];
+
+/// The plots, in the order in which the page shows them: file stem and figure.
+pub fn all(run: &Run) -> Vec<(&'static str, Figure)> {
+    vec![("artfid", artfid::figure(run)), ("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]
+}
+
+/// Writes every plot as PNG and SVG into the run's `plots/`.
+pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
+    let written: Result<Vec<[PathBuf; 2]>> = all(run)
+        .par_iter()
+        .map(|(stem, figure)| {
+            let file = |extension: &str| run.dir.join("plots").join(format!("{stem}.{extension}"));
+            write_whole(&file("svg"), figure.svg(Place::File)?.as_bytes())?;
+            write_whole(&file("png"), &figure.png()?)?;
+            Ok([file("png"), file("svg")])
+        })
+        .collect();
+    Ok(written?.into_iter().flatten().collect())
+}
+
+/// The colour of the strategy at this position of results.csv.
+pub fn color(strategy: usize) -> RGBColor {
+    let RGBColor(r, g, b) = PALETTE[strategy % PALETTE.len()];
+    let towards = |end: f64, part: f64| move |c: u8| (f64::from(c) * (1.0 - part) + end * part).round() as u8;
+    match strategy / PALETTE.len() % 3 {
+        0 => RGBColor(r, g, b),
+        1 => RGBColor(towards(0.0, 0.4)(r), towards(0.0, 0.4)(g), towards(0.0, 0.4)(b)),
+        _ => RGBColor(towards(255.0, 0.4)(r), towards(255.0, 0.4)(g), towards(255.0, 0.4)(b)),
+    }
+}
+
+/// Draws the mark of the strategy at this position of results.csv.
+fn mark(figure: &mut Figure, strategy: usize, (x, y): (f64, f64), r: f64) {
+    let color = color(strategy);
+    match strategy / PALETTE.len() % 3 {
+        0 => figure.disc((x, y), r, color, 1.0),
+        1 => figure.rect((x - r * 0.88, y - r * 0.88), (x + r * 0.88, y + r * 0.88), color, 1.0),
+        _ => figure.area([(x, y - r * 1.2), (x + r * 1.2, y), (x, y + r * 1.2), (x - r * 1.2, y)], color, 1.0),
+    }
+}
+
+/// A figure with its title and the line under it that says how to read it.
+fn titled(height: f64, title: &str, reading: &str) -> Figure {
+    let mut figure = Figure { width: WIDTH, height, alt: String::new(), shapes: Vec::new() };
+    figure.bold((MARGIN, 22.0), title, TITLE, INK, Align::Left);
+    figure.text((MARGIN, 43.0), reading, SMALL, MUTED, Align::Left);
+    figure
+}
+
+/// What is said where nothing can be drawn.
+fn nothing(mut figure: Figure, why: &str) -> Figure {
+    figure.text((WIDTH / 2.0, (figure.height + 50.0) / 2.0), why, NAME, MUTED, Align::Middle);
+    figure.alt = why.to_string();
+    figure
+}
+
+/// A linear scale from values to pixels.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    values: (f64, f64),
+    pixels: (f64, f64),
+}
+
+impl Axis {
+    fn at(&self, value: f64) -> f64 {
+        let part = (value - self.values.0) / (self.values.1 - self.values.0);
+        self.pixels.0 + part * (self.pixels.1 - self.pixels.0)
+    }
+
+    fn ticks(&self) -> (Vec<f64>, usize) {
+        let room = (self.pixels.1 - self.pixels.0).abs();
+        ticks(self.values.0, self.values.1, ((room / 80.0) as usize).clamp(3, 7))
+    }
+
+    /// Vertical grid lines from `top` to `bottom`, their values under them, and the axis' name.
+    fn draw_horizontal(&self, figure: &mut Figure, top: f64, bottom: f64, name: &str) {
+        let (ticks, decimals) = self.ticks();
+        for value in ticks {
+            figure.line([(self.at(value), top), (self.at(value), bottom)], GRID, 1.0);
+            figure.text((self.at(value), bottom + 13.0), format!("{value:.decimals$}"), SMALL, MUTED, Align::Middle);
+        }
+        figure.text(((self.pixels.0 + self.pixels.1) / 2.0, bottom + 33.0), name, SMALL + 1.0, INK, Align::Middle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, labels::meet};
+    use crate::report::Run;
+    use crate::report::rows::{ItemRow, ResultRow};
+
+    /// Strategies whose values crowd: `spread` small puts all marks almost on one another.
+    fn run(strategies: usize, spread: f64) -> Run {
+        let mut run = Run::default();
+        for s in 0..strategies {
+            let v = spread * ((s * 7) % 5) as f64;
+            run.results.push(ResultRow {
+                strategy: format!("strategy number {s} {}", "x".repeat(s * 5)),
+                style_text: "a style text of some length ".repeat(s),
+                artfid: Some((1.5 + v / 100.0) * (300.0 + v)),
+                artfid_low: Some(400.0),
+                artfid_high: Some(1234.5 + v),
+                fid: Some(299.0 + v),
+                lpips: Some(0.5 + v / 100.0),
+                ..Default::default()
+            });
+            for k in 0..s * 3 {
+                let lpips = Some(0.5 + 0.01 * ((k * k) % 17) as f64);
+                run.items.push(ItemRow { strategy: run.results[s].strategy.clone(), lpips, ..Default::default() });
+            }
+        }
+        run
+    }
+
+    #[test]
+    fn no_text_meets_another_or_leaves_its_figure() {
+        for (strategies, spread) in [(1, 0.0), (3, 10.0), (12, 10.0), (12, 0.0), (20, 2.0)] {
+            for (name, figure) in all(&run(strategies, spread)) {
+                let boxes = figure.text_boxes();
+                for (at, (text, b)) in boxes.iter().enumerate() {
+                    let inside = b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= figure.width && b[3] <= figure.height;
+                    assert!(inside, "{name} of {strategies}: {text:?} at {b:?}");
+                    for (other, o) in &boxes[..at] {
+                        // `meet` wants a gap; lines of one paragraph may be closer.
+                        let o = [o[0] + 3.0, o[1] + 3.0, o[2] - 3.0, o[3] - 3.0];
+                        assert!(!meet(b, &o), "{name} of {strategies}: {text:?} on {other:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said_and_not_drawn() {
+        let mut run = run(3, 10.0);
+        run.results[1].artfid = Some(f64::NAN);
+        run.results[1].fid = None;
+        run.items.clear();
+        let texts = |at: usize| {
+            let boxes = all(&run)[at].1.text_boxes();
+            boxes.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(texts(0).matches("not measured").count(), 1);
+        assert!(texts(1).contains("Without FID or LPIPS, not drawn: strategy number 1"));
+        assert!(texts(2).contains("No picture has an LPIPS."));
+        for (_, figure) in all(&Run { results: vec![ResultRow::default()], ..Run::default() }) {
+            assert!(figure.text_boxes().len() >= 2 && figure.png().is_ok());
+        }
+    }
+}
