@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 
 use super::locate::{Located, locate};
-use super::{Captioner, Family, Generator};
+use super::{Captioner, Family, Generator, clip_tokenizers};
 use crate::error::usage;
+use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
 
 /// Loads the captioner of this name (see [`locate`]).
@@ -29,6 +30,17 @@ pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
             Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
         }
     }
+}
+
+/// The prompt budget of the generator of this name, without its weights.
+pub fn load_token_budget(name: &str, rt: &Runtime) -> Result<TokenBudget> {
+    let located = locate(name, rt)?;
+    if !located.family.is_generator() {
+        return Err(wrong_family(name, &located, "draw pictures", Family::is_generator));
+    }
+    let tokenizers = clip_tokenizers(&located.path)?;
+    let limit = tokenizers.iter().map(|tokenizer| tokenizer.length()).min().unwrap_or(0);
+    Ok(TokenBudget::new(tokenizers.iter().map(|tokenizer| tokenizer.tokenizer().clone()).collect(), limit))
 }
 
 fn wrong_family(name: &str, located: &Located, task: &str, fits: fn(Family) -> bool) -> anyhow::Error {

@@ -3,16 +3,19 @@
 mod hub;
 mod load;
 mod locate;
+mod sentencepiece;
 mod table;
+mod text_tokenizer;
 mod torch_cache;
 
 use anyhow::Result;
 use image::RgbImage;
 
 pub use hub::cache_dir;
-pub use load::{load_captioner, load_generator};
+pub use load::{load_captioner, load_generator, load_token_budget};
 pub use locate::{Located, LpipsFiles, family_of, find_local, locate, locate_inception, locate_lpips};
 pub use table::{Family, MODELS, ModelEntry, Source, find};
+pub use text_tokenizer::{TextTokenizer, clip_tokenizers};
 
 /// How a caption is made.
 #[derive(Debug, Clone)]
