@@ -195,7 +195,7 @@ fn clip_from_vocab(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Resu
     let pairs: Vec<&str> = text
         .lines()
         .enumerate()
-        .filter(|(i, line)| !line.trim().is_empty() && !(*i == 0 && line.starts_with("#version")))
+        .filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")))
         .map(|(_, line)| line)
         .collect();
     let id = |token: &str| match vocabulary[token].as_u64() {
