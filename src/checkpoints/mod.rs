@@ -1,7 +1,13 @@
 //! Checkpoint files as named tensors: opened by memory map, cast on load, strict.
 //!
 //! [`Checkpoint`] is a set of files; [`Weights`] is a place inside it that models are built from.
+//! Three formats are told apart by content, never by name: safetensors, and PyTorch's pickles in
+//! the zip and in the legacy container. Nothing that a pickle holds is ever executed.
 
+mod finite;
+mod folder;
+mod pickle;
+mod read;
 mod safetensors;
 mod weights;
 
@@ -10,8 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use memmap2::{Advice, MmapMut, MmapOptions};
 use tch::{Device, Kind, Tensor};
 
+pub use finite::{first_not_finite, is_finite};
+pub use folder::files_of_dir;
 pub use weights::Weights;
 
 /// One tensor of a checkpoint, described but not read.
@@ -21,17 +30,28 @@ pub struct Entry {
     pub kind: Kind,
     /// The file it is in, for error messages.
     pub file: Arc<PathBuf>,
-    /// First byte and length inside `file`.
+    /// The bytes inside `file` from the first element to the last one.
     pub range: std::ops::Range<usize>,
     /// Distances between elements, in elements; None = row-major and dense.
     pub strides: Option<Vec<i64>>,
+}
+
+impl Entry {
+    /// Elements; the formats' readers have checked that this does not overflow.
+    pub fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Names → tensors of one or several files. Nothing is read before it is asked for.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     entries: BTreeMap<String, Entry>,
-    maps: BTreeMap<PathBuf, Arc<memmap2::Mmap>>,
+    maps: BTreeMap<PathBuf, Arc<MmapMut>>,
 }
 
 impl Checkpoint {
@@ -40,7 +60,7 @@ impl Checkpoint {
         let mut all = Self::default();
         for file in files {
             let file = file.as_ref();
-            let (map, entries) = safetensors::open(file).with_context(|| format!("reading {}", file.display()))?;
+            let (map, entries) = open_file(file).with_context(|| format!("reading {}", file.display()))?;
             for (name, entry) in entries {
                 if all.entries.insert(name.clone(), entry).is_some() {
                     bail!("{}: tensor {name} is in another file of this checkpoint too", file.display());
@@ -55,11 +75,7 @@ impl Checkpoint {
     /// the `.fp16` variants, or `.bin` under the same or PyTorch's name. `stem` is `model` for
     /// transformers and `diffusion_pytorch_model` for diffusers.
     pub fn open_dir(dir: &Path, stem: &str) -> Result<Self> {
-        let single = dir.join(format!("{stem}.safetensors"));
-        if single.exists() {
-            return Self::open(&[single]);
-        }
-        bail!("{}: no {stem}.safetensors here: is this a model folder?", dir.display())
+        Self::open(&files_of_dir(dir, stem)?)
     }
 
     /// Every name, sorted.
@@ -69,6 +85,11 @@ impl Checkpoint {
 
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+
+    /// The files that were opened, sorted.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.maps.keys().map(PathBuf::as_path)
     }
 
     /// Gives tensors other names (a key map); `None` drops the tensor.
@@ -85,17 +106,54 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// Only the tensors under `prefix.`, without it: one of several dictionaries in a pickle, or one
+    /// network of a single-file pipeline.
+    pub fn below(self, prefix: &str) -> Result<Self> {
+        let start = format!("{prefix}.");
+        self.rename(|name| name.strip_prefix(&start).map(str::to_string))
+    }
+
     /// Reads one tensor onto `device` as `kind` (integer tensors keep their own kind). On the CPU,
-    /// when the kinds agree, the tensor *is* the mapped file: no copy is made.
-    fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
-        let entry = &self.entries[name];
+    /// when the kinds agree, the tensor *is* the mapped file: no copy is made. Writing into it
+    /// changes this process's view of the file only, never the file.
+    pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
+        let Some(entry) = self.entries.get(name) else { bail!("tensor {name} is missing") };
         let map = &self.maps[entry.file.as_path()];
-        safetensors::tensor(map, entry, device, kind)
+        read::tensor(map, entry, device, kind)
             .with_context(|| format!("{}: reading tensor {name}", entry.file.display()))
     }
 
     /// The root from which a model is built.
     pub fn weights(self, device: Device, kind: Kind) -> Weights {
+        for map in self.maps.values() {
+            // Only a hint: the disk reads ahead while the first layers are built.
+            let _ = map.advise(Advice::WillNeed);
+        }
         Weights::from_checkpoint(self, device, kind)
     }
+}
+
+type Entries = BTreeMap<String, Entry>;
+
+/// Maps a file and reads what is in it.
+fn open_file(path: &Path) -> Result<(Arc<MmapMut>, Entries)> {
+    let file = std::fs::File::open(path)?;
+    if !file.metadata()?.is_file() {
+        bail!("not a file");
+    }
+    if file.metadata()?.len() == 0 {
+        bail!("the file is empty");
+    }
+    // SAFETY: a private map, so nothing that libtorch does to a tensor reaches the file; a file that
+    // another process shortens meanwhile would fault, as with every memory-mapped format.
+    let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file)? };
+    let shared = Arc::new(path.to_path_buf());
+    let entries = if pickle::is_zip(&map) {
+        pickle::open_zip(&map, &shared)?
+    } else if pickle::is_legacy(&map) {
+        pickle::open_legacy(&map, &shared)?
+    } else {
+        safetensors::open(&map, &shared)?
+    };
+    Ok((Arc::new(map), entries))
 }

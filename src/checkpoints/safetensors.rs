@@ -1,38 +1,45 @@
-//! The safetensors format: a JSON header, then the raw tensors.
+//! The safetensors format: the length of a JSON header, the header, then the raw tensors.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Kind, Tensor};
+use anyhow::{Context, Result, anyhow, bail};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use tch::Kind;
 
-use super::Entry;
+use super::{Entries, Entry};
 
-/// Maps the file and reads its header.
-pub(super) fn open(path: &Path) -> Result<(Arc<Mmap>, BTreeMap<String, Entry>)> {
-    let file = File::open(path)?;
-    // SAFETY: the map is read-only; a file that another process shortens meanwhile would fault,
-    // as with every memory-mapped format.
-    let map = unsafe { Mmap::map(&file)? };
-    let (header, metadata) = SafeTensors::read_metadata(&map)?;
+/// Reads the header. The crate checks it against hostile files: length over 100 MB or over the file,
+/// ranges that overlap, leave holes, do not fit shape and number type, or miss the file's end.
+pub(super) fn open(bytes: &[u8], file: &Arc<PathBuf>) -> Result<Entries> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| explain(bytes, error))?;
     let data = header + 8;
-    let shared = Arc::new(path.to_path_buf());
-    let mut entries = BTreeMap::new();
+    let mut entries = Entries::new();
     for (name, info) in metadata.tensors() {
+        let shape = info.shape.iter().map(|&n| i64::try_from(n)).collect::<Result<_, _>>();
         let entry = Entry {
-            shape: info.shape.iter().map(|&n| n as i64).collect(),
-            kind: kind(info.dtype)?,
-            file: shared.clone(),
+            shape: shape.with_context(|| format!("tensor {name} has an impossible shape"))?,
+            kind: kind(info.dtype).with_context(|| format!("tensor {name}"))?,
+            file: file.clone(),
             range: data + info.data_offsets.0..data + info.data_offsets.1,
             strides: None,
         };
         entries.insert(name, entry);
     }
-    Ok((Arc::new(map), entries))
+    Ok(entries)
+}
+
+fn explain(bytes: &[u8], error: SafeTensorError) -> anyhow::Error {
+    match error {
+        // Its first bytes are no length at all, so it is some other kind of file.
+        SafeTensorError::HeaderTooLarge if bytes.get(8) != Some(&b'{') => {
+            anyhow!("neither safetensors nor a PyTorch pickle")
+        }
+        SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
+            anyhow!("the file's length does not fit its header: a broken download?")
+        }
+        other => anyhow!("not a valid safetensors file: {other}"),
+    }
 }
 
 fn kind(dtype: Dtype) -> Result<Kind> {
@@ -49,32 +56,4 @@ fn kind(dtype: Dtype) -> Result<Kind> {
         Dtype::BOOL => Kind::Bool,
         other => bail!("number type {other:?} is not one that these models use"),
     })
-}
-
-/// The tensor over the mapped bytes, moved and cast where asked for.
-pub(super) fn tensor(map: &Arc<Mmap>, entry: &Entry, device: Device, kind: Kind) -> Result<Tensor> {
-    let Some(bytes) = map.get(entry.range.clone()) else {
-        bail!("the file ends before it (truncated download?)");
-    };
-    let strides = entry.strides.clone().unwrap_or_else(|| {
-        let mut strides = vec![1; entry.shape.len()];
-        for i in (1..entry.shape.len()).rev() {
-            strides[i - 1] = strides[i] * entry.shape[i];
-        }
-        strides
-    });
-    // SAFETY: `bytes` lives as long as the map; `leak` below keeps the map for as long as a tensor
-    // may alias it.
-    let mapped = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, entry.kind, Device::Cpu)? };
-    let to = if is_float(entry.kind) { kind } else { entry.kind };
-    if device == Device::Cpu && to == entry.kind {
-        std::mem::forget(map.clone());
-        return Ok(mapped);
-    }
-    Ok(mapped.f_to_device_(device, to, false, true)?)
-}
-
-/// Which kinds are cast on load.
-fn is_float(kind: Kind) -> bool {
-    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
 }

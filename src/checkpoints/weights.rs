@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::Checkpoint;
+use super::finite::{first_not_finite, is_finite};
+use super::{Checkpoint, read};
 
 /// Keys that public checkpoints carry and no model needs.
 const EXCUSED_SUFFIXES: [&str; 2] = [".position_ids", ".num_batches_tracked"];
@@ -29,6 +30,8 @@ pub struct Weights {
 struct Source {
     tensors: Tensors,
     used: Mutex<BTreeSet<String>>,
+    /// Whether each tensor read so far is finite, as numbers on the device: read once, at the end.
+    finite: Mutex<Vec<(String, Tensor)>>,
 }
 
 enum Tensors {
@@ -49,7 +52,7 @@ impl Weights {
     }
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
-        let source = Source { tensors, used: Mutex::default() };
+        let source = Source { tensors, used: Mutex::default(), finite: Mutex::default() };
         Self { source: Arc::new(source), prefix: String::new(), device, kind }
     }
 
@@ -113,7 +116,9 @@ impl Weights {
                     );
                 }
                 self.mark(key.clone());
-                checkpoint.read(&key, self.device, self.kind)
+                let tensor = checkpoint.read(&key, self.device, self.kind)?;
+                self.check_finite(checkpoint, key, &tensor)?;
+                Ok(tensor)
             }
         }
     }
@@ -133,9 +138,25 @@ impl Weights {
         }
     }
 
-    /// Ends the loading: a tensor that nothing asked for is an error.
+    /// A NaN or infinity among the weights is an error: at once on the CPU, at the end on a device.
+    fn check_finite(&self, checkpoint: &Checkpoint, key: String, tensor: &Tensor) -> Result<()> {
+        if self.device == Device::Cpu {
+            return if is_finite(tensor) { Ok(()) } else { Err(not_finite(checkpoint, &key, self.kind)) };
+        }
+        if tensor.is_floating_point() {
+            let flag = tensor.isfinite().all();
+            self.source.finite.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((key, flag));
+        }
+        Ok(())
+    }
+
+    /// Ends the loading: a tensor that nothing asked for is an error, and so is one that is not finite.
     pub fn finish(&self) -> Result<()> {
         let Tensors::Files(checkpoint) = &self.source.tensors else { return Ok(()) };
+        let flags = std::mem::take(&mut *self.source.finite.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if let Some(key) = first_not_finite(&flags) {
+            return Err(not_finite(checkpoint, key, self.kind));
+        }
         let used = self.source.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let extra: Vec<&str> = checkpoint
             .names()
@@ -167,5 +188,17 @@ impl Weights {
 
     fn mark(&self, key: String) {
         self.source.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key);
+    }
+}
+
+fn not_finite(checkpoint: &Checkpoint, key: &str, kind: Kind) -> anyhow::Error {
+    let Some(entry) = checkpoint.entry(key) else { return anyhow!("tensor {key} is not finite") };
+    let file = entry.file.display();
+    let narrowed = read::is_float(entry.kind) && entry.kind != kind;
+    match checkpoint.read(key, Device::Cpu, entry.kind) {
+        Ok(stored) if narrowed && is_finite(&stored) => {
+            anyhow!("{file}: tensor {key} overflows in {kind:?}: choose another --dtype")
+        }
+        _ => anyhow!("{file}: tensor {key} holds NaN or infinity: a damaged file?"),
     }
 }

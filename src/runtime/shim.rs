@@ -1,10 +1,10 @@
 //! The safe side of `shim.cpp`.
 
 use std::ffi::c_void;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use memmap2::Mmap;
 use tch::{Kind, Tensor};
 
 unsafe extern "C" {
@@ -103,8 +103,14 @@ fn scalar_type(kind: Kind) -> Result<i8> {
 /// A CPU tensor that *is* the mapped bytes from `offset` on; the map lives as long as the tensor and
 /// its views. Shape and strides (in elements) must stay inside the map; that is checked.
 ///
-/// The tensor must not be written to: the map is read-only.
-pub fn tensor_over_map(map: Arc<Mmap>, offset: usize, shape: &[i64], strides: &[i64], kind: Kind) -> Result<Tensor> {
+/// The tensor must not be written to unless the map is writable (`MmapOptions::map_copy`).
+pub fn tensor_over_map<M: Deref<Target = [u8]> + Send + Sync + 'static>(
+    map: Arc<M>,
+    offset: usize,
+    shape: &[i64],
+    strides: &[i64],
+    kind: Kind,
+) -> Result<Tensor> {
     let size = kind.elt_size_in_bytes();
     let empty = shape.contains(&0);
     let last: i64 = shape.iter().zip(strides).map(|(&n, &step)| (n - 1) * step).sum();
@@ -116,9 +122,9 @@ pub fn tensor_over_map(map: Arc<Mmap>, offset: usize, shape: &[i64], strides: &[
     if !(data as usize).is_multiple_of(size) {
         bail!("the tensor is not aligned to its number type");
     }
-    extern "C" fn release(owner: *mut c_void) {
+    extern "C" fn release<M>(owner: *mut c_void) {
         // SAFETY: `owner` is the Arc that `into_raw` gave out below, released once.
-        drop(unsafe { Arc::from_raw(owner as *const Mmap) });
+        drop(unsafe { Arc::from_raw(owner as *const M) });
     }
     let scalar_type = scalar_type(kind)?;
     let owner = Arc::into_raw(map) as *mut c_void;
@@ -131,11 +137,11 @@ pub fn tensor_over_map(map: Arc<Mmap>, offset: usize, shape: &[i64], strides: &[
             shape.len(),
             scalar_type,
             owner,
-            release,
+            release::<M>,
         )
     };
     if tensor.is_null() {
-        release(owner);
+        release::<M>(owner);
         bail!("libtorch refused a tensor of shape {shape:?}");
     }
     // SAFETY: the shim returned a new `at::Tensor`, which is what tch's pointer is.
@@ -145,6 +151,7 @@ pub fn tensor_over_map(map: Arc<Mmap>, offset: usize, shape: &[i64], strides: &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memmap2::Mmap;
     use std::io::Write;
 
     fn map(bytes: &[u8]) -> Arc<Mmap> {
