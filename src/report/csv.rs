@@ -7,7 +7,7 @@ use csv::{DeserializeErrorKind, ErrorKind, StringRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::files::write_whole;
+use super::save;
 
 /// Reads every row of a CSV file with a header. `required` columns must be there; other columns may
 /// be missing (the row type's defaults) or more than the row type knows (ignored).
@@ -36,7 +36,7 @@ pub fn write<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
         }
         Ok(writer.into_inner()?)
     };
-    write_whole(path, &bytes().with_context(|| format!("cannot write {}", path.display()))?)
+    save(path, &bytes().with_context(|| format!("cannot write {}", path.display()))?)
 }
 
 fn check_headers(headers: &StringRecord, required: &[&str]) -> Result<()> {

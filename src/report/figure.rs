@@ -63,7 +63,6 @@ pub struct Figure {
 
 /// Where a figure is shown: a file of its own on white, or a page whose colours it takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(dead_code)] // the page follows
 pub enum Place {
     File,
     Page,

@@ -9,24 +9,46 @@
 
 pub mod csv;
 mod figure;
-pub mod files;
+mod gallery;
 mod number;
+mod page;
 mod plots;
 pub mod rows;
 mod run;
+mod thumbnails;
+mod verdict;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+use crate::runtime::write_whole;
 
 pub use run::Run;
 
 /// Makes the plots and the page of a run folder. Returns the files it wrote.
 pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    plot(run_dir)
+    let run = Run::read(run_dir)?;
+    let mut files = plots::write(&run)?;
+    files.push(page::write(&run)?);
+    Ok(files)
 }
 
 /// Draws the plots of a run folder into its `plots/`. Returns the files it wrote.
 pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
     plots::write(&Run::read(run_dir)?)
+}
+
+/// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
+pub fn page(run_dir: &Path) -> Result<PathBuf> {
+    page::write(&Run::read(run_dir)?)
+}
+
+/// Puts `bytes` at `path`, whole or not at all, making its folder first.
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    write_whole(path, |file| Ok(file.write_all(bytes)?))
 }

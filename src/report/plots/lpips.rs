@@ -48,7 +48,7 @@ fn values(run: &Run, at: usize) -> Vec<f64> {
 fn axis(run: &Run, values: &[Vec<f64>]) -> Option<Axis> {
     let low = values.iter().flatten().copied().reduce(f64::min)?;
     let high = values.iter().flatten().copied().reduce(f64::max)?;
-    let room = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-3);
+    let room = ((high - low) * 0.12).max(high.abs() * 0.02).max(1e-3);
     let names = run.results.iter().map(|row| text_width(&row.strategy, NAME, false)).fold(80.0, f64::max);
     let left = MARGIN + names.min(210.0) + 16.0;
     Some(Axis { values: ((low - room).max(0.0), high + room), pixels: (left, WIDTH - MARGIN - 10.0) })

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 
 use super::Run;
 use super::figure::{Align, Figure, GRID, INK, MUTED, Place};
-use super::files::write_whole;
 use super::number::ticks;
+use super::save;
 
 const WIDTH: f64 = 760.0;
 const MARGIN: f64 = 16.0;
@@ -36,7 +36,7 @@ const PALETTE: [RGBColor; 7] = [
 ];
 
 /// The plots, in the order in which the page shows them: file stem and figure.
-pub fn all(run: &Run) -> Vec<(&'static str, Figure)> {
+pub(super) fn all(run: &Run) -> Vec<(&'static str, Figure)> {
     vec![("artfid", artfid::figure(run)), ("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]
 }
 
@@ -46,8 +46,8 @@ pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
         .par_iter()
         .map(|(stem, figure)| {
             let file = |extension: &str| run.dir.join("plots").join(format!("{stem}.{extension}"));
-            write_whole(&file("svg"), figure.svg(Place::File)?.as_bytes())?;
-            write_whole(&file("png"), &figure.png()?)?;
+            save(&file("svg"), figure.svg(Place::File)?.as_bytes())?;
+            save(&file("png"), &figure.png()?)?;
             Ok([file("png"), file("svg")])
         })
         .collect();
@@ -55,7 +55,7 @@ pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
 }
 
 /// The colour of the strategy at this position of results.csv.
-pub fn color(strategy: usize) -> RGBColor {
+pub(super) fn color(strategy: usize) -> RGBColor {
     let RGBColor(r, g, b) = PALETTE[strategy % PALETTE.len()];
     let towards = |end: f64, part: f64| move |c: u8| (f64::from(c) * (1.0 - part) + end * part).round() as u8;
     match strategy / PALETTE.len() % 3 {

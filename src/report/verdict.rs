@@ -1,0 +1,152 @@
+//! What the numbers say, in words: the best strategy, and how far to trust that.
+
+use super::Run;
+use super::number::{finite, short};
+use super::rows::ResultRow;
+
+/// Below this many pictures the rank-deficient covariances and the spread of single pictures decide
+/// more than the strategies do.
+const ENOUGH_TO_RANK: usize = 100;
+/// Inception features have 2048 dimensions; from fewer pictures FID comes out too large.
+const FEATURES: usize = 2048;
+
+/// The answer in one sentence, and what the reader must know beside it.
+#[derive(Debug, PartialEq)]
+pub struct Verdict {
+    pub sentence: String,
+    pub warnings: Vec<String>,
+}
+
+/// Reads the results as a careful colleague would.
+pub fn verdict(run: &Run) -> Verdict {
+    let ranked: Vec<&ResultRow> = run.ranking().into_iter().map(|at| &run.results[at]).collect();
+    let (measured, unmeasured): (Vec<&ResultRow>, Vec<&ResultRow>) =
+        ranked.into_iter().partition(|row| finite(row.artfid).is_some());
+    let mut warnings = sample_warnings(&measured);
+    if !unmeasured.is_empty() && !measured.is_empty() {
+        warnings.push(format!("Without an ArtFID: {}.", names(&unmeasured)));
+    }
+    let failed: usize = run.items.iter().filter(|item| item.status == "failed").count();
+    if failed > 0 {
+        warnings.push(format!("{failed} of {} pictures failed; they are listed below.", run.items.len()));
+    }
+    Verdict { sentence: sentence(&measured), warnings }
+}
+
+fn sentence(measured: &[&ResultRow]) -> String {
+    let Some((best, others)) = measured.split_first() else {
+        return "No strategy has an ArtFID, so there is nothing to compare.".to_string();
+    };
+    let name = &best.strategy;
+    let value = short(best.artfid);
+    let Some((low, high)) = interval(best) else {
+        return match others {
+            [] => format!("{name} reaches an ArtFID of {value}; there is no other strategy to compare it with."),
+            _ => format!("{name} has the lowest ArtFID, {value}; without intervals the differences cannot be judged."),
+        };
+    };
+    let value = format!("{value} (95 % interval {} to {})", short(Some(low)), short(Some(high)));
+    let close: Vec<&ResultRow> =
+        others.iter().filter(|row| interval(row).is_none_or(|(l, h)| l <= high && low <= h)).copied().collect();
+    match (others, close.as_slice()) {
+        ([], _) => format!("{name} reaches an ArtFID of {value}; there is no other strategy to compare it with."),
+        (_, []) => format!("{name} is best with an ArtFID of {value}; its interval overlaps with no other."),
+        (_, [one]) => format!(
+            "{name} has the lowest ArtFID, {value}, but the interval of {} overlaps with it: \
+             this run does not tell the two apart.",
+            one.strategy
+        ),
+        (_, many) => format!(
+            "{name} has the lowest ArtFID, {value}, but the intervals of {} overlap with it: \
+             this run does not tell them apart.",
+            if many.len() > 4 { format!("{} other strategies", many.len()) } else { names(many) }
+        ),
+    }
+}
+
+fn interval(row: &ResultRow) -> Option<(f64, f64)> {
+    Some((finite(row.artfid_low)?, finite(row.artfid_high)?))
+}
+
+fn names(rows: &[&ResultRow]) -> String {
+    let names: Vec<&str> = rows.iter().map(|row| row.strategy.as_str()).collect();
+    match names.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+fn sample_warnings(measured: &[&ResultRow]) -> Vec<String> {
+    let counts = || measured.iter().map(|row| row.n);
+    let (Some(least), Some(most)) = (counts().min(), counts().max()) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let pictures = if least == 1 { "picture" } else { "pictures" };
+    if least < ENOUGH_TO_RANK && measured.len() > 1 {
+        warnings.push(format!(
+            "The sample is too small to rank strategies: {least} {pictures} where at least {ENOUGH_TO_RANK} are needed. \
+             Take the order as a hint."
+        ));
+    } else if least < ENOUGH_TO_RANK {
+        warnings.push(format!("The sample is small ({least} {pictures}): the values may be far from those of many."));
+    }
+    if least < FEATURES {
+        warnings.push(format!(
+            "FID from fewer than {FEATURES} pictures comes out too large: compare it only between strategies of this \
+             table, not with values published elsewhere."
+        ));
+    }
+    if least != most {
+        warnings.push(format!(
+            "The strategies have between {least} and {most} pictures, and FID falls with their number: small differences may \
+             come from that."
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(values: &[(&str, Option<f64>, f64, usize)]) -> Run {
+        let row = |(name, artfid, half, n): &(&str, Option<f64>, f64, usize)| ResultRow {
+            strategy: name.to_string(),
+            artfid: *artfid,
+            artfid_low: artfid.map(|v| v - half).filter(|_| *half > 0.0),
+            artfid_high: artfid.map(|v| v + half).filter(|_| *half > 0.0),
+            n: *n,
+            ..Default::default()
+        };
+        Run { results: values.iter().map(row).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn the_sentence_says_best_and_whether_it_is_certain() {
+        let said = |values: &[_]| verdict(&run(values)).sentence;
+        let (a, b) = (("a", Some(20.0), 1.0, 3000), ("b", Some(10.0), 1.0, 3000));
+        let best =
+            "b is best with an ArtFID of 10.00 (95 % interval 9.000 to 11.00); its interval overlaps with no other.";
+        assert_eq!(said(&[a, b]), best);
+        assert!(said(&[a, b, ("c", Some(11.5), 1.0, 9)]).contains("but the interval of c overlaps with it"));
+        let two = [a, b, ("c", Some(11.5), 1.0, 9), ("d", Some(12.0), 0.0, 9)];
+        assert!(said(&two).contains("but the intervals of c and d overlap"), "no interval is no certainty");
+        assert!(said(&[b]).contains("no other strategy"));
+        assert!(said(&[("a", Some(1.0), 0.0, 1), ("b", Some(2.0), 0.0, 1)]).contains("cannot be judged"));
+        assert!(said(&[("a", None, 0.0, 0), ("b", Some(f64::NAN), 0.0, 0)]).starts_with("No strategy"));
+    }
+
+    #[test]
+    fn small_and_unequal_samples_are_warned_of() {
+        let warnings = |values: &[_]| verdict(&run(values)).warnings.join("\n");
+        let small = warnings(&[("a", Some(1.0), 0.1, 24), ("b", Some(2.0), 0.1, 23), ("c", None, 0.0, 0)]);
+        for part in [
+            "too small to rank strategies: 23 pictures",
+            "fewer than 2048",
+            "between 23 and 24",
+            "Without an ArtFID: c.",
+        ] {
+            assert!(small.contains(part), "{part} in {small}");
+        }
+        assert_eq!(warnings(&[("a", Some(1.0), 0.1, 5000), ("b", Some(2.0), 0.1, 5000)]), "");
+    }
+}
