@@ -105,6 +105,17 @@ impl Run {
         order
     }
 
+    /// The folder as one would type it: relative where it lies below the working folder. The same
+    /// however it was named this time.
+    pub fn shown_dir(&self) -> String {
+        let whole = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+        match whole.strip_prefix(here) {
+            Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+            _ => whole.display().to_string(),
+        }
+    }
+
     /// The items of one strategy, in the order of the file.
     pub fn items_of(&self, strategy: &str) -> impl Iterator<Item = &ItemRow> {
         self.items.iter().filter(move |item| item.strategy == strategy)

@@ -26,6 +26,9 @@ pub fn verdict(run: &Run) -> Verdict {
     if !unmeasured.is_empty() && !measured.is_empty() {
         warnings.push(format!("Without an ArtFID: {}.", names(&unmeasured)));
     }
+    if run.manifest.get("finished").and_then(|finished| finished.as_bool()) == Some(false) {
+        warnings.insert(0, "This run did not finish: the values are of the pictures made so far.".to_string());
+    }
     let failed: usize = run.items.iter().filter(|item| item.status == "failed").count();
     if failed > 0 {
         warnings.push(format!("{failed} of {} pictures failed; they are listed below.", run.items.len()));

@@ -157,9 +157,14 @@ fn save(path: &Path, picture: &RgbImage) -> Result<()> {
 }
 
 pub const CONFIG: &str = r#"name = "style_ablation"
+kind = "style_transfer"
 question = "Which style text brings pictures nearest to the style and keeps the person?"
 profile = "mini"
 photos = "experiments/mini/photos"
+style_pictures = "experiments/mini/styles/open-peeps"
+comparison_size = 224
+
+[axes]
 captioner = "mini-phi-4-multimodal"
 generator = "mini-sd3"
 seed = 0
@@ -170,6 +175,11 @@ pub const MANIFEST: &str = r#"{
   "libtorch": "2.11.0",
   "device": "cpu",
   "dtype": "float32",
-  "models": {"mini-sd3": {"transformer/diffusion_pytorch_model.safetensors": "0123456789abcdef"}}
+  "started": 1780000000,
+  "finished": true,
+  "seeds": [0],
+  "model_files": [
+    {"model": "mini-sd3", "file": "transformer/diffusion_pytorch_model.safetensors", "bytes": 1234, "sha256": "0123abcd"}
+  ]
 }
 "#;

@@ -138,16 +138,31 @@ pub fn facts(run: &Run) -> Vec<Fact> {
     add("Photos", photos.len().to_string());
     for (key, value) in run.manifest.as_object().into_iter().flatten() {
         let plain = match value {
+            serde_json::Value::Number(time) if key == "started" => time.as_u64().map(date).unwrap_or_default(),
             serde_json::Value::String(text) => text.clone(),
             serde_json::Value::Number(number) => number.to_string(),
             serde_json::Value::Bool(flag) => flag.to_string(),
             _ => continue, // lists and objects are shown whole at the end of the page
         };
-        if !["name", "question", "profile", "command"].contains(&key.as_str()) {
+        if !["name", "question", "profile", "command", "finished"].contains(&key.as_str()) {
             add(&title(key), plain);
         }
     }
     facts
+}
+
+/// Seconds since 1970 as a date and time; days to the calendar as in
+/// <https://howardhinnant.github.io/date_algorithms.html>.
+fn date(seconds: u64) -> String {
+    let days = seconds / 86400 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153; // months from March
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
 }
 
 /// `started_at` → `Started at`.
@@ -174,7 +189,7 @@ pub fn remarks<'a>(
 pub fn commands(run: &Run) -> Vec<String> {
     let said = run.manifest.get("command").and_then(|command| command.as_str()).map(str::to_string);
     let config = |key: &str| run.config.get(key).and_then(|value| value.as_str());
-    let dir = quoted(&run.dir.display().to_string());
+    let dir = quoted(&run.shown_dir());
     let from_config = config("name").map(|_| format!("./toolkit experiment {dir}/config.toml --out NEW_FOLDER"));
     let named = config("name").map(|name| {
         let profile = config("profile").map(|profile| format!(" --profile {}", quoted(profile))).unwrap_or_default();
@@ -187,4 +202,27 @@ pub fn commands(run: &Run) -> Vec<String> {
 fn quoted(word: &str) -> String {
     let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@".contains(c));
     if plain { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{date, quoted};
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let shown = [0, 951_782_400, 951_868_799, 1_767_225_599, 1_780_000_000].map(date);
+        let expected = [
+            "1970-01-01 00:00 UTC",
+            "2000-02-29 00:00 UTC",
+            "2000-02-29 23:59 UTC",
+            "2025-12-31 23:59 UTC",
+            "2026-05-28 20:26 UTC",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!([quoted("runs/a-1"), quoted("my run"), quoted("it's")], ["runs/a-1", "'my run'", r"'it'\''s'"]);
+    }
 }
