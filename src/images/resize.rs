@@ -1,7 +1,8 @@
-//! Pillow's resize, bit for bit: two passes (across, then down), each a convolution whose kernel
+//! Pillow's resize, bit for bit: two passes (across and down), each a convolution whose kernel
 //! widens when shrinking (antialiasing), in 22-bit fixed point, rounded to a byte after each pass.
 //!
-//! Source: Pillow `src/libImaging/Resample.c`, and `Geometry.c` for [`Filter::Nearest`].
+//! Source: Pillow `src/libImaging/Resample.c`, and `Geometry.c` for [`Filter::Nearest`]. The order of
+//! the passes is that of Pillow 13; older ones always go across first.
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -81,9 +82,23 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
     if filter == Filter::Nearest {
         return nearest(image, width, height);
     }
-    let across = (width != from_width).then(|| resize_across(image, width, filter));
-    let image = across.as_ref().unwrap_or(image);
-    if height == from_height { image.clone() } else { resize_down(image, height, filter) }
+    if height == from_height {
+        resize_across(image, width, filter)
+    } else if width == from_width {
+        resize_down(image, height, filter)
+    } else if down_first((from_width, from_height), (width, height)) {
+        resize_across(&resize_down(image, height, filter), width, filter)
+    } else {
+        resize_down(&resize_across(image, width, filter), height, filter)
+    }
+}
+
+/// Whether Pillow 13 makes the picture lower before it changes the width: when that takes away more
+/// than twice as many rows as columns.
+fn down_first(from: (u32, u32), to: (u32, u32)) -> bool {
+    let columns_less = i64::from(from.0) - i64::from(to.0);
+    let rows_less = i64::from(from.1) - i64::from(to.1);
+    rows_less > 0 && rows_less > 2 * columns_less
 }
 
 /// A smaller copy that fits into `side`×`side`, of the same proportions; a picture that fits
