@@ -5,6 +5,7 @@
 #include <ATen/Context.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <torch/headeronly/version.h>
 
 #include <cstdint>
 #include <vector>
@@ -27,6 +28,8 @@ bool succeeds(Work work) {
 }  // namespace
 
 extern "C" {
+
+const char* toolkit_libtorch_version() { return TORCH_VERSION; }
 
 // out: bytes allocated now, most bytes allocated since the last reset.
 bool toolkit_cuda_allocated(int8_t device, int64_t* out) {

@@ -1,6 +1,6 @@
 //! The safe side of `shim.cpp`.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 unsafe extern "C" {
+    fn toolkit_libtorch_version() -> *const c_char;
     fn toolkit_cuda_allocated(device: i8, out: *mut i64) -> bool;
     fn toolkit_cuda_reset_peak(device: i8) -> bool;
     fn toolkit_cuda_empty_cache() -> bool;
@@ -23,6 +24,12 @@ unsafe extern "C" {
         owner: *mut c_void,
         release: extern "C" fn(*mut c_void),
     ) -> *mut c_void;
+}
+
+/// The version of libtorch that the program was built with.
+pub fn libtorch_version() -> String {
+    // SAFETY: a constant text that ends in zero.
+    unsafe { CStr::from_ptr(toolkit_libtorch_version()) }.to_string_lossy().into_owned()
 }
 
 /// Bytes of device memory that tensors hold: now, and at most since [`reset_peak`].
