@@ -1,1 +1,5 @@
-//! To be written.
+//! Where photos come from: a file for each data set.
+
+mod folder;
+
+pub use folder::{Photo, folder};

@@ -1,1 +1,9 @@
-//! To be written.
+//! Photo to description, description to picture: models at work on batches, one failure at a time.
+
+mod batch;
+mod caption;
+mod style_transfer;
+
+pub use batch::each;
+pub use caption::describe;
+pub use style_transfer::draw;

@@ -8,6 +8,12 @@ use anyhow::{Result, anyhow};
 /// and its text is not printed.
 pub fn without_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::set_hook(Box::new(|info| tracing::debug!("{info}")));
+    catch_panics(work)
+}
+
+/// The same for a part of the work, after which the rest goes on. How the text of a panic is shown
+/// stays as it is.
+pub fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload
             .downcast_ref::<String>()

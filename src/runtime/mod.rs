@@ -7,7 +7,7 @@ mod home;
 pub mod shim;
 
 pub use device::{Runtime, random_normal, seed};
-pub use failure::{one_line, without_panics};
+pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
 
