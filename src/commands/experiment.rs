@@ -1,10 +1,103 @@
 //! `toolkit experiment`.
 
-use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
+use crate::experiment::models::OnThisMachine;
+use crate::experiment::plan::Shard;
+use crate::experiment::{self, Config, Plan, Progress, Summary};
+use crate::report;
+use crate::runtime::Runtime;
 
-pub fn run(_args: ExperimentArgs, _global: &Global) -> Result<Outcome> {
-    bail!("to be written")
+pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
+    if args.list {
+        return list();
+    }
+    let runtime = Runtime::new(global)?;
+    let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
+    let mut config = Config::load(&file, &args.profile, &args.set)?;
+    config.limit = args.limit.or(config.limit);
+    config.shard = args.shard.clone().or(config.shard);
+    config.check()?;
+    let out = out_folder(&args, &config)?;
+    let plan = Plan::new(&config)?;
+    introduce(&plan, &config, &out);
+    let models = OnThisMachine::new(runtime);
+    experiment::check(&plan, &config, &models)?;
+    experiment::say_on_stop(format!(
+        "\nstopped; what is done is in {}; the same command goes on from there\n",
+        out.display()
+    ));
+    let summary = experiment::run(&plan, &config, &out, &models, Progress { quiet: global.quiet })?;
+    conclude(&summary, &out)
+}
+
+fn list() -> Result<Outcome> {
+    for experiment in experiment::built_in()? {
+        println!("{:24} {}", experiment.name, experiment.question);
+    }
+    Ok(Outcome::Done)
+}
+
+/// `--out`, else `runs/NAME`; a shard has a folder of its own.
+fn out_folder(args: &ExperimentArgs, config: &Config) -> Result<PathBuf> {
+    if let Some(out) = &args.out {
+        return Ok(out.clone());
+    }
+    let mut name = config.name.clone();
+    if let Some(shard) = config.shard.as_deref().map(Shard::parse).transpose()? {
+        name += &format!("-shard-{}-of-{}", shard.part, shard.of);
+    }
+    Ok(Path::new("runs").join(name))
+}
+
+/// What the run uses, in one line, and what it comes to.
+fn introduce(plan: &Plan, config: &Config, out: &Path) {
+    let names = |values: Vec<&String>| values.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
+    println!(
+        "{} with profile {}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
+         style pictures {} ({}); out {}",
+        config.name,
+        config.profile,
+        names(config.axes.captioner.values().collect()),
+        names(config.axes.generator.values().collect()),
+        config.inception,
+        config.lpips_backbone,
+        config.lpips_linear,
+        config.photos.display(),
+        plan.photos.len(),
+        plan.photos_found,
+        config.style_pictures.display(),
+        plan.style_pictures.len(),
+        out.display()
+    );
+    println!("{} strategies x {} photos = {} pictures", plan.cells.len(), plan.photos.len(), plan.len());
+}
+
+/// The results as a table, the plots and the page.
+pub(super) fn conclude(summary: &Summary, out: &Path) -> Result<Outcome> {
+    let width = summary.results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
+    println!("{:width$} {:>5} {:>12} {:>12} {:>9}", "strategy", "n", "ArtFID", "FID", "LPIPS");
+    for row in &summary.results {
+        let (artfid, fid, lpips) = (number(row.artfid), number(row.fid), number(row.lpips));
+        println!("{:width$} {:>5} {artfid:>12} {fid:>12} {lpips:>9}", row.strategy, row.n);
+    }
+    let files = report::render(out).context("the results are written, the plots and the page are not")?;
+    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
+        println!("page: {}", page.display());
+    }
+    println!("results: {}", out.join("results.csv").display());
+    if summary.failed.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    for row in &summary.failed {
+        eprintln!("failed: {} under {}: {}", row.id, row.strategy, row.error);
+    }
+    eprintln!("{} of {} pictures failed; the same command tries them again", summary.failed.len(), summary.pictures);
+    Ok(Outcome::SomeFailed)
 }

@@ -1,10 +1,17 @@
 //! `toolkit merge`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::experiment::conclude;
 use crate::cli::{Global, MergeArgs};
 use crate::error::Outcome;
+use crate::experiment;
 
-pub fn run(_args: MergeArgs, _global: &Global) -> Result<Outcome> {
-    bail!("to be written")
+pub fn run(args: MergeArgs, _global: &Global) -> Result<Outcome> {
+    let out = match args.out {
+        Some(out) => out,
+        None => experiment::common_name(&args.runs[0])?,
+    };
+    let summary = experiment::merge(&args.runs, &out)?;
+    conclude(&summary, &out)
 }

@@ -1,0 +1,168 @@
+//! One axis of an experiment: named values, written in TOML as one value, a list, or a table.
+
+use std::fmt::Display;
+
+use serde::de::{DeserializeOwned, Error};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The longest name that is made from a value.
+const MAX_NAME: usize = 40;
+
+/// The values of an axis, each with the name under which it shows in the names of strategies.
+///
+/// ```toml
+/// seed = 0                                      # one value
+/// guidance_scale = [4.5, 7]                     # names are made from the values
+/// style_text = { plain = "Peanuts comic style" }  # names of one's own
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis<T>(Vec<(String, T)>);
+
+impl<T> Default for Axis<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Axis<T> {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, value)| value)
+    }
+}
+
+impl<T: Clone> Axis<T> {
+    /// The values as choices of a plan: an axis that is not given leaves the choice to the model.
+    pub fn choices(&self) -> Vec<(String, Option<T>)> {
+        if self.is_empty() {
+            return vec![(String::new(), None)];
+        }
+        self.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
+    }
+}
+
+impl<'de, T: DeserializeOwned + Display> Deserialize<'de> for Axis<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |value: toml::Value| value.try_into::<T>().map_err(|error| D::Error::custom(error.message()));
+        let named = |value: T| (name_of(&value.to_string()), value);
+        let mut values: Vec<(String, T)> = Vec::new();
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Table(table) => {
+                for (name, value) in table {
+                    check_name(&name).map_err(D::Error::custom)?;
+                    values.push((name, read(value)?));
+                }
+            }
+            toml::Value::Array(array) => {
+                for value in array {
+                    values.push(named(read(value)?));
+                }
+            }
+            single => values.push(named(read(single)?)),
+        }
+        if values.is_empty() {
+            return Err(D::Error::custom("an axis needs at least one value"));
+        }
+        for (at, (name, value)) in values.iter().enumerate() {
+            if values[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(D::Error::custom(format!(
+                    "{value} is there twice (as {name}); name the values in a table"
+                )));
+            }
+        }
+        Ok(Self(values))
+    }
+}
+
+/// Always as a table: the names are kept.
+impl<T: Serialize> Serialize for Axis<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len()))?;
+        for (name, value) in self.iter() {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !name.is_empty() && name.len() <= 80 && name.chars().all(fits) && !name.starts_with('.') {
+        return Ok(());
+    }
+    Err(format!("{name:?} cannot be part of a folder's name: use letters, digits, '-', '_' and '.'"))
+}
+
+/// A short name for a value that is safe in paths: of a path or hub id only the last part.
+fn name_of(value: &str) -> String {
+    let last = value.trim_end_matches('/').rsplit('/').next().unwrap_or(value);
+    let mut name = String::new();
+    for c in last.chars() {
+        match c {
+            _ if c.is_ascii_alphanumeric() || "._".contains(c) => name.push(c.to_ascii_lowercase()),
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+        if name.len() == MAX_NAME {
+            break;
+        }
+    }
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { "value".to_string() } else { name.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, Serialize, PartialEq)]
+    struct Both {
+        #[serde(default)]
+        number: Axis<f64>,
+        #[serde(default)]
+        text: Axis<String>,
+    }
+
+    fn read(text: &str) -> Result<Both, String> {
+        toml::from_str(text).map_err(|error| error.message().to_string())
+    }
+
+    #[test]
+    fn one_value_a_list_and_a_table() {
+        let both = read("number = 7\ntext = ['Peanuts comic style', 'owner/Model-Name/']").unwrap();
+        assert_eq!(both.number.iter().collect::<Vec<_>>(), [("7", &7.0)]);
+        let names: Vec<_> = both.text.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["peanuts-comic-style", "model-name"]);
+        let both = read("text = { b = 'one', a = 'two' }").unwrap();
+        assert_eq!(both.text.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "a"]);
+        assert!(both.number.is_empty());
+    }
+
+    #[test]
+    fn written_and_read_again_is_the_same() {
+        let both = read("number = [4.5, 7]\ntext = { 'x.1' = 'a \"quoted\" text' }").unwrap();
+        let text = toml::to_string(&both).unwrap();
+        assert_eq!(read(&text).unwrap(), both, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_an_axis_is_refused() {
+        assert!(read("number = []").unwrap_err().contains("at least one value"));
+        assert!(read("number = [7, 7.0]").unwrap_err().contains("twice"));
+        assert!(read("number = 'x'").unwrap_err().contains("invalid type"));
+        assert!(read("text = { 'a/b' = 'x' }").unwrap_err().contains("folder's name"));
+        assert!(read("text = { '..' = 'x' }").unwrap_err().contains("folder's name"));
+    }
+}

@@ -1,0 +1,353 @@
+//! The configuration of an experiment, as TOML and resolved.
+//!
+//! ```toml
+//! name = "style_ablation"
+//! kind = "style_transfer"
+//! question = "Which style text comes closest to the style?"
+//!
+//! [axes]                      # what has several values multiplies the strategies
+//! seed = [0, 1]
+//! [axes.style_text]
+//! plain = "Peanuts comic style"
+//!
+//! [profiles.mini]             # any key below, and any axis
+//! photos = "mini/photos"
+//! captioner = "mini-phi-4-multimodal"
+//! ```
+//! Keys outside the profiles hold for all profiles; a profile's keys win, `--set` wins over both.
+//! Relative paths are looked for beside the TOML file, in the working folder, in the repository.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::axis::Axis;
+use crate::error::{nearest, usage};
+
+/// What an experiment does with the photos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Describe, compose a prompt, draw, compare with photo and style.
+    StyleTransfer,
+}
+
+/// How FID enters ArtFID.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Of all pictures.
+    #[default]
+    ArtFid,
+    /// Extrapolated to infinitely many pictures.
+    ArtFidInf,
+}
+
+/// A resolved configuration: what `config.toml` of a run folder holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub name: String,
+    pub kind: Kind,
+    /// What the experiment asks, in one sentence.
+    #[serde(default)]
+    pub question: String,
+    #[serde(default)]
+    pub profile: String,
+    /// The folder of photos.
+    pub photos: PathBuf,
+    /// The folder of pictures in the style to reach.
+    pub style_pictures: PathBuf,
+    /// Only the first photos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only part I of N: `I/N`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+    /// Side of the square at which pictures are compared, in pixels.
+    #[serde(default = "comparison_size")]
+    pub comparison_size: u32,
+    /// Size at which pictures are drawn; none: the generator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<usize>,
+    /// Whether the pictures are also kept at the size at which they were drawn (`drawn/STRATEGY/ID.png`).
+    #[serde(default)]
+    pub keep_drawn: bool,
+    /// The longest description, in tokens; none: the captioner's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
+    #[serde(default = "one")]
+    pub num_beams: usize,
+    /// Photos described, and pictures drawn, at a time; none: chosen for the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    /// The art-Inception network: a name or a file.
+    pub inception: String,
+    /// LPIPS, AlexNet part: a name or a file.
+    pub lpips_backbone: String,
+    /// LPIPS, linear heads: a name or a file.
+    pub lpips_linear: String,
+    #[serde(default)]
+    pub mode: Mode,
+    /// Sample sizes of the `art_fid_inf` extrapolation.
+    #[serde(default = "points")]
+    pub points: usize,
+    pub axes: Axes,
+}
+
+/// The axes. What has several values multiplies the strategies, in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Axes {
+    /// Text that names the style; always kept whole in the prompt.
+    pub style_text: Axis<String>,
+    /// What the captioner is asked; none: its own default.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub instruction: Axis<String>,
+    pub captioner: Axis<String>,
+    pub generator: Axis<String>,
+    /// Denoising steps; none: the generator's default.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub steps: Axis<usize>,
+    /// Classifier-free guidance; none: the generator's default.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub guidance_scale: Axis<f64>,
+    /// What not to draw.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub negative_prompt: Axis<String>,
+    /// Seed of the experiment; each picture's own seed follows from it and the photo.
+    pub seed: Axis<u64>,
+}
+
+const AXES: [&str; 8] =
+    ["style_text", "instruction", "captioner", "generator", "steps", "guidance_scale", "negative_prompt", "seed"];
+
+fn comparison_size() -> u32 {
+    224
+}
+fn one() -> usize {
+    1
+}
+fn points() -> usize {
+    15
+}
+
+impl Config {
+    /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the
+    /// command line. Everything that is wrong is wrong usage and names the file or option.
+    pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+        let table: Table = text.parse().map_err(|error| usage(format!("{name}: {}", syntax(&text, &error))))?;
+        let (common, profiles) = split_profiles(table).with_context(|| format!("{name}"))?;
+        // Every profile is checked, so that a mistake in `full` shows before it is needed.
+        for (each, keys) in &profiles {
+            resolve(overlay(&common, keys), each)
+                .map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
+        }
+        let Some((_, chosen)) = profiles.iter().find(|(each, _)| each == profile) else {
+            let known: Vec<&str> = profiles.iter().map(|(each, _)| each.as_str()).collect();
+            let near = nearest(profile, known.iter().copied());
+            return Err(usage(format!("{name}: no profile {profile:?}{near} (it has: {})", known.join(", "))));
+        };
+        let mut merged = overlay(&common, chosen);
+        let mut set_paths = Vec::new();
+        for set in sets {
+            let key = apply_set(&mut merged, set, profile).map_err(|error| usage(format!("--set {set}: {error:#}")))?;
+            resolve(merged.clone(), profile).map_err(|error| usage(format!("--set {set}: {error:#}")))?;
+            set_paths.push(key);
+        }
+        let mut config = resolve(merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        for (key, path) in [("photos", &mut config.photos), ("style_pictures", &mut config.style_pictures)] {
+            let beside = (!set_paths.iter().any(|set| set == key)).then_some(folder);
+            *path = locate(path, beside);
+        }
+        config.check().map_err(|error| usage(format!("{name}: {error:#}")))?;
+        Ok(config)
+    }
+
+    /// Reads the `config.toml` of a run folder.
+    pub fn read(file: &Path) -> Result<Self> {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        toml::from_str(&text)
+            .map_err(|error| usage(format!("{name} is not a run's configuration: {}", syntax(&text, &error))))
+    }
+
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// What no type can say.
+    pub fn check(&self) -> Result<()> {
+        let positive = |key: &str, value: Option<usize>| match value {
+            Some(0) => Err(usage(format!("{key} must be at least 1"))),
+            _ => Ok(()),
+        };
+        positive("limit", self.limit)?;
+        positive("batch_size", self.batch_size)?;
+        positive("width", self.width)?;
+        positive("height", self.height)?;
+        positive("max_new_tokens", self.max_new_tokens)?;
+        positive("num_beams", Some(self.num_beams))?;
+        for steps in self.axes.steps.values() {
+            positive("steps", Some(*steps))?;
+        }
+        // Smaller pictures leave nothing for the last layers of Inception.
+        if !(75..=4096).contains(&self.comparison_size) {
+            return Err(usage(format!("comparison_size = {} is not between 75 and 4096", self.comparison_size)));
+        }
+        if let Some(guidance) = self.axes.guidance_scale.values().find(|guidance| !guidance.is_finite()) {
+            return Err(usage(format!("guidance_scale = {guidance} is not a number to work with")));
+        }
+        Ok(())
+    }
+}
+
+/// The keys outside the profiles, and each profile's.
+fn split_profiles(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
+    let mut profiles = Vec::new();
+    match table.remove("profiles") {
+        Some(Value::Table(tables)) => {
+            for (name, keys) in tables {
+                let Value::Table(keys) = keys else {
+                    return Err(usage(format!("profiles.{name} must be a table of keys")));
+                };
+                profiles.push((name, keys));
+            }
+        }
+        Some(_) => return Err(usage("profiles must be tables: [profiles.NAME]")),
+        None => {
+            // A file without profiles serves them all, unless the key is only misspelt.
+            if let Some(near) = table.keys().find(|key| !nearest(key, ["profiles"]).is_empty()) {
+                return Err(usage(format!("unknown key {near:?}, did you mean \"profiles\"?")));
+            }
+            profiles = ["mini", "full"].map(|name| (name.to_string(), Table::new())).into();
+        }
+    }
+    Ok((table, profiles))
+}
+
+/// `common` with the keys of `keys`, which win. The axes of both go under `axes`.
+fn overlay(common: &Table, keys: &Table) -> Table {
+    let mut merged = Table::new();
+    for (key, value) in common.iter().chain(keys) {
+        put(&mut merged, key, value.clone());
+    }
+    merged
+}
+
+/// Sets a key; an axis goes under `axes` from wherever it is given.
+fn put(table: &mut Table, key: &str, value: Value) {
+    let mut axes = match table.remove("axes") {
+        Some(Value::Table(axes)) => axes,
+        _ => Table::new(),
+    };
+    match value {
+        Value::Table(given) if key == "axes" => axes.extend(given),
+        value if AXES.contains(&key) => {
+            axes.insert(key.to_string(), value);
+        }
+        value => {
+            table.insert(key.to_string(), value);
+        }
+    }
+    table.insert("axes".to_string(), Value::Table(axes));
+}
+
+/// Applies `KEY=VALUE`; the key may be dotted, the value is TOML or else a bare string. Returns the key.
+fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<String> {
+    let Some((key, text)) = set.split_once('=') else {
+        return Err(usage("give it as KEY=VALUE, e.g. --set photos=DIR"));
+    };
+    let (key, text) = (key.trim(), text.trim());
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|parsed| parsed.len() == 1)
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let own = format!("profiles.{profile}.");
+    let key = key.strip_prefix(&own).unwrap_or(key);
+    let key = key.strip_prefix("axes.").unwrap_or(key);
+    match key.split_once('.') {
+        // A single named value of an axis: it is added, or replaces the one of that name.
+        Some((axis, name)) if AXES.contains(&axis) => {
+            let mut values = match table.get("axes").and_then(|axes| axes.get(axis)) {
+                Some(Value::Table(values)) => values.clone(),
+                _ => Table::new(),
+            };
+            values.insert(name.to_string(), value);
+            put(table, axis, Value::Table(values));
+        }
+        Some(_) => return Err(unknown_key(key, &[])),
+        None => put(table, key, value),
+    }
+    Ok(key.to_string())
+}
+
+/// From merged keys to a typed configuration.
+fn resolve(mut table: Table, profile: &str) -> Result<Config> {
+    table.insert("profile".to_string(), Value::String(profile.to_string()));
+    let paths = ["photos", "style_pictures"];
+    for key in paths {
+        if table.get(key).is_some_and(|path| path.as_str().is_none_or(str::is_empty)) {
+            return Err(usage(format!("{key} must be the path of a folder")));
+        }
+    }
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string()))
+}
+
+/// serde's words for a wrong key or value, as one line with the nearest right name.
+fn explain(message: &str) -> anyhow::Error {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field")
+        && let [wrong, known @ ..] = quoted.as_slice()
+    {
+        return unknown_key(wrong, known);
+    }
+    if message.starts_with("unknown variant")
+        && let [wrong, known @ ..] = quoted.as_slice()
+    {
+        let key = quoted.last().filter(|_| message.contains("\nin `")).copied().unwrap_or("kind");
+        let known: Vec<&str> = known.iter().copied().filter(|name| *name != key).collect();
+        let near = nearest(wrong, known.iter().copied());
+        return usage(format!("{key} = {wrong:?} is not known{near} (known: {})", known.join(", ")));
+    }
+    if message.starts_with("missing field")
+        && let Some(key) = quoted.first()
+    {
+        return usage(format!("{key} is missing"));
+    }
+    usage(
+        message.trim().replace("\nin `", " (key `").replace('`', "\"")
+            + if message.contains("\nin `") { ")" } else { "" },
+    )
+}
+
+/// One line for a key that is not known, with the nearest of those that are.
+fn unknown_key(wrong: &str, known: &[&str]) -> anyhow::Error {
+    let near = nearest(wrong, known.iter().chain(&AXES).chain(&["profiles"]).copied());
+    usage(format!("unknown key {wrong:?}{near}"))
+}
+
+/// A TOML error in one line, with the line of the file.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = explain(error.message()).to_string().replace('\n', " ");
+    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
+}
+
+/// The path as an absolute one: in `beside`, the working folder, or the repository, where it exists first.
+fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
+    let home = crate::runtime::home().ok();
+    let places = [beside, Some(Path::new("")), home.as_deref()];
+    let found = places.into_iter().flatten().map(|place| place.join(path)).find(|path| path.exists());
+    let path = found.unwrap_or_else(|| path.to_path_buf());
+    std::path::absolute(&path).unwrap_or(path)
+}

@@ -1,0 +1,257 @@
+//! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use image::RgbImage;
+use indicatif::ProgressBar;
+
+use super::config::Config;
+use super::describe::Descriptions;
+use super::features::{Features, key};
+use super::models::{Judge, Models};
+use super::plan::{Cell, Plan, picture_seed};
+use super::record::{Finished, Recorder, RunFolder, image_path, photo_path};
+use super::results::{StyleMean, column};
+use crate::datasets::Photo;
+use crate::images::{self, Filter, resize};
+use crate::models::{GenerateRequest, Generated, Generator};
+use crate::pipelines::{draw, each};
+use crate::prompts::TokenBudget;
+use crate::report::rows::ItemRow;
+use crate::runtime::one_line;
+
+/// A picture to be drawn: a photo under a strategy.
+#[derive(Debug, Clone, Copy)]
+struct Job<'a> {
+    cell: &'a Cell,
+    photo: &'a Photo,
+}
+
+/// What drawing needs beside the jobs.
+pub struct Drawing<'a> {
+    pub config: &'a Config,
+    pub folder: &'a RunFolder,
+    pub models: &'a dyn Models,
+    pub judge: &'a dyn Judge,
+    pub descriptions: &'a Descriptions,
+    pub style: &'a StyleMean,
+}
+
+impl Drawing<'_> {
+    /// Draws what is pending. Returns the new rows and features, which are recorded by then.
+    pub fn run(
+        &self,
+        plan: &Plan,
+        pending: &dyn Fn(&Cell, &Photo) -> bool,
+        mut recorder: Recorder,
+        bar: &ProgressBar,
+    ) -> Result<(Vec<ItemRow>, Features)> {
+        let batches = batches(plan, self.config.batch_size.unwrap_or(self.models.batch_size()), pending);
+        let paths: Vec<PathBuf> =
+            batches.iter().flat_map(|jobs| photos_of(jobs)).map(|photo| photo.path.clone()).collect();
+        let mut decoded = images::stream(paths, 2 * rayon::current_num_threads());
+        let (mut rows, mut features, mut saved) = (Vec::new(), Features::new(), BTreeSet::new());
+        let mut loaded: Option<(&str, Box<dyn Generator>)> = None;
+        for jobs in &batches {
+            let name = jobs[0].cell.generator.as_str();
+            if loaded.as_ref().is_none_or(|(held, _)| *held != name) {
+                // The old one goes before the new one comes: memory holds one at a time.
+                drop(loaded.take());
+                loaded = Some((name, self.models.generator(name)?));
+            }
+            let Some((_, generator)) = &loaded else { continue };
+            let photos: Vec<Result<RgbImage>> =
+                decoded.by_ref().take(photos_of(jobs).len()).map(|(_, photo)| photo).collect();
+            let mut finished = self.batch(jobs, photos, generator.as_ref(), &mut saved);
+            // A batch is drawn whole, so that a picture never depends on where a run was stopped;
+            // what was recorded before stays.
+            finished.rows.retain(|row| jobs.iter().any(|job| job.is(row) && pending(job.cell, job.photo)));
+            bar.inc(finished.rows.len() as u64);
+            rows.extend(finished.rows.iter().cloned());
+            features.extend(finished.features.iter().map(|(key, feature)| (key.clone(), feature.clone())));
+            recorder.send(finished)?;
+        }
+        recorder.finish()?;
+        Ok((rows, features))
+    }
+
+    /// One batch: photos and descriptions to pictures, rows and features.
+    fn batch(
+        &self,
+        jobs: &[Job],
+        decoded: Vec<Result<RgbImage>>,
+        generator: &dyn Generator,
+        saved: &mut BTreeSet<String>,
+    ) -> Finished {
+        let mut finished = Finished::default();
+        let side = self.config.comparison_size;
+        let mut small: Vec<(&str, Result<RgbImage, String>)> = Vec::new();
+        for (photo, pixels) in photos_of(jobs).into_iter().zip(decoded) {
+            let pixels = pixels.map(|pixels| resize(&pixels, side, side, Filter::Bicubic));
+            if let Ok(pixels) = &pixels
+                && saved.insert(photo.id.clone())
+            {
+                finished.pictures.push((self.folder.path(&photo_path(&photo.id)), pixels.clone()));
+            }
+            small.push((&photo.id, pixels.map_err(|error| one_line(&error))));
+        }
+        let mut tasks = Vec::new();
+        for job in jobs {
+            let mut row = job.row();
+            let photo = small.iter().find(|(id, _)| *id == job.photo.id).map(|(_, photo)| photo);
+            match self.prepare(job, photo, generator.token_budget(), &mut row) {
+                Ok(photo) => tasks.push((job, row, photo)),
+                Err(error) => finished.rows.push(failed(row, error)),
+            }
+        }
+        self.draw_and_measure(tasks, generator, &mut finished);
+        finished
+    }
+
+    /// The photo at the size of the comparison; fills in what the generator is to be told.
+    fn prepare<'p>(
+        &self,
+        job: &Job,
+        photo: Option<&'p Result<RgbImage, String>>,
+        budget: &TokenBudget,
+        row: &mut ItemRow,
+    ) -> Result<&'p RgbImage, String> {
+        let photo = photo.ok_or("it was not decoded")?.as_ref().map_err(Clone::clone)?;
+        row.caption = self.descriptions.get(job.cell, job.photo)?.to_string();
+        let composed = budget.compose(&row.caption, &job.cell.style_text).map_err(|error| one_line(&error))?;
+        row.prompt = composed.prompt;
+        row.dropped = composed.dropped;
+        Ok(photo)
+    }
+
+    fn draw_and_measure(
+        &self,
+        tasks: Vec<(&Job, ItemRow, &RgbImage)>,
+        generator: &dyn Generator,
+        finished: &mut Finished,
+    ) {
+        let Some((first, _, _)) = tasks.first() else { return };
+        let request = GenerateRequest {
+            prompts: tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect(),
+            seeds: tasks.iter().map(|(_, row, _)| row.seed).collect(),
+            negative_prompt: first.cell.negative_prompt.clone(),
+            steps: first.cell.steps,
+            guidance_scale: first.cell.guidance_scale,
+            width: self.config.width,
+            height: self.config.height,
+            ..GenerateRequest::default()
+        };
+        let start = Instant::now();
+        let drawn = draw(generator, &request);
+        let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
+        let side = self.config.comparison_size;
+        let (mut rows, mut photos, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+        for ((job, mut row, photo), result) in tasks.into_iter().zip(drawn) {
+            row.seconds = Some(seconds);
+            match result {
+                Ok(Generated { image, remark }) => {
+                    row.remark = remark.unwrap_or_default();
+                    photos.push(photo.clone());
+                    pictures.push(resize(&image, side, side, Filter::Bicubic));
+                    if self.config.keep_drawn {
+                        let path = format!("drawn/{}/{}.png", row.strategy, row.id);
+                        finished.pictures.push((self.folder.path(&path), image));
+                    }
+                    rows.push(row);
+                }
+                Err(error) => {
+                    let error = format!("{} cannot draw it: {}", job.cell.generator, one_line(&error));
+                    finished.rows.push(failed(row, error));
+                }
+            }
+        }
+        self.measure(rows, &photos, pictures, finished);
+    }
+
+    /// LPIPS, feature, and the distance to the style, of pictures that were drawn.
+    fn measure(&self, rows: Vec<ItemRow>, photos: &[RgbImage], pictures: Vec<RgbImage>, finished: &mut Finished) {
+        let measures = each(pictures.len(), |range| {
+            let lpips = self.judge.lpips(&photos[range.clone()], &pictures[range.clone()])?;
+            Ok(lpips.into_iter().zip(self.judge.features(&pictures[range])?).collect())
+        });
+        for ((mut row, picture), measure) in rows.into_iter().zip(pictures).zip(measures) {
+            row.image = image_path(&row.strategy, &row.id);
+            row.photo = photo_path(&row.id);
+            finished.pictures.push((self.folder.path(&row.image), picture));
+            match measure {
+                Ok((lpips, feature)) => {
+                    row.lpips = column(lpips);
+                    row.style_distance = column(self.style.distance(&feature));
+                    row.status = "done".to_string();
+                    finished.features.insert(key(&row.strategy, &row.id), feature);
+                    finished.rows.push(row);
+                }
+                Err(error) => {
+                    let error = format!("the picture cannot be measured: {}", one_line(&error));
+                    finished.rows.push(failed(row, error));
+                }
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    fn row(&self) -> ItemRow {
+        ItemRow {
+            id: self.photo.id.clone(),
+            strategy: self.cell.strategy.clone(),
+            seed: picture_seed(self.cell.seed, &self.photo.id),
+            ..ItemRow::default()
+        }
+    }
+
+    fn is(&self, row: &ItemRow) -> bool {
+        row.strategy == self.cell.strategy && row.id == self.photo.id
+    }
+}
+
+fn failed(row: ItemRow, error: String) -> ItemRow {
+    tracing::warn!("{} under {} failed: {error}", row.id, row.strategy);
+    ItemRow { status: "failed".to_string(), error, ..row }
+}
+
+/// The photos of a batch, each once.
+fn photos_of<'a>(jobs: &[Job<'a>]) -> Vec<&'a Photo> {
+    let mut photos: Vec<&Photo> = Vec::new();
+    for job in jobs {
+        if photos.last().is_none_or(|last| last.id != job.photo.id) {
+            photos.push(job.photo);
+        }
+    }
+    photos
+}
+
+/// The batches in which something is pending. Pictures that can be drawn together (same generator,
+/// steps, guidance) go photo by photo through their strategies, so that a run that is stopped early
+/// has all strategies of the photos it got to.
+fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo) -> bool) -> Vec<Vec<Job<'a>>> {
+    let mut lanes: Vec<Vec<&Cell>> = Vec::new();
+    for cell in &plan.cells {
+        match lanes.iter_mut().find(|lane| lane[0].draws_like(cell)) {
+            Some(lane) => lane.push(cell),
+            None => lanes.push(vec![cell]),
+        }
+    }
+    let generators: Vec<String> = lanes.iter().map(|lane| lane[0].generator.clone()).collect();
+    // Lanes of one generator follow one another, so that each is loaded once.
+    lanes.sort_by_key(|lane| generators.iter().position(|name| *name == lane[0].generator));
+    let mut batches = Vec::new();
+    for lane in lanes {
+        let jobs: Vec<Job> =
+            plan.photos.iter().flat_map(|photo| lane.iter().map(move |cell| Job { cell, photo })).collect();
+        batches.extend(
+            jobs.chunks(batch_size)
+                .filter(|jobs| jobs.iter().any(|job| pending(job.cell, job.photo)))
+                .map(<[Job]>::to_vec),
+        );
+    }
+    batches
+}

@@ -1,0 +1,235 @@
+//! `manifest.json`: what a run was made with, down to the hash of every model file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::config::Config;
+use super::models::Models;
+use super::plan::Plan;
+use super::record::RunFolder;
+use crate::runtime::write_whole;
+
+/// What `manifest.json` says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    pub toolkit: String,
+    pub libtorch: String,
+    pub device: String,
+    pub dtype: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    /// Whether everything planned was done (or tried and failed).
+    pub finished: bool,
+    pub strategies: usize,
+    pub photos: usize,
+    pub style_pictures: usize,
+    /// The seeds of the experiment; each picture's own is in items.csv.
+    pub seeds: Vec<u64>,
+    pub model_files: Vec<ModelFile>,
+}
+
+/// One file of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// The model's name in the configuration.
+    pub model: String,
+    pub file: PathBuf,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// The manifest of a run that is under way: hashing goes on beside the run.
+#[derive(Debug)]
+pub struct Manifest {
+    facts: Facts,
+    hashes: Option<JoinHandle<Result<Vec<ModelFile>>>>,
+}
+
+impl Manifest {
+    /// Writes what is known now and starts hashing the model files.
+    pub fn start(folder: &RunFolder, plan: &Plan, config: &Config, models: &dyn Models) -> Result<Self> {
+        let (device, dtype) = models.place();
+        let facts = Facts {
+            toolkit: env!("CARGO_PKG_VERSION").to_string(),
+            libtorch: crate::runtime::shim::libtorch_version(),
+            device,
+            dtype,
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            finished: false,
+            strategies: plan.cells.len(),
+            photos: plan.photos.len(),
+            style_pictures: plan.style_pictures.len(),
+            seeds: config.axes.seed.values().copied().collect(),
+            model_files: Vec::new(),
+        };
+        if let Ok(earlier) = Facts::read(&folder.dir)
+            && (&earlier.device, &earlier.dtype) != (&facts.device, &facts.dtype)
+        {
+            tracing::warn!(
+                "this run was begun on {} in {} and goes on with {} in {}: pictures may differ by a grey level",
+                earlier.device,
+                earlier.dtype,
+                facts.device,
+                facts.dtype
+            );
+        }
+        facts.write(folder)?;
+        let files = models.find(config)?;
+        Ok(Self { facts, hashes: Some(std::thread::spawn(move || hash_all(&files, memory().as_deref()))) })
+    }
+
+    /// A manifest that knows everything already (merged from others).
+    pub fn known(facts: Facts) -> Self {
+        Self { facts, hashes: None }
+    }
+
+    /// Writes the whole manifest once the hashes are there.
+    pub fn finish(self, folder: &RunFolder) -> Result<()> {
+        let mut facts = Facts { finished: true, ..self.facts };
+        if let Some(hashes) = self.hashes {
+            facts.model_files = hashes.join().map_err(|_| anyhow!("hashing the model files failed"))??;
+        }
+        facts.write(folder)
+    }
+}
+
+impl Facts {
+    pub fn read(run: &Path) -> Result<Self> {
+        let path = run.join("manifest.json");
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a manifest", path.display()))
+    }
+
+    pub fn write(&self, folder: &RunFolder) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        write_whole(&folder.path("manifest.json"), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+}
+
+/// Hashes of files, remembered by path, size and time of change: real checkpoints have gigabytes.
+type Known = BTreeMap<String, String>;
+
+/// Smaller files are hashed faster than it is worth remembering.
+const WORTH_REMEMBERING: u64 = 16 << 20;
+
+fn hash_all(models: &[(String, PathBuf)], memory: Option<&Path>) -> Result<Vec<ModelFile>> {
+    let mut list: Vec<ModelFile> = Vec::new();
+    let mut known: Known = memory
+        .as_ref()
+        .and_then(|path| fs::read(path).ok())
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let before = known.len();
+    for (model, path) in models {
+        for file in files_below(path)? {
+            let (bytes, stamp) = stamp(&file)?;
+            let sha256 = match known.get(&stamp) {
+                Some(hash) => hash.clone(),
+                None => hash(&file)?,
+            };
+            if bytes >= WORTH_REMEMBERING {
+                known.insert(stamp, sha256.clone());
+            }
+            let entry = ModelFile { model: model.clone(), file, bytes, sha256 };
+            if !list.contains(&entry) {
+                list.push(entry);
+            }
+        }
+    }
+    if known.len() > before
+        && let Some(path) = memory
+        && let Some(folder) = path.parent()
+        && fs::create_dir_all(folder).is_ok()
+    {
+        // Only a memory: a run does not fail for it.
+        let _ = write_whole(path, |file| Ok(file.write_all(&serde_json::to_vec(&known)?)?));
+    }
+    Ok(list)
+}
+
+fn memory() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    Some(cache.join("toolkit/sha256.json"))
+}
+
+/// The size, and what identifies this state of the file.
+fn stamp(file: &Path) -> Result<(u64, String)> {
+    let real = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+    let metadata = fs::metadata(&real).with_context(|| format!("cannot read {}", file.display()))?;
+    let changed = metadata.modified()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    Ok((metadata.len(), format!("{} {} {changed}", real.display(), metadata.len())))
+}
+
+fn hash(file: &Path) -> Result<String> {
+    let read = || -> std::io::Result<String> {
+        let (mut input, mut hasher, mut buffer) = (File::open(file)?, Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match input.read(&mut buffer)? {
+                0 => return Ok(format!("{:x}", hasher.finalize())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    read().with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// A file itself; of a folder every file in it and below, sorted, without hidden ones.
+fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            files.extend(files_below(&entry.path())?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_sha256_of_every_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/a.bin"), b"abc").unwrap();
+        fs::write(dir.path().join(".hidden"), b"x").unwrap();
+        let models = [("m".to_string(), dir.path().to_path_buf()), ("m".to_string(), dir.path().to_path_buf())];
+        let files = hash_all(&models, None).unwrap();
+        assert_eq!(files.len(), 1);
+        assert_eq!((files[0].bytes, files[0].model.as_str()), (3, "m"));
+        // python: hashlib.sha256(b"abc").hexdigest()
+        assert_eq!(files[0].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn large_files_are_hashed_once_until_they_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, memory) = (dir.path().join("large.bin"), dir.path().join("cache/memory.json"));
+        File::create(&file).unwrap().set_len(WORTH_REMEMBERING).unwrap();
+        let models = [("m".to_string(), file.clone())];
+        let first = hash_all(&models, Some(&memory)).unwrap();
+        let text = fs::read_to_string(&memory).unwrap();
+        assert!(text.contains(&first[0].sha256));
+        fs::write(&memory, text.replace(&first[0].sha256, "remembered")).unwrap();
+        assert_eq!(hash_all(&models, Some(&memory)).unwrap()[0].sha256, "remembered");
+        File::create(&file).unwrap().set_len(WORTH_REMEMBERING + 1).unwrap();
+        let changed = hash_all(&models, Some(&memory)).unwrap();
+        assert!(changed[0].sha256.len() == 64 && changed[0].sha256 != first[0].sha256);
+    }
+}

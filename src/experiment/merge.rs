@@ -1,0 +1,177 @@
+//! One run folder out of the run folders of shards.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::config::Config;
+use super::features::{FeatureStore, Features};
+use super::journal::{read, write_rows};
+use super::manifest::{Facts, Manifest};
+use super::plan::{Shard, cells};
+use super::record::{CaptionRow, RunFolder, difference};
+use super::runner::{Ending, Summary, finish};
+use crate::error::usage;
+use crate::report::rows::ItemRow;
+
+/// A finished part of a run.
+struct Part {
+    dir: PathBuf,
+    config: Config,
+    facts: Facts,
+}
+
+/// Where the merged run goes when nobody says: the shards' name without the `-shard-I-of-N`.
+pub fn common_name(first: &Path) -> Result<PathBuf> {
+    let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.split_once("-shard-").map(|(stem, _)| stem).filter(|stem| !stem.is_empty());
+    let stem =
+        stem.ok_or_else(|| usage(format!("{}: its name says no common name: give --out DIR", first.display())))?;
+    Ok(first.with_file_name(stem))
+}
+
+/// Merges finished shards, all of them, into a new folder `out`: rows, pictures and features are
+/// taken over, and the results computed from them as an unsharded run does.
+pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Summary> {
+    let parts = shards.iter().map(|dir| Part::read(dir)).collect::<Result<Vec<_>>>()?;
+    let config = common(&parts)?;
+    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(usage(format!("{} is there already: remove it, or choose another --out", out.display())));
+    }
+    // Built beside its place and then renamed: it is there whole or not at all.
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    let building = tempfile::Builder::new()
+        .prefix(crate::runtime::UNFINISHED)
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write into {}", parent.display()))?;
+    let summary = build(&parts, &config, building.path())?;
+    let built = building.keep();
+    let _ = fs::remove_dir(out);
+    fs::rename(&built, out).with_context(|| format!("cannot write {}", out.display()))?;
+    readable(out);
+    Ok(summary)
+}
+
+fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
+    let folder = RunFolder::open(out, config)?;
+    let (store, _) = FeatureStore::open(out)?;
+    let (mut rows, mut captions, mut features) = (Vec::new(), Vec::new(), Features::new());
+    let mut style = None;
+    for part in parts {
+        rows.extend(read::<ItemRow>(&part.dir.join("items.csv"))?);
+        captions.extend(read::<CaptionRow>(&part.dir.join("captions.csv"))?);
+        let (own, own_features) = FeatureStore::open(&part.dir)?;
+        features.extend(own_features);
+        let own_style =
+            own.style()?.with_context(|| format!("{}: no features of the style pictures", part.dir.display()))?;
+        match &style {
+            None => style = Some(own_style),
+            Some(first) if *first == own_style => {}
+            Some(_) => {
+                bail!("{}: its style pictures differ from those of {}", part.dir.display(), parts[0].dir.display())
+            }
+        }
+        for place in ["photos", "images", "drawn"] {
+            take_over(&part.dir.join(place), &out.join(place))?;
+        }
+    }
+    write_rows(&folder.path("captions.csv"), &captions)?;
+    let style = style.context("no shards")?;
+    store.write_style(&style)?;
+    let mut facts = parts[0].facts.clone();
+    facts.photos = parts.iter().map(|part| part.facts.photos).sum();
+    let cells = cells(&config.axes)?;
+    finish(
+        Ending {
+            folder: &folder,
+            config,
+            cells: &cells,
+            store: &store,
+            style: &style,
+            manifest: Manifest::known(facts),
+        },
+        rows,
+        features,
+    )
+}
+
+impl Part {
+    fn read(dir: &Path) -> Result<Self> {
+        let shown = dir.display();
+        if !dir.join("config.toml").exists() {
+            return Err(usage(format!("{shown} is no run folder: it has no config.toml")));
+        }
+        let config = Config::read(&dir.join("config.toml"))?;
+        let facts = Facts::read(dir)?;
+        if !facts.finished {
+            return Err(usage(format!(
+                "{shown} is not finished: run its shard again with the same --out to continue it"
+            )));
+        }
+        Ok(Self { dir: dir.to_path_buf(), config, facts })
+    }
+}
+
+/// The configuration without the shard, when the parts are all shards of one run.
+fn common(parts: &[Part]) -> Result<Config> {
+    let Some(first) = parts.first() else { return Err(usage("no run folders to merge")) };
+    let mut found: BTreeMap<usize, &Part> = BTreeMap::new();
+    let mut of = 0;
+    for part in parts {
+        let shown = part.dir.display();
+        let Some(shard) = part.config.shard.as_deref().map(Shard::parse).transpose()? else {
+            return Err(usage(format!("{shown} is no shard: it was run without --shard")));
+        };
+        // Shards may have run on different machines, with the pictures elsewhere.
+        let asked = Config {
+            shard: first.config.shard.clone(),
+            photos: first.config.photos.clone(),
+            style_pictures: first.config.style_pictures.clone(),
+            ..part.config.clone()
+        };
+        let limits = (first.config.limit != part.config.limit).then(|| "limit".to_string());
+        if let Some(difference) = difference(&first.config, &asked)?.or(limits) {
+            return Err(usage(format!("{} and {shown} are of different runs: {difference}", first.dir.display())));
+        }
+        if of != 0 && shard.of != of {
+            return Err(usage(format!("{shown} is one of {} shards, the others of {of}", shard.of)));
+        }
+        of = shard.of;
+        if let Some(other) = found.insert(shard.part, part) {
+            return Err(usage(format!("{} and {shown} are both shard {}/{of}", other.dir.display(), shard.part)));
+        }
+    }
+    let missing: Vec<String> =
+        (1..=of).filter(|part| !found.contains_key(part)).map(|part| format!("{part}/{of}")).collect();
+    if !missing.is_empty() {
+        return Err(usage(format!("shards are missing: {}", missing.join(", "))));
+    }
+    Ok(Config { shard: None, ..first.config.clone() })
+}
+
+/// Links (or copies, across file systems) every file below `from` to `to`.
+fn take_over(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(to).with_context(|| format!("cannot make the folder {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", from.display()))?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            take_over(&entry.path(), &target)?;
+        } else if !target.exists() && fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target).with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A temporary folder is private; a run folder is like any other.
+fn readable(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
+}

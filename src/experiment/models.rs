@@ -1,0 +1,105 @@
+//! What a run needs of models, as a trait: the runner can be tested without any.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use image::RgbImage;
+
+use super::config::Config;
+use crate::cli::DtypeChoice;
+use crate::models::{self, Captioner, Generator};
+use crate::prompts::TokenBudget;
+use crate::runtime::Runtime;
+
+/// Where a run gets its models.
+pub trait Models {
+    /// The files of every model of the run, by the name it has in the configuration; a model that
+    /// is not to be found is an error. Loads nothing.
+    fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>>;
+
+    /// What a generator's text encoder can take, without its weights.
+    fn token_budget(&self, generator: &str) -> Result<TokenBudget>;
+
+    fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
+
+    fn generator(&self, name: &str) -> Result<Box<dyn Generator>>;
+
+    fn judge(&self, config: &Config) -> Result<Box<dyn Judge>>;
+
+    /// Pictures at a time where the configuration does not say.
+    fn batch_size(&self) -> usize;
+
+    /// Device and number type, for the manifest.
+    fn place(&self) -> (String, String);
+}
+
+/// The networks that measure pictures. All pictures of a call have one size.
+pub trait Judge {
+    /// The art-Inception feature of each picture.
+    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>>;
+
+    /// LPIPS between each photo and its picture.
+    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>>;
+}
+
+/// The models of this machine and the hub.
+#[derive(Debug)]
+pub struct OnThisMachine {
+    runtime: Runtime,
+}
+
+impl OnThisMachine {
+    pub fn new(runtime: Runtime) -> Self {
+        Self { runtime }
+    }
+}
+
+impl Models for OnThisMachine {
+    fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
+        let mut found = Vec::new();
+        for name in config.axes.captioner.values().chain(config.axes.generator.values()) {
+            found.push((name.clone(), models::locate(name, &self.runtime)?.path));
+        }
+        found.push((config.inception.clone(), models::locate_inception(&config.inception, &self.runtime)?));
+        let lpips = models::locate_lpips(&config.lpips_backbone, &config.lpips_linear, &self.runtime)?;
+        found.push((config.lpips_backbone.clone(), lpips.backbone));
+        found.push((config.lpips_linear.clone(), lpips.linear));
+        Ok(found)
+    }
+
+    fn token_budget(&self, generator: &str) -> Result<TokenBudget> {
+        models::load_token_budget(generator, &self.runtime)
+    }
+
+    fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {
+        models::load_captioner(name, &self.runtime)
+    }
+
+    fn generator(&self, name: &str) -> Result<Box<dyn Generator>> {
+        models::load_generator(name, &self.runtime)
+    }
+
+    fn judge(&self, _config: &Config) -> Result<Box<dyn Judge>> {
+        anyhow::bail!("to be wired")
+    }
+
+    /// On the CPU a batch saves nothing, and single pictures make results independent of how the
+    /// work was split.
+    fn batch_size(&self) -> usize {
+        if self.runtime.device == tch::Device::Cpu { 1 } else { 8 }
+    }
+
+    fn place(&self) -> (String, String) {
+        let device = match self.runtime.device {
+            tch::Device::Cuda(n) => format!("cuda:{n}"),
+            _ => "cpu".to_string(),
+        };
+        let dtype = match (self.runtime.dtype, self.runtime.device) {
+            (DtypeChoice::Float32, _) | (DtypeChoice::Auto, tch::Device::Cpu) => "float32",
+            (DtypeChoice::Float16, _) => "float16",
+            (DtypeChoice::Bfloat16, _) => "bfloat16",
+            (DtypeChoice::Auto, _) => "each model's own",
+        };
+        (device, dtype.to_string())
+    }
+}

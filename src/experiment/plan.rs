@@ -1,0 +1,216 @@
+//! From a configuration to what is to be done: strategies (the cells of the axes) times photos.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+
+use super::config::{Axes, Config};
+use crate::datasets::{Photo, folder};
+use crate::error::usage;
+
+/// One strategy: a value of every axis.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cell {
+    /// Made of the names of the values on the axes that have several; safe in paths, unique.
+    pub strategy: String,
+    pub style_text: String,
+    pub instruction: Option<String>,
+    pub captioner: String,
+    pub generator: String,
+    pub steps: Option<usize>,
+    pub guidance_scale: Option<f64>,
+    pub negative_prompt: Option<String>,
+    pub seed: u64,
+}
+
+impl Cell {
+    /// Whether pictures of both can be drawn in one batch.
+    pub fn draws_like(&self, other: &Self) -> bool {
+        (&self.generator, self.steps, self.guidance_scale, &self.negative_prompt)
+            == (&other.generator, other.steps, other.guidance_scale, &other.negative_prompt)
+    }
+}
+
+/// What is to be done in a run.
+#[derive(Debug)]
+pub struct Plan {
+    pub cells: Vec<Cell>,
+    /// The photos of this run (after limit and shard), sorted by id.
+    pub photos: Vec<Photo>,
+    /// Photos in the folder.
+    pub photos_found: usize,
+    pub style_pictures: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// Checks the folders and lays out the run.
+    pub fn new(config: &Config) -> Result<Self> {
+        let all = folder(&config.photos).map_err(|error| usage(format!("photos: {error:#}")))?;
+        let style = folder(&config.style_pictures).map_err(|error| usage(format!("style_pictures: {error:#}")))?;
+        let shard = config.shard.as_deref().map(Shard::parse).transpose()?;
+        let photos_found = all.len();
+        let photos: Vec<Photo> = all
+            .into_iter()
+            .take(config.limit.unwrap_or(usize::MAX))
+            .enumerate()
+            .filter(|(at, _)| shard.is_none_or(|shard| shard.has(*at)))
+            .map(|(_, photo)| photo)
+            .collect();
+        if photos.is_empty() {
+            return Err(usage(format!(
+                "shard {} has no photos: there are only {}",
+                config.shard.as_deref().unwrap_or("1/1"),
+                photos_found.min(config.limit.unwrap_or(usize::MAX))
+            )));
+        }
+        Ok(Self {
+            cells: cells(&config.axes)?,
+            photos,
+            photos_found,
+            style_pictures: style.into_iter().map(|picture| picture.path).collect(),
+        })
+    }
+
+    /// Pictures to be drawn.
+    pub fn len(&self) -> usize {
+        self.cells.len() * self.photos.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Part I of N, by position in the sorted list of photos: photo k belongs to part k mod N + 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    pub part: usize,
+    pub of: usize,
+}
+
+impl Shard {
+    /// Reads `I/N`.
+    pub fn parse(text: &str) -> Result<Self> {
+        text.split_once('/')
+            .and_then(|(part, of)| Some(Self { part: part.trim().parse().ok()?, of: of.trim().parse().ok()? }))
+            .filter(|shard| 1 <= shard.part && shard.part <= shard.of)
+            .ok_or_else(|| usage(format!("shard {text:?} is not I/N with I from 1 to N, e.g. 1/4")))
+    }
+
+    fn has(self, at: usize) -> bool {
+        at % self.of == self.part - 1
+    }
+}
+
+/// The seed of one picture: the first four bytes (little endian) of the SHA-256 of `SEED/ID`. It
+/// does not depend on other photos, so a limit or a shard draws the same picture; and all
+/// strategies of one experiment seed start from the same noise, so they are compared fairly.
+pub fn picture_seed(seed: u64, id: &str) -> u64 {
+    let hash = Sha256::digest(format!("{seed}/{id}"));
+    u64::from(u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]))
+}
+
+/// Every combination of the axes' values, the last axis fastest.
+pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
+    let mut cells = vec![Cell::default()];
+    let one = |axis: &super::axis::Axis<String>| axis.choices();
+    multiply(&mut cells, one(&axes.style_text), "", true, |cell, text| cell.style_text = text.unwrap_or_default());
+    multiply(&mut cells, one(&axes.instruction), "", false, |cell, text| cell.instruction = text);
+    multiply(&mut cells, one(&axes.captioner), "", false, |cell, name| cell.captioner = name.unwrap_or_default());
+    multiply(&mut cells, one(&axes.generator), "", false, |cell, name| cell.generator = name.unwrap_or_default());
+    multiply(&mut cells, axes.steps.choices(), "steps", false, |cell, steps| cell.steps = steps);
+    multiply(&mut cells, axes.guidance_scale.choices(), "cfg", false, |cell, scale| cell.guidance_scale = scale);
+    multiply(&mut cells, one(&axes.negative_prompt), "without-", false, |cell, text| cell.negative_prompt = text);
+    multiply(&mut cells, axes.seed.choices(), "seed", false, |cell, seed| cell.seed = seed.unwrap_or_default());
+    let mut names = BTreeSet::new();
+    for cell in &cells {
+        if !names.insert(cell.strategy.to_lowercase()) {
+            return Err(usage(format!("two strategies would both be called {}: name the values apart", cell.strategy)));
+        }
+        // A folder's name has an upper limit of 255 bytes everywhere.
+        if cell.strategy.len() > 200 {
+            return Err(usage(format!(
+                "the strategy name {} is too long: give the values shorter names",
+                cell.strategy
+            )));
+        }
+        if cell.style_text.trim().is_empty() {
+            return Err(usage(format!("style_text of {} is empty", cell.strategy)));
+        }
+    }
+    Ok(cells)
+}
+
+/// Multiplies the cells by the values of one axis; its names show when there are several, or `always`.
+fn multiply<T: Clone>(
+    cells: &mut Vec<Cell>,
+    choices: Vec<(String, Option<T>)>,
+    label: &str,
+    always: bool,
+    set: impl Fn(&mut Cell, Option<T>),
+) {
+    let shown = always || choices.len() > 1;
+    *cells = cells
+        .iter()
+        .flat_map(|cell| choices.iter().map(move |choice| (cell.clone(), choice)))
+        .map(|(mut cell, (name, value))| {
+            if shown {
+                let gap = if cell.strategy.is_empty() { "" } else { "__" };
+                cell.strategy = format!("{}{gap}{label}{name}", cell.strategy);
+            }
+            set(&mut cell, value.clone());
+            cell
+        })
+        .collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axes(text: &str) -> Axes {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn axes_multiply_and_only_those_with_several_values_show() {
+        let axes = axes(
+            "style_text = { plain = 'A', long = 'B' }\ncaptioner = 'c'\ngenerator = 'g'\nseed = [0, 1]\nguidance_scale = [4.5, 7]",
+        );
+        let cells = cells(&axes).unwrap();
+        let names: Vec<&str> = cells.iter().map(|cell| cell.strategy.as_str()).collect();
+        assert_eq!(names.len(), 8);
+        assert_eq!(names[..3], ["plain__cfg4.5__seed0", "plain__cfg4.5__seed1", "plain__cfg7__seed0"]);
+        let last = &cells[7];
+        assert_eq!((last.style_text.as_str(), last.guidance_scale, last.seed), ("B", Some(7.0), 1));
+        assert_eq!(last.steps, None);
+        assert!(cells[0].draws_like(&cells[1]) && !cells[0].draws_like(&cells[2]));
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_are_refused() {
+        let axes = axes("style_text = { a = 'x', A = 'y' }\ncaptioner = 'c'\ngenerator = 'g'\nseed = 0");
+        assert!(cells(&axes).unwrap_err().to_string().contains("both be called"));
+    }
+
+    #[test]
+    fn seeds_are_those_of_the_documented_function() {
+        // python: int.from_bytes(hashlib.sha256(b"0/ada").digest()[:4], "little")
+        assert_eq!(picture_seed(0, "ada"), 1845673292);
+        assert_ne!(picture_seed(0, "ada"), picture_seed(1, "ada"));
+        assert_ne!(picture_seed(0, "ada"), picture_seed(0, "bob"));
+    }
+
+    #[test]
+    fn shards_share_the_photos_out() {
+        let shards = ["1/3", "2/3", "3/3"].map(|text| Shard::parse(text).unwrap());
+        for at in 0..10 {
+            assert_eq!(shards.iter().filter(|shard| shard.has(at)).count(), 1);
+        }
+        for wrong in ["0/3", "4/3", "1", "a/b", "1/0", ""] {
+            assert!(Shard::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! From rows and features to one row a strategy.
+
+use anyhow::Result;
+
+use super::config::Config;
+use super::features::{Features, key};
+use super::plan::Cell;
+use crate::report::rows::{ItemRow, ResultRow};
+
+/// The mean feature of the style pictures.
+#[derive(Debug)]
+pub struct StyleMean(Vec<f64>);
+
+impl StyleMean {
+    pub fn of(style: &[Vec<f32>]) -> Self {
+        let mut mean = vec![0.0; style.first().map_or(0, Vec::len)];
+        for row in style {
+            mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) / style.len() as f64);
+        }
+        Self(mean)
+    }
+
+    /// Euclidean distance of a feature.
+    pub fn distance(&self, feature: &[f32]) -> f64 {
+        self.0.iter().zip(feature).map(|(mean, value)| (mean - f64::from(*value)).powi(2)).sum::<f64>().sqrt()
+    }
+}
+
+/// A number as a column: what is not finite stays empty.
+pub fn column(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// One row a strategy, in the order of the plan.
+pub fn results(
+    config: &Config,
+    cells: &[Cell],
+    rows: &[ItemRow],
+    features: &Features,
+    style: &[Vec<f32>],
+) -> Result<Vec<ResultRow>> {
+    cells.iter().map(|cell| strategy(config, cell, rows, features, style)).collect()
+}
+
+fn strategy(
+    config: &Config,
+    cell: &Cell,
+    rows: &[ItemRow],
+    features: &Features,
+    style: &[Vec<f32>],
+) -> Result<ResultRow> {
+    let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == cell.strategy).collect();
+    let done: Vec<&ItemRow> = own.iter().filter(|row| row.status == "done").copied().collect();
+    let mut result = ResultRow {
+        strategy: cell.strategy.clone(),
+        style_text: cell.style_text.clone(),
+        n: done.len(),
+        seconds_per_image: mean(done.iter().filter_map(|row| row.seconds)),
+        failed: own.len() - done.len(),
+        captioner: cell.captioner.clone(),
+        generator: cell.generator.clone(),
+        instruction: cell.instruction.clone().unwrap_or_default(),
+        steps: cell.steps,
+        guidance_scale: cell.guidance_scale,
+        seed: Some(cell.seed),
+        ..ResultRow::default()
+    };
+    let drawn: Vec<&[f32]> =
+        done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).map(Vec::as_slice).collect();
+    result.lpips = mean(done.iter().filter_map(|row| row.lpips));
+    let _ = (config, drawn, style);
+    Ok(result)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (mut sum, mut count) = (0.0, 0);
+    for value in values {
+        sum += value;
+        count += 1;
+    }
+    (count > 0).then(|| sum / f64::from(count))
+}

@@ -1,0 +1,257 @@
+//! Models that are plain functions of their input, so that runs can be tested without checkpoints.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use image::{Rgb, RgbImage};
+use tokenizers::Tokenizer;
+use toolkit::experiment::models::{Judge, Models};
+use toolkit::experiment::{Config, Plan, Progress, Summary, check, run};
+use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator};
+use toolkit::prompts::TokenBudget;
+
+/// The most tokens of a prompt; a word is a token.
+pub const LIMIT: usize = 12;
+
+/// A photo with this colour in its corner cannot be described.
+pub const UNSPEAKABLE: Rgb<u8> = Rgb([255, 0, 254]);
+
+#[derive(Debug, Default)]
+pub struct Doubles {
+    pub batch_size: usize,
+    /// Each captioning and drawing takes this long.
+    pub pause: Duration,
+    pub described: Arc<AtomicUsize>,
+    pub drawn: Arc<AtomicUsize>,
+    pub loaded: Arc<AtomicUsize>,
+}
+
+impl Doubles {
+    pub fn new(batch_size: usize) -> Self {
+        Self { batch_size, ..Self::default() }
+    }
+}
+
+pub fn budget() -> TokenBudget {
+    let json = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+        "pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,"decoder":null,
+        "model":{"type":"WordLevel","vocab":{"?":0},"unk_token":"?"}}"#;
+    let tokenizer: Tokenizer = json.parse().expect("a tokenizer");
+    TokenBudget::new(vec![Arc::new(tokenizer)], LIMIT)
+}
+
+impl Models for Doubles {
+    fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
+        let names = config.axes.captioner.values().chain(config.axes.generator.values());
+        names
+            .map(|name| match name.as_str() {
+                "missing" => bail!("no model is called {name:?}"),
+                _ => Ok((name.clone(), Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))),
+            })
+            .collect()
+    }
+
+    fn token_budget(&self, _generator: &str) -> Result<TokenBudget> {
+        Ok(budget())
+    }
+
+    fn captioner(&self, _name: &str) -> Result<Box<dyn Captioner>> {
+        self.loaded.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Describer { pause: self.pause, count: self.described.clone() }))
+    }
+
+    fn generator(&self, _name: &str) -> Result<Box<dyn Generator>> {
+        self.loaded.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Painter { pause: self.pause, count: self.drawn.clone(), budget: budget() }))
+    }
+
+    fn judge(&self, _config: &Config) -> Result<Box<dyn Judge>> {
+        self.loaded.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Eye))
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    fn place(&self) -> (String, String) {
+        ("cpu".to_string(), "float32".to_string())
+    }
+}
+
+struct Describer {
+    pause: Duration,
+    count: Arc<AtomicUsize>,
+}
+
+impl Captioner for Describer {
+    fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>> {
+        std::thread::sleep(self.pause * images.len() as u32);
+        let mut captions = Vec::new();
+        for image in images {
+            if *image.get_pixel(0, 0) == UNSPEAKABLE {
+                bail!("words fail me");
+            }
+            self.count.fetch_add(1, Ordering::SeqCst);
+            let [r, g, b] = image.get_pixel(image.width() / 2, image.height() / 2).0;
+            let asked = options.prompt.as_deref().unwrap_or("nothing").len();
+            let text = format!("red {r},\ngreen {g}, \"blue\" {b}, size {}, asked {asked}", image.width());
+            captions.push(Caption { tokens: text.len(), text });
+        }
+        Ok(captions)
+    }
+}
+
+struct Painter {
+    pause: Duration,
+    count: Arc<AtomicUsize>,
+    budget: TokenBudget,
+}
+
+impl Generator for Painter {
+    fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        std::thread::sleep(self.pause * request.prompts.len() as u32);
+        let mut pictures = Vec::new();
+        for (prompt, seed) in request.prompts.iter().zip(&request.seeds) {
+            if prompt.ends_with("unpaintable") {
+                bail!("out of paint");
+            }
+            self.count.fetch_add(1, Ordering::SeqCst);
+            let salt = prompt.bytes().fold(*seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            let salt = salt.wrapping_add(request.guidance_scale.unwrap_or(0.0).to_bits() >> 40);
+            let image = RgbImage::from_fn(100, 100, |x, y| {
+                let at = salt.wrapping_mul(u64::from(x / 20 + 1)).wrapping_add(u64::from(y / 20) * 7919);
+                Rgb([(at >> 3) as u8, (at >> 11) as u8, (at >> 19) as u8])
+            });
+            let remark = (salt % 5 == 0).then(|| "salt is a multiple of five".to_string());
+            pictures.push(Generated { image, remark });
+        }
+        Ok(pictures)
+    }
+
+    fn token_budget(&self) -> &TokenBudget {
+        &self.budget
+    }
+}
+
+struct Eye;
+
+impl Judge for Eye {
+    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        let mean = |picture: &RgbImage, channel: usize, half: u32| {
+            let pixels = picture.enumerate_pixels().filter(|(x, _, _)| (*x < picture.width() / 2) == (half == 0));
+            let (sum, count) = pixels.fold((0u64, 0u64), |(sum, n), (_, _, p)| (sum + u64::from(p.0[channel]), n + 1));
+            sum as f32 / count as f32 / 255.0
+        };
+        let feature = |picture| (0..6).map(|at| mean(picture, at % 3, at as u32 / 3)).collect();
+        Ok(pictures.iter().map(feature).collect())
+    }
+
+    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>> {
+        let distance = |(a, b): (&RgbImage, &RgbImage)| {
+            assert_eq!(a.dimensions(), b.dimensions(), "compared at one size");
+            let sum: u64 = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            sum as f64 / a.as_raw().len() as f64 / 255.0
+        };
+        Ok(photos.iter().zip(pictures).map(distance).collect())
+    }
+}
+
+/// A folder with photos of several sizes, style pictures, and an experiment over them.
+pub struct World {
+    pub dir: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new(photos: u32) -> Self {
+        let world = Self { dir: tempfile::tempdir().expect("a folder") };
+        for (folder, count) in [("photos", photos), ("style", 7)] {
+            std::fs::create_dir(world.path(folder)).expect("a folder");
+            for n in 0..count {
+                let picture = RgbImage::from_fn(40 + n, 60, |x, y| {
+                    Rgb([(x * 5 + n * 17) as u8, (y * 3 + n * 29) as u8, (n * 53 + count) as u8])
+                });
+                picture.save(world.path(&format!("{folder}/p{n:02}.png"))).expect("a picture");
+            }
+        }
+        std::fs::write(
+            world.path("test.toml"),
+            "name = 'test'\nkind = 'style_transfer'\nquestion = 'Which?'\nphotos = 'photos'\nstyle_pictures = 'style'\n\
+             inception = 'i'\nlpips_backbone = 'b'\nlpips_linear = 'l'\ncomparison_size = 80\n\
+             [axes]\ncaptioner = 'describer'\ngenerator = 'painter'\ninstruction = 'Say it.'\nseed = 3\n\
+             [axes.style_text]\nplain = 'in ink'\nlong = 'a drawing in ink, flat colours'\n\
+             [profiles.mini]\n[profiles.full]\ngenerator = 'missing'\n",
+        )
+        .expect("a file");
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn config(&self, sets: &[&str]) -> Config {
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        Config::load(&self.path("test.toml"), "mini", &sets).expect("a configuration")
+    }
+
+    /// Checks and runs into the folder `out`.
+    pub fn run(&self, out: &str, sets: &[&str], doubles: &Doubles) -> Result<Summary> {
+        run_in(&self.path(out), &self.config(sets), doubles)
+    }
+}
+
+pub fn run_in(out: &Path, config: &Config, doubles: &Doubles) -> Result<Summary> {
+    let plan = Plan::new(config)?;
+    check(&plan, config, doubles)?;
+    run(&plan, config, out, doubles, Progress { quiet: true })
+}
+
+/// A CSV file as text, its times blanked.
+pub fn without_times(file: &Path) -> String {
+    let mut reader = csv::Reader::from_path(file).expect("a CSV file");
+    let header = reader.headers().expect("a header").clone();
+    let mut text = header.iter().collect::<Vec<_>>().join("|") + "\n";
+    for record in reader.records() {
+        let record = record.expect("a row");
+        let values =
+            header.iter().zip(&record).map(|(name, value)| if name.starts_with("seconds") { "" } else { value });
+        text += &(values.collect::<Vec<_>>().join("|") + "\n");
+    }
+    text
+}
+
+/// Every file below a folder that must not depend on where the run was stopped, with its content.
+pub fn contents(run: &Path) -> Vec<(String, Vec<u8>)> {
+    fn walk(root: &Path, dir: &Path, into: &mut Vec<(String, Vec<u8>)>) {
+        for entry in std::fs::read_dir(dir).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root).expect("below").display().to_string();
+            if path.is_dir() {
+                walk(root, &path, into);
+            } else if name.ends_with(".csv") {
+                into.push((name, without_times(&path).into_bytes()));
+            } else if name != "manifest.json" && name != "config.toml" {
+                into.push((name, std::fs::read(&path).expect("a file")));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(run, run, &mut all);
+    all.sort();
+    all
+}
+
+/// The same files with the same content.
+pub fn assert_same_runs(a: &Path, b: &Path) {
+    let (a, b) = (contents(a), contents(b));
+    let names = |list: &[(String, Vec<u8>)]| list.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&a), names(&b));
+    for ((name, one), (_, other)) in a.iter().zip(&b) {
+        assert!(one == other, "{name} differs:\n{}\n{}", String::from_utf8_lossy(one), String::from_utf8_lossy(other));
+    }
+}

@@ -1,0 +1,178 @@
+//! Experiment files: what they say, and what is said when they are wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toolkit::error::UsageError;
+use toolkit::experiment::{Config, built_in, find, plan};
+
+const GOOD: &str = r#"
+name = "test"
+kind = "style_transfer"
+inception = "i"
+lpips_backbone = "b"
+lpips_linear = "l"
+photos = "photos"
+style_pictures = "style"
+[axes]
+captioner = "c"
+seed = 0
+[axes.style_text]
+plain = "in ink"
+[profiles.mini]
+generator = "small"
+steps = 4
+[profiles.full]
+generator = ["large", "owner/Huge"]
+guidance_scale = 7
+"#;
+
+fn load(text: &str, profile: &str, sets: &[&str]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("my.toml");
+    fs::create_dir(dir.path().join("photos")).unwrap();
+    fs::write(&file, text).unwrap();
+    let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+    Config::load(&file, profile, &sets).map_err(|error| {
+        assert!(error.downcast_ref::<UsageError>().is_some(), "exit status 2: {error:#}");
+        let text = toolkit::runtime::one_line(&error).replace(&format!("{}/", dir.path().display()), "");
+        assert!(!text.contains('\n'), "{text}");
+        text
+    })
+}
+
+fn names(config: &Config) -> Vec<String> {
+    plan::cells(&config.axes).unwrap().into_iter().map(|cell| cell.strategy).collect()
+}
+
+#[test]
+fn profiles_override_and_axes_may_stand_outside_axes() {
+    let mini = load(GOOD, "mini", &[]).unwrap();
+    assert_eq!((mini.profile.as_str(), names(&mini)), ("mini", vec!["plain".to_string()]));
+    assert_eq!(mini.axes.steps.values().collect::<Vec<_>>(), [&4]);
+    assert_eq!(mini.comparison_size, 224);
+    assert!(mini.photos.is_absolute() && mini.photos.ends_with("photos"), "beside the file: {:?}", mini.photos);
+    let full = load(GOOD, "full", &[]).unwrap();
+    assert_eq!(names(&full), ["plain__large", "plain__huge"]);
+    assert_eq!(full.axes.guidance_scale.values().collect::<Vec<_>>(), [&7.0]);
+    assert!(full.axes.steps.is_empty());
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let config = load(GOOD, "full", &["limit=3", "style_text.odd=a \"quoted\", text # with all"]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    fs::write(&file, config.to_toml().unwrap()).unwrap();
+    assert_eq!(Config::read(&file).unwrap(), config);
+}
+
+#[test]
+fn set_takes_toml_bare_words_dots_and_new_values() {
+    let config = load(
+        GOOD,
+        "mini",
+        &[
+            "seed=[1, 2]",
+            "axes.style_text.oil=in oil",
+            "generator=owner/other",
+            "profiles.mini.limit=5",
+            "photos=/somewhere/else",
+            "keep_drawn=true",
+            "guidance_scale=5",
+        ],
+    );
+    let config = config.unwrap();
+    assert_eq!(names(&config), ["plain__seed1", "plain__seed2", "oil__seed1", "oil__seed2"]);
+    assert_eq!(config.axes.generator.values().collect::<Vec<_>>(), ["owner/other"]);
+    assert_eq!((config.limit, config.keep_drawn), (Some(5), true));
+    assert_eq!(config.photos, Path::new("/somewhere/else"));
+    let one = load(GOOD, "mini", &["style_text=Peanuts comic style"]).unwrap();
+    assert_eq!(names(&one), ["peanuts-comic-style"]);
+}
+
+#[test]
+fn a_path_from_the_command_line_is_the_working_folders() {
+    // `photos` exists beside the file, `src` in the folder the tests run in.
+    let config = load(GOOD, "mini", &["photos=src"]).unwrap();
+    assert_eq!(config.photos, std::env::current_dir().unwrap().join("src"));
+}
+
+#[test]
+fn what_is_wrong_is_one_line_that_names_it() {
+    let with = |from: &str, to: &str| load(&GOOD.replace(from, to), "mini", &[]).unwrap_err();
+    let cases = [
+        (
+            with("inception =", "incepton ="),
+            "my.toml: profile mini: unknown key \"incepton\", did you mean \"inception\"?",
+        ),
+        (with("steps = 4", "step = 4"), "my.toml: profile mini: unknown key \"step\", did you mean \"steps\"?"),
+        (
+            with("guidance_scale = 7", "guidence_scale = 7"),
+            "my.toml: profile full: unknown key \"guidence_scale\", did you mean \"guidance_scale\"?",
+        ),
+        (
+            with("[axes.style_text]", "[axes.style_txt]"),
+            "my.toml: profile mini: unknown key \"style_txt\", did you mean \"style_text\"?",
+        ),
+        (with("[profiles.", "[profile."), "my.toml: unknown key \"profile\", did you mean \"profiles\"?"),
+        (
+            with("\"style_transfer\"", "\"style_transfr\""),
+            "my.toml: profile mini: kind = \"style_transfr\" is not known, did you mean \"style_transfer\"? (known: style_transfer)",
+        ),
+        (with("captioner = \"c\"", ""), "my.toml: profile mini: captioner is missing"),
+        (
+            with("seed = 0", "seed = \"x\""),
+            "my.toml: profile mini: invalid type: string \"x\", expected u64 (key \"axes.seed\")",
+        ),
+        (with("seed = 0", "seed = ]"), "my.toml: line 11: "),
+        (with("plain = \"in ink\"", "'a b' = \"x\""), "cannot be part of a folder's name"),
+        (
+            load(GOOD, "ful", &[]).unwrap_err(),
+            "my.toml: no profile \"ful\", did you mean \"full\"? (it has: mini, full)",
+        ),
+        (
+            load(GOOD, "mini", &["stepz=4"]).unwrap_err(),
+            "--set stepz=4: unknown key \"stepz\", did you mean \"steps\"?",
+        ),
+        (load(GOOD, "mini", &["steps"]).unwrap_err(), "--set steps: give it as KEY=VALUE"),
+        (load(GOOD, "mini", &["steps=many"]).unwrap_err(), "--set steps=many: invalid type: string \"many\""),
+        (load(GOOD, "mini", &["steps=0"]).unwrap_err(), "steps must be at least 1"),
+        (
+            load(GOOD, "mini", &["style_txt.a=b"]).unwrap_err(),
+            "unknown key \"style_txt.a\", did you mean \"style_text\"?",
+        ),
+        (load(GOOD, "mini", &["comparison_size=10"]).unwrap_err(), "comparison_size = 10"),
+        (load(GOOD, "mini", &["photos=7"]).unwrap_err(), "photos must be the path of a folder"),
+    ];
+    for (error, expected) in cases {
+        assert!(error.contains(expected), "{error}\nwanted: {expected}");
+    }
+}
+
+#[test]
+fn a_missing_file_or_name_lists_what_is_there() {
+    let error = find("style_ablatio").unwrap_err().to_string();
+    assert!(error.contains("did you mean \"style_ablation\"?"), "{error}");
+    assert!(find("none.toml").unwrap_err().to_string().contains("no file none.toml"));
+    assert_eq!(find("style_ablation").unwrap().file_name(), PathBuf::from("style_ablation.toml").file_name());
+}
+
+/// Runs over every experiment of the repository.
+#[test]
+fn built_in_experiments_are_whole() {
+    let all = built_in().unwrap();
+    assert!(all.iter().any(|experiment| experiment.name == "style_ablation"));
+    for experiment in all {
+        let text = fs::read_to_string(&experiment.file).unwrap();
+        let head = text.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
+        assert!(head.contains(&format!("./toolkit experiment {}", experiment.name)), "its head says the command");
+        assert!(head.contains(&experiment.question), "its head says what it asks");
+        for profile in ["mini", "full"] {
+            let config = Config::load(&experiment.file, profile, &[]).unwrap();
+            assert_eq!(config.name, experiment.name);
+            assert!(!plan::cells(&config.axes).unwrap().is_empty());
+            assert!(config.photos.is_dir() && config.style_pictures.is_dir());
+        }
+    }
+}

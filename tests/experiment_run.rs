@@ -1,0 +1,236 @@
+//! Runs from start to end with models that are plain functions.
+
+mod doubles;
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, without_times};
+use image::{Rgb, RgbImage};
+use toolkit::error::UsageError;
+use toolkit::experiment::merge;
+use toolkit::experiment::plan::picture_seed;
+use toolkit::report::rows::ItemRow;
+
+fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
+    csv::Reader::from_path(file).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn a_run_leaves_what_the_contract_says() {
+    let world = World::new(5);
+    let doubles = Doubles::new(3);
+    let summary = world.run("run", &[], &doubles).unwrap();
+    assert_eq!((summary.pictures, summary.failed.len()), (10, 0));
+    assert_eq!(doubles.described.load(Ordering::SeqCst), 5, "described once for all strategies");
+    for file in ["config.toml", "manifest.json", "items.csv", "results.csv", "captions.csv"] {
+        assert!(world.path("run").join(file).exists(), "{file}");
+    }
+    let rows = items(world.path("run/items.csv"));
+    let order: Vec<(&str, &str)> = rows.iter().map(|row| (row.strategy.as_str(), row.id.as_str())).collect();
+    assert_eq!(order[..2], [("plain", "p00"), ("plain", "p01")]);
+    assert_eq!(order[5], ("long", "p00"));
+    for row in &rows {
+        assert_eq!(row.status, "done");
+        assert_eq!(row.seed, picture_seed(3, &row.id));
+        let style = if row.strategy == "plain" { "in ink" } else { "a drawing in ink, flat colours" };
+        let composed = budget().compose(&row.caption, style).unwrap();
+        assert_eq!((&row.prompt, &row.dropped), (&composed.prompt, &composed.dropped));
+        let picture = image::open(world.path("run").join(&row.image)).unwrap().to_rgb8();
+        let photo = image::open(world.path("run").join(&row.photo)).unwrap().to_rgb8();
+        assert_eq!((picture.dimensions(), photo.dimensions()), ((80, 80), (80, 80)));
+        assert!(row.lpips.unwrap() > 0.0 && row.style_distance.unwrap() > 0.0 && row.seconds.is_some());
+    }
+    assert!(rows.iter().any(|row| !row.dropped.is_empty()), "the long style drops words");
+    assert!(rows.iter().any(|row| !row.remark.is_empty()), "remarks reach the rows");
+    let mean = rows[..5].iter().map(|row| row.lpips.unwrap()).sum::<f64>() / 5.0;
+    assert_eq!(summary.results[0].n, 5);
+    assert!((summary.results[0].lpips.unwrap() - mean).abs() < 1e-12);
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(world.path("run/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["finished"], true);
+    assert_eq!(manifest["libtorch"].as_str().unwrap().split('+').next(), Some("2.11.0"));
+    assert_eq!(manifest["seeds"], serde_json::json!([3]));
+    assert_eq!(manifest["model_files"][0]["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn a_finished_run_is_not_done_again() {
+    let world = World::new(3);
+    world.run("run", &[], &Doubles::new(1)).unwrap();
+    let before = doubles::contents(&world.path("run"));
+    let again = Doubles::new(1);
+    world.run("run", &[], &again).unwrap();
+    assert_eq!(again.loaded.load(Ordering::SeqCst), 0, "no model is loaded");
+    assert_eq!(doubles::contents(&world.path("run")), before);
+}
+
+#[test]
+fn a_greater_limit_continues() {
+    let world = World::new(6);
+    let config = |limit| toolkit::experiment::Config { limit, ..world.config(&[]) };
+    run_in(&world.path("run"), &config(Some(2)), &Doubles::new(1)).unwrap();
+    assert_eq!(items(world.path("run/items.csv")).len(), 4);
+    let more = Doubles::new(1);
+    run_in(&world.path("run"), &config(None), &more).unwrap();
+    assert_eq!(more.drawn.load(Ordering::SeqCst), 8, "only the new ones are drawn");
+    world.run("whole", &[], &Doubles::new(1)).unwrap();
+    assert_same_runs(&world.path("run"), &world.path("whole"));
+    let error = run_in(&world.path("run"), &config(Some(2)), &Doubles::new(1)).unwrap_err();
+    assert!(error.downcast_ref::<UsageError>().is_some());
+    assert!(error.to_string().contains("limit is not set there and 2 here"), "{error}");
+}
+
+#[test]
+fn another_configuration_is_refused_by_name() {
+    let world = World::new(2);
+    world.run("run", &[], &Doubles::new(1)).unwrap();
+    let error = world.run("run", &["seed=4"], &Doubles::new(1)).unwrap_err();
+    assert!(error.downcast_ref::<UsageError>().is_some());
+    assert!(error.to_string().contains("axes.seed."), "{error}");
+    let error = world.run("run", &["style_text.plain=in oil"], &Doubles::new(1)).unwrap_err();
+    assert!(error.to_string().contains("axes.style_text.plain is \"in ink\" there and \"in oil\" here"), "{error}");
+}
+
+#[test]
+fn bad_photos_fail_alone_and_are_tried_again() {
+    let world = World::new(6);
+    let good = fs::read(world.path("photos/p02.png")).unwrap();
+    fs::write(world.path("photos/p02.png"), &good[..good.len() / 2]).unwrap();
+    fs::write(world.path("photos/p04.png"), b"no picture at all").unwrap();
+    RgbImage::from_pixel(50, 50, UNSPEAKABLE).save(world.path("photos/p05.png")).unwrap();
+    let sets = ["style_text.none=unpaintable"];
+    let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
+    assert_eq!(summary.failed.len(), 2 * 3 + 6);
+    let rows = items(world.path("run/items.csv"));
+    let row = |strategy: &str, id: &str| rows.iter().find(|row| row.strategy == strategy && row.id == id).unwrap();
+    assert!(row("plain", "p02").error.contains("p02.png"), "{}", row("plain", "p02").error);
+    assert!(row("plain", "p05").error.contains("words fail me"), "{}", row("plain", "p05").error);
+    assert!(row("none", "p00").error.contains("out of paint"), "{}", row("none", "p00").error);
+    assert!(rows.iter().all(|row| !row.error.contains('\n') && (row.status == "done") == row.error.is_empty()));
+    assert_eq!((summary.results[0].n, summary.results[0].failed), (3, 3));
+    assert_eq!((summary.results[2].n, summary.results[2].fid), (0, None));
+
+    fs::write(world.path("photos/p02.png"), &good).unwrap();
+    let again = Doubles::new(4);
+    let summary = world.run("run", &sets, &again).unwrap();
+    assert_eq!((summary.results[0].n, summary.results[0].failed), (4, 2));
+    world.run("fresh", &sets, &Doubles::new(4)).unwrap();
+    assert_same_runs(&world.path("run"), &world.path("fresh"));
+}
+
+#[test]
+fn when_nothing_can_be_drawn_the_run_failed() {
+    let world = World::new(2);
+    for name in ["p00", "p01"] {
+        fs::write(world.path(&format!("photos/{name}.png")), b"").unwrap();
+    }
+    let error = world.run("run", &[], &Doubles::new(1)).unwrap_err().to_string();
+    assert!(error.contains("every picture failed") && error.contains("p00.png"), "{error}");
+    assert_eq!(items(world.path("run/items.csv")).len(), 4, "each is listed all the same");
+}
+
+#[test]
+fn a_bad_style_picture_stops_the_run_with_its_name() {
+    let world = World::new(2);
+    fs::write(world.path("style/p03.png"), b"").unwrap();
+    let error = format!("{:#}", world.run("run", &[], &Doubles::new(1)).unwrap_err());
+    assert!(error.contains("style_pictures") && error.contains("p03.png"), "{error}");
+}
+
+#[test]
+fn the_plan_is_checked_before_a_model_is_loaded() {
+    let world = World::new(2);
+    let cases = [
+        (vec!["photos=nowhere"], "nowhere"),
+        (vec!["captioner=missing"], "no model is called \"missing\""),
+        (vec!["style_text.much=1 2 3 4 5 6 7 8 9 10 11 12 13"], "strategy much: the style text has 13 tokens"),
+    ];
+    for (sets, expected) in cases {
+        let doubles = Doubles::new(1);
+        let error = format!("{:#}", world.run("run", &sets, &doubles).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(doubles.loaded.load(Ordering::SeqCst), 0);
+        assert!(!world.path("run").exists(), "nothing is written");
+    }
+}
+
+#[test]
+fn merged_shards_equal_the_whole_run() {
+    let world = World::new(7);
+    fs::write(world.path("photos/p03.png"), b"broken").unwrap();
+    let sets = ["limit=6", "guidance_scale=[1.5, 7]", "keep_drawn=true"];
+    world.run("whole", &sets, &Doubles::new(1)).unwrap();
+    let mut dirs = Vec::new();
+    for shard in ["3/3", "1/3", "2/3"] {
+        let name = format!("x-shard-{}", shard.replace('/', "-of-"));
+        let shard = format!("shard={shard}");
+        let summary = world.run(&name, &[&sets[..], &[shard.as_str()]].concat(), &Doubles::new(1)).unwrap();
+        assert_eq!(summary.pictures, 8);
+        dirs.push(world.path(&name));
+    }
+    let error = merge(&dirs[..2], &world.path("merged")).unwrap_err().to_string();
+    assert!(error.contains("shards are missing: 2/3"), "{error}");
+    let summary = merge(&dirs, &world.path("merged")).unwrap();
+    assert_eq!((summary.pictures, summary.failed.len()), (24, 4));
+    assert_same_runs(&world.path("merged"), &world.path("whole"));
+    assert_eq!(
+        fs::read_to_string(world.path("merged/config.toml")).unwrap(),
+        fs::read_to_string(world.path("whole/config.toml")).unwrap()
+    );
+    let error = merge(&dirs, &world.path("merged")).unwrap_err().to_string();
+    assert!(error.contains("is there already"), "{error}");
+    let error = merge(&[dirs[0].clone(), dirs[0].clone()], &world.path("m")).unwrap_err().to_string();
+    assert!(error.contains("both shard 3/3"), "{error}");
+    let error = merge(&[dirs[0].clone(), world.path("whole")], &world.path("m")).unwrap_err().to_string();
+    assert!(error.contains("whole is no shard"), "{error}");
+}
+
+#[test]
+fn an_unfinished_shard_is_not_merged() {
+    let world = World::new(2);
+    for shard in ["1", "2"] {
+        world.run(shard, &[&format!("shard={shard}/2")], &Doubles::new(1)).unwrap();
+    }
+    let manifest = world.path("2/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap().replace("\"finished\": true", "\"finished\": false");
+    fs::write(&manifest, text).unwrap();
+    let error = merge(&[world.path("1"), world.path("2")], &world.path("m")).unwrap_err().to_string();
+    assert!(error.contains("is not finished"), "{error}");
+    assert!(!world.path("m").exists());
+}
+
+#[test]
+fn shards_and_limits_draw_the_same_pictures() {
+    let world = World::new(4);
+    world.run("whole", &[], &Doubles::new(1)).unwrap();
+    world.run("part", &["shard=2/2"], &Doubles::new(1)).unwrap();
+    for id in ["p01", "p03"] {
+        let file = format!("images/long/{id}.png");
+        assert_eq!(
+            fs::read(world.path("part").join(&file)).unwrap(),
+            fs::read(world.path("whole").join(&file)).unwrap()
+        );
+    }
+    assert!(!without_times(&world.path("part/items.csv")).contains("p02"));
+}
+
+#[test]
+fn two_processes_do_not_write_one_run() {
+    let world = World::new(1);
+    fs::create_dir(world.path("run")).unwrap();
+    let lock = fs::File::create(world.path("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    let error = world.run("run", &[], &Doubles::new(1)).unwrap_err().to_string();
+    assert!(error.contains("another process is writing"), "{error}");
+}
+
+#[test]
+fn a_photo_of_any_shape_is_compared_as_a_square() {
+    let world = World::new(1);
+    RgbImage::from_pixel(300, 20, Rgb([9, 8, 7])).save(world.path("photos/wide.png")).unwrap();
+    let summary = world.run("run", &[], &Doubles::new(2)).unwrap();
+    assert_eq!(summary.failed.len(), 0);
+    let photo = image::open(world.path("run/photos/wide.png")).unwrap().to_rgb8();
+    assert_eq!((photo.dimensions(), *photo.get_pixel(40, 40)), ((80, 80), Rgb([9, 8, 7])));
+}

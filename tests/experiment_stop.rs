@@ -1,0 +1,151 @@
+//! Runs that are really killed, and disks that are really full.
+//!
+//! The killed process is this test program itself, started again on the test `child` alone.
+
+mod doubles;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use doubles::{Doubles, World, assert_same_runs, run_in};
+use rand::{Rng, SeedableRng};
+use toolkit::experiment::say_on_stop;
+
+const PHOTOS: u32 = 9;
+const PICTURES: usize = 2 * PHOTOS as usize;
+
+/// Does nothing unless started by the other tests: then it is the process that is killed.
+#[test]
+fn child() {
+    let Ok(world) = std::env::var("TOOLKIT_TEST_WORLD") else { return };
+    let config = toolkit::experiment::Config::load(&Path::new(&world).join("test.toml"), "mini", &[]).unwrap();
+    say_on_stop("the same command goes on\n".to_string());
+    let doubles = Doubles { pause: Duration::from_millis(4), ..Doubles::new(2) };
+    if let Err(error) = run_in(&Path::new(&world).join("run"), &config, &doubles) {
+        eprintln!("child: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn start(world: &World) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Rows of a CSV file whose rows have `lines` lines each, as far as they are written.
+fn lines(file: &Path) -> usize {
+    fs::read_to_string(file).map_or(0, |text| text.lines().count())
+}
+
+/// Waits until the run has got as far as asked (lines of a file, then a moment), or has ended.
+fn wait_for(child: &mut Child, file: &Path, count: usize, moment: Duration) -> Option<ExitStatus> {
+    let patience = Instant::now();
+    while lines(file) < count {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        assert!(patience.elapsed() < Duration::from_secs(60), "the run does not get on");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    std::thread::sleep(moment);
+    child.try_wait().unwrap()
+}
+
+#[test]
+fn killed_at_any_moment_a_run_ends_the_same() {
+    let whole = World::new(PHOTOS);
+    whole.run("run", &[], &Doubles::new(2)).unwrap();
+    let complete = lines(&whole.path("run/items.csv"));
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let (mut kills, mut in_the_middle) = (0, 0);
+    for _ in 0..6 {
+        let world = World::new(PHOTOS);
+        let items = world.path("run/items.csv");
+        loop {
+            let mut child = start(&world).spawn().unwrap();
+            let (file, most) = if random.random_bool(0.3) {
+                ("run/captions.csv", 2 * PHOTOS as usize)
+            } else {
+                ("run/items.csv", complete)
+            };
+            let goal = random.random_range(1..most + 2);
+            let moment = Duration::from_micros(random.random_range(0..9000));
+            match wait_for(&mut child, &world.path(file), goal, moment) {
+                Some(status) => {
+                    assert!(status.success());
+                    break;
+                }
+                None => {
+                    child.kill().unwrap(); // SIGKILL
+                    child.wait().unwrap();
+                    kills += 1;
+                    in_the_middle += usize::from(lines(&items) > 1 && lines(&items) < complete);
+                }
+            }
+            // A row that was cut off, as a machine that loses power leaves it.
+            if items.exists() && random.random_bool(0.3) {
+                let text = fs::read(&items).unwrap();
+                fs::write(&items, &text[..text.len() - random.random_range(0..text.len().min(60))]).unwrap();
+            }
+        }
+        assert_same_runs(&world.path("run"), &whole.path("run"));
+    }
+    assert!(kills >= 8 && in_the_middle >= 3, "{kills} kills, {in_the_middle} of them between two rows");
+}
+
+#[test]
+fn ctrl_c_stops_at_once_and_says_how_to_go_on() {
+    let world = World::new(PHOTOS);
+    let mut child = start(&world).spawn().unwrap();
+    assert!(wait_for(&mut child, &world.path("run/items.csv"), 4, Duration::ZERO).is_none());
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the same command goes on"));
+    assert!(start(&world).status().unwrap().success());
+    let rows = csv::Reader::from_path(world.path("run/items.csv")).unwrap().into_records().count();
+    assert_eq!(rows, PICTURES);
+}
+
+/// A limit on the size of files makes writes fail where a full disk would, without needing one.
+#[test]
+fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
+    let world = World::new(PHOTOS);
+    let exe = std::env::current_exe().unwrap();
+    // items.csv outgrows 2 blocks of 1024 bytes in the middle of the run; SIGXFSZ is ignored so that writes fail.
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact child --nocapture";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(exe).env("TOOLKIT_TEST_WORLD", world.dir.path());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let message: Vec<&str> = stderr.lines().filter(|line| line.starts_with("child: ")).collect();
+    assert_eq!(message.len(), 1, "{stderr}");
+    assert!(message[0].contains("cannot write") && message[0].contains("run/"), "{stderr}");
+    for (name, content) in doubles::contents(&world.path("run")) {
+        assert!(!name.contains(".writing-"), "{name} is left over");
+        if name.ends_with(".png") {
+            assert!(image::load_from_memory(&content).is_ok(), "{name} is half-written");
+        }
+    }
+    assert!(start(&world).status().unwrap().success(), "with room it goes on");
+    let whole = World::new(PHOTOS);
+    whole.run("run", &[], &Doubles::new(2)).unwrap();
+    assert_same_runs(&world.path("run"), &whole.path("run"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_one_line() {
+    let world = World::new(1);
+    fs::write(world.path("file"), b"").unwrap();
+    let error = world.run("file/run", &[], &Doubles::new(1)).unwrap_err();
+    let line = toolkit::runtime::one_line(&error);
+    assert!(line.contains("cannot make the run folder") && line.contains("file/run"), "{line}");
+    // Read-only even for the administrator.
+    let error = run_in(Path::new("/proc/run"), &world.config(&[]), &Doubles::new(1)).unwrap_err();
+    assert!(toolkit::runtime::one_line(&error).contains("cannot make the run folder /proc/run"));
+}
