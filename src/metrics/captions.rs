@@ -1,0 +1,275 @@
+//! Scores of a captioner: each metric per item and over all items, with intervals, and two captioners compared.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::bleu::{self, Counts, ReferenceLength};
+use super::corpus::{Corpus, Texts};
+use super::{cider, meteor, numpy_random, ptb, rouge};
+
+/// Resamples of every bootstrap here.
+pub const RESAMPLES: usize = 1000;
+
+/// A picture's caption and what people wrote of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    pub id: String,
+    pub prediction: String,
+    /// At least one.
+    pub references: Vec<String>,
+}
+
+/// Which metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// bleu, rouge1, rouge2, rougeL, rougeLsum, meteor as Hugging Face `evaluate` gives them.
+    Hf,
+    /// Beside those bleu1 to bleu4, rougeL_coco and cider as the COCO caption evaluation gives them.
+    Coco,
+}
+
+/// What is known of a metric beside its values.
+#[derive(Debug)]
+pub struct Description {
+    pub name: &'static str,
+    pub coco: bool,
+    /// What the value of one item is.
+    pub item: &'static str,
+}
+
+/// All metrics, in the order of printing.
+pub static METRICS: [Description; 12] = [
+    Description { name: "bleu", coco: false, item: "BLEU-4 of the caption alone, every precision smoothed by one" },
+    Description { name: "rouge1", coco: false, item: "F-measure of the best reference" },
+    Description { name: "rouge2", coco: false, item: "F-measure of the best reference" },
+    Description { name: "rougeL", coco: false, item: "F-measure of the best reference" },
+    Description { name: "rougeLsum", coco: false, item: "F-measure of the best reference" },
+    Description { name: "meteor", coco: false, item: "METEOR of the best reference" },
+    Description { name: "bleu1", coco: true, item: "BLEU-1 of the caption alone" },
+    Description { name: "bleu2", coco: true, item: "BLEU-2 of the caption alone" },
+    Description { name: "bleu3", coco: true, item: "BLEU-3 of the caption alone" },
+    Description { name: "bleu4", coco: true, item: "BLEU-4 of the caption alone" },
+    Description { name: "rougeL_coco", coco: true, item: "F-measure, β = 1.2, over all references" },
+    Description { name: "cider", coco: true, item: "CIDEr-D, 0 to 10" },
+];
+
+/// One metric's values.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    pub name: &'static str,
+    /// Over all items.
+    pub score: f64,
+    /// Of each item, in the order of [`Scores::ids`].
+    pub per_item: Vec<f64>,
+    total: Total,
+}
+
+/// How the score of a set of items comes from the items.
+#[derive(Debug, Clone)]
+enum Total {
+    Mean,
+    EvaluateBleu(Arc<Vec<Counts>>),
+    /// BLEU up to n-grams of this length less one.
+    CocoBleu(Arc<Vec<Counts>>, usize),
+}
+
+impl Metric {
+    fn new(name: &'static str, per_item: Vec<f64>, total: Total) -> Metric {
+        let mut metric = Metric { name, score: 0.0, per_item, total };
+        metric.score = metric.score_of(0..metric.per_item.len());
+        metric
+    }
+
+    fn mean(name: &'static str, per_item: Vec<f64>) -> Metric {
+        Metric::new(name, per_item, Total::Mean)
+    }
+
+    /// The score of some items, repeats allowed.
+    fn score_of(&self, items: impl ExactSizeIterator<Item = usize>) -> f64 {
+        let sum = |counts: &[Counts], items: &mut dyn Iterator<Item = usize>| {
+            let mut sum = Counts::default();
+            items.for_each(|item| sum += &counts[item]);
+            sum
+        };
+        let (number, mut items) = (items.len(), items);
+        match &self.total {
+            Total::Mean => items.map(|item| self.per_item[item]).sum::<f64>() / number as f64,
+            Total::EvaluateBleu(counts) => bleu::evaluate_bleu(&sum(counts, &mut items), false),
+            Total::CocoBleu(counts, order) => bleu::coco_bleu(&sum(counts, &mut items))[*order],
+        }
+    }
+}
+
+/// The scores of one captioner.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    pub ids: Vec<String>,
+    /// In the order of [`METRICS`].
+    pub metrics: Vec<Metric>,
+}
+
+/// Scores captions. Fails when there are none, or one has no reference.
+pub fn score(captions: &[Caption], profile: Profile) -> Result<Scores> {
+    ensure!(!captions.is_empty(), "there are no captions to score");
+    if let Some(caption) = captions.iter().find(|caption| caption.references.is_empty()) {
+        bail!("{:?} has no reference", caption.id);
+    }
+    let texts = Texts::new(captions);
+    let mut metrics = evaluate_metrics(&texts);
+    if profile == Profile::Coco {
+        metrics.extend(coco_metrics(&texts));
+    }
+    Ok(Scores { ids: captions.iter().map(|caption| caption.id.clone()).collect(), metrics })
+}
+
+fn evaluate_metrics(texts: &Texts) -> Vec<Metric> {
+    let tokens = texts.tokenize(bleu::tokenize_13a);
+    let counts = Arc::new(bleu::item_counts(&Corpus::new(&tokens), ReferenceLength::Shortest));
+    let smoothed = counts.iter().map(|counts| bleu::evaluate_bleu(counts, true)).collect();
+    let rouge = rouge::scores(texts);
+    vec![
+        Metric::new("bleu", smoothed, Total::EvaluateBleu(counts)),
+        Metric::mean("rouge1", rouge.iter().map(|rouge| rouge.rouge1).collect()),
+        Metric::mean("rouge2", rouge.iter().map(|rouge| rouge.rouge2).collect()),
+        Metric::mean("rougeL", rouge.iter().map(|rouge| rouge.rouge_l).collect()),
+        Metric::mean("rougeLsum", rouge.iter().map(|rouge| rouge.rouge_lsum).collect()),
+        Metric::mean("meteor", meteor::scores(texts)),
+    ]
+}
+
+fn coco_metrics(texts: &Texts) -> Vec<Metric> {
+    let tokens = texts.tokenize(ptb::tokenize_caption);
+    let corpus = Corpus::new(&tokens);
+    let counts = Arc::new(bleu::item_counts(&corpus, ReferenceLength::Closest));
+    let mut metrics: Vec<Metric> = ["bleu1", "bleu2", "bleu3", "bleu4"]
+        .into_iter()
+        .enumerate()
+        .map(|(order, name)| {
+            let per_item = counts.iter().map(|counts| bleu::coco_bleu(counts)[order]).collect();
+            Metric::new(name, per_item, Total::CocoBleu(counts.clone(), order))
+        })
+        .collect();
+    metrics.push(Metric::mean("rougeL_coco", rouge::coco_rouge_l(&corpus)));
+    metrics.push(Metric::mean("cider", cider::scores(&corpus)));
+    metrics
+}
+
+/// A 95 % interval: the 2.5th and 97.5th percentile of the resampled scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+}
+
+/// A metric of two captioners over the same items.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    pub name: &'static str,
+    /// The first captioner's score less the second's.
+    pub difference: f64,
+    pub interval: Interval,
+    /// Share of the resamples in which the first is better.
+    pub first_better: f64,
+    /// Two-sided: twice the smaller share of resamples on one side of 0, at most 1.
+    pub p_value: f64,
+}
+
+impl Scores {
+    /// A metric by its name in [`METRICS`].
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.name == name)
+    }
+
+    /// 95 % bootstrap intervals over the items, a row per metric. The same seed gives the same intervals.
+    pub fn intervals(&self, seed: u64) -> Vec<Interval> {
+        let resampled = resample(self.ids.len(), seed, |items| {
+            self.metrics.iter().map(|metric| metric.score_of(items.iter().copied())).collect::<Vec<f64>>()
+        });
+        (0..self.metrics.len())
+            .map(|metric| interval(resampled.iter().map(|scores| scores[metric]).collect()))
+            .collect()
+    }
+
+    /// The four ROUGE values as `evaluate` reports them by default: the median of 1000 bootstrapped means, with NumPy's
+    /// global generator after `numpy.random.seed(seed)`.
+    pub fn rouge_medians(&self, seed: u32) -> Vec<(&'static str, f64)> {
+        let mut random = numpy_random::RandomState::new(seed);
+        ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+            .into_iter()
+            .filter_map(|name| self.metric(name))
+            .map(|metric| {
+                let number = metric.per_item.len();
+                let mean = |random: &mut numpy_random::RandomState| {
+                    (0..number).map(|_| metric.per_item[random.below(number as u32) as usize]).sum::<f64>()
+                        / number as f64
+                };
+                let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean(&mut random)).collect();
+                means.sort_unstable_by(f64::total_cmp);
+                (metric.name, percentile(&means, 0.5))
+            })
+            .collect()
+    }
+}
+
+/// Compares two captioners over the same items by paired bootstrap (Koehn 2004): both are scored on the same resamples.
+/// Items are paired by id; the ids must be the same.
+pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Vec<Difference>> {
+    let places: std::collections::HashMap<&str, usize> =
+        second.ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+    let place = |id: &String| places.get(id.as_str()).copied().with_context(|| format!("{id:?} is only in the first"));
+    let places: Vec<usize> = first.ids.iter().map(place).collect::<Result<_>>()?;
+    ensure!(places.len() == second.ids.len(), "the second has {} items, the first {}", second.ids.len(), places.len());
+    let pairs: Vec<(&Metric, &Metric)> =
+        first.metrics.iter().filter_map(|metric| Some((metric, second.metric(metric.name)?))).collect();
+    let resampled = resample(first.ids.len(), seed, |items| {
+        let difference = |(a, b): &(&Metric, &Metric)| {
+            a.score_of(items.iter().copied()) - b.score_of(items.iter().map(|item| places[*item]))
+        };
+        pairs.iter().map(difference).collect::<Vec<f64>>()
+    });
+    let compare = |(metric, (a, b)): (usize, &(&Metric, &Metric))| {
+        let differences: Vec<f64> = resampled.iter().map(|all| all[metric]).collect();
+        let share = |wanted: fn(f64) -> bool| {
+            differences.iter().filter(|difference| wanted(**difference)).count() as f64 / differences.len() as f64
+        };
+        let (better, worse) = (share(|d| d > 0.0), share(|d| d < 0.0));
+        Difference {
+            name: a.name,
+            difference: a.score - b.score,
+            first_better: better,
+            p_value: (2.0 * (1.0 - better.max(worse))).min(1.0),
+            interval: interval(differences),
+        }
+    };
+    Ok(pairs.iter().enumerate().map(compare).collect())
+}
+
+/// Runs `measure` on resamples of `number` items, drawn with replacement; each resample has its own stream of numbers.
+fn resample<T: Send>(number: usize, seed: u64, measure: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
+    (0..RESAMPLES)
+        .into_par_iter()
+        .map_init(Vec::new, |items, resample| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(resample as u64);
+            items.clear();
+            items.extend((0..number).map(|_| random.random_range(0..number as u32) as usize));
+            measure(items)
+        })
+        .collect()
+}
+
+fn interval(mut values: Vec<f64>) -> Interval {
+    values.sort_unstable_by(f64::total_cmp);
+    Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
+}
+
+/// Of sorted values, with linear interpolation.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
