@@ -276,6 +276,15 @@ pub struct CaptionsArgs {
     /// hf: as Hugging Face evaluate; coco: as pycocoevalcap, beside it
     #[arg(long, value_enum, default_value_t = CaptionProfile::Hf)]
     pub profile: CaptionProfile,
+    /// Other predictions to compare with, by paired bootstrap
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Write every item's scores into this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub per_item: Option<PathBuf>,
+    /// Seed of the bootstrap
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u32,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
