@@ -65,6 +65,8 @@ fn what_is_written_is_read_again() {
     let file = dir.path().join("config.toml");
     fs::write(&file, config.to_toml().unwrap()).unwrap();
     assert_eq!(Config::read(&file).unwrap(), config);
+    let again = Config::load(&file, "mini", &["limit=9".to_string()]).unwrap();
+    assert_eq!(again, Config { limit: Some(9), ..config }, "a run's own configuration is an experiment file");
 }
 
 #[test]

@@ -223,10 +223,10 @@ fn split_profiles(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
         }
         Some(_) => return Err(usage("profiles must be tables: [profiles.NAME]")),
         None => {
-            // A file without profiles serves them all, unless the key is only misspelt.
-            if let Some(near) = table.keys().find(|key| !nearest(key, ["profiles"]).is_empty()) {
-                return Err(usage(format!("unknown key {near:?}, did you mean \"profiles\"?")));
+            if let Some((key, _)) = table.iter().find(|(key, value)| value.is_table() && close(key, "profiles")) {
+                return Err(usage(format!("unknown key {key:?}, did you mean \"profiles\"?")));
             }
+            // A file without profiles, such as a run's own config.toml, serves them all.
             profiles = ["mini", "full"].map(|name| (name.to_string(), Table::new())).into();
         }
     }
@@ -293,7 +293,7 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<String> {
 
 /// From merged keys to a typed configuration.
 fn resolve(mut table: Table, profile: &str) -> Result<Config> {
-    table.insert("profile".to_string(), Value::String(profile.to_string()));
+    table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
     let paths = ["photos", "style_pictures"];
     for key in paths {
         if table.get(key).is_some_and(|path| path.as_str().is_none_or(str::is_empty)) {
@@ -301,6 +301,11 @@ fn resolve(mut table: Table, profile: &str) -> Result<Config> {
         }
     }
     Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string()))
+}
+
+/// Whether a key looks like a misspelt `name`.
+fn close(key: &str, name: &str) -> bool {
+    key != name && !nearest(key, [name]).is_empty()
 }
 
 /// serde's words for a wrong key or value, as one line with the nearest right name.

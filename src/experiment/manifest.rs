@@ -21,6 +21,8 @@ use crate::runtime::write_whole;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
+    /// What was typed.
+    pub command: String,
     pub toolkit: String,
     pub libtorch: String,
     pub device: String,
@@ -59,6 +61,7 @@ impl Manifest {
     pub fn start(folder: &RunFolder, plan: &Plan, config: &Config, models: &dyn Models) -> Result<Self> {
         let (device, dtype) = models.place();
         let facts = Facts {
+            command: command(),
             toolkit: env!("CARGO_PKG_VERSION").to_string(),
             libtorch: crate::runtime::shim::libtorch_version(),
             device,
@@ -89,7 +92,7 @@ impl Manifest {
 
     /// A manifest that knows everything already (merged from others).
     pub fn known(facts: Facts) -> Self {
-        Self { facts, hashes: None }
+        Self { facts: Facts { command: command(), ..facts }, hashes: None }
     }
 
     /// Writes the whole manifest once the hashes are there.
@@ -113,6 +116,16 @@ impl Facts {
         let text = serde_json::to_string_pretty(self)? + "\n";
         write_whole(&folder.path("manifest.json"), |file| Ok(file.write_all(text.as_bytes())?))
     }
+}
+
+/// The command line of this process, by the program's usual name.
+fn command() -> String {
+    let word = |word: String| {
+        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@".contains(c));
+        if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let arguments = std::env::args_os().skip(1).map(|argument| word(argument.to_string_lossy().into_owned()));
+    std::iter::once("./toolkit".to_string()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// Hashes of files, remembered by path, size and time of change: real checkpoints have gigabytes.
