@@ -34,7 +34,8 @@ pub fn run(args: &CaptionsArgs, _global: &Global) -> Result<Outcome> {
     }
     let report = Report {
         intervals: scores.intervals(args.seed.into()),
-        medians: scores.rouge_medians(args.seed),
+        // Only JSON shows them.
+        medians: if args.format == Format::Json { scores.rouge_medians(args.seed) } else { Vec::new() },
         differences,
         scores,
     };
