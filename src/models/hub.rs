@@ -11,6 +11,8 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use serde_json::Value;
 
+use crate::checkpoints::files_of_dir;
+
 /// A repository of models on the hub, at a revision (a branch, a reference such as `refs/pr/3`, or
 /// a commit).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +77,19 @@ impl Repository {
         let remote = self.remote()?;
         let info = remote.info().map_err(|error| self.explain(error))?;
         let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-        let index = match files.iter().any(|file| file == "model_index.json") {
-            true => Some(read_json(&self.get(&remote, "model_index.json")?)?),
-            false => None,
-        };
-        let wanted = needed_files(&files, index.as_ref());
+        let mut folders = vec![String::new()];
+        let pipeline = files.iter().any(|file| file == "model_index.json");
+        if pipeline {
+            let index = read_json(&self.get(&remote, "model_index.json")?)?;
+            folders.extend(parts_of(&index).map(|part| format!("{part}/")));
+        } else if files.iter().any(|file| file == "config.json") {
+            let config = read_json(&self.get(&remote, "config.json")?)?;
+            // This layout keeps the adapter that every picture needs apart.
+            if config.get("model_type").and_then(Value::as_str) == Some("phi4_multimodal") {
+                folders.push("vision-lora/".to_string());
+            }
+        }
+        let wanted = needed_files(&files, &folders, pipeline);
         if wanted.is_empty() {
             bail!("{}: no model files in this repository", self.id);
         }
@@ -149,53 +159,47 @@ pub(super) fn user_cache() -> PathBuf {
 const UNUSED_PARTS: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder"];
 
 /// The names under which a folder's weights may be, the preferred first.
-const WEIGHTS: [&str; 8] = [
+const WEIGHTS: [&str; 11] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
+    "adapter_model.safetensors",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
+    "model.fp16.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
 ];
 
-/// Of all files of a repository those to fetch: of the root, or with a pipeline's index of its
-/// parts, the small text files and the weights in one format.
-fn needed_files(files: &[String], index: Option<&Value>) -> BTreeSet<String> {
-    let parts: Vec<String> = match index {
-        Some(index) => std::iter::once(String::new()).chain(parts_of(index).map(|part| format!("{part}/"))).collect(),
-        None => vec![String::new()],
-    };
+/// Of all files of a repository those to fetch: in each of these folders the small text files, and
+/// the weights in one format.
+fn needed_files(files: &[String], folders: &[String], pipeline: bool) -> BTreeSet<String> {
     let mut wanted = BTreeSet::new();
-    for part in &parts {
-        let inside: Vec<&str> = files
-            .iter()
-            .filter_map(|file| file.strip_prefix(part.as_str()))
-            .filter(|file| !file.contains('/'))
-            .collect();
-        let mut take = |file: &str| wanted.insert(format!("{part}{file}"));
-        for file in inside.iter().filter(|file| is_text(file)) {
-            take(file);
-        }
+    for folder in folders {
+        let inside = files.iter().filter_map(|file| file.strip_prefix(folder.as_str()));
+        let inside: Vec<&str> = inside.filter(|file| !file.contains('/')).collect();
         // A pipeline's root holds single-file copies of its parts.
-        if index.is_some() && part.is_empty() {
-            continue;
-        }
-        if let Some(weights) = WEIGHTS.iter().find(|name| inside.contains(name)) {
-            take(weights);
-            // Shards are called like `model-00001-of-00002.safetensors`.
-            if let Some(stem) = weights.strip_suffix(".index.json")
-                && let Some((stem, extension)) = stem.rsplit_once('.')
-            {
-                let start = format!("{stem}-");
-                for shard in inside.iter().filter(|file| file.starts_with(&start) && file.ends_with(extension)) {
-                    take(shard);
-                }
-            }
-        }
+        let weights = if pipeline && folder.is_empty() { Vec::new() } else { weight_files(&inside) };
+        let texts = inside.iter().filter(|file| is_text(file)).copied();
+        wanted.extend(texts.chain(weights).map(|file| format!("{folder}{file}")));
     }
     wanted
+}
+
+/// The weights of one folder, in the format that is preferred.
+fn weight_files<'a>(inside: &[&'a str]) -> Vec<&'a str> {
+    let Some(name) = WEIGHTS.iter().find_map(|name| inside.iter().find(|file| *file == name)) else {
+        return Vec::new();
+    };
+    let mut files = vec![*name];
+    if let Some((stem, extension)) = name.strip_suffix(".index.json").and_then(|whole| whole.rsplit_once('.')) {
+        // Shards are called like `model-00001-of-00002.safetensors`.
+        let is_shard = |file: &&&str| file.starts_with(&format!("{stem}-")) && file.ends_with(extension);
+        files.extend(inside.iter().filter(is_shard));
+    }
+    files
 }
 
 fn is_text(file: &str) -> bool {
@@ -209,6 +213,12 @@ fn parts_of(index: &Value) -> impl Iterator<Item = &str> {
         let used = class.as_array().is_some_and(|class| class.iter().all(|part| part.is_string()));
         (used && !UNUSED_PARTS.contains(&name.as_str())).then_some(name.as_str())
     })
+}
+
+/// The parts of a pipeline's folder that are used here.
+pub(super) fn parts_of_folder(folder: &Path) -> Result<Vec<String>> {
+    let index = read_json(&folder.join("model_index.json"))?;
+    Ok(parts_of(&index).map(str::to_string).collect())
 }
 
 /// Whether a snapshot holds every part, with weights where a part's class is a network.
@@ -226,20 +236,79 @@ fn is_complete(folder: &Path) -> bool {
 }
 
 fn has_weights(folder: &Path) -> bool {
-    WEIGHTS.iter().any(|name| {
-        let file = folder.join(name);
-        file.is_file() && (!name.ends_with(".index.json") || has_shards(&file))
-    })
-}
-
-fn has_shards(index: &Path) -> bool {
-    let Ok(json) = read_json(index) else { return false };
-    let Some(map) = json.get("weight_map").and_then(Value::as_object) else { return false };
-    let files: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
-    !files.is_empty() && files.iter().all(|file| index.with_file_name(file).is_file())
+    files_of_dir(folder, "model").is_ok() || files_of_dir(folder, "diffusion_pytorch_model").is_ok()
 }
 
 fn read_json(path: &Path) -> Result<Value> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid JSON", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hub_ids_are_told_from_paths() {
+        let parsed = Repository::parse("owner/some-model_1.5").unwrap();
+        assert_eq!((parsed.id.as_str(), parsed.revision.as_str()), ("owner/some-model_1.5", "main"));
+        assert_eq!(Repository::parse("o/n@refs/pr/3").unwrap().revision, "refs/pr/3");
+        for text in ["name", "./folder/x", "/abs/path", "a/b/c", "../x", "o/..", "o/n@../../x", "o/n@", "o n/x"] {
+            assert_eq!(Repository::parse(text), None, "{text}");
+        }
+    }
+
+    fn wanted(files: &[&str], folders: &[&str], pipeline: bool) -> Vec<String> {
+        let owned = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        needed_files(&owned(files), &owned(folders), pipeline).into_iter().collect()
+    }
+
+    #[test]
+    fn one_format_of_the_weights_is_fetched() {
+        let files = ["config.json", "pytorch_model.bin", "model.safetensors", "tf_model.h5", "README.md", "vocab.txt"];
+        assert_eq!(wanted(&files, &[""], false), ["config.json", "model.safetensors", "vocab.txt"]);
+        assert_eq!(wanted(&files[..2], &[""], false), ["config.json", "pytorch_model.bin"]);
+        let sharded = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        let listed =
+            [&sharded[..], &["config.json", "model.safetensors.index.json", "other/model.safetensors"]].concat();
+        assert_eq!(
+            wanted(&listed, &[""], false),
+            ["config.json", sharded[0], sharded[1], "model.safetensors.index.json"]
+        );
+    }
+
+    #[test]
+    fn of_a_pipeline_its_parts_are_fetched() {
+        let index = serde_json::json!({
+            "_class_name": "StableDiffusionPipeline",
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+            "image_encoder": [null, null],
+            "requires_safety_checker": true,
+        });
+        assert_eq!(parts_of(&index).collect::<Vec<_>>(), ["unet", "tokenizer"]);
+        let files = [
+            "model_index.json",
+            "v1-5-pruned.safetensors",
+            "model.safetensors",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "unet/diffusion_pytorch_model.safetensors",
+            "tokenizer/vocab.json",
+            "tokenizer/merges.txt",
+            "safety_checker/model.safetensors",
+        ];
+        assert_eq!(
+            wanted(&files, &["", "unet/", "tokenizer/"], true),
+            [
+                "model_index.json",
+                "tokenizer/merges.txt",
+                "tokenizer/vocab.json",
+                "unet/config.json",
+                "unet/diffusion_pytorch_model.safetensors"
+            ]
+        );
+    }
 }

@@ -43,9 +43,10 @@ pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
 pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
     match entry.source {
         Source::Hub(id) => hub::Repository::parse(id)?.cached_folder(),
-        Source::HubFile { repo, file } => {
-            hub::Repository::parse(repo)?.cached_file(file).or_else(|| torch_cache::art_fid_file(file))
-        }
+        Source::HubFile { repo, file } => hub::Repository::parse(repo)?
+            .cached_file(file)
+            .or_else(|| torch_cache::cached(file))
+            .or_else(|| torch_cache::art_fid_file(file)),
         Source::Torch { file, .. } => torch_cache::cached(file),
         Source::Embedded(folder) => embedded(folder).ok().filter(|folder| folder.is_dir()),
     }
@@ -158,7 +159,7 @@ fn family_of_file(file: &Path) -> Result<Family> {
 }
 
 /// The checkpoint files of a metric net's folder, sorted by name.
-fn metric_files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn metric_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))

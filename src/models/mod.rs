@@ -7,6 +7,7 @@ mod sentencepiece;
 mod table;
 mod text_tokenizer;
 mod torch_cache;
+mod verify;
 
 use anyhow::Result;
 use image::RgbImage;
@@ -16,6 +17,7 @@ pub use load::{load_captioner, load_generator, load_token_budget};
 pub use locate::{Located, LpipsFiles, family_of, find_local, locate, locate_inception, locate_lpips};
 pub use table::{Family, MODELS, ModelEntry, Source, find};
 pub use text_tokenizer::{TextTokenizer, clip_tokenizers};
+pub use verify::{FileReport, verify_build, verify_files};
 
 /// How a caption is made.
 #[derive(Debug, Clone)]
