@@ -10,12 +10,13 @@ use crate::experiment::models::OnThisMachine;
 use crate::experiment::plan::Shard;
 use crate::experiment::{self, Config, Plan, Progress, Summary};
 use crate::report;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, wait_asleep};
 
 pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
         return list();
     }
+    wait_asleep();
     let runtime = Runtime::new(global)?;
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let mut config = Config::load(&file, &args.profile, &args.set)?;

@@ -1,17 +1,25 @@
 //! libtorch as the rest of the program sees it: devices, number types, seeds, and failures in one line.
 
+use std::io::IsTerminal;
+
 mod device;
 mod failure;
 mod files;
 mod home;
 pub mod shim;
+mod threads;
 
 pub use device::{Runtime, random_normal, seed};
 pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
+<<<<<<< Updated upstream
+=======
+pub use memory::{peak_memory, reset_peak_memory};
+pub use threads::wait_asleep;
+>>>>>>> Stashed changes
 
-/// Sends the log to stderr: warnings by default, errors only with `-q`, more with each `-v`.
+/// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more with each `-v`.
 /// `RUST_LOG` wins where it is set.
 pub fn start_logging(quiet: bool, verbose: u8) {
     let level = match (quiet, verbose) {
@@ -24,6 +32,7 @@ pub fn start_logging(quiet: bool, verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .try_init();
