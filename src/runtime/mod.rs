@@ -13,13 +13,10 @@ pub use device::{Runtime, random_normal, seed};
 pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
-<<<<<<< Updated upstream
-=======
-pub use memory::{peak_memory, reset_peak_memory};
 pub use threads::wait_asleep;
->>>>>>> Stashed changes
 
-/// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more with each `-v`.
+/// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more
+/// with each `-v`.
 /// `RUST_LOG` wins where it is set.
 pub fn start_logging(quiet: bool, verbose: u8) {
     let level = match (quiet, verbose) {
