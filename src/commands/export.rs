@@ -1,10 +1,18 @@
 //! `toolkit export`.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::Result;
 
 use crate::cli::{ExportCommand, Global};
 use crate::error::Outcome;
+use crate::report;
 
-pub fn run(_args: ExportCommand, _global: &Global) -> Result<Outcome> {
-    bail!("to be written")
+/// Where notebooks go, below the working folder.
+const NOTEBOOKS: &str = "notebooks-export";
+
+pub fn run(args: ExportCommand, _global: &Global) -> Result<Outcome> {
+    let ExportCommand::Notebook(args) = args;
+    println!("{}", report::notebook(&args.run, Path::new(NOTEBOOKS))?.display());
+    Ok(Outcome::Done)
 }

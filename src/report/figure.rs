@@ -17,7 +17,7 @@ const FAMILY: &str = "Inter, Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans',
 /// plotters takes whole numbers only: SVG is drawn this many times larger and scaled by its viewBox.
 const SVG_SCALE: u32 = 8;
 /// PNG files have twice the pixels of the page, each the mean of 2 × 2 that plotters drew.
-const PNG_SCALE: u32 = 2;
+pub const PNG_SCALE: u32 = 2;
 const SUPERSAMPLE: u32 = 2;
 
 pub const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
@@ -123,6 +123,11 @@ impl Figure {
 
     /// The figure as the bytes of a PNG file.
     pub fn png(&self) -> Result<Vec<u8>> {
+        png_bytes(&self.bitmap()?)
+    }
+
+    /// The figure as pixels, [`PNG_SCALE`] of them to a length of 1.
+    pub fn bitmap(&self) -> Result<image::RgbImage> {
         let (width, height) = self.pixels(PNG_SCALE * SUPERSAMPLE);
         let mut pixels = vec![255u8; width as usize * height as usize * 3];
         {
@@ -132,10 +137,7 @@ impl Figure {
             area.present().map_err(|error| anyhow!("{error}"))?;
         }
         let large = image::RgbImage::from_raw(width, height, pixels).context("the drawing has another size")?;
-        let small = image::imageops::thumbnail(&large, width / SUPERSAMPLE, height / SUPERSAMPLE);
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        small.write_to(&mut bytes, image::ImageFormat::Png)?;
-        Ok(bytes.into_inner())
+        Ok(image::imageops::thumbnail(&large, width / SUPERSAMPLE, height / SUPERSAMPLE))
     }
 
     fn pixels(&self, scale: u32) -> (u32, u32) {
@@ -184,6 +186,13 @@ impl Figure {
         });
         boxed.collect()
     }
+}
+
+/// Pixels as the bytes of a PNG file.
+pub fn png_bytes(picture: &image::RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
 }
 
 /// Width of one line of text.

@@ -10,6 +10,7 @@
 pub mod csv;
 mod figure;
 mod gallery;
+mod notebook;
 mod number;
 mod page;
 mod plots;
@@ -43,6 +44,11 @@ pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
 /// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
     page::write(&Run::read(run_dir)?)
+}
+
+/// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.
+pub fn notebook(run_dir: &Path, folder: &Path) -> Result<PathBuf> {
+    notebook::write(&Run::read(run_dir)?, folder)
 }
 
 /// Puts `bytes` at `path`, whole or not at all, making its folder first.

@@ -22,6 +22,8 @@ pub struct Run {
     pub items: Vec<ItemRow>,
     /// A row per strategy, in the order of the file; a strategy of which only items are known comes after them.
     pub results: Vec<ResultRow>,
+    /// How many of `results` are in the file.
+    pub listed: usize,
     /// The resolved configuration as it was written, and parsed.
     pub config_text: Option<String>,
     pub config: toml::Table,
@@ -70,6 +72,7 @@ impl Run {
                 bail!("{}: strategy {:?} has two rows", file.display(), row.strategy);
             }
         }
+        self.listed = self.results.len();
         for item in &self.items {
             if !self.results.iter().any(|row| row.strategy == item.strategy) {
                 self.results.push(ResultRow { strategy: item.strategy.clone(), ..ResultRow::default() });

@@ -55,7 +55,7 @@ pub fn thumbnails(dir: &Path, files: &[String]) -> BTreeMap<String, Thumbnail> {
 }
 
 /// Opens a picture of the run folder; names that lead out of it are refused.
-fn open(dir: &Path, file: &str) -> Result<RgbImage> {
+pub fn open(dir: &Path, file: &str) -> Result<RgbImage> {
     if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
         bail!("{file}: not inside the run folder");
     }

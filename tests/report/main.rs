@@ -1,6 +1,7 @@
 //! Reports of run folders: what is written, what it says, what happens when something is missing.
 
 mod fixture;
+mod notebook;
 
 use std::path::{Path, PathBuf};
 

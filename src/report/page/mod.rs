@@ -13,6 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use self::tables::{Cell, Column, Fact, Remark};
+pub(super) use self::tables::{commands, css_color};
 use super::figure::Place;
 use super::gallery::{self, Rule};
 use super::number::short;

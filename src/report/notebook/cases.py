@@ -1,0 +1,22 @@
+def cases(strategy, count=5):
+    """The best and worst pictures of a strategy, each beside its photo."""
+    shown = items[(items.strategy == strategy) & (items.status != "failed") & (items.image != "")]
+    shown = shown.dropna(subset="lpips")
+    if shown.empty:
+        return print("No picture of this strategy was measured.")
+    style = shown.style_distance if shown.style_distance.notna().all() else 0
+    shown = shown.assign(score=(1 + shown.lpips) * (1 + style)).sort_values(["score", "id", "seed"])
+    best = shown.head(min(count, (len(shown) + 1) // 2))
+    worst = shown.iloc[len(best):].tail(count).iloc[::-1]
+    chosen = pd.concat([best.assign(case="best"), worst.assign(case="worst")])
+    display(show(chosen[["case", "id", "lpips", "style_distance", "caption", "prompt", "dropped"]], index=False))
+    figure, axes = plt.subplots(2, 2 * count, figsize=(12, 3), squeeze=False)
+    for spot in axes.flat:
+        spot.axis("off")
+    for line, rows in enumerate([best, worst]):
+        for at, row in enumerate(rows.itertuples()):
+            axes[line, 2 * at].set_title(row.id, loc="left", fontsize=8)
+            for side, file in enumerate([row.photo, row.image]):
+                if file and (RUN / file).exists():
+                    axes[line, 2 * at + side].imshow(plt.imread(RUN / file))
+    plt.show()

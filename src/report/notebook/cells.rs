@@ -1,0 +1,123 @@
+//! Cells and their outputs.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use super::tables::Table;
+
+/// What a code cell left behind.
+#[derive(Debug)]
+pub enum Output {
+    /// The value of the cell's last expression.
+    Result(Value),
+    /// What it displayed on the way.
+    Display { data: Value, metadata: Value },
+    /// What it printed.
+    Stdout(String),
+}
+
+impl Output {
+    pub fn html(table: Table) -> Self {
+        Self::Result(html_data(table))
+    }
+
+    pub fn displayed(table: Table) -> Self {
+        Self::Display { data: html_data(table), metadata: json!({}) }
+    }
+
+    pub fn stdout(text: String) -> Self {
+        Self::Stdout(text)
+    }
+
+    /// A picture shown at this width and height, whatever its pixels.
+    pub fn figure(png: &[u8], (width, height): (u32, u32)) -> Self {
+        Self::Display {
+            data: json!({ "image/png": BASE64_STANDARD.encode(png), "text/plain": ["<Figure>"] }),
+            metadata: json!({ "image/png": { "width": width, "height": height } }),
+        }
+    }
+
+    fn value(self, count: usize) -> Value {
+        match self {
+            Self::Result(data) => {
+                json!({ "data": data, "execution_count": count, "metadata": {}, "output_type": "execute_result" })
+            }
+            Self::Display { data, metadata } => {
+                json!({ "data": data, "metadata": metadata, "output_type": "display_data" })
+            }
+            Self::Stdout(text) => json!({ "name": "stdout", "output_type": "stream", "text": lines(&text) }),
+        }
+    }
+}
+
+fn html_data(table: Table) -> Value {
+    json!({ "text/html": lines(&table.html()), "text/plain": ["<IPython.core.display.HTML object>"] })
+}
+
+/// A cell before it is numbered.
+#[derive(Debug)]
+pub struct Cell {
+    id: String,
+    source: String,
+    /// None: text.
+    outputs: Option<Vec<Output>>,
+}
+
+pub fn markdown(id: &str, text: &str) -> Cell {
+    Cell { id: id.to_string(), source: text.trim_end().to_string(), outputs: None }
+}
+
+pub fn code(id: &str, source: &str, outputs: Vec<Output>) -> Cell {
+    Cell { id: id.to_string(), source: source.trim_end().to_string(), outputs: Some(outputs) }
+}
+
+/// The cells as JSON, the code cells counted as if they had been run from top to bottom.
+pub fn numbered(cells: Vec<Cell>) -> Vec<Value> {
+    let mut count = 0;
+    let mut value = |cell: Cell| match cell.outputs {
+        None => json!({ "cell_type": "markdown", "id": cell.id, "metadata": {}, "source": lines(&cell.source) }),
+        Some(outputs) => {
+            count += 1;
+            let outputs: Vec<Value> = outputs.into_iter().map(|output| output.value(count)).collect();
+            json!({
+                "cell_type": "code",
+                "execution_count": count,
+                "id": cell.id,
+                "metadata": {},
+                "outputs": outputs,
+                "source": lines(&cell.source)
+            })
+        }
+    };
+    cells.into_iter().map(&mut value).collect()
+}
+
+/// Text as notebooks hold it: a list of lines that keep their line ends.
+fn lines(text: &str) -> Vec<&str> {
+    text.split_inclusive('\n').collect()
+}
+
+/// Text that Markdown shows as it is.
+pub fn plain(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '\n' | '\r' => escaped.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '$' | '~' => escaped.extend(['\\', c]),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn text_stays_text_in_markdown() {
+        let text = super::plain("a_b *c* <script> [x](y)\n# no & yes");
+        assert_eq!(text, r"a\_b \*c\* &lt;script> \[x\](y) \# no &amp; yes");
+    }
+}

@@ -1,0 +1,1 @@
+show(items.loc[items.status == "failed", ["id", "strategy", "error"]], index=False)

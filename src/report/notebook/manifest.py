@@ -1,0 +1,3 @@
+manifest = json.loads((RUN / "manifest.json").read_text(encoding="utf-8"))
+plain = [(key, str(value)) for key, value in manifest.items() if not isinstance(value, (list, dict))]
+show(pd.DataFrame(plain, columns=["key", "value"]), index=False)

@@ -1,0 +1,178 @@
+//! A run as a Jupyter notebook (nbformat 4.5): it reads the CSV files with pandas and draws with
+//! matplotlib. Its outputs are stored, so that it can be read without running it: tables to the
+//! letter as pandas writes them, pictures as this program draws them from the same numbers.
+//!
+//! Format: <https://nbformat.readthedocs.io/en/latest/format_description.html>
+
+mod cells;
+mod montage;
+mod tables;
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::cells::{Cell, Output, code, markdown};
+use super::number::finite;
+use super::verdict::verdict;
+use super::{Run, gallery, page, plots, save};
+
+/// Writes `NAME.ipynb` into `folder` (made if it is not there). Returns the file.
+pub fn write(run: &Run, folder: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let path = folder.join(format!("{}.ipynb", run.name));
+    save(&path, &to_json(&notebook(run, folder)?)?)?;
+    Ok(path)
+}
+
+/// The notebook; `folder` is where it will lie, which must exist.
+fn notebook(run: &Run, folder: &Path) -> Result<Value> {
+    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+    let mut cells = vec![introduction(run), code("load", &load(run, &folder)?, Vec::new())];
+    origin(run, &folder, &mut cells);
+    cells.push(markdown("results-title", "## Results\n\nThe best ArtFID first; lower is better."));
+    cells.push(code("results", include_str!("results.py"), vec![Output::html(tables::results(run))]));
+    figures(run, &mut cells)?;
+    cases(run, &mut cells)?;
+    let failed = tables::failed(run);
+    if failed.has_rows() {
+        cells.push(markdown("failed-title", "## Failed pictures"));
+        cells.push(code("failed", include_str!("failed.py"), vec![Output::html(failed)]));
+    }
+    Ok(json!({
+        "cells": cells::numbered(cells),
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"}
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5
+    }))
+}
+
+/// Indented by one blank, with a newline at the end: as Jupyter itself writes notebooks.
+fn to_json(notebook: &Value) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer =
+        serde_json::Serializer::with_formatter(&mut bytes, serde_json::ser::PrettyFormatter::with_indent(b" "));
+    notebook.serialize(&mut writer)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// What was asked and what came out, in words.
+fn introduction(run: &Run) -> Cell {
+    let said = |key: &str| run.config.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    let name = if said("name").is_empty() { &run.name } else { said("name") };
+    let mut text = format!("# {}\n", cells::plain(name));
+    if !said("question").is_empty() {
+        text += &format!("\n{}\n", cells::plain(said("question")));
+    }
+    let verdict = verdict(run);
+    text += &format!("\n**{}**\n\n", cells::plain(&verdict.sentence));
+    for warning in &verdict.warnings {
+        text += &format!("- {}\n", cells::plain(warning));
+    }
+    text += "\nThe outputs below are stored. Running the cells makes them again from the run folder, which";
+    text += &match page::commands(run).first() {
+        Some(command) if command.starts_with("./toolkit experiment") => format!(" `{command}` makes."),
+        _ => " must be there.".to_string(),
+    };
+    markdown("title", &text)
+}
+
+fn load(run: &Run, folder: &Path) -> Result<String> {
+    let dir = run.dir.canonicalize().with_context(|| format!("cannot find {}", run.dir.display()))?;
+    let colors: Map<String, Value> = run
+        .ranking()
+        .into_iter()
+        .map(|at| (run.results[at].strategy.clone(), page::css_color(plots::color(at)).into()))
+        .collect();
+    // A JSON string or object of strings is one in Python, too.
+    let code = include_str!("load.py").replace("@RUN@", &json!(relative(folder, &dir)).to_string());
+    Ok(code.replace("@COLORS@", &serde_json::to_string_pretty(&colors)?))
+}
+
+/// The way from one folder to another, both absolute, with `/` between the names.
+fn relative(from: &Path, to: &Path) -> String {
+    let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from[shared..].iter().map(|_| "..".to_string());
+    let down = to[shared..].iter().map(|part: &Component| part.as_os_str().to_string_lossy().into_owned());
+    let way: Vec<String> = up.chain(down).collect();
+    if way.is_empty() { ".".to_string() } else { way.join("/") }
+}
+
+/// How the run was made, where its folder says so.
+fn origin(run: &Run, folder: &Path, cells: &mut Vec<Cell>) {
+    if run.config_text.is_none() && !run.manifest.is_object() {
+        return;
+    }
+    cells.push(markdown("configuration-title", "## Configuration"));
+    if let Some(text) = &run.config_text {
+        // Paths below the project are shown from there, by the code and here.
+        let project = folder.parent().map(|parent| format!("{}/", parent.display())).unwrap_or_default();
+        let text = if project.is_empty() { text.clone() } else { text.replace(&project, "") };
+        cells.push(code("configuration", include_str!("config.py"), vec![Output::stdout(text + "\n")]));
+    }
+    if let Some(manifest) = run.manifest.as_object() {
+        cells.push(code("manifest", include_str!("manifest.py"), vec![Output::html(tables::manifest(manifest))]));
+    }
+}
+
+/// A cell for each plot that has something to show.
+fn figures(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
+    cells.push(markdown("plots-title", "## Plots"));
+    let listed = &run.results[..run.listed];
+    for (name, figure) in plots::all(run) {
+        let (source, drawn) = match name {
+            "artfid" => (include_str!("artfid.py"), listed.iter().any(|row| finite(row.artfid).is_some())),
+            "fid_lpips" => {
+                let both = |row: &super::rows::ResultRow| finite(row.fid).and(finite(row.lpips)).is_some();
+                (include_str!("fid_lpips.py"), listed.iter().any(both))
+            }
+            _ => (include_str!("lpips.py"), run.items.iter().any(|item| finite(item.lpips).is_some())),
+        };
+        if drawn {
+            let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
+            cells.push(code(&format!("plot-{name}"), source, vec![output]));
+        }
+    }
+    Ok(())
+}
+
+/// A cell for each strategy: its best and worst pictures.
+fn cases(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
+    let rule = "## Best and worst pictures\n\nRanked by (1 + LPIPS) · (1 + style distance), by LPIPS alone where a style \
+                distance is missing. Above the best, below the worst; each photo is left of its picture.";
+    cells.push(markdown("cases-title", rule));
+    cells.push(code("cases", include_str!("cases.py"), Vec::new()));
+    for at in run.ranking() {
+        let strategy = &run.results[at].strategy;
+        let choice = gallery::choose(run.items_of(strategy));
+        let outputs = if choice.rule == gallery::Rule::Unranked {
+            vec![Output::stdout("No picture of this strategy was measured.\n".to_string())]
+        } else {
+            let (png, size) = montage::png(&run.dir, &choice)?;
+            vec![Output::displayed(tables::cases(&choice)), Output::figure(&png, size)]
+        };
+        cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(strategy)), outputs));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn ways_between_folders() {
+        let way = |from: &str, to: &str| super::relative(Path::new(from), Path::new(to));
+        assert_eq!(way("/a/notebooks-export", "/a/runs/x"), "../runs/x");
+        assert_eq!(way("/a", "/a/b"), "b");
+        assert_eq!(way("/a/b/c", "/d"), "../../../d");
+        assert_eq!(way("/a", "/a"), ".");
+    }
+}

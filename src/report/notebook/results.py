@@ -1,0 +1,1 @@
+show(results, index=False)
