@@ -70,7 +70,7 @@ fn metric_files_are_found_by_their_tensors() {
     let lpips = models::locate_lpips(lpips.backbone.to_str().unwrap(), "lpips-alex", &RT).unwrap();
     assert_eq!(lpips.linear, root().join("assets/lpips/alex.pth"));
     let wrong = models::locate_inception("mini-lpips", &RT).unwrap_err().to_string();
-    assert!(wrong.contains("mini-lpips is a LPIPS metric net, not a art-Inception"), "{wrong}");
+    assert!(wrong.contains("mini-lpips is a metric net LPIPS, not a metric net art-Inception"), "{wrong}");
     let swapped = models::locate_lpips(lpips.linear.to_str().unwrap(), "mini-lpips", &RT).unwrap_err().to_string();
     assert!(swapped.contains("no tensor features.0.weight here"), "{swapped}");
 }

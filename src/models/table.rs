@@ -21,8 +21,8 @@ impl Family {
             Self::Phi4Multimodal => "Phi-4-multimodal captioner",
             Self::StableDiffusion3 => "Stable Diffusion 3 generator",
             Self::StableDiffusion => "Stable Diffusion generator",
-            Self::ArtInception => "art-Inception metric net",
-            Self::Lpips => "LPIPS metric net",
+            Self::ArtInception => "metric net art-Inception",
+            Self::Lpips => "metric net LPIPS",
         }
     }
 

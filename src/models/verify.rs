@@ -38,15 +38,16 @@ pub fn verify_files(located: &Located) -> Result<Vec<FileReport>> {
 
 /// Builds the model on the CPU in the number type of its files, so that most tensors are the mapped
 /// files themselves: every tensor must be there, none too many, each of the shape that the
-/// configuration asks for. Metric nets have no configuration; their loader checks them when used.
-pub fn verify_build(name: &str, located: &Located) -> Result<()> {
+/// configuration asks for. False for metric nets: they have no configuration to be held against, and
+/// are strict when they are used.
+pub fn verify_build(name: &str, located: &Located) -> Result<bool> {
     let rt = Runtime { device: Device::Cpu, dtype: stored_type(&located.path)?, offline: true };
-    if located.family.is_captioner() {
-        drop(load_captioner(name, &rt)?);
-    } else if located.family.is_generator() {
-        drop(load_generator(name, &rt)?);
+    match located.family {
+        family if family.is_captioner() => drop(load_captioner(name, &rt)?),
+        family if family.is_generator() => drop(load_generator(name, &rt)?),
+        _ => return Ok(false),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The weight files of a model, of all its parts.
