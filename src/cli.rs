@@ -203,6 +203,12 @@ pub struct ArtfidArgs {
     /// Sample sizes of the art_fid_inf extrapolation
     #[arg(long, value_name = "N", default_value_t = 15)]
     pub points: usize,
+    /// Smallest sample of the art_fid_inf extrapolation; with no more pictures, FID is not extrapolated
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub min_sample: usize,
+    /// Bootstrap resamples of the 95 % intervals; 0: no intervals
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub resamples: usize,
     /// Seed of the art_fid_inf sampling and of the intervals
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,

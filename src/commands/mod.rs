@@ -1,10 +1,12 @@
 //! One thin file a subcommand: options in, library call, print out.
 
 mod bench;
+mod bench_artfid;
 mod caption;
 mod doctor;
 mod evaluate;
 mod evaluate_captions;
+mod evaluate_pictures;
 mod experiment;
 mod export;
 mod merge;

@@ -1,6 +1,8 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
+pub mod alexnet;
 mod hub;
+pub mod inception;
 mod load;
 mod locate;
 mod sentencepiece;

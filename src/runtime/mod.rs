@@ -6,6 +6,7 @@ mod device;
 mod failure;
 mod files;
 mod home;
+mod memory;
 pub mod shim;
 mod threads;
 
@@ -13,6 +14,7 @@ pub use device::{Runtime, random_normal, seed};
 pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
+pub use memory::{peak_memory, reset_peak_memory};
 pub use threads::wait_asleep;
 
 /// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more

@@ -1,0 +1,181 @@
+//! `toolkit evaluate artfid | fid | lpips`.
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use tch::Kind;
+
+use crate::cli::{ArtfidArgs, ArtfidMode, FidArgs, Format, Global, LpipsArgs};
+use crate::error::{Outcome, usage};
+use crate::images;
+use crate::metrics::artfid::{self, ArtFidNets, Mode, Options, Scores};
+use crate::metrics::confidence::bootstrap;
+use crate::metrics::features::FeatureNet;
+use crate::metrics::frechet::{self, Gaussian};
+use crate::metrics::lpips::LpipsNet;
+use crate::metrics::pictures::{DEFAULT_BATCH, Pair, pairs};
+use crate::models::{locate_inception, locate_lpips};
+use crate::runtime::Runtime;
+
+pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
+    let rt = Runtime::new(global)?;
+    let batch = batch_size(args.batch_size)?;
+    let pairs = pairs(&args.content, &args.stylized)?;
+    let style_files = images::list(&args.style)?;
+    let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
+    let lpips = locate_lpips(
+        named(&args.nets.lpips_backbone, "lpips-alex"),
+        named(&args.nets.lpips_linear, "lpips-alex"),
+        &rt,
+    )?;
+    let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, rt.kind(Kind::Float))?;
+    let (stylized, lpips) = nets.measure_files(&pairs, batch)?;
+    let style = nets.inception.features_of_files(&style_files, batch)?;
+    let options = Options {
+        mode: mode(args.mode),
+        points: args.points,
+        min_sample: args.min_sample,
+        seed: args.seed,
+        resamples: args.resamples,
+    };
+    let scores = artfid::score(&style, &stylized, &lpips, &options)?;
+    for warning in &scores.warnings {
+        tracing::warn!("{warning}");
+    }
+    match args.format {
+        Format::Text => print_scores(&scores),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips))?),
+        Format::Csv => print_csv(&scores)?,
+    }
+    Ok(Outcome::Done)
+}
+
+pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
+    let rt = Runtime::new(global)?;
+    let batch = batch_size(args.batch_size)?;
+    let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
+    let inception = locate_inception(named(&args.inception, "art-inception"), &rt)?;
+    let net = FeatureNet::load(&inception, rt.device, rt.kind(Kind::Float))?;
+    let a = Gaussian::fit(&net.features_of_files(&files_a, batch)?)?;
+    let b = Gaussian::fit(&net.features_of_files(&files_b, batch)?)?;
+    let fid = frechet::distance(&a, &b)?;
+    match args.format {
+        Format::Text => println!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
+        Format::Json => {
+            let value = json!({"fid": fid, "n_a": files_a.len(), "n_b": files_b.len(), "features": net.width()});
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        }
+        Format::Csv => println!("fid,n_a,n_b\n{fid},{},{}", files_a.len(), files_b.len()),
+    }
+    Ok(Outcome::Done)
+}
+
+pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
+    let rt = Runtime::new(global)?;
+    let batch = batch_size(args.batch_size)?;
+    let pairs = pairs(&args.content, &args.stylized)?;
+    let files = locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), &rt)?;
+    let net = LpipsNet::load(&files.backbone, &files.linear, rt.device, rt.kind(Kind::Float))?;
+    let values = net.distances_of_files(&pairs, batch)?;
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let [interval] = bootstrap(values.len(), Options::default().resamples, 0, |counts| {
+        [counts.iter().zip(&values).map(|(count, value)| count * value).sum::<f64>() / n]
+    })?;
+    match args.format {
+        Format::Text => {
+            println!("LPIPS  {mean:.4}   (95 %: {:.4} to {:.4})", interval.low, interval.high);
+            for (pair, value) in pairs.iter().zip(&values) {
+                println!("{value:.4}  {}", pair.id);
+            }
+        }
+        Format::Json => {
+            let per_image: Map<String, Value> =
+                pairs.iter().zip(&values).map(|(pair, value)| (pair.id.clone(), json!(value))).collect();
+            let value = json!({
+                "lpips": mean, "n": values.len(), "lpips_low": interval.low, "lpips_high": interval.high,
+                "per_image": per_image,
+            });
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        }
+        Format::Csv => {
+            let mut csv = csv::Writer::from_writer(std::io::stdout());
+            csv.write_record(["image", "lpips"])?;
+            for (pair, value) in pairs.iter().zip(&values) {
+                csv.write_record([&pair.id, &value.to_string()])?;
+            }
+            csv.flush()?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {
+    given.as_deref().unwrap_or(default)
+}
+
+fn batch_size(given: Option<usize>) -> Result<usize> {
+    match given {
+        Some(0) => Err(usage("--batch-size must be at least 1")),
+        given => Ok(given.unwrap_or(DEFAULT_BATCH)),
+    }
+}
+
+fn mode(mode: ArtfidMode) -> Mode {
+    match mode {
+        ArtfidMode::ArtFid => Mode::ArtFid,
+        ArtfidMode::ArtFidInf => Mode::ArtFidInf,
+    }
+}
+
+/// Name, value and interval of the three scores.
+fn rows(scores: &Scores) -> [(&'static str, f64, Option<crate::metrics::confidence::Interval>); 3] {
+    let intervals = scores.intervals.as_ref();
+    [
+        ("artfid", scores.artfid, intervals.map(|intervals| intervals.artfid)),
+        ("fid", scores.fid, intervals.map(|intervals| intervals.fid)),
+        ("lpips", scores.lpips, intervals.map(|intervals| intervals.lpips)),
+    ]
+}
+
+fn print_scores(scores: &Scores) {
+    for ((_, value, interval), title) in rows(scores).into_iter().zip(["ArtFID", "FID", "LPIPS"]) {
+        let interval = interval.map(|i| format!("   (95 %: {:.4} to {:.4})", i.low, i.high)).unwrap_or_default();
+        println!("{title:<7}{value:.4}{interval}");
+    }
+    println!("{} pictures", scores.n);
+}
+
+fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64]) -> Value {
+    let mut json = Map::new();
+    for (name, value, _) in rows(scores) {
+        json.insert(name.to_string(), json!(value));
+    }
+    json.insert("n".to_string(), json!(scores.n));
+    json.insert("mode".to_string(), json!(scores.mode));
+    for (name, _, interval) in rows(scores) {
+        if let Some(interval) = interval {
+            json.insert(format!("{name}_low"), json!(interval.low));
+            json.insert(format!("{name}_high"), json!(interval.high));
+        }
+    }
+    json.insert("warnings".to_string(), json!(scores.warnings));
+    let per_image: Map<String, Value> = pairs
+        .iter()
+        .zip(lpips.iter().zip(&scores.style_distance))
+        .map(|(pair, (lpips, distance))| (pair.id.clone(), json!({"lpips": lpips, "style_distance": distance})))
+        .collect();
+    json.insert("per_image".to_string(), Value::Object(per_image));
+    Value::Object(json)
+}
+
+fn print_csv(scores: &Scores) -> Result<()> {
+    let mut csv = csv::Writer::from_writer(std::io::stdout());
+    csv.write_record(["score", "value", "low", "high", "n"])?;
+    for (name, value, interval) in rows(scores) {
+        let [low, high] =
+            interval.map(|i| [i.low.to_string(), i.high.to_string()]).unwrap_or([String::new(), String::new()]);
+        csv.write_record([name, &value.to_string(), &low, &high, &scores.n.to_string()])?;
+    }
+    csv.flush()?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Pictures → art-Inception features.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::pictures::{OneSize, pixels};
+use crate::checkpoints::{Checkpoint, Weights};
+use crate::models::inception::{ArtInception, MIN_SIZE};
+
+/// An art-Inception on a device.
+pub struct FeatureNet {
+    net: ArtInception,
+    device: Device,
+    kind: Kind,
+}
+
+impl FeatureNet {
+    /// From a checkpoint file (safetensors or a PyTorch pickle).
+    pub fn load(file: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let weights = Checkpoint::open(&[file])?.weights(device, kind);
+        let net = Self::new(&weights).with_context(|| format!("art-Inception from {}", file.display()))?;
+        weights.finish()?;
+        Ok(net)
+    }
+
+    /// At the published size with random weights.
+    pub fn random(device: Device, kind: Kind) -> Result<Self> {
+        Self::new(&Weights::random(device, kind))
+    }
+
+    fn new(weights: &Weights) -> Result<Self> {
+        let net = no_grad(|| ArtInception::new(weights))?;
+        Ok(Self { net, device: weights.device(), kind: weights.kind() })
+    }
+
+    /// How many numbers describe a picture.
+    pub fn width(&self) -> i64 {
+        self.net.width()
+    }
+
+    /// Features of pictures of one size: float32 [pictures, width] on the CPU.
+    pub fn features(&self, pictures: &[RgbImage], batch: usize) -> Result<Tensor> {
+        let parts = pictures.chunks(batch.max(1)).map(|chunk| self.batch(chunk)).collect::<Result<Vec<_>>>()?;
+        joined(parts)
+    }
+
+    /// The same of picture files, decoded while the device works.
+    pub fn features_of_files(&self, files: &[PathBuf], batch: usize) -> Result<Tensor> {
+        let batch = batch.max(1);
+        let mut pictures = OneSize::new(files.to_vec(), batch, MIN_SIZE);
+        let mut parts = Vec::new();
+        loop {
+            let next = pictures.next_batch(batch)?;
+            if next.is_empty() {
+                return joined(parts);
+            }
+            parts.push(self.batch(&next)?);
+        }
+    }
+
+    /// [pictures, width] on the device.
+    pub(super) fn batch(&self, pictures: &[RgbImage]) -> Result<Tensor> {
+        self.of_pixels(&pixels(pictures, self.device, self.kind)?)
+    }
+
+    pub(super) fn of_pixels(&self, pixels: &Tensor) -> Result<Tensor> {
+        no_grad(|| self.net.forward(pixels))
+    }
+}
+
+/// Batches of features as one float32 tensor on the CPU.
+pub(super) fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
+    if parts.is_empty() {
+        bail!("no pictures to measure");
+    }
+    Ok(Tensor::cat(&parts, 0).to_kind(Kind::Float).to_device(Device::Cpu))
+}
