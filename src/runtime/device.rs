@@ -5,6 +5,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::cli::{DtypeChoice, Global};
 use crate::error::usage;
+use crate::runtime::load_cuda;
 
 /// The choices of a run: device, number type, network.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,9 @@ pub struct Runtime {
 impl Runtime {
     /// Takes the global options; an unknown or absent device is wrong usage.
     pub fn new(global: &Global) -> Result<Self> {
+        if global.device != "cpu" {
+            load_cuda();
+        }
         if let Some(threads) = global.threads {
             if threads == 0 {
                 return Err(usage("--threads must be at least 1"));
@@ -38,8 +42,9 @@ impl Runtime {
             && (n as i64) >= Cuda::device_count()
         {
             return Err(usage(format!(
-                "device cuda:{n} is not here ({} CUDA devices found): use --device cpu, or see `toolkit doctor`",
-                Cuda::device_count()
+                "device cuda:{n} is not here ({} CUDA devices found; CUDA: {}): use --device cpu, or see `toolkit doctor`",
+                Cuda::device_count(),
+                load_cuda()
             )));
         }
         Ok(Self { device, dtype: global.dtype, offline: global.offline })

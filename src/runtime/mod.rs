@@ -2,14 +2,17 @@
 
 use std::io::IsTerminal;
 
+mod cuda;
 mod device;
 mod failure;
 mod files;
 mod home;
+pub mod machine;
 mod memory;
 pub mod shim;
 mod threads;
 
+pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{Runtime, random_normal, seed};
 pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
