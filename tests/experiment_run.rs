@@ -9,8 +9,10 @@ use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, wit
 use image::{Rgb, RgbImage};
 use toolkit::error::UsageError;
 use toolkit::experiment::merge;
+use toolkit::experiment::models::Models;
 use toolkit::experiment::plan::picture_seed;
-use toolkit::report::rows::ItemRow;
+use toolkit::metrics::frechet::{Gaussian, distance};
+use toolkit::report::rows::{ItemRow, ResultRow};
 
 fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
     csv::Reader::from_path(file).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
@@ -46,12 +48,37 @@ fn a_run_leaves_what_the_contract_says() {
     let mean = rows[..5].iter().map(|row| row.lpips.unwrap()).sum::<f64>() / 5.0;
     assert_eq!(summary.results[0].n, 5);
     assert!((summary.results[0].lpips.unwrap() - mean).abs() < 1e-12);
+    check_scores(&world, &rows, &summary.results[1]);
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(world.path("run/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["finished"], true);
     assert_eq!(manifest["libtorch"].as_str().unwrap().split('+').next(), Some("2.11.0"));
     assert_eq!(manifest["seeds"], serde_json::json!([3]));
     assert_eq!(manifest["model_files"][0]["sha256"].as_str().unwrap().len(), 64);
+}
+
+/// The scores of a strategy, from the files that the run left.
+fn check_scores(world: &World, rows: &[ItemRow], result: &ResultRow) {
+    let judge = Doubles::new(1).judge(&world.config(&[])).unwrap();
+    let features = |files: Vec<std::path::PathBuf>| {
+        let open = |file| toolkit::images::load(file).unwrap();
+        let square = |picture| toolkit::images::resize(&picture, 80, 80, toolkit::images::Filter::Bicubic);
+        let pictures: Vec<RgbImage> = files.into_iter().map(open).map(square).collect();
+        let rows: Vec<tch::Tensor> =
+            judge.features(&pictures).unwrap().iter().map(|row| tch::Tensor::from_slice(row)).collect();
+        Gaussian::fit(&tch::Tensor::stack(&rows, 0)).unwrap()
+    };
+    let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == result.strategy).collect();
+    let drawn = features(own.iter().map(|row| world.path("run").join(&row.image)).collect());
+    let style = features(toolkit::images::list(world.path("style")).unwrap());
+    let fid = distance(&style, &drawn).unwrap();
+    let lpips = own.iter().map(|row| row.lpips.unwrap()).sum::<f64>() / own.len() as f64;
+    assert!((result.fid.unwrap() - fid).abs() < 1e-9 * fid, "{result:?} {fid}");
+    assert!((result.artfid.unwrap() - (fid + 1.0) * (lpips + 1.0)).abs() < 1e-9, "{result:?}");
+    assert!(
+        result.artfid_low.unwrap() <= result.artfid.unwrap() && result.artfid.unwrap() <= result.artfid_high.unwrap()
+    );
+    assert!(result.artfid_low < result.artfid_high);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
-use crate::experiment::models::OnThisMachine;
+use crate::experiment::models::{Models, OnThisMachine};
 use crate::experiment::plan::Shard;
 use crate::experiment::{self, Config, Plan, Progress, Summary};
 use crate::report;
@@ -25,8 +25,8 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     config.check()?;
     let out = out_folder(&args, &config)?;
     let plan = Plan::new(&config)?;
-    introduce(&plan, &config, &out);
     let models = OnThisMachine::new(runtime);
+    introduce(&plan, &config, &out, models.place());
     experiment::check(&plan, &config, &models)?;
     experiment::say_on_stop(format!(
         "\nstopped; what is done is in {}; the same command goes on from there\n",
@@ -56,11 +56,11 @@ fn out_folder(args: &ExperimentArgs, config: &Config) -> Result<PathBuf> {
 }
 
 /// What the run uses, in one line, and what it comes to.
-fn introduce(plan: &Plan, config: &Config, out: &Path) {
+fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String, String)) {
     let names = |values: Vec<&String>| values.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
     println!(
-        "{} with profile {}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
+        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
          style pictures {} ({}); out {}",
         config.name,
         config.profile,

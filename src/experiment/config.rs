@@ -25,6 +25,7 @@ use toml::{Table, Value};
 
 use super::axis::Axis;
 use crate::error::{nearest, usage};
+use crate::metrics::artfid::Mode;
 
 /// What an experiment does with the photos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,17 +33,6 @@ use crate::error::{nearest, usage};
 pub enum Kind {
     /// Describe, compose a prompt, draw, compare with photo and style.
     StyleTransfer,
-}
-
-/// How FID enters ArtFID.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Of all pictures.
-    #[default]
-    ArtFid,
-    /// Extrapolated to infinitely many pictures.
-    ArtFidInf,
 }
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
@@ -91,7 +81,8 @@ pub struct Config {
     pub lpips_backbone: String,
     /// LPIPS, linear heads: a name or a file.
     pub lpips_linear: String,
-    #[serde(default)]
+    /// How FID enters ArtFID.
+    #[serde(default = "mode")]
     pub mode: Mode,
     /// Sample sizes of the `art_fid_inf` extrapolation.
     #[serde(default = "points")]
@@ -131,6 +122,9 @@ fn comparison_size() -> u32 {
 }
 fn one() -> usize {
     1
+}
+fn mode() -> Mode {
+    Mode::ArtFid
 }
 fn points() -> usize {
     15

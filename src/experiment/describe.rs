@@ -17,7 +17,7 @@ use crate::datasets::Photo;
 use crate::images;
 use crate::models::{CaptionOptions, Captioner};
 use crate::pipelines::describe;
-use crate::runtime::one_line;
+use crate::runtime::{one_line, shim};
 
 /// Captioner, instruction, photo id.
 type Key = (String, String, String);
@@ -56,16 +56,18 @@ pub fn describe_photos(
     for row in rows {
         descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));
     }
-    let work = missing(plan, config.batch_size.unwrap_or(models.batch_size()), &descriptions, pending);
+    let batch_size = config.batch_size.unwrap_or(models.batch_size());
+    let work = missing(plan, batch_size, &descriptions, pending);
     let bar = progress.bar("describing", work.iter().map(|batch| batch.photos.len()).sum(), 0);
     let paths: Vec<PathBuf> =
         work.iter().flat_map(|batch| batch.photos.iter().map(|photo| photo.path.clone())).collect();
-    let mut decoded = images::stream(paths, 2 * rayon::current_num_threads());
+    let mut decoded = images::stream(paths, ahead(batch_size));
     let mut loaded: Option<(&str, Box<dyn Captioner>)> = None;
     for batch in &work {
         if loaded.as_ref().is_none_or(|(name, _)| *name != batch.captioner) {
             // The old one goes before the new one comes: memory holds one at a time.
             drop(loaded.take());
+            shim::empty_cache();
             loaded = Some((&batch.captioner, models.captioner(&batch.captioner)?));
         }
         let Some((_, captioner)) = &loaded else { continue };
@@ -75,7 +77,15 @@ pub fn describe_photos(
         bar.inc(batch.photos.len() as u64);
     }
     bar.finish_and_clear();
+    drop(loaded);
+    shim::empty_cache();
     Ok(descriptions)
+}
+
+/// How many photos may be decoded ahead: enough that the device need not wait, few enough for memory
+/// when they are large.
+pub fn ahead(batch_size: usize) -> usize {
+    (2 * batch_size).clamp(4, 16)
 }
 
 /// Photos that are described together.

@@ -9,7 +9,7 @@ use image::RgbImage;
 use indicatif::ProgressBar;
 
 use super::config::Config;
-use super::describe::Descriptions;
+use super::describe::{Descriptions, ahead};
 use super::features::{Features, key};
 use super::models::{Judge, Models};
 use super::plan::{Cell, Plan, picture_seed};
@@ -21,7 +21,7 @@ use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;
 use crate::report::rows::ItemRow;
-use crate::runtime::one_line;
+use crate::runtime::{one_line, shim};
 
 /// A picture to be drawn: a photo under a strategy.
 #[derive(Debug, Clone, Copy)]
@@ -49,10 +49,11 @@ impl Drawing<'_> {
         mut recorder: Recorder,
         bar: &ProgressBar,
     ) -> Result<(Vec<ItemRow>, Features)> {
-        let batches = batches(plan, self.config.batch_size.unwrap_or(self.models.batch_size()), pending);
+        let batch_size = self.config.batch_size.unwrap_or(self.models.batch_size());
+        let batches = batches(plan, batch_size, pending);
         let paths: Vec<PathBuf> =
             batches.iter().flat_map(|jobs| photos_of(jobs)).map(|photo| photo.path.clone()).collect();
-        let mut decoded = images::stream(paths, 2 * rayon::current_num_threads());
+        let mut decoded = images::stream(paths, ahead(batch_size));
         let (mut rows, mut features, mut saved) = (Vec::new(), Features::new(), BTreeSet::new());
         let mut loaded: Option<(&str, Box<dyn Generator>)> = None;
         for jobs in &batches {
@@ -60,6 +61,7 @@ impl Drawing<'_> {
             if loaded.as_ref().is_none_or(|(held, _)| *held != name) {
                 // The old one goes before the new one comes: memory holds one at a time.
                 drop(loaded.take());
+                shim::empty_cache();
                 loaded = Some((name, self.models.generator(name)?));
             }
             let Some((_, generator)) = &loaded else { continue };

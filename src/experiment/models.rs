@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use image::RgbImage;
+use tch::Kind;
 
 use super::config::Config;
 use crate::cli::DtypeChoice;
+use crate::metrics::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, shim};
 
 /// Where a run gets its models.
 pub trait Models {
@@ -40,6 +42,17 @@ pub trait Judge {
 
     /// LPIPS between each photo and its picture.
     fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>>;
+}
+
+impl Judge for ArtFidNets {
+    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        let features = ArtFidNets::features(self, pictures, pictures.len())?;
+        Ok(Vec::try_from(&features)?)
+    }
+
+    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>> {
+        ArtFidNets::lpips(self, photos, pictures, pictures.len())
+    }
 }
 
 /// The models of this machine and the hub.
@@ -79,14 +92,21 @@ impl Models for OnThisMachine {
         models::load_generator(name, &self.runtime)
     }
 
-    fn judge(&self, _config: &Config) -> Result<Box<dyn Judge>> {
-        anyhow::bail!("to be wired")
+    fn judge(&self, config: &Config) -> Result<Box<dyn Judge>> {
+        let inception = models::locate_inception(&config.inception, &self.runtime)?;
+        let lpips = models::locate_lpips(&config.lpips_backbone, &config.lpips_linear, &self.runtime)?;
+        // Measures are not worth a coarser number type.
+        let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, self.runtime.device, Kind::Float)?;
+        Ok(Box::new(nets))
     }
 
     /// On the CPU a batch saves nothing, and single pictures make results independent of how the
-    /// work was split.
+    /// work was split. On a GPU one picture for each 10 GB of its memory, up to 8, leaves room for
+    /// the weights of the published models.
     fn batch_size(&self) -> usize {
-        if self.runtime.device == tch::Device::Cpu { 1 } else { 8 }
+        let tch::Device::Cuda(device) = self.runtime.device else { return 1 };
+        let total = shim::cuda_memory(device).map_or(0, |(_, total)| total);
+        (total / 10_000_000_000).clamp(1, 8) as usize
     }
 
     fn place(&self) -> (String, String) {

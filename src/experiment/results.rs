@@ -1,10 +1,14 @@
 //! From rows and features to one row a strategy.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use tch::Tensor;
 
 use super::config::Config;
 use super::features::{Features, key};
 use super::plan::Cell;
+use crate::metrics::artfid::{Options, score};
 use crate::report::rows::{ItemRow, ResultRow};
 
 /// The mean feature of the style pictures.
@@ -39,7 +43,11 @@ pub fn results(
     features: &Features,
     style: &[Vec<f32>],
 ) -> Result<Vec<ResultRow>> {
-    cells.iter().map(|cell| strategy(config, cell, rows, features, style)).collect()
+    let mut warnings = BTreeSet::new();
+    let results = cells.iter().map(|cell| strategy(config, cell, rows, features, style, &mut warnings)).collect();
+    // Mostly the same for all strategies.
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    results
 }
 
 fn strategy(
@@ -48,6 +56,7 @@ fn strategy(
     rows: &[ItemRow],
     features: &Features,
     style: &[Vec<f32>],
+    warnings: &mut BTreeSet<String>,
 ) -> Result<ResultRow> {
     let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == cell.strategy).collect();
     let done: Vec<&ItemRow> = own.iter().filter(|row| row.status == "done").copied().collect();
@@ -65,11 +74,32 @@ fn strategy(
         seed: Some(cell.seed),
         ..ResultRow::default()
     };
-    let drawn: Vec<&[f32]> =
-        done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).map(Vec::as_slice).collect();
     result.lpips = mean(done.iter().filter_map(|row| row.lpips));
-    let _ = (config, drawn, style);
+    let drawn: Vec<&Vec<f32>> = done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).collect();
+    let lpips: Vec<f64> = done.iter().filter_map(|row| row.lpips).collect();
+    if drawn.len() < 2 || lpips.len() != drawn.len() || style.len() < 2 {
+        let (drawn, style) = (drawn.len(), style.len());
+        warnings.insert(format!("{}: {drawn} pictures and {style} style pictures are too few for FID", cell.strategy));
+        return Ok(result);
+    }
+    let options = Options { mode: config.mode, points: config.points, ..Options::default() };
+    let scores = score(&matrix(style.iter()), &matrix(drawn.into_iter()), &lpips, &options);
+    let scores = scores.with_context(|| format!("ArtFID of strategy {}", cell.strategy))?;
+    warnings.extend(scores.warnings);
+    result.artfid = column(scores.artfid);
+    result.fid = column(scores.fid);
+    result.lpips = column(scores.lpips);
+    if let Some(intervals) = scores.intervals {
+        result.artfid_low = column(intervals.artfid.low);
+        result.artfid_high = column(intervals.artfid.high);
+    }
     Ok(result)
+}
+
+/// [pictures, features]
+fn matrix<'a>(rows: impl Iterator<Item = &'a Vec<f32>>) -> Tensor {
+    let rows: Vec<Tensor> = rows.map(|row| Tensor::from_slice(row)).collect();
+    Tensor::stack(&rows, 0)
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {

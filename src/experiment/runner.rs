@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::config::Config;
-use super::describe::describe_photos;
+use super::describe::{ahead, describe_photos};
 use super::draw::Drawing;
 use super::features::{FeatureStore, Features, key};
 use super::journal::{Journal, read, write_rows};
@@ -158,12 +158,13 @@ fn style_features(
         return Ok(style);
     }
     let bar = progress.bar("style", plan.style_pictures.len(), 0);
-    let mut decoded = images::stream(plan.style_pictures.clone(), 2 * rayon::current_num_threads());
+    let batch_size = config.batch_size.unwrap_or(batch_size);
+    let mut decoded = images::stream(plan.style_pictures.clone(), ahead(batch_size));
     let mut features = Vec::new();
     let side = config.comparison_size;
     while features.len() < plan.style_pictures.len() {
         let mut batch = Vec::new();
-        for (_, picture) in decoded.by_ref().take(config.batch_size.unwrap_or(batch_size)) {
+        for (_, picture) in decoded.by_ref().take(batch_size) {
             batch.push(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic));
         }
         if batch.is_empty() {
