@@ -1,5 +1,19 @@
-//! Where photos come from: a file for each data set.
+//! Where pictures come from: a file for each format of a data set, and the table of them.
 
+mod archive;
+mod captioned;
+mod captions_csv;
+mod coco_captions;
+mod flickr_token;
 mod folder;
+mod hub;
+mod karpathy;
+mod literal;
+mod nlphuji;
+mod pictures;
+mod plain;
+mod table;
 
+pub use captioned::{Annotations, CaptionSet, Item, Picture, Place, Record, Request, open};
 pub use folder::{Photo, folder};
+pub use table::{DATASETS, DatasetEntry};

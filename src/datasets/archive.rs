@@ -1,0 +1,87 @@
+//! Pictures inside a zip archive, read in place: nothing is unpacked, and threads do not wait for each other.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use memmap2::Mmap;
+use zip::ZipArchive;
+
+/// A picture file is refused above this size: what claims more is no photo.
+const MOST_BYTES: u64 = 512 << 20;
+
+#[derive(Clone)]
+struct Bytes(Arc<Mmap>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// An open archive. Its names are only ever compared, never used as paths.
+pub struct Archive {
+    pub path: PathBuf,
+    /// The table of contents; a clone shares it and has a read position of its own.
+    zip: ZipArchive<Cursor<Bytes>>,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Archive({})", self.path.display())
+    }
+}
+
+impl Archive {
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+        // SAFETY: as with every mapped file, nobody may shorten it during the run.
+        let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {shown}"))?;
+        let zip = ZipArchive::new(Cursor::new(Bytes(Arc::new(bytes))))
+            .with_context(|| format!("{shown} is no whole zip archive: download it again"))?;
+        Ok(Self { path: path.to_path_buf(), zip })
+    }
+
+    /// The files directly inside `folder` (empty: at the top), by name.
+    pub fn files_of(&self, folder: &str) -> Result<BTreeMap<String, usize>> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{}/", folder.trim_end_matches('/')) };
+        let mut files = BTreeMap::new();
+        let mut folders = std::collections::BTreeSet::new();
+        for index in 0..self.zip.len() {
+            let Some(name) = self.zip.name_for_index(index) else { continue };
+            folders.extend(name.rsplit_once('/').map(|(folder, _)| folder));
+            if let Some(file) = name.strip_prefix(&prefix).filter(|file| !file.is_empty() && !file.contains('/')) {
+                files.insert(file.to_string(), index);
+            }
+        }
+        if files.is_empty() {
+            let found: Vec<&str> = folders.into_iter().take(3).collect();
+            let found = if found.is_empty() { "no folders".to_string() } else { found.join(", ") };
+            bail!("{} has no files in a folder {folder} (it has {found})", self.path.display());
+        }
+        Ok(files)
+    }
+
+    /// Every file, by its own name without folders.
+    pub fn all_files(&self) -> BTreeMap<String, usize> {
+        let name = |index| self.zip.name_for_index(index)?.rsplit('/').next().filter(|name| !name.is_empty());
+        (0..self.zip.len()).filter_map(|index| Some((name(index)?.to_string(), index))).collect()
+    }
+
+    /// The bytes of one file; its checksum is verified.
+    pub fn read(&self, index: usize) -> Result<Vec<u8>> {
+        let mut zip = self.zip.clone();
+        let mut file = zip.by_index(index).with_context(|| format!("a damaged entry in {}", self.path.display()))?;
+        let name = format!("{} in {}", file.name().escape_debug(), self.path.display());
+        if file.size() > MOST_BYTES {
+            bail!("{name} has {} bytes: no picture", file.size());
+        }
+        let mut bytes = Vec::with_capacity(file.size() as usize);
+        (&mut file).take(MOST_BYTES).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+        Ok(bytes)
+    }
+}
