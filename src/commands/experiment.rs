@@ -83,10 +83,14 @@ fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String,
 pub(super) fn conclude(summary: &Summary, out: &Path) -> Result<Outcome> {
     let width = summary.results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
-    println!("{:width$} {:>5} {:>12} {:>12} {:>9}", "strategy", "n", "ArtFID", "FID", "LPIPS");
+    println!("{:width$} {:>5} {:>12} {:>25} {:>12} {:>9}", "strategy", "n", "ArtFID", "95 % interval", "FID", "LPIPS");
     for row in &summary.results {
         let (artfid, fid, lpips) = (number(row.artfid), number(row.fid), number(row.lpips));
-        println!("{:width$} {:>5} {artfid:>12} {fid:>12} {lpips:>9}", row.strategy, row.n);
+        let interval = match (row.artfid_low, row.artfid_high) {
+            (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+            _ => "-".to_string(),
+        };
+        println!("{:width$} {:>5} {artfid:>12} {interval:>25} {fid:>12} {lpips:>9}", row.strategy, row.n);
     }
     let files = report::render(out).context("the results are written, the plots and the page are not")?;
     for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {

@@ -5,7 +5,11 @@
 //!                     │                           ▲
 //!                   models (captioner, generator, judge)
 //! ```
-//! A run folder (see [`record`]) can be continued after any stop; shards of a run can be merged.
+//! A run folder holds `config.toml` (written first), `manifest.json`, `captions.csv`, `items.csv`,
+//! `results.csv`, `images/STRATEGY/ID.png` and `photos/ID.png` at the size of the comparison,
+//! `features/` (so that FID needs no picture twice), `plots/` and `report.html`; with `keep_drawn`
+//! also `drawn/STRATEGY/ID.png` at the size at which the pictures were drawn. It can be continued
+//! after any stop, and the folders of shards can be merged into one.
 
 pub mod axis;
 pub mod config;
