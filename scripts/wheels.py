@@ -35,20 +35,20 @@ class Wheel(namedtuple("Wheel", "sha256 file proof")):
         return self.file.split("-")[0].replace("_", "-")
 
 
-_shown = {"text": "", "tenth": -1}
+_shown = {"text": "", "what": "", "tenth": 0, "time": 0.0}
 
 
 def progress(what, done, total, unit, rate=""):
-    """One line that is updated on a terminal; elsewhere a line for every tenth."""
+    """One line that is updated on a terminal; elsewhere a line for every tenth, but not several a second."""
     text = f"{what}: {done} of {total} {unit}{rate}"
     if sys.stderr.isatty():
         end = "\n" if done >= total else ""
         print(f"\r{text:<{len(_shown['text'])}}", end=end, file=sys.stderr, flush=True)
         _shown["text"] = "" if end else text
         return
-    tenth = (what, 10 * done // max(total, 1))
-    if tenth != _shown["tenth"]:
-        _shown["tenth"] = tenth
+    tenth, now = 10 * done // max(total, 1), time.monotonic()
+    if what != _shown["what"] or (tenth != _shown["tenth"] and now > _shown["time"] + 1):
+        _shown.update(what=what, tenth=tenth, time=now)
         print(text, file=sys.stderr, flush=True)
 
 

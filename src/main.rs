@@ -6,6 +6,7 @@ use clap::Parser;
 use toolkit::{cli::Cli, commands, error::Outcome, error::UsageError, runtime};
 
 fn main() -> ExitCode {
+    runtime::stop_when_nobody_reads();
     let cli = Cli::parse();
     runtime::start_logging(cli.global.quiet, cli.global.verbose);
     match runtime::without_panics(|| commands::run(cli)) {

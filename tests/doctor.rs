@@ -73,3 +73,17 @@ fn text_and_csv_say_the_same() {
         1 + serde_json::from_str::<Vec<Value>>(&doctor(home.path(), "json")).unwrap().len()
     );
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let doctor = assert_cmd::cargo::cargo_bin("toolkit");
+    let mut child = std::process::Command::new(doctor)
+        .arg("doctor")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
