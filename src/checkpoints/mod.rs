@@ -78,6 +78,18 @@ impl Checkpoint {
         Self::open(&files_of_dir(dir, stem)?)
     }
 
+    /// This checkpoint and another one together; a name that both have is an error.
+    pub fn and(mut self, other: Self) -> Result<Self> {
+        for (name, entry) in other.entries {
+            if let Some(there) = self.entries.get(&name) {
+                bail!("{}: tensor {name} is in {} too", entry.file.display(), there.file.display());
+            }
+            self.entries.insert(name, entry);
+        }
+        self.maps.extend(other.maps);
+        Ok(self)
+    }
+
     /// Every name, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::locate::{Located, locate};
+use super::phi4_multimodal::Phi4Multimodal;
 use super::{Captioner, Family, Generator, clip_tokenizers};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
@@ -13,7 +14,7 @@ pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
     let located = locate(name, rt)?;
     match located.family {
         Family::Blip => bail!("{}: BLIP is not built yet", located.path.display()),
-        Family::Phi4Multimodal => bail!("{}: Phi-4 is not built yet", located.path.display()),
+        Family::Phi4Multimodal => Ok(Box::new(Phi4Multimodal::load(&located.path, rt)?)),
         Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
             Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))
         }

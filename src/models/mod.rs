@@ -1,10 +1,12 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
 pub mod alexnet;
+pub mod generation;
 mod hub;
 pub mod inception;
 mod load;
 mod locate;
+pub mod phi4_multimodal;
 mod sentencepiece;
 mod table;
 mod text_tokenizer;

@@ -1,6 +1,14 @@
 //! Layers that several models use. Each takes a [`Weights`](crate::checkpoints::Weights) place, so
 //! its fields carry the checkpoint's own key names.
 
+mod attention;
+mod kv_cache;
 mod layers;
+mod lora;
+mod rotary;
 
+pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads};
+pub use kv_cache::KvCache;
 pub use layers::{Activation, Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
+pub use lora::{Lora, merged_linear};
+pub use rotary::{RotaryTable, Rotation};

@@ -1,0 +1,252 @@
+//! Dynamic HD: a picture is enlarged to fill a grid of square crops, padded with white, and seen
+//! once more whole in one crop. Source: transformers' `Phi4MultimodalImageProcessor`; where the hub's own
+//! code rounds differently, [`Layout`] decides.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use image::RgbImage;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Layout, VisionConfig};
+use super::vision::Valid;
+use crate::images::{self, Filter};
+
+/// The grid of crops of one picture, and how much of it the picture fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub rows: i64,
+    pub columns: i64,
+    /// Patches that belong to the picture, over the whole grid.
+    pub valid: Valid,
+    /// Patches along a side of a crop.
+    patches: i64,
+}
+
+impl Shape {
+    /// The global view included.
+    pub fn crops(&self) -> i64 {
+        1 + self.rows * self.columns
+    }
+
+    /// Rows of tokens after pooling.
+    pub fn pooled_rows(&self) -> i64 {
+        (self.valid.rows + 1) / 2
+    }
+
+    pub fn pooled_columns(&self) -> i64 {
+        (self.valid.columns + 1) / 2
+    }
+
+    /// Tokens that stand for the picture.
+    pub fn tokens(&self) -> i64 {
+        let side = self.patches / 2;
+        side * (side + 1) + 1 + self.pooled_rows() * (self.pooled_columns() + 1)
+    }
+
+    /// The filled part of each crop, the global view first.
+    pub fn valid_of_crops(&self) -> Vec<Valid> {
+        let part = |whole: i64, crop: i64| (whole - crop * self.patches).clamp(0, self.patches);
+        let mut valid = vec![Valid { rows: self.patches, columns: self.patches }];
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                valid.push(Valid { rows: part(self.valid.rows, row), columns: part(self.valid.columns, column) });
+            }
+        }
+        valid
+    }
+}
+
+/// A picture ready for the tower.
+#[derive(Debug)]
+pub struct Crops {
+    /// float32 [1 + rows · columns, 3, size, size] from -1 to 1, the global view first, then row by row.
+    pub pixels: Tensor,
+    pub shape: Shape,
+}
+
+/// `preprocessor_config.json`, as far as it is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    dynamic_hd: Option<i64>,
+    patch_size: Option<i64>,
+    size: Option<Size>,
+    image_mean: Option<[f64; 3]>,
+    image_std: Option<[f64; 3]>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Size {
+    height: i64,
+    width: i64,
+}
+
+/// `processor_config.json` of recent transformers holds the same as one of its sections.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ProcessorFile {
+    image_processor: Option<File>,
+}
+
+/// How pictures are cut.
+#[derive(Debug, Clone)]
+pub struct ImageProcessor {
+    size: i64,
+    patch: i64,
+    /// Most crops of a picture, without the global view.
+    dynamic_hd: i64,
+    mean: [f64; 3],
+    std: [f64; 3],
+    layout: Layout,
+}
+
+impl ImageProcessor {
+    /// With the numbers that both layouts' code has as constants.
+    pub fn new(vision: &VisionConfig, layout: Layout) -> Self {
+        let (mean, std) = ([0.5; 3], [0.5; 3]);
+        Self { size: vision.crop_size, patch: vision.patch_size, dynamic_hd: 36, mean, std, layout }
+    }
+
+    /// As the model folder's `preprocessor_config.json` or `processor_config.json` says, where there is one.
+    pub fn of_folder(folder: &Path, vision: &VisionConfig, layout: Layout) -> Result<Self> {
+        let mut processor = Self::new(vision, layout);
+        let paths = [folder.join("preprocessor_config.json"), folder.join("processor_config.json")];
+        for (path, is_nested) in paths.iter().zip([false, true]).filter(|(path, _)| path.exists()) {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file = if is_nested {
+                serde_json::from_str::<ProcessorFile>(&text).map(|file| file.image_processor)
+            } else {
+                serde_json::from_str::<File>(&text).map(Some)
+            };
+            let file = file.with_context(|| format!("{}: not a processor configuration", path.display()))?;
+            if let Some(file) = file {
+                processor.take(file).with_context(|| path.display().to_string())?;
+                break;
+            }
+        }
+        Ok(processor)
+    }
+
+    fn take(&mut self, file: File) -> Result<()> {
+        self.dynamic_hd = file.dynamic_hd.unwrap_or(self.dynamic_hd);
+        self.mean = file.image_mean.unwrap_or(self.mean);
+        self.std = file.image_std.unwrap_or(self.std);
+        let patch = file.patch_size.unwrap_or(self.patch);
+        let size = file.size.unwrap_or(Size { height: self.size, width: self.size });
+        if (size.height, size.width, patch) != (self.size, self.size, self.patch) {
+            bail!(
+                "crops of {}x{} with patches of {patch} do not fit the vision tower's {} with {}",
+                size.height,
+                size.width,
+                self.size,
+                self.patch
+            );
+        }
+        if self.dynamic_hd < 1 {
+            bail!("dynamic_hd is {}, and a picture has at least one crop", self.dynamic_hd);
+        }
+        Ok(())
+    }
+
+    /// The grid (columns, rows) of a picture of this width and height.
+    fn grid(&self, width: i64, height: i64) -> (i64, i64) {
+        let needed = (ceil_div(width, self.size), ceil_div(height, self.size));
+        if needed.0 * needed.1 <= self.dynamic_hd {
+            return needed;
+        }
+        // Too many: the grid whose proportions are closest. Of grids that are equally close a later,
+        // larger one wins while the picture has more than half its pixels.
+        let aspect = width as f64 / height as f64;
+        let area = (width * height) as f64;
+        let mut best = ((1, 1), f64::INFINITY);
+        for crops in 1..=self.dynamic_hd {
+            for columns in (1..=crops).filter(|columns| crops % columns == 0) {
+                let rows = crops / columns;
+                let difference = (aspect - columns as f64 / rows as f64).abs();
+                let is_large = area > 0.5 * (self.size * self.size * crops) as f64;
+                if difference < best.1 || (difference == best.1 && is_large) {
+                    best = ((columns, rows), difference);
+                }
+            }
+        }
+        best.0
+    }
+
+    /// The grid, and the size that the picture is brought to inside it (width, height).
+    fn plan(&self, width: u32, height: u32) -> Result<(Shape, i64, i64)> {
+        let (width, height) = (i64::from(width), i64::from(height));
+        let (columns, rows) = self.grid(width, height);
+        let (full_width, full_height) = (columns * self.size, rows * self.size);
+        let by_width = full_width as f64 / width as f64;
+        let by_height = full_height as f64 / height as f64;
+        let (new_width, new_height) = if by_width < by_height {
+            (full_width, (height as f64 * by_width) as i64)
+        } else {
+            ((width as f64 * by_height) as i64, full_height)
+        };
+        if new_width < 10 || new_height < 10 {
+            bail!(
+                "a picture of {width}x{height} is too narrow for this model: it would become {new_width}x{new_height}"
+            );
+        }
+        let patches = self.size / self.patch;
+        let valid = Valid {
+            rows: rows * patches - (full_height - new_height) / self.patch,
+            columns: columns * patches - (full_width - new_width) / self.patch,
+        };
+        Ok((Shape { rows, columns, valid, patches }, new_width, new_height))
+    }
+
+    /// The shape that [`Self::process`] gives a picture of this size.
+    pub fn shape(&self, width: u32, height: u32) -> Result<Shape> {
+        Ok(self.plan(width, height)?.0)
+    }
+
+    /// Cuts a picture. One with a side that would end under 10 pixels is an error.
+    pub fn process(&self, picture: &RgbImage) -> Result<Crops> {
+        let (shape, width, height) = self.plan(picture.width(), picture.height())?;
+        let resized = self.resize(picture, width, height)?;
+        let (full_width, full_height) = (shape.columns * self.size, shape.rows * self.size);
+        let canvas = Tensor::full([3, full_height, full_width], 255, (Kind::Uint8, Device::Cpu));
+        canvas.narrow(1, 0, height).narrow(2, 0, width).f_copy_(&resized)?;
+        let canvas = self.normalise(&canvas)?.unsqueeze(0); // [1, 3, rows · size, columns · size]
+        let global = canvas.f_upsample_bicubic2d([self.size, self.size], false, None, None)?;
+        let crops = canvas
+            .view([3, shape.rows, self.size, shape.columns, self.size])
+            .permute([1, 3, 0, 2, 4])
+            .reshape([-1, 3, self.size, self.size]);
+        Ok(Crops { pixels: Tensor::cat(&[global, crops], 0), shape })
+    }
+
+    /// uint8 [3, height, width]. The hub's code has Pillow resize, transformers has libtorch: both
+    /// bilinear with antialias, and now and then one grey level apart.
+    fn resize(&self, picture: &RgbImage, width: i64, height: i64) -> Result<Tensor> {
+        Ok(match self.layout {
+            Layout::Original => {
+                images::to_tensor(&images::resize(picture, width as u32, height as u32, Filter::Bilinear))
+            }
+            Layout::Native => images::to_tensor(picture)
+                .unsqueeze(0)
+                .f_internal_upsample_bilinear2d_aa([height, width], false, None, None)?
+                .squeeze_dim(0),
+        })
+    }
+
+    /// uint8 [3, h, w] → float32. Scaled before it is shifted, or both at once, as each layout's
+    /// code does: the last bit depends on it.
+    fn normalise(&self, picture: &Tensor) -> Result<Tensor> {
+        let picture = picture.to_kind(Kind::Float);
+        let column = |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]);
+        let scaled = |values: [f64; 3]| column(values.map(|value| value * 255.0));
+        Ok(match self.layout {
+            Layout::Original => (picture / 255.0 - column(self.mean)) / column(self.std),
+            Layout::Native => (picture - scaled(self.mean)) / scaled(self.std),
+        })
+    }
+}
+
+fn ceil_div(a: i64, b: i64) -> i64 {
+    (a + b - 1) / b
+}

@@ -1,0 +1,48 @@
+//! Keys and values of the tokens read so far, in memory that is taken once.
+
+use tch::{Device, Kind, Tensor};
+
+/// The cache of one layer: [rows, kv_heads, capacity, head_dim] for keys and for values.
+#[derive(Debug)]
+pub struct KvCache {
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl KvCache {
+    /// Takes the memory, zeroed: what attention masks must still be finite.
+    pub fn new(rows: i64, kv_heads: i64, capacity: i64, head_dim: i64, kind: Kind, device: Device) -> Self {
+        let new = || Tensor::zeros([rows, kv_heads, capacity, head_dim], (kind, device));
+        Self { keys: new(), values: new() }
+    }
+
+    /// Writes tokens to the places from `start` on. `keys`, `values`: [rows, kv_heads, tokens, head_dim].
+    pub fn write(&self, start: i64, keys: &Tensor, values: &Tensor) {
+        let tokens = keys.size()[2];
+        self.keys.narrow(2, start, tokens).copy_(keys);
+        self.values.narrow(2, start, tokens).copy_(values);
+    }
+
+    /// Writes one token to the place that `slot` ([1], int64) names: nothing of it is known to the host.
+    pub fn write_at(&mut self, slot: &Tensor, keys: &Tensor, values: &Tensor) {
+        let _ = self.keys.index_copy_(2, slot, keys);
+        let _ = self.values.index_copy_(2, slot, values);
+    }
+
+    /// The first `length` places: [rows, kv_heads, length, head_dim] of keys and values.
+    pub fn filled(&self, length: i64) -> (Tensor, Tensor) {
+        (self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length))
+    }
+
+    /// Makes `copies` rows of each, one after another.
+    pub fn repeat(&mut self, copies: i64) {
+        self.keys = self.keys.repeat_interleave_self_int(copies, 0, None);
+        self.values = self.values.repeat_interleave_self_int(copies, 0, None);
+    }
+
+    /// Row `i` becomes what row `rows[i]` was.
+    pub fn reorder(&mut self, rows: &Tensor) {
+        self.keys = self.keys.index_select(0, rows);
+        self.values = self.values.index_select(0, rows);
+    }
+}
