@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::blip::Blip;
 use super::locate::{Located, locate};
 use super::phi4_multimodal::Phi4Multimodal;
 use super::{Captioner, Family, Generator, clip_tokenizers};
@@ -13,7 +14,7 @@ use crate::runtime::Runtime;
 pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
     let located = locate(name, rt)?;
     match located.family {
-        Family::Blip => bail!("{}: BLIP is not built yet", located.path.display()),
+        Family::Blip => Ok(Box::new(Blip::load(&located.path, rt)?)),
         Family::Phi4Multimodal => Ok(Box::new(Phi4Multimodal::load(&located.path, rt)?)),
         Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
             Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))

@@ -1,6 +1,7 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
 pub mod alexnet;
+pub mod blip;
 pub mod generation;
 mod hub;
 pub mod inception;

@@ -105,6 +105,12 @@ pub static MODELS: &[ModelEntry] = &[
         about: "AlexNet, the trunk of LPIPS; the heads are part of this repository",
     },
     ModelEntry {
+        name: "mini-blip",
+        family: Family::Blip,
+        source: Source::Embedded("models/mini-blip"),
+        about: "blip-base, tiny, part of this repository",
+    },
+    ModelEntry {
         name: "mini-phi-4-multimodal",
         family: Family::Phi4Multimodal,
         source: Source::Embedded("models/mini-phi-4-multimodal"),

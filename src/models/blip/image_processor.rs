@@ -1,0 +1,95 @@
+//! Photos → pixels for BLIP: resized (the aspect ratio is not kept), scaled and normalised.
+//!
+//! The resize is libtorch's antialiased bicubic filter on 8-bit pixels, which transformers'
+//! processor uses through torchvision; Pillow's differs from it by a grey level here and there.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::usage;
+use crate::images;
+
+/// `preprocessor_config.json`; the defaults are those of transformers' `BlipImageProcessor`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct ImageProcessor {
+    do_resize: bool,
+    size: Size,
+    /// Pillow's number of the filter: 2 bilinear, 3 bicubic.
+    resample: i64,
+    do_rescale: bool,
+    rescale_factor: f64,
+    do_normalize: bool,
+    image_mean: [f64; 3],
+    image_std: [f64; 3],
+}
+
+/// Old files hold one number for both sides.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Square(i64),
+    Sides { height: i64, width: i64 },
+}
+
+impl Default for ImageProcessor {
+    fn default() -> Self {
+        Self {
+            do_resize: true,
+            size: Size::Square(384),
+            resample: 3,
+            do_rescale: true,
+            rescale_factor: 1.0 / 255.0,
+            do_normalize: true,
+            image_mean: [0.48145466, 0.4578275, 0.40821073],
+            image_std: [0.26862954, 0.26130258, 0.27577711],
+        }
+    }
+}
+
+impl ImageProcessor {
+    pub fn load(folder: &Path) -> Result<Self> {
+        let file = folder.join("preprocessor_config.json");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let processor: Self = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        if !processor.do_resize || ![2, 3].contains(&processor.resample) {
+            return Err(usage(format!(
+                "{}: only do_resize with resample 2 (bilinear) or 3 (bicubic) is known",
+                file.display()
+            )));
+        }
+        Ok(processor)
+    }
+
+    /// Pictures of any size → [batch, 3, height, width] on the device.
+    pub fn forward(&self, pictures: &[RgbImage], device: Device, kind: Kind) -> Tensor {
+        // Resized on all cores, eight bits a channel travel to the device.
+        let resized: Vec<Tensor> = pictures.par_iter().map(|picture| self.resize(picture)).collect();
+        let pixels = Tensor::cat(&resized, 0).to_device(device).to_kind(Kind::Float);
+        // As the reference does: the scale is folded into mean and deviation.
+        let scale = if self.do_rescale { 1.0 / self.rescale_factor } else { 1.0 };
+        let (mean, std) = if self.do_normalize { (self.image_mean, self.image_std) } else { ([0.0; 3], [1.0; 3]) };
+        let channels = |values: [f64; 3]| {
+            let values: Vec<f32> = values.iter().map(|value| (value * scale) as f32).collect();
+            Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device)
+        };
+        ((pixels - channels(mean)) / channels(std)).to_kind(kind)
+    }
+
+    fn resize(&self, picture: &RgbImage) -> Tensor {
+        let (height, width) = match self.size {
+            Size::Square(side) => (side, side),
+            Size::Sides { height, width } => (height, width),
+        };
+        let pixels = images::to_tensor(picture).unsqueeze(0);
+        match self.resample {
+            2 => pixels.internal_upsample_bilinear2d_aa([height, width], false, None, None),
+            _ => pixels.internal_upsample_bicubic2d_aa([height, width], false, None, None),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! BLIP captioning: a ViT reads the picture, a BERT decoder with cross attention writes the caption.
+//!
+//! Architecture: <https://github.com/salesforce/BLIP>, as in transformers' `modeling_blip.py` and
+//! `modeling_blip_text.py`, whose key names the checkpoints carry.
+
+mod config;
+mod image_processor;
+mod text_decoder;
+mod tokenizer;
+mod vision;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use image::RgbImage;
+use tch::{Kind, Tensor};
+use tokenizers::Tokenizer;
+
+use crate::checkpoints::{Checkpoint, Weights};
+use crate::models::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
+use crate::models::{Caption, CaptionOptions, Captioner};
+use crate::runtime::Runtime;
+
+pub use config::Config;
+use image_processor::ImageProcessor;
+use text_decoder::{State, TextDecoder};
+use vision::VisionModel;
+
+/// The two networks.
+#[derive(Debug)]
+pub struct Networks {
+    vision: VisionModel,
+    decoder: TextDecoder,
+}
+
+impl Networks {
+    pub fn new(weights: &Weights, config: &Config) -> Result<Self> {
+        Ok(Self {
+            vision: VisionModel::new(&weights.at("vision_model"), &config.vision_config)?,
+            decoder: TextDecoder::new(&weights.at("text_decoder"), config)?,
+        })
+    }
+
+    /// [batch, 3, side, side], normalised → [batch, 1 + patches, vision hidden]
+    pub fn picture_states(&self, pixels: &Tensor) -> Tensor {
+        self.vision.forward(pixels)
+    }
+
+    /// New tokens for each picture, each text starting with `prompt` (ids, the start token included).
+    pub fn generate(&self, pixels: &Tensor, prompt: &[i64], options: &GenerationOptions) -> Result<Vec<Vec<i64>>> {
+        let batch = pixels.size()[0];
+        let ids = Tensor::from_slice(prompt).unsqueeze(0).repeat([batch, 1]).to_device(pixels.device());
+        let prompts = Prompts { ids, padding: vec![0; batch as usize] };
+        let mut steps = Steps { networks: self, pixels, prompt: &prompts.ids, state: None };
+        generation::generate(&mut steps, &prompts, options)
+    }
+}
+
+/// One batch of captions on its way.
+struct Steps<'a> {
+    networks: &'a Networks,
+    pixels: &'a Tensor,
+    prompt: &'a Tensor,
+    state: Option<State>,
+}
+
+impl Steps<'_> {
+    fn state(&mut self) -> Result<&mut State> {
+        self.state.as_mut().context("the decoder was not started")
+    }
+}
+
+impl StepModel for Steps<'_> {
+    fn start(&mut self, copies: i64) -> Result<Tensor> {
+        let mut state = self.networks.decoder.start(&self.networks.picture_states(self.pixels));
+        let logits = self.networks.decoder.step(self.prompt, &mut state);
+        let rows = Tensor::arange(self.pixels.size()[0], (Kind::Int64, self.pixels.device()));
+        let rows = rows.repeat_interleave_self_int(copies, 0, None);
+        if copies > 1 {
+            state.reorder(&rows);
+        }
+        self.state = Some(state);
+        Ok(logits.index_select(0, &rows))
+    }
+
+    fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
+        let decoder = &self.networks.decoder;
+        Ok(decoder.step(&tokens.unsqueeze(1), self.state()?))
+    }
+
+    fn reorder(&mut self, rows: &Tensor) -> Result<()> {
+        self.state()?.reorder(rows);
+        Ok(())
+    }
+}
+
+/// A BLIP checkpoint, ready to describe pictures.
+pub struct Blip {
+    networks: Networks,
+    config: Config,
+    generation: GenerationConfig,
+    processor: ImageProcessor,
+    tokenizer: Tokenizer,
+    weights: (tch::Device, Kind),
+}
+
+impl Blip {
+    /// Loads a folder in the transformers layout; on CUDA in float16 unless another type is asked for.
+    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
+        let config = read_config(folder)?;
+        let (device, kind) = (rt.device, rt.kind(Kind::Half));
+        let weights = Checkpoint::open_dir(folder, "model")?.weights(device, kind);
+        let networks = Networks::new(&weights, &config)?;
+        weights.finish()?;
+        Ok(Self {
+            networks,
+            config,
+            generation: GenerationConfig::of_folder(folder)?,
+            processor: ImageProcessor::load(folder)?,
+            tokenizer: tokenizer::load(folder)?,
+            weights: (device, kind),
+        })
+    }
+
+    /// The ids that a caption starts with: the start token, then the prompt's words.
+    pub fn prompt_ids(&self, prompt: Option<&str>) -> Result<Vec<i64>> {
+        let mut ids = vec![self.config.text_config.bos_token_id];
+        if let Some(prompt) = prompt.filter(|prompt| !prompt.trim().is_empty()) {
+            let words =
+                self.tokenizer.encode(prompt, false).map_err(|error| anyhow!("tokenizing {prompt:?}: {error}"))?;
+            ids.extend(words.get_ids().iter().map(|&id| i64::from(id)));
+        }
+        Ok(ids)
+    }
+
+    /// The picture as the network sees it: [batch, 3, side, side].
+    pub fn pixels(&self, images: &[RgbImage]) -> Tensor {
+        self.processor.forward(images, self.weights.0, self.weights.1)
+    }
+
+    /// What the decoder attends to: [batch, 1 + patches, vision hidden].
+    pub fn picture_states(&self, pixels: &Tensor) -> Tensor {
+        self.networks.picture_states(pixels)
+    }
+
+    fn options(&self, options: &CaptionOptions) -> Result<GenerationOptions> {
+        let text = &self.config.text_config;
+        let mut generation = self.generation.options(&[text.sep_token_id], Some(text.pad_token_id))?;
+        // The reference passes these two itself, whatever the generation configuration says.
+        generation.eos = vec![text.sep_token_id];
+        generation.pad = text.pad_token_id;
+        generation.max_new_tokens = options.max_new_tokens.unwrap_or(generation.max_new_tokens);
+        generation.num_beams = options.num_beams;
+        Ok(generation)
+    }
+
+    /// What the caption says, the prompt included, without special tokens.
+    fn decode(&self, ids: &[i64]) -> Result<String> {
+        let words = self.tokenizer.get_vocab_size(true) as i64;
+        // The start token has no word of its own.
+        let ids: Vec<u32> = ids.iter().filter(|&&id| id < words).map(|&id| id as u32).collect();
+        let text = self.tokenizer.decode(&ids, true).map_err(|error| anyhow!("decoding a caption: {error}"))?;
+        Ok(text.trim().to_string())
+    }
+}
+
+impl Captioner for Blip {
+    fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>> {
+        let _guard = tch::no_grad_guard();
+        let prompt = self.prompt_ids(options.prompt.as_deref())?;
+        let new = self.networks.generate(&self.pixels(images), &prompt, &self.options(options)?)?;
+        new.iter()
+            .map(|new| {
+                let text = self.decode(&[prompt.as_slice(), new].concat())?;
+                Ok(Caption { text, tokens: new.len() })
+            })
+            .collect()
+    }
+}
+
+fn read_config(folder: &Path) -> Result<Config> {
+    let file = folder.join("config.json");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
+}

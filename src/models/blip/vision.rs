@@ -1,0 +1,119 @@
+//! The picture encoder: a pre-norm ViT with a class token.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::config::VisionConfig;
+use crate::checkpoints::Weights;
+use crate::nn::{Activation, Conv2d, LayerNorm, Linear};
+
+#[derive(Debug)]
+struct Embeddings {
+    class_embedding: Tensor,
+    position_embedding: Tensor,
+    patch_embedding: Conv2d,
+}
+
+impl Embeddings {
+    fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
+        let (size, patch) = (config.hidden_size, config.patch_size);
+        let positions = (config.image_size / patch).pow(2) + 1;
+        Ok(Self {
+            class_embedding: weights.get("class_embedding", &[1, 1, size])?,
+            position_embedding: weights.get("position_embedding", &[1, positions, size])?,
+            patch_embedding: Conv2d::new(&weights.at("patch_embedding"), 3, size, patch, patch, 0)?,
+        })
+    }
+
+    /// [batch, 3, side, side] → [batch, 1 + patches, hidden]
+    fn forward(&self, pixels: &Tensor) -> Tensor {
+        let patches = self.patch_embedding.forward(pixels).flatten(2, -1).transpose(1, 2);
+        let class = self.class_embedding.expand([pixels.size()[0], 1, -1], false);
+        Tensor::cat(&[class, patches], 1) + &self.position_embedding
+    }
+}
+
+#[derive(Debug)]
+struct Attention {
+    qkv: Linear,
+    projection: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
+        let size = config.hidden_size;
+        Ok(Self {
+            qkv: Linear::new(&weights.at("qkv"), size, 3 * size)?,
+            projection: Linear::new(&weights.at("projection"), size, size)?,
+            heads: config.num_attention_heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let (batch, tokens, size) = x.size3().expect("[batch, tokens, hidden]");
+        let head_dim = size / self.heads;
+        // [3, batch, heads, tokens, head_dim]
+        let qkv = self.qkv.forward(x).view([batch, tokens, 3, self.heads, head_dim]).permute([2, 0, 3, 1, 4]);
+        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
+        let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+        self.projection.forward(&mixed.transpose(1, 2).reshape([batch, tokens, size]))
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    layer_norm1: LayerNorm,
+    self_attn: Attention,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    activation: Activation,
+    fc2: Linear,
+}
+
+impl Layer {
+    fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
+        let (size, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        Ok(Self {
+            layer_norm1: LayerNorm::new(&weights.at("layer_norm1"), size, eps)?,
+            self_attn: Attention::new(&weights.at("self_attn"), config)?,
+            layer_norm2: LayerNorm::new(&weights.at("layer_norm2"), size, eps)?,
+            fc1: Linear::new(&weights.at("mlp.fc1"), size, inner)?,
+            activation: config.hidden_act,
+            fc2: Linear::new(&weights.at("mlp.fc2"), inner, size)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = x + self.self_attn.forward(&self.layer_norm1.forward(x));
+        let inner = self.activation.apply(&self.fc1.forward(&self.layer_norm2.forward(&x)));
+        x + self.fc2.forward(&inner)
+    }
+}
+
+/// Pixels → the states that the text decoder attends to.
+#[derive(Debug)]
+pub struct VisionModel {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    post_layernorm: LayerNorm,
+}
+
+impl VisionModel {
+    pub fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
+        let layers = (0..config.num_hidden_layers)
+            .map(|n| Layer::new(&weights.at("encoder.layers").at(n), config))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embeddings: Embeddings::new(&weights.at("embeddings"), config)?,
+            layers,
+            post_layernorm: LayerNorm::new(&weights.at("post_layernorm"), config.hidden_size, config.layer_norm_eps)?,
+        })
+    }
+
+    /// [batch, 3, image_size, image_size], normalised → [batch, 1 + patches, hidden]
+    pub fn forward(&self, pixels: &Tensor) -> Tensor {
+        let x = self.layers.iter().fold(self.embeddings.forward(pixels), |x, layer| layer.forward(&x));
+        self.post_layernorm.forward(&x)
+    }
+}
