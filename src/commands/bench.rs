@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::bench_artfid;
+use super::{bench_artfid, bench_captioner};
 use crate::cli::{BenchArgs, Format, Global};
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{Family, MODELS, locate};
@@ -19,8 +19,11 @@ struct Target {
     measure: fn(&BenchArgs, &Runtime) -> Result<Figures>,
 }
 
-static TARGETS: &[Target] =
-    &[Target { families: &[Family::ArtInception, Family::Lpips], measure: bench_artfid::measure }];
+static TARGETS: &[Target] = &[
+    Target { families: &[Family::ArtInception, Family::Lpips], measure: bench_artfid::measure },
+    Target { families: &[Family::Blip], measure: bench_captioner::measure_blip },
+    Target { families: &[Family::Phi4Multimodal], measure: bench_captioner::measure_phi4 },
+];
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.repeat == 0 || args.batch_size == 0 {

@@ -1,10 +1,128 @@
 //! `toolkit caption`.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
+use serde::Serialize;
+use tch::Device;
 
-use crate::cli::{CaptionArgs, Global};
-use crate::error::Outcome;
+use crate::cli::{CaptionArgs, Format, Global};
+use crate::error::{Outcome, usage};
+use crate::images;
+use crate::models::{CaptionOptions, Captioner, load_captioner};
+use crate::pipelines::describe;
+use crate::runtime::{Runtime, one_line, shim};
 
-pub fn run(_args: CaptionArgs, _global: &Global) -> Result<Outcome> {
-    bail!("to be written")
+/// One line of the result.
+#[derive(Debug, Serialize)]
+struct Row {
+    image: String,
+    caption: String,
+    /// New tokens, the end token included.
+    tokens: usize,
+}
+
+/// Device memory that one more picture of a batch may take: its crops on their way through the
+/// largest vision tower, and its keys and values.
+const BYTES_PER_PICTURE: u64 = 3 << 29;
+const LARGEST_BATCH: u64 = 64;
+/// On the CPU larger batches gain nothing.
+const CPU_BATCH: usize = 4;
+
+pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
+    for (name, value) in [
+        ("--num-beams", Some(args.num_beams)),
+        ("--batch-size", args.batch_size),
+        ("--max-new-tokens", args.max_new_tokens),
+    ] {
+        if value == Some(0) {
+            return Err(usage(format!("{name} must be at least 1")));
+        }
+    }
+    let rt = Runtime::new(global)?;
+    let captioner = load_captioner(&args.model, &rt)?;
+    let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));
+    let options =
+        CaptionOptions { prompt: args.prompt.clone(), max_new_tokens: args.max_new_tokens, num_beams: args.num_beams };
+    let mut rows = Vec::new();
+    // Decoding goes on on all cores, two batches ahead, while the device works.
+    let mut pictures = images::stream(args.images.clone(), 2 * batch_size);
+    loop {
+        let batch: Vec<_> = pictures.by_ref().take(batch_size).collect();
+        if batch.is_empty() {
+            break;
+        }
+        let new = caption_batch(captioner.as_ref(), batch, &options);
+        if args.format == Format::Text {
+            new.iter().for_each(|row| print_line(row, args.images.len() > 1));
+        }
+        rows.extend(new);
+    }
+    print(&rows, args.format)?;
+    match args.images.len() - rows.len() {
+        0 => Ok(Outcome::Done),
+        _ if rows.is_empty() => bail!("none of the {} pictures could be described", args.images.len()),
+        _ => Ok(Outcome::SomeFailed),
+    }
+}
+
+/// The pictures that could be described, in their order; of the others a line says why.
+fn caption_batch(
+    captioner: &dyn Captioner,
+    batch: Vec<(PathBuf, Result<image::RgbImage>)>,
+    options: &CaptionOptions,
+) -> Vec<Row> {
+    let (mut paths, mut pictures) = (Vec::new(), Vec::new());
+    for (path, decoded) in batch {
+        match decoded {
+            Ok(picture) => {
+                paths.push(path);
+                pictures.push(picture);
+            }
+            // The error names the file.
+            Err(error) => tracing::error!("{}", one_line(&error)),
+        }
+    }
+    let mut rows = Vec::new();
+    for (path, caption) in paths.iter().zip(describe(captioner, &pictures, options)) {
+        match caption {
+            Ok(caption) => {
+                rows.push(Row { image: path.display().to_string(), caption: caption.text, tokens: caption.tokens });
+            }
+            Err(error) => tracing::error!("{}: {}", path.display(), one_line(&error)),
+        }
+    }
+    rows
+}
+
+fn print_line(row: &Row, is_one_of_several: bool) {
+    if is_one_of_several {
+        println!("{}: {}", row.image, row.caption);
+    } else {
+        println!("{}", row.caption);
+    }
+}
+
+fn print(rows: &[Row], format: Format) -> Result<()> {
+    match format {
+        // Already there, line by line.
+        Format::Text => {}
+        Format::Json => println!("{}", serde_json::to_string_pretty(rows)?),
+        Format::Csv => {
+            let mut table = csv::Writer::from_writer(std::io::stdout());
+            rows.iter().try_for_each(|row| table.serialize(row))?;
+            table.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// What fits into the memory that the loaded model leaves free.
+fn batch_size(device: Device) -> usize {
+    match device {
+        Device::Cuda(n) => {
+            shim::cuda_memory(n).map_or(1, |(free, _)| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize)
+        }
+        _ => CPU_BATCH,
+    }
 }

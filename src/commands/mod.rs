@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_artfid;
+mod bench_captioner;
 mod caption;
 mod doctor;
 mod evaluate;

@@ -5,6 +5,7 @@
 
 mod config;
 mod image_processor;
+mod published;
 mod text_decoder;
 mod tokenizer;
 mod vision;
@@ -13,10 +14,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
 use crate::checkpoints::{Checkpoint, Weights};
+use crate::error::usage;
 use crate::models::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
 use crate::models::{Caption, CaptionOptions, Captioner};
 use crate::runtime::Runtime;
@@ -39,6 +41,13 @@ impl Networks {
             vision: VisionModel::new(&weights.at("vision_model"), &config.vision_config)?,
             decoder: TextDecoder::new(&weights.at("text_decoder"), config)?,
         })
+    }
+
+    /// A published model's size with random weights: for measuring speed.
+    pub fn published(name: &str, device: Device, kind: Kind) -> Result<(Self, Config)> {
+        let config = published::config(name)
+            .ok_or_else(|| usage(format!("the size of {name} is not known: bench blip-base or blip-large")))?;
+        Ok((Self::new(&Weights::random(device, kind), &config)?, config))
     }
 
     /// [batch, 3, side, side], normalised → [batch, 1 + patches, vision hidden]
@@ -101,7 +110,7 @@ pub struct Blip {
     generation: GenerationConfig,
     processor: ImageProcessor,
     tokenizer: Tokenizer,
-    weights: (tch::Device, Kind),
+    weights: (Device, Kind),
 }
 
 impl Blip {

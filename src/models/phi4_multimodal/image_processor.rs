@@ -66,6 +66,13 @@ pub struct Crops {
     pub shape: Shape,
 }
 
+impl Crops {
+    /// The same crops with their pixels on `device`.
+    pub fn on(&self, device: Device) -> Self {
+        Self { pixels: self.pixels.to_device(device), shape: self.shape }
+    }
+}
+
 /// `preprocessor_config.json`, as far as it is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
