@@ -14,9 +14,10 @@ use crate::metrics::frechet::{self, Gaussian};
 use crate::metrics::lpips::LpipsNet;
 use crate::metrics::pictures::{DEFAULT_BATCH, Pair, pairs};
 use crate::models::{locate_inception, locate_lpips};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
+    wait_asleep();
     let rt = Runtime::new(global)?;
     let batch = batch_size(args.batch_size)?;
     let pairs = pairs(&args.content, &args.stylized)?;
@@ -50,6 +51,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
 }
 
 pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
+    wait_asleep();
     let rt = Runtime::new(global)?;
     let batch = batch_size(args.batch_size)?;
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
@@ -70,6 +72,7 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
 }
 
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
+    wait_asleep();
     let rt = Runtime::new(global)?;
     let batch = batch_size(args.batch_size)?;
     let pairs = pairs(&args.content, &args.stylized)?;

@@ -2,7 +2,8 @@
 """Golden values of art-Inception, LPIPS, FID and ArtFID, from art-fid 1.1 and lpips 0.1.4 (scipy below 1.18).
 
     python3 tests/reference/artfid.py                  writes tests/golden/artfid/
-    python3 tests/reference/artfid.py --weights DIR    writes full-size random weights instead, for measuring speed
+    python3 tests/reference/artfid.py --speed DIR      instead writes what the speed is measured on: weights of the
+                                                       published sizes, 64 pairs and 64 style pictures of 224×224
 
 The networks are built by art-fid's and lpips' own code. Two art-Inceptions are narrow (every channel count of the
 published network divided), one of them stored whole; the other and the published widths have weights that a formula
@@ -287,17 +288,26 @@ def extrapolation(out):
     out["extrapolated_orders"] = torch.from_numpy(np.stack(orders))
 
 
-def write_full_weights(folder):
+def write_speed_inputs(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in art_inception(1).state_dict().items()}, folder / "art_inception.safetensors")
-    torch.save(art_inception(1).state_dict(), folder / "art_inception.pth")
-    trunk = alex_trunk([64, 192, 384, 256, 256]).state_dict()
-    torch.save({k: v for k, v in trunk.items()}, folder / "alexnet.pth")
+    trunk = {k: v for k, v in art_inception(1).state_dict().items() if not k.startswith(("fc", "AuxLogits"))}
+    for name in trunk:
+        if name.startswith("Mixed_7c") and name.endswith(("bn.weight", "bn.bias")):
+            trunk[name] *= 0.01  # art-fid gives up on larger features of few pictures ("Imaginary component")
+    torch.save(trunk, folder / "art_inception.pth")
+    torch.save(alex_trunk([64, 192, 384, 256, 256]).state_dict(), folder / "alexnet-owt-7be5be79.pth")
+    for kind, first in [("content", 1000), ("stylized", 2000), ("style", 3000)]:
+        (folder / kind).mkdir(exist_ok=True)
+        for i in range(64):
+            made = picture(first + i, 224, 224)
+            if kind == "stylized":
+                made = (0.5 * made + 0.5 * picture(1000 + i, 224, 224)).astype(np.uint8)
+            Image.fromarray(made).save(folder / kind / f"{i:03}.png")
 
 
 def main():
-    if sys.argv[1:2] == ["--weights"]:
-        return write_full_weights(Path(sys.argv[2]))
+    if sys.argv[1:2] == ["--speed"]:
+        return write_speed_inputs(Path(sys.argv[2]))
     OUT.mkdir(parents=True, exist_ok=True)
     out, shapes = {}, {}
     networks(out, shapes)
