@@ -173,7 +173,7 @@ impl Weights {
     }
 
     /// The files, for error messages.
-    fn files(&self) -> String {
+    pub fn files(&self) -> String {
         match &self.source.tensors {
             Tensors::Files(checkpoint) => {
                 let files: Vec<String> = checkpoint.maps.keys().map(|path| path.display().to_string()).collect();

@@ -25,7 +25,12 @@ pub fn merged_linear(weights: &Weights, input: i64, output: i64, lora: Option<Lo
     let b = wide.get("lora_B.weight", &[output, rank])?;
     for (name, tensor) in [("lora_A.weight", &a), ("lora_B.weight", &b)] {
         if tensor.abs().max().double_value(&[]) == 0.0 {
-            bail!("tensor {} is all zeros: this checkpoint's LoRA is not a trained one", weights.key(name));
+            bail!(
+                "{}: tensor {} is all zeros, and a LoRA that was never trained changes nothing: is this the whole \
+                 checkpoint?",
+                weights.files(),
+                weights.key(name)
+            );
         }
     }
     let merged = wide.get("weight", &[output, input])? + b.matmul(&a) * scale;

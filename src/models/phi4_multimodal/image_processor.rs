@@ -182,7 +182,7 @@ impl ImageProcessor {
     }
 
     /// The grid, and the size that the picture is brought to inside it (width, height).
-    fn plan(&self, width: u32, height: u32) -> Result<(Shape, i64, i64)> {
+    pub fn plan(&self, width: u32, height: u32) -> Result<(Shape, i64, i64)> {
         let (width, height) = (i64::from(width), i64::from(height));
         let (columns, rows) = self.grid(width, height);
         let (full_width, full_height) = (columns * self.size, rows * self.size);
