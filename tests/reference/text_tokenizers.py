@@ -39,7 +39,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     tiny_tokenizers.clip(OUT / "clip_l", merges=300)
     tiny_tokenizers.clip(OUT / "clip_g", merges=60, pad="!", positions=32)
-    tiny_tokenizers.spiece(OUT / "t5" / "spiece.model", size=130)
+    tiny_tokenizers.spiece(OUT / "t5" / "spiece.model", nfkc=True)
     rows = []
     for folder, length in [("clip_l", 77), ("clip_g", 32)]:
         tokenizer = CLIPTokenizer.from_pretrained(OUT / folder)
