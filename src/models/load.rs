@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::blip::Blip;
 use super::locate::{Located, locate};
 use super::phi4_multimodal::Phi4Multimodal;
+use super::stable_diffusion_3::StableDiffusion3;
 use super::{Captioner, Family, Generator, clip_tokenizers};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
@@ -26,7 +27,7 @@ pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
 pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
     let located = locate(name, rt)?;
     match located.family {
-        Family::StableDiffusion3 => bail!("{}: Stable Diffusion 3 is not built yet", located.path.display()),
+        Family::StableDiffusion3 => Ok(Box::new(StableDiffusion3::load(&located.path, rt)?)),
         Family::StableDiffusion => bail!("{}: Stable Diffusion is not built yet", located.path.display()),
         Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
             Err(wrong_family(name, &located, "draw pictures", Family::is_generator))

@@ -1,7 +1,9 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
 pub mod alexnet;
+pub mod autoencoder_kl;
 pub mod blip;
+pub mod clip_text;
 pub mod generation;
 mod hub;
 pub mod inception;
@@ -9,6 +11,8 @@ mod load;
 mod locate;
 pub mod phi4_multimodal;
 mod sentencepiece;
+pub mod stable_diffusion_3;
+pub mod t5_encoder;
 mod table;
 mod text_tokenizer;
 mod torch_cache;

@@ -68,7 +68,8 @@ impl LayerNorm {
     }
 }
 
-/// Root-mean-square norm: computed in float32, cast back, then times the weight (as LLaMA and T5 do).
+/// Root-mean-square norm: computed in float32, cast to the weight's type, then times the weight (as
+/// LLaMA and T5 do).
 #[derive(Debug)]
 pub struct RmsNorm {
     weight: Tensor,
@@ -83,7 +84,7 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let wide = x.to_kind(Kind::Float);
         let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
-        (wide * (mean_square + self.eps).rsqrt()).to_kind(x.kind()) * &self.weight
+        (wide * (mean_square + self.eps).rsqrt()).to_kind(self.weight.kind()) * &self.weight
     }
 }
 

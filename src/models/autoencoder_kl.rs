@@ -1,0 +1,366 @@
+//! The variational autoencoder of Stable Diffusion: pictures ↔ latents.
+//!
+//! Architecture: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/autoencoders/autoencoder_kl.py>
+
+use anyhow::Result;
+use serde::Deserialize;
+use tch::Tensor;
+
+use crate::checkpoints::Weights;
+use crate::error::usage;
+use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
+
+/// Every group norm of the autoencoder.
+const EPS: f64 = 1e-6;
+
+/// `vae/config.json`; what it leaves out has the library's default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub in_channels: i64,
+    pub out_channels: i64,
+    pub down_block_types: Vec<String>,
+    pub up_block_types: Vec<String>,
+    pub block_out_channels: Vec<i64>,
+    pub layers_per_block: usize,
+    pub act_fn: Activation,
+    pub latent_channels: i64,
+    pub norm_num_groups: i64,
+    pub scaling_factor: f64,
+    pub shift_factor: Option<f64>,
+    pub force_upcast: bool,
+    pub use_quant_conv: bool,
+    pub use_post_quant_conv: bool,
+    pub mid_block_add_attention: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: 3,
+            down_block_types: vec!["DownEncoderBlock2D".to_string()],
+            up_block_types: vec!["UpDecoderBlock2D".to_string()],
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            act_fn: Activation::Silu,
+            latent_channels: 4,
+            norm_num_groups: 32,
+            scaling_factor: 0.18215,
+            shift_factor: None,
+            force_upcast: true,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
+            mid_block_add_attention: true,
+        }
+    }
+}
+
+impl Config {
+    /// Pixels of a picture for each place of a latent, along one side.
+    pub fn scale_factor(&self) -> i64 {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
+    fn check(&self) -> Result<()> {
+        let count = self.block_out_channels.len();
+        let plain = self.down_block_types.iter().all(|kind| kind == "DownEncoderBlock2D")
+            && self.up_block_types.iter().all(|kind| kind == "UpDecoderBlock2D");
+        if count == 0 || self.down_block_types.len() != count || self.up_block_types.len() != count || !plain {
+            return Err(usage(format!(
+                "the autoencoder's blocks are {:?} and {:?} over {count} sizes: \
+                 one DownEncoderBlock2D and one UpDecoderBlock2D for each size are known here",
+                self.down_block_types, self.up_block_types
+            )));
+        }
+        if self.norm_num_groups < 1 || self.block_out_channels.iter().any(|n| n % self.norm_num_groups != 0) {
+            return Err(usage(format!(
+                "the autoencoder's sizes {:?} cannot be normalised in {} groups",
+                self.block_out_channels, self.norm_num_groups
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+    act: Activation,
+}
+
+impl ResnetBlock {
+    fn new(weights: &Weights, input: i64, output: i64, config: &Config) -> Result<Self> {
+        let shortcut = || Conv2d::new(&weights.at("conv_shortcut"), input, output, 1, 1, 0);
+        Ok(Self {
+            norm1: GroupNorm::new(&weights.at("norm1"), config.norm_num_groups, input, EPS)?,
+            conv1: Conv2d::new(&weights.at("conv1"), input, output, 3, 1, 1)?,
+            norm2: GroupNorm::new(&weights.at("norm2"), config.norm_num_groups, output, EPS)?,
+            conv2: Conv2d::new(&weights.at("conv2"), output, output, 3, 1, 1)?,
+            conv_shortcut: (input != output).then(shortcut).transpose()?,
+            act: config.act_fn,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.act.apply(&self.norm1.forward(x)));
+        let h = self.conv2.forward(&self.act.apply(&self.norm2.forward(&h)));
+        match &self.conv_shortcut {
+            Some(conv) => conv.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+/// Attention of one head over all places of a picture.
+#[derive(Debug)]
+struct AttentionBlock {
+    group_norm: GroupNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl AttentionBlock {
+    fn new(weights: &Weights, channels: i64, config: &Config) -> Result<Self> {
+        // Files written before diffusers 0.14 have other names.
+        let old = weights.contains("query.weight");
+        let linear = |new_name: &str, old_name: &str| {
+            Linear::new(&weights.at(if old { old_name } else { new_name }), channels, channels)
+        };
+        Ok(Self {
+            group_norm: GroupNorm::new(&weights.at("group_norm"), config.norm_num_groups, channels, EPS)?,
+            to_q: linear("to_q", "query")?,
+            to_k: linear("to_k", "key")?,
+            to_v: linear("to_v", "value")?,
+            to_out: linear("to_out.0", "proj_attn")?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let places = self.group_norm.forward(x).flatten(2, 3).transpose(1, 2); // [batch, places, channels]
+        let head = |linear: &Linear| linear.forward(&places).unsqueeze(1); // [batch, 1, places, channels]
+        let out = attention(&head(&self.to_q), &head(&self.to_k), &head(&self.to_v), None).squeeze_dim(1);
+        self.to_out.forward(&out).transpose(1, 2).reshape(&size) + x
+    }
+}
+
+#[derive(Debug)]
+struct MidBlock {
+    first: ResnetBlock,
+    attention: Option<AttentionBlock>,
+    second: ResnetBlock,
+}
+
+impl MidBlock {
+    fn new(weights: &Weights, channels: i64, config: &Config) -> Result<Self> {
+        let attention = || AttentionBlock::new(&weights.at("attentions.0"), channels, config);
+        Ok(Self {
+            first: ResnetBlock::new(&weights.at("resnets.0"), channels, channels, config)?,
+            attention: config.mid_block_add_attention.then(attention).transpose()?,
+            second: ResnetBlock::new(&weights.at("resnets.1"), channels, channels, config)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = self.first.forward(x);
+        let x = self.attention.as_ref().map_or_else(|| x.shallow_clone(), |attention| attention.forward(&x));
+        self.second.forward(&x)
+    }
+}
+
+/// Resnets at one size, then a convolution to the next size.
+#[derive(Debug)]
+struct SizeBlock {
+    resnets: Vec<ResnetBlock>,
+    /// `downsamplers.0` or `upsamplers.0`; none in the last block.
+    sampler: Option<Conv2d>,
+}
+
+impl SizeBlock {
+    fn resnets(weights: &Weights, input: i64, output: i64, count: usize, config: &Config) -> Result<Vec<ResnetBlock>> {
+        (0..count)
+            .map(|i| {
+                ResnetBlock::new(&weights.at("resnets").at(i), if i == 0 { input } else { output }, output, config)
+            })
+            .collect()
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.resnets.iter().fold(x.shallow_clone(), |x, resnet| resnet.forward(&x))
+    }
+}
+
+#[derive(Debug)]
+struct Encoder {
+    conv_in: Conv2d,
+    down_blocks: Vec<SizeBlock>,
+    mid_block: MidBlock,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    act: Activation,
+}
+
+impl Encoder {
+    fn new(weights: &Weights, config: &Config) -> Result<Self> {
+        let sizes = &config.block_out_channels;
+        let (first, last) = (sizes[0], sizes[sizes.len() - 1]);
+        let mut down_blocks = Vec::new();
+        for (i, &output) in sizes.iter().enumerate() {
+            let at = weights.at("down_blocks").at(i);
+            let input = sizes[i.saturating_sub(1)];
+            let down = || Conv2d::new(&at.at("downsamplers.0.conv"), output, output, 3, 2, 0);
+            down_blocks.push(SizeBlock {
+                resnets: SizeBlock::resnets(&at, input, output, config.layers_per_block, config)?,
+                sampler: (i + 1 < sizes.len()).then(down).transpose()?,
+            });
+        }
+        Ok(Self {
+            conv_in: Conv2d::new(&weights.at("conv_in"), config.in_channels, first, 3, 1, 1)?,
+            down_blocks,
+            mid_block: MidBlock::new(&weights.at("mid_block"), last, config)?,
+            conv_norm_out: GroupNorm::new(&weights.at("conv_norm_out"), config.norm_num_groups, last, EPS)?,
+            conv_out: Conv2d::new(&weights.at("conv_out"), last, 2 * config.latent_channels, 3, 1, 1)?,
+            act: config.act_fn,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let mut x = self.conv_in.forward(x);
+        for block in &self.down_blocks {
+            x = block.forward(&x);
+            if let Some(conv) = &block.sampler {
+                // Padded on the right and below only.
+                x = conv.forward(&x.constant_pad_nd([0, 1, 0, 1]));
+            }
+        }
+        let x = self.conv_norm_out.forward(&self.mid_block.forward(&x));
+        self.conv_out.forward(&self.act.apply(&x))
+    }
+}
+
+#[derive(Debug)]
+struct Decoder {
+    conv_in: Conv2d,
+    mid_block: MidBlock,
+    up_blocks: Vec<SizeBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    act: Activation,
+}
+
+impl Decoder {
+    fn new(weights: &Weights, config: &Config) -> Result<Self> {
+        let sizes: Vec<i64> = config.block_out_channels.iter().rev().copied().collect();
+        let (first, last) = (sizes[0], sizes[sizes.len() - 1]);
+        let mut up_blocks = Vec::new();
+        for (i, &output) in sizes.iter().enumerate() {
+            let at = weights.at("up_blocks").at(i);
+            let input = sizes[i.saturating_sub(1)];
+            let up = || Conv2d::new(&at.at("upsamplers.0.conv"), output, output, 3, 1, 1);
+            up_blocks.push(SizeBlock {
+                resnets: SizeBlock::resnets(&at, input, output, config.layers_per_block + 1, config)?,
+                sampler: (i + 1 < sizes.len()).then(up).transpose()?,
+            });
+        }
+        Ok(Self {
+            conv_in: Conv2d::new(&weights.at("conv_in"), config.latent_channels, first, 3, 1, 1)?,
+            mid_block: MidBlock::new(&weights.at("mid_block"), first, config)?,
+            up_blocks,
+            conv_norm_out: GroupNorm::new(&weights.at("conv_norm_out"), config.norm_num_groups, last, EPS)?,
+            conv_out: Conv2d::new(&weights.at("conv_out"), last, config.out_channels, 3, 1, 1)?,
+            act: config.act_fn,
+        })
+    }
+
+    fn forward(&self, z: &Tensor) -> Tensor {
+        let mut x = self.mid_block.forward(&self.conv_in.forward(z));
+        for block in &self.up_blocks {
+            x = block.forward(&x);
+            if let Some(conv) = &block.sampler {
+                let (height, width) = (x.size()[2], x.size()[3]);
+                x = conv.forward(&x.upsample_nearest2d([height * 2, width * 2], 2.0, 2.0));
+            }
+        }
+        self.conv_out.forward(&self.act.apply(&self.conv_norm_out.forward(&x)))
+    }
+}
+
+/// The distribution of a picture's latents.
+#[derive(Debug)]
+pub struct Posterior {
+    /// [batch, latent channels, height, width]
+    pub mean: Tensor,
+    /// Standard deviation, of the same shape.
+    pub deviation: Tensor,
+}
+
+impl Posterior {
+    /// A draw; `noise` is standard normal, of the same shape.
+    pub fn sample(&self, noise: &Tensor) -> Tensor {
+        &self.mean + &self.deviation * noise
+    }
+}
+
+/// The autoencoder.
+#[derive(Debug)]
+pub struct AutoencoderKl {
+    encoder: Encoder,
+    decoder: Decoder,
+    quant_conv: Option<Conv2d>,
+    post_quant_conv: Option<Conv2d>,
+    config: Config,
+}
+
+impl AutoencoderKl {
+    pub fn new(weights: &Weights, config: &Config) -> Result<Self> {
+        config.check()?;
+        let latent = config.latent_channels;
+        let quant = || Conv2d::new(&weights.at("quant_conv"), 2 * latent, 2 * latent, 1, 1, 0);
+        let post_quant = || Conv2d::new(&weights.at("post_quant_conv"), latent, latent, 1, 1, 0);
+        Ok(Self {
+            encoder: Encoder::new(&weights.at("encoder"), config)?,
+            decoder: Decoder::new(&weights.at("decoder"), config)?,
+            quant_conv: config.use_quant_conv.then(quant).transpose()?,
+            post_quant_conv: config.use_post_quant_conv.then(post_quant).transpose()?,
+            config: config.clone(),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Pictures [batch, 3, height, width] in -1 to 1 → their unscaled latents.
+    pub fn encode(&self, pictures: &Tensor) -> Posterior {
+        let moments = self.encoder.forward(pictures);
+        let moments = self.quant_conv.as_ref().map_or_else(|| moments.shallow_clone(), |conv| conv.forward(&moments));
+        let parts = moments.chunk(2, 1);
+        let deviation = (parts[1].clamp(-30.0, 20.0) * 0.5).exp();
+        Posterior { mean: parts[0].shallow_clone(), deviation }
+    }
+
+    /// Unscaled latents → pictures [batch, 3, height, width], about -1 to 1.
+    pub fn decode(&self, latents: &Tensor) -> Tensor {
+        match &self.post_quant_conv {
+            Some(conv) => self.decoder.forward(&conv.forward(latents)),
+            None => self.decoder.forward(latents),
+        }
+    }
+
+    /// From the autoencoder's latents to those that the denoiser works on.
+    pub fn scale(&self, latents: &Tensor) -> Tensor {
+        (latents - self.config.shift_factor.unwrap_or(0.0)) * self.config.scaling_factor
+    }
+
+    /// The way back of [`Self::scale`].
+    pub fn unscale(&self, latents: &Tensor) -> Tensor {
+        latents / self.config.scaling_factor + self.config.shift_factor.unwrap_or(0.0)
+    }
+}

@@ -1,0 +1,358 @@
+//! Stable Diffusion 3: text to picture, and photo to picture.
+//!
+//! The pipelines are those of
+//! <https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/stable_diffusion_3>:
+//! the same seed gives the same picture.
+
+mod config;
+pub mod mmdit;
+mod prompt_encoding;
+mod rescue;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+use self::config::{Source, TRANSFORMER, VAE};
+use self::mmdit::Mmdit;
+pub use self::prompt_encoding::Embeddings;
+use self::prompt_encoding::PromptEncoder;
+use super::autoencoder_kl::{self, AutoencoderKl};
+use super::{GenerateRequest, Generated, Generator};
+use crate::error::usage;
+use crate::images::{self, Filter};
+use crate::prompts::TokenBudget;
+use crate::runtime::{self, Runtime};
+use crate::schedulers::{FlowMatchEuler, Schedule};
+
+/// Defaults of the pipelines.
+const STEPS: usize = 28;
+const STEPS_FROM_PHOTO: usize = 50;
+const STRENGTH: f64 = 0.6;
+const GUIDANCE: f64 = 7.0;
+
+/// Device memory that drawing takes besides the weights.
+const WORKING_BYTES: u64 = 4 << 30;
+/// Pixels decoded at a time: the last layers of the autoencoder take about 2 kB for each.
+const DECODE_PIXELS: i64 = 2 << 20;
+
+/// A batch of pictures, ready for the denoising loop.
+#[derive(Debug)]
+pub struct Job {
+    positive: Embeddings,
+    /// One row for all pictures; None = without guidance.
+    negative: Option<Embeddings>,
+    latents: Tensor,
+    schedule: Schedule,
+    guidance: f64,
+}
+
+impl Job {
+    /// Denoising steps.
+    pub fn steps(&self) -> usize {
+        self.schedule.steps()
+    }
+}
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct StableDiffusion3 {
+    source: Source,
+    device: Device,
+    kind: Kind,
+    /// Number type that noise is drawn in: the stream of numbers depends on it.
+    noise_kind: Kind,
+    config: mmdit::Config,
+    vae_config: autoencoder_kl::Config,
+    scheduler: FlowMatchEuler,
+    budget: TokenBudget,
+    prompts: PromptEncoder,
+    /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
+    roomy: bool,
+    transformer: RefCell<Option<Rc<Mmdit>>>,
+    vae: RefCell<Option<Rc<AutoencoderKl>>>,
+}
+
+impl StableDiffusion3 {
+    /// From a folder in diffusers' layout.
+    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
+        Self::open(Source::Folder(folder.to_path_buf()), rt.device, rt.kind(Kind::BFloat16))
+            .with_context(|| format!("loading Stable Diffusion 3 from {}", folder.display()))
+    }
+
+    /// At the published size, with random weights: to measure speed.
+    pub fn random(rt: &Runtime) -> Result<Self> {
+        Self::open(Source::Random, rt.device, rt.kind(Kind::BFloat16))
+    }
+
+    fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
+        let config: mmdit::Config = source.config(TRANSFORMER.folder)?;
+        let vae_config: autoencoder_kl::Config = source.config(VAE.folder)?;
+        let scheduler = FlowMatchEuler::new(source.config("scheduler")?)?;
+        let prompts =
+            PromptEncoder::new(&source, device, kind, config.joint_attention_dim, config.pooled_projection_dim)?;
+        let budget = prompts.budget();
+        let (transformer, vae) = (RefCell::default(), RefCell::default());
+        let mut pipeline = Self {
+            source,
+            device,
+            kind,
+            noise_kind: kind,
+            config,
+            vae_config,
+            scheduler,
+            budget,
+            prompts,
+            roomy: true,
+            transformer,
+            vae,
+        };
+        let all = pipeline.prompts.bytes()? + pipeline.source.bytes(TRANSFORMER, kind)?;
+        pipeline.roomy = free_bytes(device).is_none_or(|free| free > all + WORKING_BYTES);
+        if pipeline.roomy {
+            pipeline.prompts.load()?;
+        } else {
+            tracing::info!("device memory is short: text encoders and denoiser take turns on it");
+        }
+        pipeline.transformer()?;
+        pipeline.vae()?;
+        Ok(pipeline)
+    }
+
+    /// The size that is drawn where none is asked for: one side in pixels.
+    pub fn default_size(&self) -> i64 {
+        self.config.sample_size * self.vae_config.scale_factor()
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn transformer(&self) -> Result<Rc<Mmdit>> {
+        lazy(&self.transformer, || {
+            let weights = self.source.weights(TRANSFORMER, self.device, self.kind)?;
+            let model = Mmdit::new(&weights, &self.config)?;
+            weights.finish()?;
+            Ok(model)
+        })
+    }
+
+    fn vae(&self) -> Result<Rc<AutoencoderKl>> {
+        lazy(&self.vae, || self.load_vae(self.kind))
+    }
+
+    fn load_vae(&self, kind: Kind) -> Result<AutoencoderKl> {
+        let weights = self.source.weights(VAE, self.device, kind)?;
+        let vae = AutoencoderKl::new(&weights, &self.vae_config)?;
+        weights.finish()?;
+        Ok(vae)
+    }
+
+    /// Texts as the denoiser reads them. Where device memory is short, the denoiser makes room for
+    /// the encoders, and they leave when they are done.
+    pub fn encode(&self, texts: &[String]) -> Result<Embeddings> {
+        if self.prompts.needs_encoders(texts) && !self.prompts.is_loaded() {
+            let needed = self.prompts.bytes()? + WORKING_BYTES / 2;
+            if free_bytes(self.device).is_some_and(|free| free < needed) {
+                *self.transformer.borrow_mut() = None;
+                runtime::shim::empty_cache();
+            }
+            self.prompts.load()?;
+        }
+        let embeddings = self.prompts.encode(texts)?;
+        if !self.roomy && self.prompts.is_loaded() {
+            self.prompts.unload();
+            runtime::shim::empty_cache();
+        }
+        Ok(embeddings)
+    }
+
+    /// Forgets encoded prompts, so that encoding can be timed again.
+    pub fn forget_prompts(&self) {
+        self.prompts.forget();
+    }
+
+    /// Width and height in latent places, checked.
+    fn latent_size(&self, request: &GenerateRequest) -> Result<(i64, i64)> {
+        let (scale, default) = (self.vae_config.scale_factor(), self.default_size());
+        let (unit, most) = (scale * self.config.patch_size, self.config.pos_embed_max_size * self.config.patch_size);
+        let side = |name: &str, asked: Option<usize>| {
+            let pixels = asked.map_or(default, |pixels| pixels as i64);
+            if pixels % unit == 0 && (1..=most * scale).contains(&pixels) {
+                return Ok(pixels / scale);
+            }
+            let nearest = ((pixels + unit / 2) / unit).clamp(1, most * scale / unit) * unit;
+            Err(usage(format!(
+                "{name} {pixels} cannot be drawn: it must be a multiple of {unit} up to {}; nearest: {nearest}",
+                most * scale
+            )))
+        };
+        Ok((side("width", request.width)?, side("height", request.height)?))
+    }
+
+    /// The schedule of this request: all steps, or with photos the last ones.
+    fn schedule(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Schedule> {
+        let patch = self.config.patch_size;
+        let tokens = (width / patch) * (height / patch);
+        if request.images.is_empty() {
+            if request.strength.is_some() {
+                return Err(usage("a strength needs a photo to start from"));
+            }
+            return self.scheduler.schedule(request.steps.unwrap_or(STEPS), tokens);
+        }
+        let (steps, strength) = (request.steps.unwrap_or(STEPS_FROM_PHOTO), request.strength.unwrap_or(STRENGTH));
+        if !(0.0..=1.0).contains(&strength) {
+            return Err(usage(format!("strength {strength} must be between 0 and 1")));
+        }
+        let schedule = self.scheduler.schedule(steps, tokens)?.from_strength(strength);
+        if schedule.steps() == 0 {
+            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
+        }
+        Ok(schedule)
+    }
+
+    /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
+    fn start(&self, request: &GenerateRequest, size: (i64, i64), schedule: &Schedule) -> Result<Tensor> {
+        let shape = [1, self.config.in_channels, size.1, size.0];
+        let scale = self.vae_config.scale_factor();
+        let mut latents = Vec::new();
+        for (i, &seed) in request.seeds.iter().enumerate() {
+            runtime::seed(seed);
+            let draw = || runtime::random_normal(&shape, self.noise_kind, self.device).to_kind(self.kind);
+            let Some(photo) = request.images.get(i) else {
+                latents.push(draw());
+                continue;
+            };
+            let photo = images::resize(photo, (size.0 * scale) as u32, (size.1 * scale) as u32, Filter::Lanczos);
+            let pixels = images::to_tensor(&photo).to_device(self.device).to_kind(Kind::Float).unsqueeze(0);
+            let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.kind);
+            let vae = self.vae()?;
+            let encoded = vae.scale(&vae.encode(&pixels).sample(&draw()));
+            latents.push(schedule.add_noise(&encoded, &draw()));
+        }
+        Ok(Tensor::cat(&latents, 0))
+    }
+
+    /// Everything that is known before the first step.
+    pub fn prepare(&self, request: &GenerateRequest) -> Result<Job> {
+        self.check(request)?;
+        let size = self.latent_size(request)?;
+        let schedule = self.schedule(request, size)?;
+        let guidance = request.guidance_scale.unwrap_or(GUIDANCE);
+        let guided = guidance > 1.0;
+        // One call for all texts: the encoders may have to come to the device for it.
+        let unwanted = if guided { vec![request.negative_prompt.clone().unwrap_or_default()] } else { Vec::new() };
+        let all = self.encode(&[unwanted, request.prompts.clone()].concat())?;
+        let rows = |from: i64, count: i64| Embeddings {
+            prompt: all.prompt.narrow(0, from, count),
+            pooled: all.pooled.narrow(0, from, count),
+        };
+        let positive = rows(i64::from(guided), request.prompts.len() as i64);
+        let negative = guided.then(|| rows(0, 1));
+        let latents = self.start(request, size, &schedule)?;
+        Ok(Job { positive, negative, latents, schedule, guidance })
+    }
+
+    /// The denoising loop, to the latents of the pictures. Nothing in it waits for the device.
+    pub fn denoise(&self, job: &Job) -> Result<Tensor> {
+        let (transformer, negative) = (self.transformer()?, job.negative.as_ref());
+        let both = |of: fn(&Embeddings) -> &Tensor| match negative {
+            Some(negative) => {
+                Tensor::cat(&[of(negative).expand_as(of(&job.positive)), of(&job.positive).shallow_clone()], 0)
+            }
+            None => of(&job.positive).shallow_clone(),
+        };
+        let conditioning = transformer.condition(&both(|e| &e.prompt), &both(|e| &e.pooled), &job.schedule.timesteps);
+        let mut latents = job.latents.shallow_clone();
+        for step in 0..job.schedule.steps() {
+            let velocity = match negative {
+                None => transformer.forward(&latents, &conditioning, step),
+                Some(_) => {
+                    let doubled = Tensor::cat(&[&latents, &latents], 0);
+                    let parts = transformer.forward(&doubled, &conditioning, step).chunk(2, 0);
+                    &parts[0] + (&parts[1] - &parts[0]) * job.guidance
+                }
+            };
+            latents = job.schedule.step(step, &latents, &velocity);
+        }
+        Ok(latents)
+    }
+
+    /// Pictures as bytes, and whether each is all numbers, on the device:
+    /// uint8 [batch, 3, height, width] and bool [batch].
+    pub fn decode(&self, latents: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(self.decode_with(&*self.vae()?, latents, self.kind))
+    }
+
+    fn decode_with(&self, vae: &AutoencoderKl, latents: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let scale = self.vae_config.scale_factor();
+        let pixels = latents.size()[2] * latents.size()[3] * scale * scale;
+        let at_a_time = (DECODE_PIXELS / pixels.max(1)).max(1);
+        let (mut pictures, mut finite) = (Vec::new(), Vec::new());
+        for part in latents.split(at_a_time, 0) {
+            let decoded = vae.decode(&vae.unscale(&part.to_kind(kind))).to_kind(Kind::Float);
+            finite.push(decoded.isfinite().flatten(1, 3).all_dim(1, false));
+            pictures.push((((decoded * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round()).to_kind(Kind::Uint8));
+        }
+        (Tensor::cat(&pictures, 0), Tensor::cat(&finite, 0))
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        let count = request.prompts.len();
+        if request.seeds.len() != count || (!request.images.is_empty() && request.images.len() != count) {
+            return Err(usage(format!(
+                "{count} prompts with {} seeds and {} photos: one of each for every picture",
+                request.seeds.len(),
+                request.images.len()
+            )));
+        }
+        if request.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
+            return Err(usage("the guidance scale must be a number"));
+        }
+        Ok(())
+    }
+
+    fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        let latents = self.denoise(&self.prepare(request)?)?;
+        self.finish(request, &latents)
+    }
+}
+
+impl Generator for StableDiffusion3 {
+    fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        if request.prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| self.draw(request))
+    }
+
+    fn token_budget(&self) -> &TokenBudget {
+        &self.budget
+    }
+}
+
+/// What `slot` holds, loaded if it holds nothing.
+fn lazy<T>(slot: &RefCell<Option<Rc<T>>>, load: impl FnOnce() -> Result<T>) -> Result<Rc<T>> {
+    if let Some(here) = slot.borrow().as_ref() {
+        return Ok(here.clone());
+    }
+    let loaded = Rc::new(load()?);
+    *slot.borrow_mut() = Some(loaded.clone());
+    Ok(loaded)
+}
+
+/// Free memory of a CUDA device; None on the CPU, where weights are mapped files.
+fn free_bytes(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    runtime::shim::cuda_memory(index).map(|(free, _)| free)
+}
+
+/// The rows of a batch of pictures.
+fn to_images(pictures: &Tensor) -> Result<Vec<RgbImage>> {
+    let pictures = pictures.to_device(Device::Cpu);
+    pictures.unbind(0).iter().map(images::from_tensor).collect()
+}

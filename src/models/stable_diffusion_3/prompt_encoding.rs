@@ -1,0 +1,268 @@
+//! Prompts as the denoiser reads them: two CLIP encoders beside each other, then T5.
+//!
+//! Source: `encode_prompt` of
+//! <https://github.com/huggingface/diffusers/blob/main/src/diffusers/pipelines/stable_diffusion_3/pipeline_stable_diffusion_3.py>
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::config::{CLIP_G, CLIP_L, Part, Source, T5};
+use crate::checkpoints::Weights;
+use crate::error::usage;
+use crate::models::clip_text::{self, ClipText};
+use crate::models::t5_encoder::{self, T5Encoder};
+use crate::models::{TextTokenizer, clip_tokenizers};
+use crate::prompts::TokenBudget;
+
+/// Tokens that T5 reads, as in the pipeline.
+pub const T5_TOKENS: usize = 256;
+/// Texts encoded at a time.
+const BATCH: usize = 16;
+/// The most bytes of encoded prompts that are kept, in main memory; the oldest go first.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// An id in the range of every published vocabulary, where the text is over.
+const SYNTHETIC_FILL: i64 = 30_000;
+
+/// Prompts as tensors on the device.
+#[derive(Debug)]
+pub struct Embeddings {
+    /// [batch, CLIP tokens + T5 tokens, joint_attention_dim]
+    pub prompt: Tensor,
+    /// [batch, pooled_projection_dim]
+    pub pooled: Tensor,
+}
+
+/// The three encoders.
+#[derive(Debug)]
+struct Encoders {
+    clip_l: ClipText,
+    clip_g: ClipText,
+    t5: Option<T5Encoder>,
+}
+
+/// One encoded text, in main memory.
+#[derive(Debug)]
+struct Cached {
+    clip: Tensor,
+    pooled: Tensor,
+    t5: Option<Tensor>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    texts: HashMap<String, Cached>,
+    order: VecDeque<String>,
+    bytes: usize,
+}
+
+/// From a text to token ids.
+#[derive(Debug)]
+enum Tokenization {
+    Files {
+        clip: Vec<TextTokenizer>,
+        t5: Option<TextTokenizer>,
+    },
+    /// For random weights: ids that are nothing but numbers in range.
+    Synthetic,
+}
+
+/// Encodes each text once, and keeps what it made.
+#[derive(Debug)]
+pub struct PromptEncoder {
+    source: Source,
+    device: Device,
+    kind: Kind,
+    tokenization: Tokenization,
+    has_t5: bool,
+    joint_dim: i64,
+    encoders: RefCell<Option<Encoders>>,
+    cache: RefCell<Cache>,
+}
+
+impl PromptEncoder {
+    /// Reads tokenizers and configurations; the encoders are loaded by [`Self::load`].
+    /// `joint_dim` and `pooled_dim` are what the denoiser reads.
+    pub fn new(source: &Source, device: Device, kind: Kind, joint_dim: i64, pooled_dim: i64) -> Result<Self> {
+        let has_t5 = source.has(T5.folder)?;
+        let (l, g): (clip_text::Config, clip_text::Config) =
+            (source.config(CLIP_L.folder)?, source.config(CLIP_G.folder)?);
+        let pooled = l.projection_dim + g.projection_dim;
+        if pooled != pooled_dim || l.hidden_size + g.hidden_size > joint_dim {
+            return Err(usage(format!(
+                "the CLIP encoders give {} and {pooled} values and the transformer reads {joint_dim} and {pooled_dim}",
+                l.hidden_size + g.hidden_size
+            )));
+        }
+        if has_t5 {
+            let t5: t5_encoder::Config = source.config(T5.folder)?;
+            if t5.d_model != joint_dim {
+                return Err(usage(format!("T5 gives {} values and the transformer reads {joint_dim}", t5.d_model)));
+            }
+        }
+        let tokenization = match source {
+            Source::Random => Tokenization::Synthetic,
+            Source::Folder(folder) => Tokenization::Files {
+                clip: clip_tokenizers(folder)?,
+                t5: has_t5.then(|| TextTokenizer::t5(&folder.join("tokenizer_3"), T5_TOKENS)).transpose()?,
+            },
+        };
+        let (encoders, cache) = (RefCell::default(), RefCell::default());
+        Ok(Self { source: source.clone(), device, kind, tokenization, has_t5, joint_dim, encoders, cache })
+    }
+
+    /// The limit that both CLIP encoders set.
+    pub fn budget(&self) -> TokenBudget {
+        match &self.tokenization {
+            Tokenization::Synthetic => TokenBudget::new(Vec::new(), 77),
+            Tokenization::Files { clip, .. } => {
+                let limit = clip.iter().map(|tokenizer| tokenizer.length()).min().unwrap_or(0);
+                TokenBudget::new(clip.iter().map(|tokenizer| tokenizer.tokenizer().clone()).collect(), limit)
+            }
+        }
+    }
+
+    /// Bytes that the encoders take on the device.
+    pub fn bytes(&self) -> Result<u64> {
+        let t5 = if self.has_t5 { self.source.bytes(T5, self.kind)? } else { 0 };
+        Ok(self.source.bytes(CLIP_L, self.kind)? + self.source.bytes(CLIP_G, self.kind)? + t5)
+    }
+
+    /// Whether a text among these is new, so that the encoders will be needed.
+    pub fn needs_encoders(&self, texts: &[String]) -> bool {
+        let cache = self.cache.borrow();
+        texts.iter().any(|text| !cache.texts.contains_key(text))
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.encoders.borrow().is_some()
+    }
+
+    /// Brings the encoders to the device, if they are not there.
+    pub fn load(&self) -> Result<()> {
+        if self.is_loaded() {
+            return Ok(());
+        }
+        let clip = |part: Part| {
+            let config: clip_text::Config = self.source.config(part.folder)?;
+            self.build(part, |weights| ClipText::new(weights, &config, true))
+        };
+        let t5 = || {
+            let config: t5_encoder::Config = self.source.config(T5.folder)?;
+            self.build(T5, |weights| T5Encoder::new(weights, &config))
+        };
+        let encoders = Encoders { clip_l: clip(CLIP_L)?, clip_g: clip(CLIP_G)?, t5: self.has_t5.then(t5).transpose()? };
+        *self.encoders.borrow_mut() = Some(encoders);
+        Ok(())
+    }
+
+    fn build<T>(&self, part: Part, new: impl FnOnce(&Weights) -> Result<T>) -> Result<T> {
+        let weights = self.source.weights(part, self.device, self.kind)?;
+        let model = new(&weights)?;
+        weights.finish()?;
+        Ok(model)
+    }
+
+    /// Takes the encoders off the device; what they encoded stays.
+    pub fn unload(&self) {
+        *self.encoders.borrow_mut() = None;
+    }
+
+    /// Forgets what was encoded.
+    pub fn forget(&self) {
+        *self.cache.borrow_mut() = Cache::default();
+    }
+
+    /// These texts, one row each; new ones are encoded, and need the encoders on the device.
+    pub fn encode(&self, texts: &[String]) -> Result<Embeddings> {
+        let mut new: Vec<String> =
+            texts.iter().filter(|text| !self.cache.borrow().texts.contains_key(*text)).cloned().collect();
+        new.sort();
+        new.dedup();
+        let mut fresh = HashMap::new();
+        for batch in new.chunks(BATCH) {
+            fresh.extend(batch.iter().cloned().zip(self.encode_batch(batch)?));
+        }
+        let embeddings = {
+            let cache = self.cache.borrow();
+            let rows: Option<Vec<&Cached>> =
+                texts.iter().map(|text| fresh.get(text).or_else(|| cache.texts.get(text))).collect();
+            self.assemble(&rows.context("a text that was not encoded")?)
+        };
+        self.cache.borrow_mut().keep(fresh);
+        Ok(embeddings)
+    }
+
+    fn encode_batch(&self, texts: &[String]) -> Result<Vec<Cached>> {
+        let encoders = self.encoders.borrow();
+        let encoders = encoders.as_ref().context("the text encoders are not loaded")?;
+        let clip_l = encoders.clip_l.forward(&self.ids(texts, 0)?);
+        let clip_g = encoders.clip_g.forward(&self.ids(texts, 1)?);
+        let home = |x: Tensor| x.to_device(Device::Cpu).unbind(0).into_iter();
+        let clip = home(Tensor::cat(&[clip_l.penultimate, clip_g.penultimate], -1));
+        let pooled = home(Tensor::cat(&[clip_l.pooled, clip_g.pooled], -1));
+        let t5: Vec<Option<Tensor>> = match &encoders.t5 {
+            Some(t5) => home(t5.forward(&self.ids(texts, 2)?)).map(Some).collect(),
+            None => texts.iter().map(|_| None).collect(),
+        };
+        Ok(clip.zip(pooled).zip(t5).map(|((clip, pooled), t5)| Cached { clip, pooled, t5 }).collect())
+    }
+
+    /// Ids for encoder 0, 1 (CLIP) or 2 (T5): int64 [texts, tokens] on the device.
+    fn ids(&self, texts: &[String], encoder: usize) -> Result<Tensor> {
+        let rows: Vec<Vec<i64>> = match (&self.tokenization, encoder) {
+            (Tokenization::Files { t5: Some(t5), .. }, 2) => {
+                texts.iter().map(|text| t5.encode(text)).collect::<Result<_>>()?
+            }
+            (Tokenization::Files { clip, .. }, _) => {
+                let tokenizer = clip.get(encoder).context("the tokenizer is missing")?;
+                texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?
+            }
+            (Tokenization::Synthetic, _) => {
+                let length = if encoder == 2 { T5_TOKENS } else { 77 };
+                let numbers = |text: &String| {
+                    let mut ids: Vec<i64> = text.bytes().take(length).map(i64::from).collect();
+                    ids.resize(length, SYNTHETIC_FILL);
+                    ids
+                };
+                texts.iter().map(numbers).collect()
+            }
+        };
+        let shape = [rows.len() as i64, rows.first().map_or(0, Vec::len) as i64];
+        Ok(Tensor::from_slice(&rows.concat()).view(shape).to_device(self.device))
+    }
+
+    /// CLIP's features filled with zeros to T5's width, then T5's tokens, zeros where there is no T5.
+    fn assemble(&self, rows: &[&Cached]) -> Embeddings {
+        let stack = |pick: &dyn Fn(&Cached) -> Tensor| {
+            Tensor::stack(&rows.iter().map(|row| pick(row)).collect::<Vec<_>>(), 0).to_device(self.device)
+        };
+        let clip = stack(&|row| row.clip.shallow_clone());
+        let clip = clip.constant_pad_nd([0, self.joint_dim - clip.size()[2]]);
+        let none = Tensor::zeros([T5_TOKENS as i64, self.joint_dim], (self.kind, Device::Cpu));
+        let t5 = stack(&|row| row.t5.as_ref().unwrap_or(&none).shallow_clone());
+        let pooled = stack(&|row| row.pooled.shallow_clone());
+        Embeddings { prompt: Tensor::cat(&[clip, t5], 1), pooled }
+    }
+}
+
+impl Cache {
+    fn keep(&mut self, fresh: HashMap<String, Cached>) {
+        let size = |cached: &Cached| {
+            let bytes = |x: &Tensor| x.numel() * x.kind().elt_size_in_bytes();
+            bytes(&cached.clip) + bytes(&cached.pooled) + cached.t5.as_ref().map_or(0, bytes)
+        };
+        for (text, cached) in fresh {
+            self.bytes += size(&cached);
+            self.order.push_back(text.clone());
+            self.texts.insert(text, cached);
+        }
+        while self.bytes > CACHE_BYTES {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.bytes -= self.texts.remove(&oldest).map_or(0, |cached| size(&cached));
+        }
+    }
+}
