@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::{bench_artfid, bench_captioner};
+use super::{bench_artfid, bench_captioner, bench_sd3};
 use crate::cli::{BenchArgs, Format, Global};
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{Family, MODELS, locate};
@@ -23,6 +23,7 @@ static TARGETS: &[Target] = &[
     Target { families: &[Family::ArtInception, Family::Lpips], measure: bench_artfid::measure },
     Target { families: &[Family::Blip], measure: bench_captioner::measure_blip },
     Target { families: &[Family::Phi4Multimodal], measure: bench_captioner::measure_phi4 },
+    Target { families: &[Family::StableDiffusion3], measure: bench_sd3::measure },
 ];
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {

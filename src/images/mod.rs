@@ -20,7 +20,7 @@ use rayon::prelude::*;
 pub use decode::decode;
 pub use prefetch::{Prefetch, stream};
 pub use resize::{Filter, resize, thumbnail};
-pub use save::save;
+pub use save::{check_name, save};
 pub use tensor::{batch_tensor, from_tensor, to_tensor};
 
 /// More pixels than this are refused before anything is decoded (Pillow's own limit).

@@ -12,6 +12,8 @@ use image::codecs::webp::WebPEncoder;
 use crate::error::usage;
 use crate::runtime::write_whole;
 
+type Encode = fn(&RgbImage, &mut dyn Write) -> image::ImageResult<()>;
+
 /// JPEG quality: no visible loss, a third of the size of a PNG.
 const JPEG_QUALITY: u8 = 95;
 
@@ -19,8 +21,23 @@ const JPEG_QUALITY: u8 = 95;
 /// Another ending is wrong usage.
 pub fn save(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
+    let encode = encoder(path)?;
+    write_whole(path, |file| {
+        let mut out = BufWriter::new(file);
+        encode(image, &mut out)?;
+        Ok(out.flush()?)
+    })
+    .with_context(|| format!("cannot write picture {}", path.display()))
+}
+
+/// Whether [`save`] knows the format that a name ends in: to say so before a long work begins.
+pub fn check_name(path: impl AsRef<Path>) -> Result<()> {
+    encoder(path.as_ref()).map(drop)
+}
+
+fn encoder(path: &Path) -> Result<Encode> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
-    let encode: fn(&RgbImage, &mut dyn Write) -> image::ImageResult<()> = match extension.as_str() {
+    Ok(match extension.as_str() {
         "png" => |image, out| {
             image.write_with_encoder(PngEncoder::new_with_quality(out, CompressionType::Default, FilterType::Adaptive))
         },
@@ -29,11 +46,5 @@ pub fn save(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
         _ => {
             return Err(usage(format!("{}: a picture's name ends in .png, .jpg or .webp", path.display())));
         }
-    };
-    write_whole(path, |file| {
-        let mut out = BufWriter::new(file);
-        encode(image, &mut out)?;
-        Ok(out.flush()?)
     })
-    .with_context(|| format!("cannot write picture {}", path.display()))
 }
