@@ -1,0 +1,151 @@
+//! The main job with the embedded models, as a user runs it.
+
+mod doubles;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use doubles::{assert_same_runs, without_times};
+use serde_json::Value;
+use toolkit::cli::DtypeChoice;
+use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
+use toolkit::report::rows::{ItemRow, ResultRow};
+use toolkit::runtime::Runtime;
+
+/// Pictures are compared at the size at which they are drawn, so that single steps can be held
+/// against the run: nothing is resized on the way.
+const RUN: [&str; 10] = [
+    "experiment",
+    "style_ablation",
+    "--limit",
+    "3",
+    "--set",
+    "steps=2",
+    "--set",
+    "comparison_size=128",
+    "--device",
+    "cpu",
+];
+
+fn toolkit(arguments: &[&str], more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toolkit"));
+    command.args(arguments).args(more).env("HF_HUB_OFFLINE", "1").env_remove("TOOLKIT_HOME");
+    command
+}
+
+fn ok(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+fn rows<T: serde::de::DeserializeOwned>(file: PathBuf) -> Vec<T> {
+    csv::Reader::from_path(file).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+fn mini(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/mini").join(path).display().to_string()
+}
+
+#[test]
+fn a_run_agrees_with_its_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let stdout = ok(toolkit(&RUN, &["--out", run.to_str().unwrap()]));
+    let first = stdout.lines().next().unwrap();
+    for word in ["style_ablation", "mini", "mini-phi-4-multimodal", "mini-sd3", "3 of", "open-peeps"] {
+        assert!(first.contains(word), "{word} in {first}");
+    }
+    let items: Vec<ItemRow> = rows(run.join("items.csv"));
+    assert_eq!(items.len(), 6);
+    assert!(items.iter().all(|row| row.status == "done" && !row.prompt.is_empty()));
+
+    let cpu = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
+    let captioner = load_captioner("mini-phi-4-multimodal", &cpu).unwrap();
+    let prompt = Some(rows::<ResultRow>(run.join("results.csv"))[0].instruction.clone());
+    let options = CaptionOptions { prompt, max_new_tokens: None, num_beams: 1 };
+    for row in &items {
+        let photo = toolkit::images::load(mini(&format!("photos/{}.png", row.id))).unwrap();
+        assert_eq!(captioner.caption(&[photo], &options).unwrap()[0].text, row.caption);
+    }
+
+    let generator = load_generator("mini-sd3", &cpu).unwrap();
+    for row in &items {
+        let (prompts, seeds) = (vec![row.prompt.clone()], vec![row.seed]);
+        let request = GenerateRequest { prompts, seeds, steps: Some(2), ..GenerateRequest::default() };
+        let alone = generator.generate(&request).unwrap().remove(0).image;
+        assert_eq!(alone.dimensions(), (128, 128));
+        let in_run = toolkit::images::load(run.join(&row.image)).unwrap();
+        assert!(alone == in_run, "{} under {}: the same seed and prompt, another picture", row.id, row.strategy);
+    }
+
+    // evaluate artfid
+    for result in rows::<ResultRow>(run.join("results.csv")) {
+        let images = run.join("images").join(&result.strategy);
+        let (content, style) = (run.join("photos"), mini("styles/open-peeps"));
+        let arguments = [
+            "evaluate",
+            "artfid",
+            "--mode",
+            "art_fid",
+            "--format",
+            "json",
+            "--style",
+            &style,
+            "--inception",
+            "mini-art-inception",
+            "--lpips-backbone",
+            "mini-lpips",
+            "--lpips-linear",
+            "mini-lpips",
+        ];
+        let folders = ["--content", content.to_str().unwrap(), "--stylized", images.to_str().unwrap()];
+        let scores: Value = serde_json::from_str(&ok(toolkit(&arguments, &folders))).unwrap();
+        for (key, value) in [("artfid", result.artfid), ("fid", result.fid), ("lpips", result.lpips)] {
+            let (single, value) = (scores[key].as_f64().unwrap(), value.unwrap());
+            // Batches of another size round differently in float32.
+            assert!((single - value).abs() <= 1e-5 * value, "{key}: {single} and {value}");
+        }
+    }
+    assert!(run.join("report.html").exists());
+}
+
+#[test]
+fn killed_and_continued_or_in_shards_it_ends_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let to = |name: &str| dir.path().join(name).display().to_string();
+    ok(toolkit(&RUN, &["--out", &to("whole")]));
+    let whole = csv_files(&path("whole"));
+
+    let mut child = toolkit(&RUN, &["--out", &to("killed")]).stdout(Stdio::null()).spawn().unwrap();
+    let patience = Instant::now();
+    let recorded = || std::fs::read_to_string(path("killed/items.csv")).map_or(0, |text| text.lines().count());
+    while recorded() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
+        assert!(patience.elapsed() < Duration::from_secs(300), "the run does not get on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ok(toolkit(&RUN, &["--out", &to("killed")]));
+    assert_eq!(csv_files(&path("killed")), whole);
+
+    for shard in ["1", "2"] {
+        ok(toolkit(&RUN, &["--shard", &format!("{shard}/2"), "--out", &to(&format!("all-shard-{shard}-of-2"))]));
+    }
+    let stdout = ok(toolkit(&["merge", &to("all-shard-1-of-2"), &to("all-shard-2-of-2")], &[]));
+    assert!(stdout.contains("peanuts_detailed"), "{stdout}");
+    assert_eq!(csv_files(&path("all")), whole);
+    for folder in ["images", "photos", "features"] {
+        assert_same_runs(&path("all").join(folder), &path("whole").join(folder));
+        assert_same_runs(&path("killed").join(folder), &path("whole").join(folder));
+    }
+}
+
+fn csv_files(run: &Path) -> BTreeMap<String, String> {
+    let files = ["items.csv", "results.csv", "captions.csv"];
+    files.map(|file| (file.to_string(), without_times(&run.join(file)))).into()
+}
