@@ -19,8 +19,6 @@ use crate::prompts::TokenBudget;
 
 /// Tokens that T5 reads, as in the pipeline.
 pub const T5_TOKENS: usize = 256;
-/// Texts encoded at a time.
-const BATCH: usize = 16;
 /// The most bytes of encoded prompts that are kept, in main memory; the oldest go first.
 const CACHE_BYTES: usize = 1 << 30;
 
@@ -183,8 +181,12 @@ impl PromptEncoder {
         new.sort();
         new.dedup();
         let mut fresh = HashMap::new();
-        for batch in new.chunks(BATCH) {
-            fresh.extend(batch.iter().cloned().zip(self.encode_batch(batch)?));
+        // One at a time: a batch of another size rounds differently, and what a text becomes (so the
+        // picture of a seed) must not depend on which texts are new with it. T5's 256 tokens keep a
+        // device busy alone.
+        for text in &new {
+            let encoded = self.encode_batch(std::slice::from_ref(text))?;
+            fresh.extend(std::iter::once(text.clone()).zip(encoded));
         }
         let embeddings = {
             let cache = self.cache.borrow();
