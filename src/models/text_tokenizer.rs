@@ -93,6 +93,9 @@ impl TextTokenizer {
 /// where there is one, each for the `text_encoder` of the same number. All take the first one's
 /// length, as the pipelines do.
 pub fn clip_tokenizers(pipeline: &Path) -> Result<Vec<TextTokenizer>> {
+    if pipeline.is_file() {
+        bail!("{}: one file holds no tokenizer: give a folder in diffusers' layout", pipeline.display());
+    }
     let mut tokenizers: Vec<TextTokenizer> = Vec::new();
     for (tokenizer, encoder) in [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")] {
         let (tokenizer, config) = (pipeline.join(tokenizer), pipeline.join(encoder).join("config.json"));

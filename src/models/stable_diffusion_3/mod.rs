@@ -80,6 +80,13 @@ pub struct StableDiffusion3 {
 impl StableDiffusion3 {
     /// From a folder in diffusers' layout.
     pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
+        if folder.is_file() {
+            return Err(usage(format!(
+                "{}: one file holds neither tokenizers nor configurations: give the folder in diffusers' layout, \
+                 or the hub id stabilityai/stable-diffusion-3-medium-diffusers",
+                folder.display()
+            )));
+        }
         Self::open(Source::Folder(folder.to_path_buf()), rt.device, rt.kind(Kind::BFloat16))
             .with_context(|| format!("loading Stable Diffusion 3 from {}", folder.display()))
     }
@@ -355,4 +362,37 @@ fn free_bytes(device: Device) -> Option<u64> {
 fn to_images(pictures: &Tensor) -> Result<Vec<RgbImage>> {
     let pictures = pictures.to_device(Device::Cpu);
     pictures.unbind(0).iter().map(images::from_tensor).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Short memory, acted out on the CPU: the encoders come for new texts only, leave when they are
+    /// done, and the picture is the same.
+    #[test]
+    fn encoders_take_turns_where_memory_is_short() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");
+        let open = || StableDiffusion3::open(Source::Folder(folder.clone()), Device::Cpu, Kind::Float).unwrap();
+        let request = GenerateRequest {
+            prompts: vec!["a cat".to_string()],
+            seeds: vec![3],
+            steps: Some(2),
+            ..GenerateRequest::default()
+        };
+        let (roomy, mut short) = (open(), open());
+        assert!(roomy.prompts.is_loaded());
+        short.roomy = false;
+        short.prompts.unload();
+        let texts = [request.prompts.as_slice(), &[String::new()]].concat();
+        assert!(short.prompts.needs_encoders(&texts));
+        let expected = roomy.generate(&request).unwrap();
+        for _ in 0..2 {
+            let drawn = short.generate(&request).unwrap();
+            assert_eq!(drawn[0].image, expected[0].image);
+            assert!(!short.prompts.is_loaded());
+            assert!(!short.prompts.needs_encoders(&texts), "encoded once");
+        }
+        assert!(roomy.prompts.is_loaded());
+    }
 }
