@@ -26,6 +26,13 @@ struct Texts {
     batch: Vec<Answer>,
     beams: Vec<Answer>,
     switch: Vec<Switch>,
+    window: Window,
+}
+
+#[derive(Deserialize)]
+struct Window {
+    size: i64,
+    answers: Vec<Answer>,
 }
 
 #[derive(Deserialize)]
@@ -215,6 +222,55 @@ fn rotary_factors_switch_where_the_text_becomes_long() {
             let [first, second] = [0, 4].map(|i| ids(&images[i..=i]).remove(0));
             assert_eq!(ids(&[images[0].clone(), images[4].clone()]), [first, second], "{case}: batch");
         }
+    }
+}
+
+#[test]
+fn a_sliding_window_hides_what_lies_before_it() {
+    for case in ["a", "b"] {
+        let (_, texts) = load(case, "native");
+        let folder = model_folder(case, "native");
+        let config = folder.path().join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains("\"sliding_window\": null"));
+        let window = format!("\"sliding_window\": {}", texts.window.size);
+        std::fs::write(&config, text.replace("\"sliding_window\": null", &window)).unwrap();
+        let model = Phi4Multimodal::load(folder.path(), &runtime()).unwrap();
+        let said = model.caption(&pictures(&texts)[..2], &options(&texts, 8, 1)).unwrap();
+        let expected: Vec<&String> = texts.window.answers.iter().map(|answer| &answer.text).collect();
+        assert_eq!(said.iter().map(|said| &said.text).collect::<Vec<_>>(), expected, "{case}");
+    }
+}
+
+/// A checkpoint that was saved with the adapter merged says so in config.json.
+#[test]
+fn a_merged_checkpoint_needs_no_adapter() {
+    let folder = model_folder("a", "native");
+    std::fs::remove_dir_all(folder.path().join("vision-lora")).unwrap();
+    let config = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replacen('{', "{\"vision_lora\": null,", 1)).unwrap();
+    let model = Phi4Multimodal::load(folder.path(), &runtime()).unwrap();
+    let (whole, texts) = load("a", "native");
+    let _guard = tch::no_grad_guard();
+    let crops = model.process(&pictures(&texts)[..1]).unwrap();
+    let [a, b] = [&model, &whole].map(|model| first_logits(model, &crops, &texts.question));
+    assert!(distance(&a, &b) > 1.0, "the adapter is no longer there");
+}
+
+/// bfloat16 keeps 8 bits: after few layers the logits, up to 30, stay near those of float32.
+#[test]
+fn half_the_bits_give_nearly_the_same() {
+    let _guard = tch::no_grad_guard();
+    for case in ["a", "b"] {
+        let (wide, texts) = load(case, "native");
+        let narrow = Runtime { dtype: DtypeChoice::Bfloat16, ..runtime() };
+        let narrow = Phi4Multimodal::load(model_folder(case, "native").path(), &narrow).unwrap();
+        let crops = wide.process(&pictures(&texts)[..2]).unwrap();
+        let [a, b] = [&wide, &narrow].map(|model| first_logits(model, &crops, &texts.question).to_kind(Kind::Float));
+        let cosine = Tensor::cosine_similarity(&a, &b, 1, 1e-8).min().double_value(&[]);
+        println!("{case}: cosine {cosine}, apart {}", distance(&a, &b));
+        assert!(cosine > 0.99, "{case}: {cosine}");
     }
 }
 

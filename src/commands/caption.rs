@@ -11,7 +11,7 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, load_captioner};
 use crate::pipelines::describe;
-use crate::runtime::{Runtime, one_line, shim};
+use crate::runtime::{Runtime, one_line, shim, wait_asleep};
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
@@ -39,6 +39,7 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
             return Err(usage(format!("{name} must be at least 1")));
         }
     }
+    wait_asleep();
     let rt = Runtime::new(global)?;
     let captioner = load_captioner(&args.model, &rt)?;
     let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));

@@ -40,9 +40,12 @@ impl KvCache {
         self.values = self.values.repeat_interleave_self_int(copies, 0, None);
     }
 
-    /// Row `i` becomes what row `rows[i]` was.
-    pub fn reorder(&mut self, rows: &Tensor) {
-        self.keys = self.keys.index_select(0, rows);
-        self.values = self.values.index_select(0, rows);
+    /// Row `i` becomes what row `rows[i]` was, as far as its first `length` places.
+    pub fn reorder(&mut self, rows: &Tensor, length: i64) {
+        for tensor in [&self.keys, &self.values] {
+            let mut filled = tensor.narrow(2, 0, length);
+            let reordered = filled.index_select(0, rows);
+            filled.copy_(&reordered);
+        }
     }
 }

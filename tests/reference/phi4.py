@@ -32,6 +32,7 @@ LINES = [
 ]
 SPECIAL = ["<|endoftext|>", "<|endoftext10|>", "<|endoftext11|>", "<|end|>", "<|assistant|>", "<|user|>", "<|system|>"]
 QUESTION = "Describe the person, please."
+WINDOW = 90
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 
 # Pictures: width, height. Odd sizes, padding on the right or below with an odd number of valid
@@ -253,6 +254,11 @@ def checkpoint(name, case):
         for beams in [1, 2]:
             row = answers(changed, tokenizer, inputs, 8, use_cache=False, num_beams=beams)[0]
             texts["switch"].append({"limit": limit, "beams": beams, **row})
+    # A window shorter than the prompt, with the padding of a batch.
+    merged.config.sliding_window = WINDOW
+    two = inputs_for(tokenizer, processor, pictures[:2], QUESTION, ids)
+    texts["window"] = {"size": WINDOW, "answers": answers(merged, tokenizer, two, 8)}
+    assert [row["ids"] for row in texts["window"]["answers"]] != [row["ids"][:8] for row in texts["single"][:2]]
     save_file({key: tensor.float().contiguous() for key, tensor in tensors.items()}, folder / "values.safetensors")
     (folder / "texts.json").write_text(json.dumps(texts, indent=1, ensure_ascii=False))
     print(name, json.dumps(texts["single"])[:300], len(texts["switch"]))

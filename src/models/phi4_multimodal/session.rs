@@ -182,7 +182,7 @@ impl StepModel for Session<'_> {
 
     fn reorder(&mut self, rows: &Tensor) -> Result<()> {
         // Rows only change places among those of one prompt, so padding and positions stay.
-        self.caches.iter_mut().for_each(|cache| cache.reorder(rows));
+        self.caches.iter_mut().for_each(|cache| cache.reorder(rows, self.length));
         self.said = self.said.as_ref().map(|said| said.index_select(0, rows));
         Ok(())
     }
