@@ -47,6 +47,11 @@ impl Runtime {
                 load_cuda()
             )));
         }
+        if device.is_cuda() {
+            // libtorch lets cuDNN round float32 convolutions to TensorFloat-32, three digits: scores
+            // would differ between CPU and CUDA. Who asks for float32 gets it.
+            super::shim::allow_tf32(false);
+        }
         Ok(Self { device, dtype: global.dtype, offline: global.offline })
     }
 
