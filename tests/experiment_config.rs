@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use toolkit::error::UsageError;
-use toolkit::experiment::{Config, built_in, find, plan};
+use toolkit::experiment::caption::CaptionConfig;
+use toolkit::experiment::{Config, built_in, find, kind_of, plan};
 
 const GOOD: &str = r#"
 name = "test"
@@ -171,6 +172,11 @@ fn built_in_experiments_are_whole() {
         assert!(head.contains(&format!("./toolkit experiment {}", experiment.name)), "its head says the command");
         assert!(head.contains(&experiment.question), "its head says what it asks");
         for profile in ["mini", "full"] {
+            if kind_of(&experiment.file).as_deref() == Some("caption") {
+                let config = CaptionConfig::load(&experiment.file, profile, &[]).unwrap();
+                assert_eq!(config.name, experiment.name);
+                continue;
+            }
             let config = Config::load(&experiment.file, profile, &[]).unwrap();
             assert_eq!(config.name, experiment.name);
             assert!(!plan::cells(&config.axes).unwrap().is_empty());

@@ -19,11 +19,14 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     let runtime = Runtime::new(global)?;
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
+    if experiment::kind_of(&file).as_deref() == Some("caption") {
+        return super::experiment_captions::run(&args, global, runtime, &file);
+    }
     let mut config = Config::load(&file, &args.profile, &args.set)?;
     config.limit = args.limit.or(config.limit);
     config.shard = args.shard.clone().or(config.shard);
     config.check()?;
-    let out = out_folder(&args, &config)?;
+    let out = out_folder(&args, &config.name, config.shard.as_deref())?;
     let plan = Plan::new(&config)?;
     let models = OnThisMachine::new(runtime);
     introduce(&plan, &config, &out, models.place());
@@ -44,12 +47,12 @@ fn list() -> Result<Outcome> {
 }
 
 /// `--out`, else `runs/NAME`; a shard has a folder of its own.
-fn out_folder(args: &ExperimentArgs, config: &Config) -> Result<PathBuf> {
+pub(super) fn out_folder(args: &ExperimentArgs, name: &str, shard: Option<&str>) -> Result<PathBuf> {
     if let Some(out) = &args.out {
         return Ok(out.clone());
     }
-    let mut name = config.name.clone();
-    if let Some(shard) = config.shard.as_deref().map(Shard::parse).transpose()? {
+    let mut name = name.to_string();
+    if let Some(shard) = shard.map(Shard::parse).transpose()? {
         name += &format!("-shard-{}-of-{}", shard.part, shard.of);
     }
     Ok(Path::new("runs").join(name))

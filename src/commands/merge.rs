@@ -12,6 +12,10 @@ pub fn run(args: MergeArgs, _global: &Global) -> Result<Outcome> {
         Some(out) => out,
         None => experiment::common_name(&args.runs[0])?,
     };
+    if experiment::kind_of(&args.runs[0].join("config.toml")).as_deref() == Some("caption") {
+        let summary = experiment::caption::merge(&args.runs, &out)?;
+        return super::experiment_captions::conclude(&summary, &out);
+    }
     let summary = experiment::merge(&args.runs, &out)?;
     conclude(&summary, &out)
 }

@@ -10,6 +10,7 @@ mod evaluate;
 mod evaluate_captions;
 mod evaluate_pictures;
 mod experiment;
+mod experiment_captions;
 mod export;
 mod merge;
 mod models;

@@ -97,7 +97,8 @@ impl<T: Serialize> Serialize for Axis<T> {
     }
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Names become parts of file names.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if !name.is_empty() && name.len() <= 80 && name.chars().all(fits) && !name.starts_with('.') {
         return Ok(());

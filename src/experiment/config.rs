@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axis::Axis;
+use super::settings::Settings;
 use crate::error::{nearest, usage};
 use crate::metrics::artfid::Mode;
 
@@ -167,10 +168,7 @@ impl Config {
 
     /// Reads the `config.toml` of a run folder.
     pub fn read(file: &Path) -> Result<Self> {
-        let name = file.display();
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-        toml::from_str(&text)
-            .map_err(|error| usage(format!("{name} is not a run's configuration: {}", syntax(&text, &error))))
+        Self::from_run(file)
     }
 
     pub fn to_toml(&self) -> Result<String> {
@@ -203,8 +201,19 @@ impl Config {
     }
 }
 
+impl Settings for Config {
+    fn but_for_what_may_change(&self, asked: &Self) -> Self {
+        let mut held = self.clone();
+        held.batch_size = asked.batch_size;
+        if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
+            held.limit = asked.limit;
+        }
+        held
+    }
+}
+
 /// The keys outside the profiles, and each profile's.
-fn split_profiles(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
+pub(super) fn split_profiles(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
     let mut profiles = Vec::new();
     match table.remove("profiles") {
         Some(Value::Table(tables)) => {
@@ -303,7 +312,7 @@ fn close(key: &str, name: &str) -> bool {
 }
 
 /// serde's words for a wrong key or value, as one line with the nearest right name.
-fn explain(message: &str) -> anyhow::Error {
+pub(super) fn explain(message: &str) -> anyhow::Error {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field")
         && let [wrong, known @ ..] = quoted.as_slice()
@@ -336,14 +345,14 @@ fn unknown_key(wrong: &str, known: &[&str]) -> anyhow::Error {
 }
 
 /// A TOML error in one line, with the line of the file.
-fn syntax(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = explain(error.message()).to_string().replace('\n', " ");
     line.map_or(message.clone(), |line| format!("line {line}: {message}"))
 }
 
 /// The path as an absolute one: in `beside`, the working folder, or the repository, where it exists first.
-fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
+pub(super) fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
     let home = crate::runtime::home().ok();
     let places = [beside, Some(Path::new("")), home.as_deref()];
     let found = places.into_iter().flatten().map(|place| place.join(path)).find(|path| path.exists());

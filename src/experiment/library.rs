@@ -51,3 +51,10 @@ pub fn find(name: &str) -> Result<PathBuf> {
         usage(format!("no experiment is called {name:?}{near} (there are: {})", names.join(", ")))
     })
 }
+
+/// What an experiment file (or a run folder's `config.toml`) says is its kind; none when it cannot be read: then reading
+/// it as a whole says why.
+pub fn kind_of(file: &Path) -> Option<String> {
+    let keys: toml::Table = fs::read_to_string(file).ok()?.parse().ok()?;
+    Some(keys.get("kind")?.as_str()?.to_string())
+}

@@ -31,12 +31,42 @@ pub struct Facts {
     pub started: u64,
     /// Whether everything planned was done (or tried and failed).
     pub finished: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     pub strategies: usize,
+    #[serde(skip_serializing_if = "is_zero")]
     pub photos: usize,
+    #[serde(skip_serializing_if = "is_zero")]
     pub style_pictures: usize,
     /// The seeds of the experiment; each picture's own is in items.csv.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<u64>,
+    /// What a caption run read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_sets: Vec<DataSet>,
     pub model_files: Vec<ModelFile>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A data set as a run found it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataSet {
+    /// Its name in the configuration.
+    pub name: String,
+    pub format: String,
+    pub file: PathBuf,
+    pub split: String,
+    /// Pictures of this run.
+    pub pictures: usize,
+    /// Pictures that the annotations name and that are not there.
+    pub missing: Vec<String>,
+    /// Ids of pictures without a reference caption, left out.
+    pub without_references: Vec<String>,
+    /// Pictures at a time.
+    pub batch_size: usize,
 }
 
 /// One file of a model.
@@ -59,7 +89,24 @@ pub struct Manifest {
 impl Manifest {
     /// Writes what is known now and starts hashing the model files.
     pub fn start(folder: &RunFolder, plan: &Plan, config: &Config, models: &dyn Models) -> Result<Self> {
-        let (device, dtype) = models.place();
+        let facts = Facts {
+            strategies: plan.cells.len(),
+            photos: plan.photos.len(),
+            style_pictures: plan.style_pictures.len(),
+            seeds: config.axes.seed.values().copied().collect(),
+            ..Facts::default()
+        };
+        Self::begin(folder, facts, models.place(), models.find(config)?)
+    }
+
+    /// The same for any kind of run: `facts` says what only that kind knows, `place` device and number type, `files`
+    /// where each model is.
+    pub fn begin(
+        folder: &RunFolder,
+        facts: Facts,
+        (device, dtype): (String, String),
+        files: Vec<(String, PathBuf)>,
+    ) -> Result<Self> {
         let facts = Facts {
             command: command(),
             toolkit: env!("CARGO_PKG_VERSION").to_string(),
@@ -68,11 +115,7 @@ impl Manifest {
             dtype,
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             finished: false,
-            strategies: plan.cells.len(),
-            photos: plan.photos.len(),
-            style_pictures: plan.style_pictures.len(),
-            seeds: config.axes.seed.values().copied().collect(),
-            model_files: Vec::new(),
+            ..facts
         };
         if let Ok(earlier) = Facts::read(&folder.dir)
             && (&earlier.device, &earlier.dtype) != (&facts.device, &facts.dtype)
@@ -86,7 +129,6 @@ impl Manifest {
             );
         }
         facts.write(folder)?;
-        let files = models.find(config)?;
         Ok(Self { facts, hashes: Some(std::thread::spawn(move || hash_all(&files, memory().as_deref()))) })
     }
 

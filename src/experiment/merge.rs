@@ -153,7 +153,7 @@ fn common(parts: &[Part]) -> Result<Config> {
 }
 
 /// Links (or copies, across file systems) every file below `from` to `to`.
-fn take_over(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn take_over(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         return Ok(());
     }

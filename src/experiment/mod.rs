@@ -5,6 +5,7 @@
 //!                     │                           ▲
 //!                   models (captioner, generator, judge)
 //! ```
+//! [`caption`] holds the other kind of experiment: models × data sets, without drawing.
 //! A run folder holds `config.toml` (written first), `manifest.json`, `captions.csv`, `items.csv`,
 //! `results.csv`, `images/STRATEGY/ID.png` and `photos/ID.png` at the size of the comparison,
 //! `features/` (so that FID needs no picture twice), `plots/` and `report.html`; with `keep_drawn`
@@ -12,6 +13,7 @@
 //! after any stop, and the folders of shards can be merged into one.
 
 pub mod axis;
+pub mod caption;
 pub mod config;
 mod describe;
 mod draw;
@@ -26,10 +28,11 @@ mod progress;
 pub mod record;
 mod results;
 mod runner;
+pub mod settings;
 mod stop;
 
 pub use config::Config;
-pub use library::{Found, built_in, find};
+pub use library::{Found, built_in, find, kind_of};
 pub use merge::{common_name, merge};
 pub use plan::Plan;
 pub use progress::Progress;

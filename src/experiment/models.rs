@@ -65,6 +65,10 @@ impl OnThisMachine {
     pub fn new(runtime: Runtime) -> Self {
         Self { runtime }
     }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
 }
 
 impl Models for OnThisMachine {

@@ -99,7 +99,8 @@ impl Shard {
             .ok_or_else(|| usage(format!("shard {text:?} is not I/N with I from 1 to N, e.g. 1/4")))
     }
 
-    fn has(self, at: usize) -> bool {
+    /// Whether the thing at this position belongs to the part.
+    pub fn has(self, at: usize) -> bool {
         at % self.of == self.part - 1
     }
 }

@@ -13,9 +13,9 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
 use super::features::{FeatureStore, Features};
 use super::journal::Journal;
+use super::settings::Settings;
 use crate::error::usage;
 use crate::images;
 use crate::report::rows::ItemRow;
@@ -45,7 +45,7 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes or continues the folder. Its configuration is written first; a folder that holds
     /// another configuration is wrong usage.
-    pub fn open(dir: &Path, config: &Config) -> Result<Self> {
+    pub fn open<S: Settings>(dir: &Path, config: &S) -> Result<Self> {
         let shown = dir.display();
         fs::create_dir_all(dir).with_context(|| format!("cannot make the run folder {shown}"))?;
         let path = dir.join(".lock");
@@ -61,7 +61,7 @@ impl RunFolder {
         }
         let file = dir.join("config.toml");
         if file.exists() {
-            let held = Config::read(&file)?;
+            let held = S::from_run(&file)?;
             if let Some(difference) = difference(&held, config)? {
                 return Err(usage(format!("{shown} holds another run: {difference}; choose another --out")));
             }
@@ -70,7 +70,7 @@ impl RunFolder {
         }
         let folder = Self { dir: dir.to_path_buf(), _lock: lock };
         folder.tidy(&folder.dir, 0)?;
-        let text = config.to_toml()?;
+        let text = toml::to_string(config)?;
         write_whole(&file, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
         Ok(folder)
     }
@@ -111,13 +111,8 @@ pub fn photo_path(id: &str) -> String {
 }
 
 /// What differs between two configurations in a way that changes results, as `KEY is A there, B here`.
-/// A greater limit continues a run, and the batch size is no part of what is asked.
-pub fn difference(held: &Config, asked: &Config) -> Result<Option<String>> {
-    let mut held = held.clone();
-    held.batch_size = asked.batch_size;
-    if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
-        held.limit = asked.limit;
-    }
+pub fn difference<S: Settings>(held: &S, asked: &S) -> Result<Option<String>> {
+    let held = held.but_for_what_may_change(asked);
     let (mut before, mut now) = (Vec::new(), Vec::new());
     flatten("", &toml::Value::try_from(&held)?, &mut before);
     flatten("", &toml::Value::try_from(asked)?, &mut now);

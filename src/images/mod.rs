@@ -18,7 +18,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 pub use decode::decode;
-pub use prefetch::{Prefetch, stream};
+pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
 pub use save::{check_name, save};
 pub use tensor::{batch_tensor, from_tensor, to_tensor};

@@ -7,6 +7,7 @@
 //! ```
 //! The same files give the same bytes.
 
+pub mod caption;
 pub mod csv;
 mod figure;
 mod gallery;
@@ -30,6 +31,9 @@ pub use run::Run;
 
 /// Makes the plots and the page of a run folder. Returns the files it wrote.
 pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    if caption::is_caption(run_dir) {
+        return caption::render(run_dir);
+    }
     let run = Run::read(run_dir)?;
     let mut files = plots::write(&run)?;
     files.push(page::write(&run)?);
@@ -38,11 +42,17 @@ pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Draws the plots of a run folder into its `plots/`. Returns the files it wrote.
 pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    if caption::is_caption(run_dir) {
+        return caption::plot(run_dir);
+    }
     plots::write(&Run::read(run_dir)?)
 }
 
 /// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
+    if caption::is_caption(run_dir) {
+        return caption::page(run_dir);
+    }
     page::write(&Run::read(run_dir)?)
 }
 

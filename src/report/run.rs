@@ -82,7 +82,7 @@ impl Run {
     }
 
     /// config.toml and manifest.json tell of the run; they may be missing, not damaged.
-    fn read_origin(&mut self) -> Result<()> {
+    pub(super) fn read_origin(&mut self) -> Result<()> {
         let config = self.dir.join("config.toml");
         if config.exists() {
             let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
@@ -126,7 +126,7 @@ impl Run {
 }
 
 /// `runs/x` and `.` both have a name.
-fn folder_name(dir: &Path) -> String {
+pub(super) fn folder_name(dir: &Path) -> String {
     let named = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     named(dir).or_else(|| named(&dir.canonicalize().ok()?)).unwrap_or_else(|| "run".to_string())
 }

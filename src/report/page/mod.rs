@@ -1,7 +1,7 @@
 //! `report.html`: one file that opens anywhere. Everything a run says goes through the template's
 //! escaping; the page itself forbids any script but its own and any request.
 
-mod tables;
+pub(super) mod tables;
 
 use std::path::PathBuf;
 
@@ -91,14 +91,20 @@ pub fn write(run: &Run) -> Result<PathBuf> {
 
 /// The page as text.
 pub fn html(run: &Run) -> Result<String> {
+    fill(TEMPLATE, "", &page(run)?)
+}
+
+/// Fills a template that has the parts of this page; `extra` is style of its own.
+pub(super) fn fill(template: &str, extra: &str, page: &impl Serialize) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.add_template("page", TEMPLATE)?;
+    environment.add_template("page", template)?;
     let hash = BASE64_STANDARD.encode(Sha256::digest(SCRIPT));
-    let parts = minijinja::context! { page => page(run)?, style => STYLE, script => SCRIPT, script_hash => hash };
+    let style = format!("{STYLE}{extra}");
+    let parts = minijinja::context! { page => page, style => style, script => SCRIPT, script_hash => hash };
     environment.get_template("page")?.render(parts).context("cannot fill the page's template")
 }
 

@@ -33,8 +33,8 @@ pub struct Cell {
 /// A line of the head: what the run was made with.
 #[derive(Debug, Serialize)]
 pub struct Fact {
-    name: String,
-    value: String,
+    pub name: String,
+    pub value: String,
 }
 
 /// A picture that failed or that the reader must know of.
@@ -153,7 +153,7 @@ pub fn facts(run: &Run) -> Vec<Fact> {
 
 /// Seconds since 1970 as a date and time; days to the calendar as in
 /// <https://howardhinnant.github.io/date_algorithms.html>.
-fn date(seconds: u64) -> String {
+pub fn date(seconds: u64) -> String {
     let days = seconds / 86400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
@@ -199,7 +199,7 @@ pub fn commands(run: &Run) -> Vec<String> {
 }
 
 /// A shell word.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@".contains(c));
     if plain { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

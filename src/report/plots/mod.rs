@@ -5,7 +5,7 @@ mod labels;
 mod lpips;
 mod tradeoff;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use plotters::style::RGBColor;
@@ -16,11 +16,11 @@ use super::figure::{Align, Figure, GRID, INK, MUTED, Place};
 use super::number::ticks;
 use super::save;
 
-const WIDTH: f64 = 760.0;
-const MARGIN: f64 = 16.0;
-const TITLE: f64 = 16.0;
-const NAME: f64 = 13.0;
-const SMALL: f64 = 11.0;
+pub(super) const WIDTH: f64 = 760.0;
+pub(super) const MARGIN: f64 = 16.0;
+pub(super) const TITLE: f64 = 16.0;
+pub(super) const NAME: f64 = 13.0;
+pub(super) const SMALL: f64 = 11.0;
 
 /// Okabe and Ito's palette, told apart with every kind of colour vision, less the yellow that vanishes
 /// on white (<https://jfly.uni-koeln.de/color/>). From the eighth strategy on the colours come again,
@@ -42,10 +42,15 @@ pub(super) fn all(run: &Run) -> Vec<(&'static str, Figure)> {
 
 /// Writes every plot as PNG and SVG into the run's `plots/`.
 pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
-    let written: Result<Vec<[PathBuf; 2]>> = all(run)
+    write_all(&run.dir, &all(run))
+}
+
+/// Writes figures under their file stems.
+pub(super) fn write_all(dir: &Path, figures: &[(&'static str, Figure)]) -> Result<Vec<PathBuf>> {
+    let written: Result<Vec<[PathBuf; 2]>> = figures
         .par_iter()
         .map(|(stem, figure)| {
-            let file = |extension: &str| run.dir.join("plots").join(format!("{stem}.{extension}"));
+            let file = |extension: &str| dir.join("plots").join(format!("{stem}.{extension}"));
             save(&file("svg"), figure.svg(Place::File)?.as_bytes())?;
             save(&file("png"), &figure.png()?)?;
             Ok([file("png"), file("svg")])
@@ -76,7 +81,7 @@ fn mark(figure: &mut Figure, strategy: usize, (x, y): (f64, f64), r: f64) {
 }
 
 /// A figure with its title and the line under it that says how to read it.
-fn titled(height: f64, title: &str, reading: &str) -> Figure {
+pub(super) fn titled(height: f64, title: &str, reading: &str) -> Figure {
     let mut figure = Figure { width: WIDTH, height, alt: String::new(), shapes: Vec::new() };
     figure.bold((MARGIN, 22.0), title, TITLE, INK, Align::Left);
     figure.text((MARGIN, 43.0), reading, SMALL, MUTED, Align::Left);
@@ -84,7 +89,7 @@ fn titled(height: f64, title: &str, reading: &str) -> Figure {
 }
 
 /// What is said where nothing can be drawn.
-fn nothing(mut figure: Figure, why: &str) -> Figure {
+pub(super) fn nothing(mut figure: Figure, why: &str) -> Figure {
     figure.text((WIDTH / 2.0, (figure.height + 50.0) / 2.0), why, NAME, MUTED, Align::Middle);
     figure.alt = why.to_string();
     figure
@@ -92,24 +97,24 @@ fn nothing(mut figure: Figure, why: &str) -> Figure {
 
 /// A linear scale from values to pixels.
 #[derive(Debug, Clone, Copy)]
-struct Axis {
-    values: (f64, f64),
-    pixels: (f64, f64),
+pub(super) struct Axis {
+    pub values: (f64, f64),
+    pub pixels: (f64, f64),
 }
 
 impl Axis {
-    fn at(&self, value: f64) -> f64 {
+    pub fn at(&self, value: f64) -> f64 {
         let part = (value - self.values.0) / (self.values.1 - self.values.0);
         self.pixels.0 + part * (self.pixels.1 - self.pixels.0)
     }
 
-    fn ticks(&self) -> (Vec<f64>, usize) {
+    pub fn ticks(&self) -> (Vec<f64>, usize) {
         let room = (self.pixels.1 - self.pixels.0).abs();
         ticks(self.values.0, self.values.1, ((room / 80.0) as usize).clamp(3, 7))
     }
 
     /// Vertical grid lines from `top` to `bottom`, their values under them, and the axis' name.
-    fn draw_horizontal(&self, figure: &mut Figure, top: f64, bottom: f64, name: &str) {
+    pub fn draw_horizontal(&self, figure: &mut Figure, top: f64, bottom: f64, name: &str) {
         let (ticks, decimals) = self.ticks();
         for value in ticks {
             figure.line([(self.at(value), top), (self.at(value), bottom)], GRID, 1.0);

@@ -1,0 +1,98 @@
+//! `toolkit experiment` of the kind `caption`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::experiment::out_folder;
+use crate::cli::{ExperimentArgs, Global};
+use crate::error::Outcome;
+use crate::experiment::caption::plan::Part;
+use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
+use crate::experiment::models::OnThisMachine;
+use crate::experiment::{Progress, say_on_stop};
+use crate::report;
+use crate::runtime::Runtime;
+
+pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path) -> Result<Outcome> {
+    let mut config = CaptionConfig::load(file, &args.profile, &args.set)?;
+    config.limit = args.limit.or(config.limit);
+    config.shard = args.shard.clone().or(config.shard);
+    config.check()?;
+    let out = out_folder(args, &config.name, config.shard.as_deref())?;
+    let plan = CaptionPlan::new(&config)?;
+    let models = OnThisMachine::new(runtime);
+    introduce(&plan, &config, &out, Captioners::place(&models));
+    caption::check(&plan, &models)?;
+    say_on_stop(format!("\nstopped; what is done is in {}; the same command goes on from there\n", out.display()));
+    let summary = caption::run(&plan, &config, &out, &models, Progress { quiet: global.quiet })?;
+    conclude(&summary, &out)
+}
+
+/// What the run uses, in one line, and what it comes to.
+fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &Path, (device, dtype): (String, String)) {
+    let models: Vec<String> = config.models.0.iter().map(|(_, model)| model.model.clone()).collect();
+    let data_set = |part: &Part| {
+        let batch = part.batch_size.map_or("automatic batches".to_string(), |size| format!("batches of {size}"));
+        format!(
+            "{} = {} ({}, split {}, {} of {} pictures, {batch})",
+            part.name,
+            part.set.file.display(),
+            part.set.format,
+            part.set.split,
+            part.set.items.len(),
+            part.found
+        )
+    };
+    let data_sets: Vec<String> = plan.parts.iter().map(data_set).collect();
+    let shard = config.shard.as_ref().map(|shard| format!("; shard {shard}")).unwrap_or_default();
+    println!(
+        "{} with profile {}: models {}; data sets {}{shard}; device {device}, {dtype}; out {}",
+        config.name,
+        config.profile,
+        models.join(", "),
+        data_sets.join(", "),
+        out.display()
+    );
+    println!("{} models and instructions, {} captions", plan.voices.len(), plan.len());
+}
+
+/// The results as a table, the plots and the page.
+pub(super) fn conclude(summary: &CaptionSummary, out: &Path) -> Result<Outcome> {
+    let width =
+        |of: &dyn Fn(usize) -> usize, least: usize| (0..summary.results.len()).map(of).max().unwrap_or(0).max(least);
+    let models = width(&|at| summary.results[at].model.len(), "model".len());
+    let data_sets = width(&|at| summary.results[at].dataset.len(), "data set".len());
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
+    println!(
+        "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8}",
+        "data set", "model", "n", "BLEU", "ROUGE-1", "ROUGE-2", "METEOR", "CIDEr", "images/s"
+    );
+    for row in &summary.results {
+        let speed = row.images_per_second.map_or("-".to_string(), |speed| format!("{speed:.2}"));
+        println!(
+            "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {speed:>8}",
+            row.dataset,
+            row.model,
+            row.n,
+            number(row.bleu),
+            number(row.rouge1),
+            number(row.rouge2),
+            number(row.meteor),
+            number(row.cider),
+        );
+    }
+    let files = report::render(out).context("the results are written, the plots and the page are not")?;
+    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
+        println!("page: {}", page.display());
+    }
+    println!("results: {}", out.join("results.csv").display());
+    if summary.failed.is_empty() {
+        return Ok(Outcome::Done);
+    }
+    for row in &summary.failed {
+        eprintln!("failed: {} of {} by {}: {}", row.id, row.dataset, row.model, row.error);
+    }
+    eprintln!("{} of {} captions failed; the same command tries them again", summary.failed.len(), summary.captions);
+    Ok(Outcome::SomeFailed)
+}

@@ -1,0 +1,386 @@
+//! The configuration of a caption experiment.
+//!
+//! ```toml
+//! name = "caption_benchmark"
+//! kind = "caption"
+//!
+//! [profiles.full.models]
+//! blip-base = "blip-base"                 # the name in the results = a name, folder or hub id
+//! [profiles.full.models.phi-4-multimodal]
+//! model = "phi-4-multimodal"
+//! instruction = { describe = "Describe the image.", short = "Describe the image in one short sentence." }
+//!
+//! [profiles.full.datasets.coco]
+//! path = "owner/name"                     # a folder, a file, or a data set of the hub
+//! batch_size = 1
+//! ```
+//! Keys outside the profiles hold for all profiles; a profile's keys win, `--set` wins over both.
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::{Table, Value};
+
+use crate::error::{nearest, usage};
+use crate::experiment::axis::{Axis, check_name};
+use crate::experiment::config::{explain, locate, split_profiles, syntax};
+use crate::experiment::settings::Settings;
+
+/// The one kind of this configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptionKind {
+    /// Describe pictures and compare with what people wrote.
+    Caption,
+}
+
+/// A resolved configuration: what `config.toml` of a run folder holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionConfig {
+    pub name: String,
+    pub kind: CaptionKind,
+    /// What the experiment asks, in one sentence.
+    #[serde(default)]
+    pub question: String,
+    #[serde(default)]
+    pub profile: String,
+    /// Only the first pictures of each data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only part I of N: `I/N`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+    /// The longest caption, in tokens; none: the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
+    #[serde(default = "one")]
+    pub num_beams: usize,
+    /// Pictures at a time; none (or "auto"): chosen for the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+    pub models: Named<Model>,
+    pub datasets: Named<Dataset>,
+    /// Results published elsewhere, shown beside the measured ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+}
+
+/// A captioner and how it is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A name, a folder or a hub id.
+    pub model: String,
+    /// What it is asked (BLIP: the words that its caption starts with); each value is measured by itself. None: its own.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub instruction: Axis<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_beams: Option<usize>,
+}
+
+/// A data set and how it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// A folder, an annotation file, or `owner/name` in the Hugging Face cache.
+    pub path: PathBuf,
+    /// The folder or zip of the pictures where they lie elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+    /// None: told by the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// None: `test` where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<usize>,
+}
+
+/// One line of a published table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    pub dataset: String,
+    /// The model's name in `models`.
+    pub model: String,
+    pub bleu: f64,
+    pub rouge1: f64,
+    pub rouge2: f64,
+    pub meteor: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A table whose order is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T: Serialize> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T>(PhantomData<T>);
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Read<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str("a table of names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut named = Vec::new();
+                while let Some(entry) = map.next_entry::<String, T>()? {
+                    check_name(&entry.0).map_err(serde::de::Error::custom)?;
+                    named.push(entry);
+                }
+                Ok(Named(named))
+            }
+        }
+        deserializer.deserialize_map(Read(PhantomData))
+    }
+}
+
+impl CaptionConfig {
+    /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the command line. A key may
+    /// be the name of a data set or model: `coco=DIR` is its path, `coco.split=val` one of its keys. `photos=DIR` puts
+    /// one's own pictures (with a `captions.csv`, or without captions) in the place of all data sets.
+    pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
+        let name = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+        let table: Table = text.parse().map_err(|error| usage(format!("{name}: {}", syntax(&text, &error))))?;
+        let (mut common, profiles) = split_profiles(table).map_err(|error| usage(format!("{name}: {error:#}")))?;
+        common.iter_mut().for_each(|(key, value)| spell_out(key, value));
+        // Every profile is checked, so that a mistake in `full` shows before it is needed.
+        let mut chosen = None;
+        for (each, keys) in &profiles {
+            let mut merged = common.clone();
+            for (key, value) in keys {
+                let mut value = value.clone();
+                spell_out(key, &mut value);
+                overlay(&mut merged, key, value);
+            }
+            resolve(&merged, each).map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
+            if each == profile {
+                chosen = Some(merged);
+            }
+        }
+        let Some(mut merged) = chosen else {
+            let known: Vec<&str> = profiles.iter().map(|(each, _)| each.as_str()).collect();
+            let near = nearest(profile, known.iter().copied());
+            return Err(usage(format!("{name}: no profile {profile:?}{near} (it has: {})", known.join(", "))));
+        };
+        let beside = file.parent().unwrap_or(Path::new(""));
+        locate_all(&mut merged, Some(beside));
+        for set in sets {
+            let applied = apply_set(&mut merged, set, profile);
+            applied
+                .and_then(|()| resolve(&merged, profile))
+                .map_err(|error| usage(format!("--set {set}: {error:#}")))?;
+        }
+        locate_all(&mut merged, None);
+        let config = resolve(&merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
+        config.check().map_err(|error| usage(format!("{name}: {error:#}")))?;
+        Ok(config)
+    }
+
+    /// What no type can say.
+    pub fn check(&self) -> Result<()> {
+        let positive = |key: &str, value: Option<usize>| match value {
+            Some(0) => Err(usage(format!("{key} must be at least 1"))),
+            _ => Ok(()),
+        };
+        positive("limit", self.limit)?;
+        positive("max_new_tokens", self.max_new_tokens)?;
+        positive("num_beams", Some(self.num_beams))?;
+        positive("batch_size", self.batch_size)?;
+        for (name, model) in &self.models.0 {
+            positive(&format!("{name}.max_new_tokens"), model.max_new_tokens)?;
+            positive(&format!("{name}.num_beams"), model.num_beams)?;
+        }
+        for (name, dataset) in &self.datasets.0 {
+            positive(&format!("{name}.batch_size"), dataset.batch_size)?;
+        }
+        if self.models.0.is_empty() || self.datasets.0.is_empty() {
+            return Err(usage("at least one model and one data set are needed"));
+        }
+        Ok(())
+    }
+}
+
+impl Settings for CaptionConfig {
+    fn but_for_what_may_change(&self, asked: &Self) -> Self {
+        let mut held = self.clone();
+        held.batch_size = asked.batch_size;
+        for ((_, held), (_, asked)) in held.datasets.0.iter_mut().zip(&asked.datasets.0) {
+            held.batch_size = asked.batch_size;
+        }
+        if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
+            held.limit = asked.limit;
+        }
+        held.published = asked.published.clone();
+        held
+    }
+}
+
+/// Turns short forms into tables: `blip = "NAME"`, `models = ["NAME"]`, `coco = "DIR"`, `batch_size = "auto"`.
+fn spell_out(key: &str, value: &mut Value) {
+    let inner = match key {
+        "models" => "model",
+        "datasets" => "path",
+        _ => return,
+    };
+    if let Value::Array(names) = value {
+        let named = names.iter().filter_map(Value::as_str);
+        let short = |name: &str| name.trim_end_matches('/').rsplit('/').next().unwrap_or(name).to_string();
+        *value = Value::Table(named.map(|name| (short(name), Value::String(name.to_string()))).collect());
+    }
+    let Value::Table(entries) = value else { return };
+    for (_, entry) in entries.iter_mut() {
+        if entry.is_str() {
+            *entry = Value::Table([(inner.to_string(), entry.clone())].into_iter().collect());
+        }
+        if let Value::Table(keys) = entry
+            && keys.get("batch_size").and_then(Value::as_str) == Some("auto")
+        {
+            keys.remove("batch_size");
+        }
+    }
+}
+
+/// Sets a key; tables are joined, their keys win one by one.
+fn overlay(table: &mut Table, key: &str, value: Value) {
+    match (table.get_mut(key), value) {
+        (Some(Value::Table(held)), Value::Table(given)) => {
+            for (key, value) in given {
+                overlay(held, &key, value);
+            }
+        }
+        (_, value) => {
+            table.insert(key.to_string(), value);
+        }
+    }
+}
+
+/// Applies `KEY=VALUE`; the value is TOML or else a bare string.
+fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
+    let Some((key, text)) = set.split_once('=') else {
+        return Err(usage("give it as KEY=VALUE, e.g. --set coco=DIR"));
+    };
+    let (key, text) = (key.trim(), text.trim());
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|parsed| parsed.len() == 1)
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let own = format!("profiles.{profile}.");
+    let key = key.strip_prefix(&own).unwrap_or(key);
+    if key == "photos" {
+        let mut datasets = Value::Table([("photos".to_string(), value)].into_iter().collect());
+        spell_out("datasets", &mut datasets);
+        table.insert("datasets".to_string(), datasets);
+        return Ok(());
+    }
+    let (group, path) = find_group(table, key);
+    let Some(group) = group else {
+        if path.contains('.') {
+            return Err(unknown(table, path));
+        }
+        let mut value = value;
+        if path == "batch_size" && value.as_str() == Some("auto") {
+            table.remove(path);
+            return Ok(());
+        }
+        spell_out(path, &mut value);
+        table.insert(path.to_string(), value);
+        return Ok(());
+    };
+    let mut value = value;
+    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+    if rest.is_empty() {
+        // Another place: where the pictures of the old one were no longer matters.
+        if group == "datasets"
+            && value.is_str()
+            && let Some(Value::Table(keys)) = table.get_mut(group).and_then(|group| group.get_mut(name))
+        {
+            keys.remove("images");
+            keys.remove("format");
+        }
+    } else {
+        let mut parts: Vec<&str> = rest.split('.').collect();
+        parts.reverse();
+        for part in parts {
+            value = Value::Table([(part.to_string(), value)].into_iter().collect());
+        }
+        if rest == "batch_size"
+            && let Some(Value::Table(keys)) = table.get_mut(group).and_then(|group| group.get_mut(name))
+        {
+            keys.remove("batch_size");
+        }
+    }
+    let mut entries = Value::Table([(name.to_string(), value)].into_iter().collect());
+    spell_out(group, &mut entries);
+    overlay(table, group, entries);
+    Ok(())
+}
+
+/// The group a dotted key belongs to, and the key inside it: `datasets.coco.split` and `coco.split` are the same.
+fn find_group<'a>(table: &Table, key: &'a str) -> (Option<&'static str>, &'a str) {
+    for group in ["models", "datasets"] {
+        if let Some(inside) = key.strip_prefix(group).and_then(|rest| rest.strip_prefix('.')) {
+            return (Some(group), inside);
+        }
+        let first = key.split('.').next().unwrap_or(key);
+        if table.get(group).is_some_and(|entries| entries.get(first).is_some()) {
+            return (Some(group), key);
+        }
+    }
+    (None, key)
+}
+
+fn unknown(table: &Table, key: &str) -> anyhow::Error {
+    let first = key.split('.').next().unwrap_or(key);
+    let groups = ["models", "datasets"].iter().filter_map(|group| table.get(*group)?.as_table());
+    let names: Vec<&str> = groups.flat_map(|group| group.keys().map(String::as_str)).collect();
+    let near = nearest(first, names.iter().copied());
+    usage(format!("no model or data set is called {first:?}{near} (there are: {})", names.join(", ")))
+}
+
+/// Makes the paths of data sets absolute where they exist; what does not is taken for a hub id.
+fn locate_all(table: &mut Table, beside: Option<&Path>) {
+    let Some(Value::Table(datasets)) = table.get_mut("datasets") else { return };
+    for (_, dataset) in datasets.iter_mut() {
+        for key in ["path", "images"] {
+            let Some(Value::String(text)) = dataset.get_mut(key) else { continue };
+            let found = locate(Path::new(text.as_str()), beside);
+            if found.exists() {
+                *text = found.display().to_string();
+            }
+        }
+    }
+}
+
+/// From merged keys to a typed configuration.
+fn resolve(table: &Table, profile: &str) -> Result<CaptionConfig> {
+    let mut table = table.clone();
+    table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string()))
+}

@@ -1,0 +1,110 @@
+//! What a caption run does: voices (a model and what it is asked) times the pictures of data sets.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow};
+
+use super::config::{CaptionConfig, Dataset};
+use crate::datasets::{self, CaptionSet, Request};
+use crate::error::{UsageError, usage};
+use crate::experiment::plan::Shard;
+
+/// A model with one instruction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Voice {
+    /// Its name in the results: the model's, and that of the instruction where the model has several.
+    pub label: String,
+    /// A name, a folder or a hub id.
+    pub model: String,
+    /// The model's name in the configuration.
+    pub name: String,
+    /// The name of the instruction.
+    pub strategy: String,
+    pub instruction: Option<String>,
+    pub max_new_tokens: Option<usize>,
+    pub num_beams: usize,
+}
+
+/// A data set, after limit and shard.
+#[derive(Debug)]
+pub struct Part {
+    pub name: String,
+    pub set: CaptionSet,
+    /// Pictures before limit and shard.
+    pub found: usize,
+    /// None: chosen for the device.
+    pub batch_size: Option<usize>,
+}
+
+/// What is to be done in a run.
+#[derive(Debug)]
+pub struct CaptionPlan {
+    pub voices: Vec<Voice>,
+    pub parts: Vec<Part>,
+}
+
+impl CaptionPlan {
+    /// Opens the data sets and lays out the run; what is wrong with a data set is wrong usage.
+    pub fn new(config: &CaptionConfig) -> Result<Self> {
+        let shard = config.shard.as_deref().map(Shard::parse).transpose()?;
+        let parts: Result<Vec<Part>> =
+            config.datasets.0.iter().map(|(name, dataset)| part(name, dataset, config, shard)).collect();
+        let parts = parts?;
+        if parts.iter().all(|part| part.set.items.is_empty()) {
+            let shard = config.shard.as_deref().unwrap_or_default();
+            return Err(usage(format!("shard {shard} has no pictures: there are too few")));
+        }
+        Ok(Self { voices: voices(config)?, parts })
+    }
+
+    /// Captions to be made.
+    pub fn len(&self) -> usize {
+        self.voices.len() * self.parts.iter().map(|part| part.set.items.len()).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn part(name: &str, dataset: &Dataset, config: &CaptionConfig, shard: Option<Shard>) -> Result<Part> {
+    let request = Request {
+        path: dataset.path.clone(),
+        format: dataset.format.clone(),
+        split: dataset.split.clone(),
+        images: dataset.images.clone(),
+    };
+    let mut set = datasets::open(&request).map_err(|error| usage(format!("data set {name}: {error:#}")))?;
+    let found = set.items.len();
+    set.items.truncate(config.limit.unwrap_or(usize::MAX));
+    if let Some(shard) = shard {
+        let mut at = 0..;
+        set.items.retain(|_| at.next().is_some_and(|at| shard.has(at)));
+    }
+    Ok(Part { name: name.to_string(), set, found, batch_size: dataset.batch_size.or(config.batch_size) })
+}
+
+/// The voices in the order of the configuration, those of one model together.
+pub fn voices(config: &CaptionConfig) -> Result<Vec<Voice>> {
+    let mut voices = Vec::new();
+    for (name, model) in &config.models.0 {
+        let choices = model.instruction.choices();
+        for (strategy, instruction) in &choices {
+            let label = if choices.len() > 1 { format!("{name}__{strategy}") } else { name.clone() };
+            voices.push(Voice {
+                label,
+                model: model.model.clone(),
+                name: name.clone(),
+                strategy: strategy.clone(),
+                instruction: instruction.clone(),
+                max_new_tokens: model.max_new_tokens.or(config.max_new_tokens),
+                num_beams: model.num_beams.unwrap_or(config.num_beams),
+            });
+        }
+    }
+    let mut labels = BTreeSet::new();
+    match voices.iter().find(|voice| !labels.insert(voice.label.to_lowercase())) {
+        Some(twice) => Err(anyhow!(UsageError(format!("two models would both be called {}", twice.label)))),
+        None => Ok(voices),
+    }
+}

@@ -1,0 +1,152 @@
+//! `report.html` of a caption run.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::cases::{CASES, Case, choose};
+use super::tables::{self, Cell, Compared, Table};
+use super::{CaptionRun, figures};
+use crate::report::figure::Place;
+use crate::report::number::short;
+use crate::report::page::tables::{Fact, commands, css_color};
+use crate::report::plots::color;
+use crate::report::thumbnails::{Thumbnail, thumbnails};
+
+const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+
+/// Longer lists are cut; items.csv has them whole.
+const MOST_FAILED: usize = 200;
+
+#[derive(Debug, Serialize)]
+struct Page {
+    title: String,
+    question: String,
+    sentences: Vec<String>,
+    warnings: Vec<String>,
+    facts: Vec<Fact>,
+    tables: Vec<Table>,
+    published: Vec<(String, String, Vec<Cell>)>,
+    comparisons: Vec<Compared>,
+    plots: Vec<(String, &'static str)>,
+    cases: usize,
+    galleries: Vec<Gallery>,
+    failed: Vec<(String, String, String, String)>,
+    failed_more: usize,
+    commands: Vec<String>,
+    config: Option<String>,
+    manifest: Option<String>,
+    version: &'static str,
+}
+
+/// The chosen pictures of a data set.
+#[derive(Debug, Serialize)]
+struct Gallery {
+    dataset: String,
+    single: bool,
+    differ: Vec<Shown>,
+    fail: Vec<Shown>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: String,
+    picture: Option<Thumbnail>,
+    references: Vec<String>,
+    said: Vec<Said>,
+}
+
+#[derive(Debug, Serialize)]
+struct Said {
+    model: String,
+    color: String,
+    caption: String,
+    scores: String,
+}
+
+/// The page as text.
+pub fn html(run: &CaptionRun) -> Result<String> {
+    crate::report::page::fill(TEMPLATE, STYLE, &page(run)?)
+}
+
+fn page(run: &CaptionRun) -> Result<Page> {
+    let config = |key: &str| run.origin.config.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_string();
+    let failed: Vec<_> = run
+        .items
+        .iter()
+        .filter(|item| !item.is_done())
+        .map(|item| (item.id.clone(), item.dataset.clone(), item.model.clone(), item.error.clone()))
+        .collect();
+    let plot = |(stem, figure): (&str, crate::report::figure::Figure)| {
+        let caption = match stem {
+            "scores" => "The scores of each model on each data set with their 95 % bootstrap intervals.",
+            _ => {
+                "BLEU and METEOR of each caption against its length. A line that falls to the right says that longer \
+                 captions lose by their length: BLEU counts every word that no reference has."
+            }
+        };
+        Ok((figure.svg(Place::Page)?, caption))
+    };
+    let name = config("name");
+    Ok(Page {
+        title: if name.is_empty() { run.origin.name.clone() } else { name },
+        question: config("question"),
+        sentences: tables::sentences(run),
+        warnings: tables::warnings(run),
+        facts: tables::facts(run),
+        tables: tables::results(run, |model| model_color(run, model)),
+        published: tables::published(run),
+        comparisons: tables::comparisons(run),
+        plots: figures(run).into_iter().map(plot).collect::<Result<_>>()?,
+        cases: CASES,
+        galleries: galleries(run),
+        failed_more: failed.len().saturating_sub(MOST_FAILED),
+        failed: failed.into_iter().take(MOST_FAILED).collect(),
+        commands: commands(&run.origin),
+        config: run.origin.config_text.clone(),
+        manifest: (!run.origin.manifest.is_null())
+            .then(|| serde_json::to_string_pretty(&run.origin.manifest))
+            .transpose()?,
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+fn model_color(run: &CaptionRun, model: &str) -> String {
+    css_color(color(run.models().iter().position(|name| name == model).unwrap_or(0)))
+}
+
+fn galleries(run: &CaptionRun) -> Vec<Gallery> {
+    let datasets = run.datasets();
+    let choices: Vec<_> = datasets.iter().map(|dataset| choose(run, dataset)).collect();
+    let all = choices.iter().flat_map(|choice| choice.differ.iter().chain(&choice.fail));
+    let files: Vec<String> = all.filter_map(|case| Some(case.said.first()?.image.clone())).collect();
+    let thumbnails = thumbnails(&run.origin.dir, &files);
+    let shown = |dataset: &str, case: &Case| Shown {
+        id: case.id.clone(),
+        picture: case.said.first().and_then(|item| thumbnails.get(&item.image)).cloned(),
+        references: run.references.get(dataset).and_then(|of| of.get(&case.id)).cloned().unwrap_or_default(),
+        said: case
+            .said
+            .iter()
+            .map(|item| Said {
+                model: item.model.clone(),
+                color: model_color(run, &item.model),
+                caption: item.caption.clone(),
+                scores: format!(
+                    "METEOR {}, BLEU {}, ROUGE-1 {}, CIDEr {}",
+                    short(item.meteor),
+                    short(item.bleu),
+                    short(item.rouge1),
+                    short(item.cider)
+                ),
+            })
+            .collect(),
+    };
+    let gallery = |(dataset, choice): (&String, &super::cases::Choice)| Gallery {
+        dataset: dataset.clone(),
+        single: run.models().len() < 2,
+        differ: choice.differ.iter().map(|case| shown(dataset, case)).collect(),
+        fail: choice.fail.iter().map(|case| shown(dataset, case)).collect(),
+    };
+    datasets.iter().zip(&choices).map(gallery).collect()
+}

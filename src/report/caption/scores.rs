@@ -1,0 +1,106 @@
+//! The scores as grouped bars with their intervals: a panel a data set, a group a metric, a bar a model.
+
+use super::CaptionRun;
+use super::rows::CaptionResult;
+use super::run::Published;
+use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten, text_width};
+use crate::report::number::{finite, short};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+
+const PANEL: f64 = 210.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = WIDTH - MARGIN;
+
+/// Value, low and high of a metric.
+type Value = fn(&CaptionResult) -> (Option<f64>, Option<f64>, Option<f64>);
+
+/// Its name, and where its values are.
+type Metric = (&'static str, Value, fn(&Published) -> f64);
+
+const METRICS: [Metric; 4] = [
+    ("BLEU", |row| (row.bleu, row.bleu_low, row.bleu_high), |line| line.bleu),
+    ("ROUGE-1", |row| (row.rouge1, row.rouge1_low, row.rouge1_high), |line| line.rouge1),
+    ("ROUGE-2", |row| (row.rouge2, row.rouge2_low, row.rouge2_high), |line| line.rouge2),
+    ("METEOR", |row| (row.meteor, row.meteor_low, row.meteor_high), |line| line.meteor),
+];
+
+pub fn figure(run: &CaptionRun) -> Figure {
+    let title = "Scores by data set";
+    let highs = run.results.iter().flat_map(|row| METRICS.map(|(_, value, _)| value(row)));
+    let published = run.published.iter().flat_map(|line| METRICS.map(|(.., value)| Some(value(line))));
+    let highest =
+        highs.flat_map(|(value, _, high)| [value, high]).chain(published).filter_map(finite).fold(0.0, f64::max);
+    if highest == 0.0 && run.results.iter().all(|row| row.bleu.is_none()) {
+        return nothing(titled(140.0, title, ""), "No caption was scored: there are no references.");
+    }
+    let models = run.models();
+    let datasets = run.datasets();
+    let mut reading = "Higher is better. The thin line is the 95 % bootstrap interval".to_string();
+    reading += if run.published.is_empty() { "." } else { "; the short thick line is the published value." };
+    let mut figure = titled(0.0, title, &reading);
+    let legend = legend(&mut figure, &models, 66.0);
+    for (at, dataset) in datasets.iter().enumerate() {
+        let top = legend + 34.0 + at as f64 * (PANEL + 74.0);
+        let y = Axis { values: (0.0, highest.max(0.01) * 1.05), pixels: (top + PANEL, top) };
+        panel(&mut figure, run, dataset, &models, &y);
+        figure.height = top + PANEL + 40.0;
+    }
+    let values = run.results.iter().map(|row| {
+        let scores = METRICS.map(|(name, value, _)| format!("{name} {}", short(value(row).0)));
+        format!("{} on {}: {}", row.model, row.dataset, scores.join(", "))
+    });
+    figure.alt = format!("Bar chart of the scores: {}.", values.collect::<Vec<_>>().join("; "));
+    figure
+}
+
+/// The models with their colours, in as many lines as they need. Returns the lower end.
+pub(super) fn legend(figure: &mut Figure, models: &[String], top: f64) -> f64 {
+    let (mut x, mut y) = (MARGIN, top);
+    for (at, model) in models.iter().enumerate() {
+        let name = shorten(model, NAME, WIDTH - 2.0 * MARGIN - 40.0);
+        let width = text_width(&name, NAME, false) + 40.0;
+        if x + width > RIGHT && x > MARGIN {
+            (x, y) = (MARGIN, y + 22.0);
+        }
+        figure.rect((x, y - 6.0), (x + 12.0, y + 6.0), color(at), 0.9);
+        figure.text((x + 18.0, y), name, NAME, INK, Align::Left);
+        x += width;
+    }
+    y + 8.0
+}
+
+fn panel(figure: &mut Figure, run: &CaptionRun, dataset: &str, models: &[String], y: &Axis) {
+    let (bottom, top) = y.pixels;
+    let n = models.iter().filter_map(|model| Some(run.result(dataset, model)?.n)).max().unwrap_or(0);
+    let name = shorten(&format!("{dataset} (n = {n})"), NAME, RIGHT - LEFT);
+    figure.bold((MARGIN, top - 14.0), name, NAME, INK, Align::Left);
+    let (ticks, decimals) = y.ticks();
+    for value in ticks {
+        figure.line([(LEFT, y.at(value)), (RIGHT, y.at(value))], GRID, 1.0);
+        figure.text((LEFT - 8.0, y.at(value)), format!("{value:.decimals$}"), SMALL, MUTED, Align::Right);
+    }
+    let group = (RIGHT - LEFT) / METRICS.len() as f64;
+    let bar = (group * 0.8 / models.len() as f64).min(44.0);
+    for (at, (name, value, published)) in METRICS.iter().enumerate() {
+        let middle = LEFT + group * (at as f64 + 0.5);
+        figure.text((middle, bottom + 15.0), *name, SMALL + 1.0, INK, Align::Middle);
+        for (place, model) in models.iter().enumerate() {
+            let Some(row) = run.result(dataset, model) else { continue };
+            let center = middle + (place as f64 - (models.len() as f64 - 1.0) / 2.0) * bar;
+            let (score, low, high) = value(row);
+            let Some(score) = finite(score) else { continue };
+            figure.rect((center - bar * 0.42, y.at(score)), (center + bar * 0.42, bottom), color(place), 0.85);
+            if let (Some(low), Some(high)) = (finite(low), finite(high)) {
+                figure.line([(center, y.at(low)), (center, y.at(high))], INK, 1.5);
+                for end in [low, high] {
+                    figure.line([(center - 4.0, y.at(end)), (center + 4.0, y.at(end))], INK, 1.5);
+                }
+            }
+            if let Some(line) = run.published_of(row) {
+                let at = y.at(published(line));
+                figure.line([(center - bar * 0.48, at), (center + bar * 0.48, at)], INK, 3.0);
+            }
+        }
+    }
+    figure.line([(LEFT, bottom), (RIGHT, bottom)], MUTED, 1.0);
+}
