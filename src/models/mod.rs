@@ -10,6 +10,7 @@ pub mod inception;
 mod load;
 mod locate;
 pub mod phi4_multimodal;
+pub(crate) mod pipeline_source;
 mod sentencepiece;
 pub mod stable_diffusion_3;
 pub mod t5_encoder;

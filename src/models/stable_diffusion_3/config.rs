@@ -1,24 +1,6 @@
-//! Where the parts of the pipeline come from: a folder in diffusers' layout, or, to measure speed,
-//! random weights at the published size.
+//! The parts of the pipeline, and the published sizes to measure speed at.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use tch::{Device, Kind};
-
-use crate::checkpoints::{Checkpoint, Weights};
-
-/// A part with weights: its folder and the name of its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    pub folder: &'static str,
-    pub stem: &'static str,
-    /// Parameters of the published model.
-    parameters: u64,
-}
+use crate::models::pipeline_source::Part;
 
 pub const CLIP_L: Part = Part { folder: "text_encoder", stem: "model", parameters: 123_650_304 };
 pub const CLIP_G: Part = Part { folder: "text_encoder_2", stem: "model", parameters: 694_659_840 };
@@ -28,7 +10,7 @@ pub const TRANSFORMER: Part =
 pub const VAE: Part = Part { folder: "vae", stem: "diffusion_pytorch_model", parameters: 83_819_683 };
 
 /// The configuration files of stabilityai/stable-diffusion-3-medium-diffusers.
-const PUBLISHED: &str = r#"{
+pub const PUBLISHED: &str = r#"{
   "model_index": {"_class_name": "StableDiffusion3Pipeline", "text_encoder_3": ["transformers", "T5EncoderModel"]},
   "transformer": {
     "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
@@ -59,71 +41,3 @@ const PUBLISHED: &str = r#"{
   },
   "scheduler": {"num_train_timesteps": 1000, "shift": 3.0}
 }"#;
-
-/// Where configurations and weights come from.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// What `save_pretrained` of diffusers writes.
-    Folder(PathBuf),
-    /// The published sizes, with weights that are drawn on the device.
-    Random,
-}
-
-impl Source {
-    /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
-    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
-        match self {
-            Self::Random => Ok(serde_json::from_value(self.published(part)?)?),
-            Self::Folder(folder) => {
-                let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
-                let file = folder.join(part).join(name);
-                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                serde_json::from_slice(&text).with_context(|| format!("{}: not a configuration", file.display()))
-            }
-        }
-    }
-
-    /// Whether the pipeline has a part: `model_index.json` says `[null, null]` of one that was left out.
-    pub fn has(&self, part: &str) -> Result<bool> {
-        let index = match self {
-            Self::Random => self.published("model_index")?,
-            Self::Folder(folder) => {
-                let file = folder.join("model_index.json");
-                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", file.display()))?
-            }
-        };
-        Ok(index[part][1].is_string())
-    }
-
-    /// The place to build a part from.
-    pub fn weights(&self, part: Part, device: Device, kind: Kind) -> Result<Weights> {
-        match self {
-            Self::Random => Ok(Weights::random(device, kind)),
-            Self::Folder(folder) => {
-                Ok(Checkpoint::open_dir(&folder.join(part.folder), part.stem)?.weights(device, kind))
-            }
-        }
-    }
-
-    /// Bytes that a part takes on the device.
-    pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
-        let parameters = match self {
-            Self::Random => part.parameters,
-            Self::Folder(folder) => {
-                let checkpoint = Checkpoint::open_dir(&folder.join(part.folder), part.stem)?;
-                let size = |name| checkpoint.entry(name).map_or(0, |entry| entry.shape.iter().product::<i64>());
-                checkpoint.names().map(size).sum::<i64>() as u64
-            }
-        };
-        Ok(parameters * kind.elt_size_in_bytes() as u64)
-    }
-
-    fn published(&self, part: &str) -> Result<Value> {
-        let mut all: Value = serde_json::from_str(PUBLISHED)?;
-        match all.get_mut(part) {
-            Some(config) => Ok(config.take()),
-            None => bail!("no published configuration of {part}"),
-        }
-    }
-}

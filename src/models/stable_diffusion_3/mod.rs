@@ -17,11 +17,12 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-use self::config::{Source, TRANSFORMER, VAE};
+use self::config::{PUBLISHED, TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use super::autoencoder_kl::{self, AutoencoderKl};
+use super::pipeline_source::Source;
 use super::{GenerateRequest, Generated, Generator};
 use crate::error::usage;
 use crate::images::{self, Filter};
@@ -93,7 +94,7 @@ impl StableDiffusion3 {
 
     /// At the published size, with random weights: to measure speed.
     pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Random, rt.device, rt.kind(Kind::BFloat16))
+        Self::open(Source::Random(PUBLISHED), rt.device, rt.kind(Kind::BFloat16))
     }
 
     fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
@@ -141,10 +142,7 @@ impl StableDiffusion3 {
 
     fn transformer(&self) -> Result<Rc<Mmdit>> {
         lazy(&self.transformer, || {
-            let weights = self.source.weights(TRANSFORMER, self.device, self.kind)?;
-            let model = Mmdit::new(&weights, &self.config)?;
-            weights.finish()?;
-            Ok(model)
+            self.source.build(TRANSFORMER, self.device, self.kind, |weights| Mmdit::new(weights, &self.config))
         })
     }
 
@@ -153,10 +151,7 @@ impl StableDiffusion3 {
     }
 
     fn load_vae(&self, kind: Kind) -> Result<AutoencoderKl> {
-        let weights = self.source.weights(VAE, self.device, kind)?;
-        let vae = AutoencoderKl::new(&weights, &self.vae_config)?;
-        weights.finish()?;
-        Ok(vae)
+        self.source.build(VAE, self.device, kind, |weights| AutoencoderKl::new(weights, &self.vae_config))
     }
 
     /// Texts as the denoiser reads them. Where device memory is short, the denoiser makes room for

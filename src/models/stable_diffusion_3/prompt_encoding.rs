@@ -9,10 +9,10 @@ use std::collections::{HashMap, VecDeque};
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::config::{CLIP_G, CLIP_L, Part, Source, T5};
-use crate::checkpoints::Weights;
+use super::config::{CLIP_G, CLIP_L, T5};
 use crate::error::usage;
 use crate::models::clip_text::{self, ClipText};
+use crate::models::pipeline_source::{Part, Source};
 use crate::models::t5_encoder::{self, T5Encoder};
 use crate::models::{TextTokenizer, clip_tokenizers};
 use crate::prompts::TokenBudget;
@@ -102,7 +102,7 @@ impl PromptEncoder {
             }
         }
         let tokenization = match source {
-            Source::Random => Tokenization::Synthetic,
+            Source::Random(_) => Tokenization::Synthetic,
             Source::Folder(folder) => Tokenization::Files {
                 clip: clip_tokenizers(folder)?,
                 t5: has_t5.then(|| TextTokenizer::t5(&folder.join("tokenizer_3"), T5_TOKENS)).transpose()?,
@@ -146,22 +146,15 @@ impl PromptEncoder {
         }
         let clip = |part: Part| {
             let config: clip_text::Config = self.source.config(part.folder)?;
-            self.build(part, |weights| ClipText::new(weights, &config, true))
+            self.source.build(part, self.device, self.kind, |weights| ClipText::new(weights, &config, true))
         };
         let t5 = || {
             let config: t5_encoder::Config = self.source.config(T5.folder)?;
-            self.build(T5, |weights| T5Encoder::new(weights, &config))
+            self.source.build(T5, self.device, self.kind, |weights| T5Encoder::new(weights, &config))
         };
         let encoders = Encoders { clip_l: clip(CLIP_L)?, clip_g: clip(CLIP_G)?, t5: self.has_t5.then(t5).transpose()? };
         *self.encoders.borrow_mut() = Some(encoders);
         Ok(())
-    }
-
-    fn build<T>(&self, part: Part, new: impl FnOnce(&Weights) -> Result<T>) -> Result<T> {
-        let weights = self.source.weights(part, self.device, self.kind)?;
-        let model = new(&weights)?;
-        weights.finish()?;
-        Ok(model)
     }
 
     /// Takes the encoders off the device; what they encoded stays.

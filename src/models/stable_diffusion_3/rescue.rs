@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::models::Generator;
-    use crate::models::stable_diffusion_3::Source;
+    use crate::models::pipeline_source::Source;
 
     /// A copy of a tiny pipeline with tensors of a part changed.
     fn damaged(part: &str, change: impl Fn(&str, Tensor) -> Tensor) -> tempfile::TempDir {

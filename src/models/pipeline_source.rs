@@ -1,0 +1,104 @@
+//! Where the parts of a text-to-image pipeline come from: a folder in diffusers' layout, or, to measure
+//! speed, random weights at the published size.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tch::{Device, Kind};
+
+use crate::checkpoints::{Checkpoint, Weights};
+
+/// A part with weights: its folder and the name of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    pub folder: &'static str,
+    pub stem: &'static str,
+    /// Parameters of the published model.
+    pub parameters: u64,
+}
+
+/// Where configurations and weights come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// What `save_pretrained` of diffusers writes.
+    Folder(PathBuf),
+    /// The published sizes, with weights that are drawn on the device. Holds the published configurations: JSON, by the
+    /// name of the part.
+    Random(&'static str),
+}
+
+impl Source {
+    /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
+    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
+        match self {
+            Self::Random(published) => Ok(serde_json::from_value(published_config(published, part)?)?),
+            Self::Folder(folder) => {
+                let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
+                let file = folder.join(part).join(name);
+                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                serde_json::from_slice(&text).with_context(|| format!("{}: not a configuration", file.display()))
+            }
+        }
+    }
+
+    /// Whether the pipeline has a part: `model_index.json` says `[null, null]` of one that was left out.
+    pub fn has(&self, part: &str) -> Result<bool> {
+        let index = match self {
+            Self::Random(published) => published_config(published, "model_index")?,
+            Self::Folder(folder) => {
+                let file = folder.join("model_index.json");
+                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", file.display()))?
+            }
+        };
+        Ok(index[part][1].is_string())
+    }
+
+    /// The place to build a part from.
+    pub fn weights(&self, part: Part, device: Device, kind: Kind) -> Result<Weights> {
+        match self {
+            Self::Random(_) => Ok(Weights::random(device, kind)),
+            Self::Folder(folder) => {
+                Ok(Checkpoint::open_dir(&folder.join(part.folder), part.stem)?.weights(device, kind))
+            }
+        }
+    }
+
+    /// Builds a part with `new`, from all of its weights.
+    pub fn build<T>(
+        &self,
+        part: Part,
+        device: Device,
+        kind: Kind,
+        new: impl FnOnce(&Weights) -> Result<T>,
+    ) -> Result<T> {
+        let weights = self.weights(part, device, kind)?;
+        let model = new(&weights)?;
+        weights.finish()?;
+        Ok(model)
+    }
+
+    /// Bytes that a part takes on the device.
+    pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
+        let parameters = match self {
+            Self::Random(_) => part.parameters,
+            Self::Folder(folder) => {
+                let checkpoint = Checkpoint::open_dir(&folder.join(part.folder), part.stem)?;
+                let size = |name| checkpoint.entry(name).map_or(0, |entry| entry.shape.iter().product::<i64>());
+                checkpoint.names().map(size).sum::<i64>() as u64
+            }
+        };
+        Ok(parameters * kind.elt_size_in_bytes() as u64)
+    }
+}
+
+fn published_config(published: &str, part: &str) -> Result<Value> {
+    let mut all: Value = serde_json::from_str(published)?;
+    match all.get_mut(part) {
+        Some(config) => Ok(config.take()),
+        None => bail!("no published configuration of {part}"),
+    }
+}
