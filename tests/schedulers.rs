@@ -1,9 +1,13 @@
 //! Schedulers against diffusers (`tests/reference/schedulers.py`).
 
+use std::collections::HashSet;
+
+use clap::ValueEnum;
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use toolkit::error::UsageError;
-use toolkit::schedulers::{FlowMatchEuler, FlowMatchEulerConfig};
+use toolkit::runtime;
+use toolkit::schedulers::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, first_step};
 
 #[derive(Deserialize)]
 struct Row {
@@ -71,4 +75,136 @@ fn strength_takes_the_last_steps() {
     let part = schedule.from_strength(0.35);
     assert_eq!(part.timesteps, schedule.timesteps[6..]);
     assert_eq!(part.sigmas, schedule.sigmas[6..]);
+}
+
+/// One drawing by a solver over a noise schedule.
+#[derive(Deserialize)]
+struct Drawing {
+    name: String,
+    solver: SchedulerName,
+    config: serde_json::Value,
+    steps: usize,
+    strength: f64,
+    start: usize,
+    timesteps: Vec<f64>,
+    init_noise_sigma: f64,
+    first: Vec<f32>,
+    end: Vec<f32>,
+}
+
+/// The largest difference, as a share of the largest number.
+fn difference(a: &Tensor, b: &[f32]) -> f64 {
+    let b = Tensor::from_slice(b);
+    ((a.flatten(0, -1) - &b).abs().max() / b.abs().max()).double_value(&[])
+}
+
+fn denoiser(sample: &Tensor, t: f64, i: usize) -> Tensor {
+    (sample * 0.7 + t / 900.0).tanh() * 0.6 + (sample + i as f64).cos() * 0.3
+}
+
+/// Every solver × steps × strengths × options. Tables are diffusers' to the last bit; the numbers of
+/// one step are float64 here and float32 there, which adds up to some last bits over 50 steps.
+#[test]
+fn solvers_as_diffusers() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/schedulers/solvers.json");
+    let rows: Vec<Drawing> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut worst = (0.0, String::new());
+    for row in &rows {
+        let label = format!("{} {} with {} steps, strength {}", row.solver, row.name, row.steps, row.strength);
+        let scheduler = Scheduler::new(&row.config, Some(row.solver)).unwrap();
+        assert_eq!(scheduler.name(), row.solver);
+        let mut solver = scheduler.schedule(row.steps).unwrap_or_else(|error| panic!("{label}: {error:#}"));
+        assert_eq!(solver.timesteps().len(), row.timesteps.len(), "{label}");
+        let same = solver.timesteps().iter().zip(&row.timesteps).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0));
+        assert!(same, "{label}: {:?} {:?}", solver.timesteps(), row.timesteps);
+        let sigma = solver.init_noise_sigma();
+        assert!((sigma - row.init_noise_sigma).abs() <= 1e-6 * sigma, "{label}: {sigma}");
+        assert_eq!(first_step(row.steps, row.strength), row.start, "{label}");
+
+        runtime::seed(row.steps as u64);
+        let mut draw = || Ok(runtime::random_normal(&[2, 4, 3], Kind::Float, Device::Cpu));
+        let noise = draw().unwrap();
+        let mut sample = if row.strength == 1.0 {
+            noise * sigma
+        } else {
+            solver.skip(row.start);
+            let original = Tensor::linspace(-1.5, 1.5, 24, (Kind::Float, Device::Cpu)).view([2, 4, 3]);
+            solver.add_noise(&original, &noise, row.start)
+        };
+        assert!(difference(&sample, &row.first) < 1e-6, "{label}: the start");
+        for index in row.start..solver.timesteps().len() {
+            let input = solver.scale_model_input(&sample, index);
+            let output = denoiser(&input, solver.timesteps()[index], index - row.start);
+            sample = solver.step(&output, index, &sample, &mut draw).unwrap();
+        }
+        let error = difference(&sample, &row.end);
+        // Without any picture left at the start, Euler's sample begins thousands of times larger than it
+        // ends: what float32 loses there is lost in diffusers, too.
+        let allowed = if sigma > 100.0 { 1e-4 } else { 1e-5 };
+        assert!(error < allowed, "{label}: {error:.1e}");
+        if error > worst.0 && sigma < 100.0 {
+            worst = (error, label);
+        }
+    }
+    println!("{} drawings, largest difference {:.1e}: {}", rows.len(), worst.0, worst.1);
+    let solvers: HashSet<_> = rows.iter().map(|row| row.solver).collect();
+    assert_eq!(solvers.len(), SchedulerName::value_variants().len(), "every solver has golden values");
+}
+
+#[test]
+fn configurations_of_solvers_are_read_as_diffusers_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("scheduler_config.json");
+    let read = |text: &str, name| {
+        std::fs::write(&file, text).unwrap();
+        Scheduler::from_config(&file, name)
+    };
+    let pndm = r#"{"_class_name": "PNDMScheduler", "skip_prk_steps": true, "steps_offset": 0, "trained_betas": null}"#;
+    let scheduler = read(pndm, None).unwrap();
+    assert_eq!(scheduler.name(), SchedulerName::Pndm);
+    // An outdated offset is taken for 1, as the pipelines do; another solver has its own default.
+    assert_eq!(scheduler.schedule(4).unwrap().timesteps(), [751.0, 501.0, 501.0, 251.0, 1.0]);
+    assert_eq!(read(pndm, Some(SchedulerName::Ddim)).unwrap().schedule(2).unwrap().timesteps(), [501.0, 1.0]);
+    let absent = r#"{"_class_name": "PNDMScheduler", "timestep_spacing": "leading"}"#;
+    assert_eq!(read(absent, Some(SchedulerName::Euler)).unwrap().schedule(2).unwrap().timesteps(), [500.0, 0.0]);
+    // What Python writes for an infinite number.
+    let infinite = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
+    assert_eq!(read(infinite, None).unwrap().schedule(3).unwrap().timesteps(), [999.0, 666.0, 333.0]);
+    for (text, expected) in [
+        (r#"{"_class_name": "HeunDiscreteScheduler"}"#, "DPMSolverMultistepScheduler"),
+        (r#"{"beta_start": 0.1}"#, "no _class_name"),
+        (r#"{"_class_name": "PNDMScheduler", "beta_schedule": "sigmoid"}"#, "scaled_linear"),
+        (r#"{"_class_name": "PNDMScheduler", "prediction_type": "sample"}"#, "prediction_type"),
+        (r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "option thresholding"),
+        (r#"{"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true}"#, "option use_beta_sigmas"),
+        (r#"{"_class_name": "EulerAncestralDiscreteScheduler", "prediction_type": "sample"}"#, "prediction_type"),
+        (r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#, "algorithm_type"),
+        (r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#, "solver_order"),
+        (r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 0}"#, "num_train_timesteps"),
+    ] {
+        let error = read(text, None).unwrap_err();
+        assert!(error.chain().any(|cause| cause.is::<UsageError>()), "{error:#}");
+        let line = format!("{error:#}");
+        assert!(line.contains(expected) && line.contains("scheduler_config.json"), "{line}");
+    }
+    assert!(read("no JSON", None).is_err());
+}
+
+#[test]
+fn solvers_refuse_what_cannot_be_drawn_and_keep_the_number_type() {
+    let config = serde_json::json!({"_class_name": "PNDMScheduler"});
+    for &name in SchedulerName::value_variants() {
+        let scheduler = Scheduler::new(&config, Some(name)).unwrap();
+        for steps in [0, 1001] {
+            assert!(scheduler.schedule(steps).is_err(), "{name}");
+        }
+        let mut solver = scheduler.schedule(5).unwrap();
+        let latents = Tensor::ones([2, 3], (Kind::BFloat16, Device::Cpu));
+        let next = solver.step(&latents, 0, &latents, &mut || Ok(latents.shallow_clone())).unwrap();
+        assert_eq!(next.kind(), Kind::BFloat16, "{name}");
+        assert_eq!(solver.scale_model_input(&latents, 0).kind(), Kind::BFloat16, "{name}");
+        assert_eq!(solver.add_noise(&latents, &latents, 0).kind(), Kind::BFloat16, "{name}");
+    }
+    // Runge-Kutta steps at the start need four times.
+    assert!(Scheduler::new(&config, None).unwrap().schedule(3).is_err());
 }

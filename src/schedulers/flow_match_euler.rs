@@ -195,7 +195,7 @@ impl Schedule {
 }
 
 /// Evenly spaced numbers from `start` to `stop`, both ends included, as numpy computes them.
-fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
+pub(super) fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
     if count == 1 {
         return vec![start];
     }

@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+)
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
 OUT = Path(__file__).parent.parent / "golden" / "schedulers"
@@ -51,8 +58,97 @@ def flow_match_euler() -> list[dict]:
     return rows
 
 
+# The scheduler_config.json of Stable Diffusion v1.5.
+SD15 = {
+    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True,
+    "steps_offset": 1, "trained_betas": None, "clip_sample": False,
+}
+SOLVERS = {
+    "pndm": PNDMScheduler,
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "euler-ancestral": EulerAncestralDiscreteScheduler,
+    "dpmsolver++": DPMSolverMultistepScheduler,
+}
+# What each solver is tried with besides: (solvers, changes to SD15).
+VARIANTS = {
+    "velocity": (list(SOLVERS), {"prediction_type": "v_prediction"}),
+    "trailing": (list(SOLVERS), {"timestep_spacing": "trailing"}),
+    "linspace": (list(SOLVERS), {"timestep_spacing": "linspace", "beta_schedule": "linear"}),
+    "leading_velocity": (list(SOLVERS), {"timestep_spacing": "leading", "prediction_type": "v_prediction", "steps_offset": 0}),
+    "cosine": (list(SOLVERS), {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 400, "set_alpha_to_one": True}),
+    "trained_betas": (list(SOLVERS), {"trained_betas": [0.01, 0.02, 0.04, 0.03] * 25, "num_train_timesteps": 100}),
+    "prk": (["pndm"], {"skip_prk_steps": False}),
+    "prk_velocity": (["pndm"], {"skip_prk_steps": False, "prediction_type": "v_prediction", "timestep_spacing": "linspace"}),
+    "clip": (["ddim"], {"clip_sample": True, "clip_sample_range": 0.8, "set_alpha_to_one": True}),
+    "karras": (["euler", "dpmsolver++"], {"use_karras_sigmas": True}),
+    "karras_cosine": (["euler", "dpmsolver++"], {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}),
+    "exponential": (["euler", "dpmsolver++"], {"use_exponential_sigmas": True, "prediction_type": "v_prediction"}),
+    "sigma_limits": (["euler", "dpmsolver++"], {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 9.0}),
+    "sigma_min": (["euler", "dpmsolver++"], {"final_sigmas_type": "sigma_min"}),
+    "continuous": (["euler"], {"timestep_type": "continuous", "prediction_type": "v_prediction"}),
+    "heun": (["dpmsolver++"], {"solver_type": "heun", "final_sigmas_type": "sigma_min"}),
+    "first_order": (["dpmsolver++"], {"solver_order": 1}),
+    "no_lower_order": (["dpmsolver++"], {"lower_order_final": False, "final_sigmas_type": "sigma_min", "solver_type": "bh2"}),
+    "euler_at_final": (["dpmsolver++"], {"euler_at_final": True, "final_sigmas_type": "sigma_min"}),
+    "clipped": (["dpmsolver++"], {"lambda_min_clipped": -2.0, "timestep_spacing": "linspace"}),
+    "clipped_leading": (["dpmsolver++"], {"lambda_min_clipped": -1.5, "timestep_spacing": "leading"}),
+    "sample": (["ddim", "euler", "dpmsolver++"], {"prediction_type": "sample"}),
+    "zero_snr": (["ddim", "euler", "euler-ancestral", "dpmsolver++"], {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}),
+}
+
+
+def denoiser(sample: torch.Tensor, t: float, i: int) -> torch.Tensor:
+    """Smooth, so that rounding is not blown up; different at each call."""
+    return 0.6 * torch.tanh(sample * 0.7 + t / 900) + 0.3 * torch.cos(sample + i)
+
+
+def solver_row(name: str, solver: str, config: dict, steps: int, strength: float) -> dict:
+    scheduler = SOLVERS[solver].from_config(dict(config))
+    scheduler.set_timesteps(steps)
+    start = max(steps - min(int(steps * strength), steps), 0)
+    generator = torch.Generator("cpu").manual_seed(steps)
+    noise = torch.randn(2, 4, 3, generator=generator)
+    original = torch.linspace(-1.5, 1.5, 24).view(2, 4, 3)
+    timesteps = scheduler.timesteps[start * scheduler.order:]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start * scheduler.order)
+    if strength == 1.0:
+        sample = noise * scheduler.init_noise_sigma
+    else:
+        sample = scheduler.add_noise(original, noise, timesteps[:1].repeat(2))
+    first = sample
+    extra = {} if solver in ("pndm", "dpmsolver++") else {"generator": generator}
+    for i, t in enumerate(timesteps):
+        output = denoiser(scheduler.scale_model_input(sample, t), float(t), i)
+        sample = scheduler.step(output, t, sample, return_dict=False, **extra)[0]
+    return {
+        "name": name, "solver": solver, "config": config, "steps": steps, "strength": strength, "start": start,
+        "timesteps": scheduler.timesteps.tolist(), "init_noise_sigma": float(scheduler.init_noise_sigma),
+        "first": first.flatten().tolist(), "end": sample.flatten().tolist(),
+    }
+
+
+def solvers() -> list[dict]:
+    rows = []
+    for solver in SOLVERS:
+        for steps in (10, 50):
+            for strength in (0.3, 0.6, 0.8, 1.0):
+                rows.append(solver_row("sd15", solver, SD15, steps, strength))
+                rows.append(solver_row("velocity", solver, SD15 | VARIANTS["velocity"][1], steps, strength))
+        rows.append(solver_row("sd15", solver, SD15, 1, 1.0))
+        rows.append(solver_row("sd15", solver, SD15, 7, 0.5))
+    for name, (names, changes) in VARIANTS.items():
+        for solver in names:
+            for steps, strength in [(9, 1.0), (20, 0.65)]:
+                rows.append(solver_row(name, solver, SD15 | changes, steps, strength))
+    return rows
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "solvers.json").write_text(json.dumps(solvers(), separators=(",", ":")))
     (OUT / "flow_match_euler.json").write_text(json.dumps(flow_match_euler(), separators=(",", ":")))
 
 
