@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::schedulers::SchedulerName;
+
 /// Captioning and style transfer with multimodal models, on libtorch.
 #[derive(Debug, Parser)]
 #[command(name = "toolkit", version, about, max_term_width = 100)]
@@ -143,6 +145,9 @@ pub struct StylizeArgs {
     /// Classifier-free guidance (default: the pipeline's own)
     #[arg(long, value_name = "G")]
     pub guidance_scale: Option<f64>,
+    /// Solver of the denoising steps, over the model's own noise schedule (default: the model's own)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub scheduler: Option<SchedulerName>,
     /// Width in pixels (default: the model's own)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,

@@ -17,6 +17,7 @@ use toolkit::models::stable_diffusion_3::mmdit::Mmdit;
 use toolkit::models::t5_encoder::T5Encoder;
 use toolkit::models::{GenerateRequest, Generator};
 use toolkit::runtime::Runtime;
+use toolkit::schedulers::SchedulerName;
 
 const PIPELINES: [&str; 3] = ["with_t5", "without_t5", "like_sd35"];
 /// Hidden states: float32 sums in another order, over a few layers.
@@ -182,6 +183,7 @@ impl Case {
             height: self.height,
             images: self.photos.iter().map(|name| picture(name)).collect(),
             strength: self.strength,
+            scheduler: None,
         }
     }
 }
@@ -247,6 +249,7 @@ fn what_cannot_be_drawn_is_wrong_usage() {
         (GenerateRequest { strength: Some(1.5), images: photo.clone(), ..good.clone() }, "between 0 and 1"),
         (GenerateRequest { strength: Some(0.0), images: photo, ..good.clone() }, "no step"),
         (GenerateRequest { guidance_scale: Some(f64::NAN), ..good.clone() }, "guidance"),
+        (GenerateRequest { scheduler: Some(SchedulerName::Ddim), ..good.clone() }, "leave the scheduler out"),
     ];
     for (request, words) in wrong {
         let error = pipeline.generate(&request).unwrap_err();

@@ -36,6 +36,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         height: args.height,
         images: start.into_iter().collect(),
         strength: args.strength,
+        scheduler: args.scheduler,
     };
     let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
     if let Some(remark) = &drawn.remark {

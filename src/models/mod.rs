@@ -22,6 +22,8 @@ mod verify;
 use anyhow::Result;
 use image::RgbImage;
 
+use crate::schedulers::SchedulerName;
+
 pub use hub::cache_dir;
 pub use load::{load_captioner, load_generator, load_token_budget};
 pub use locate::{Located, LpipsFiles, family_of, find_local, locate, locate_inception, locate_lpips};
@@ -78,6 +80,8 @@ pub struct GenerateRequest {
     pub images: Vec<RgbImage>,
     /// How far to leave the photo, 0 to 1; None = the pipeline's default.
     pub strength: Option<f64>,
+    /// Another solver than the model's own, over the same noise schedule.
+    pub scheduler: Option<SchedulerName>,
 }
 
 /// A picture as it was drawn.

@@ -312,6 +312,12 @@ impl StableDiffusion3 {
                 request.images.len()
             )));
         }
+        if let Some(name) = request.scheduler {
+            return Err(usage(format!(
+                "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
+                 and only its own Euler steps follow them: leave the scheduler out"
+            )));
+        }
         if request.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
             return Err(usage("the guidance scale must be a number"));
         }
