@@ -21,7 +21,7 @@ pub use decode::decode;
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
 pub use save::{check_name, save};
-pub use tensor::{batch_tensor, from_tensor, to_tensor};
+pub use tensor::{batch_tensor, from_tensor, standardize, to_tensor};
 
 /// More pixels than this are refused before anything is decoded (Pillow's own limit).
 pub const MAX_PIXELS: u64 = 178_956_970;

@@ -31,3 +31,15 @@ pub fn from_tensor(tensor: &Tensor) -> Result<RgbImage> {
     let pixels = Vec::<u8>::try_from(&interleaved)?;
     RgbImage::from_raw(width as u32, height as u32, pixels).context("the tensor has too few values")
 }
+
+/// Bytes [batch, 3, height, width] times `rescale`, less a mean and over a deviation for each colour, in float32. As in
+/// transformers' processors the scale is folded into mean and deviation.
+pub fn standardize(pixels: &Tensor, rescale: Option<f64>, mean_and_deviation: Option<([f64; 3], [f64; 3])>) -> Tensor {
+    let scale = rescale.map_or(1.0, |factor| 1.0 / factor);
+    let (mean, deviation) = mean_and_deviation.unwrap_or(([0.0; 3], [1.0; 3]));
+    let colours = |values: [f64; 3]| {
+        let values: Vec<f32> = values.iter().map(|value| (value * scale) as f32).collect();
+        Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(pixels.device())
+    };
+    (pixels.to_kind(Kind::Float) - colours(mean)) / colours(deviation)
+}

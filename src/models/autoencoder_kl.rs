@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
 use crate::error::usage;
@@ -12,6 +12,8 @@ use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
 
 /// Every group norm of the autoencoder.
 const EPS: f64 = 1e-6;
+/// Pixels decoded at a time: the last layers of the autoencoder take about 2 kB for each.
+const DECODE_PIXELS: i64 = 2 << 20;
 
 /// `vae/config.json`; what it leaves out has the library's default.
 #[derive(Debug, Clone, Deserialize)]
@@ -28,7 +30,8 @@ pub struct Config {
     pub norm_num_groups: i64,
     pub scaling_factor: f64,
     pub shift_factor: Option<f64>,
-    pub force_upcast: bool,
+    /// Whether it must run in float32; None = the file does not say.
+    pub force_upcast: Option<bool>,
     pub use_quant_conv: bool,
     pub use_post_quant_conv: bool,
     pub mid_block_add_attention: bool,
@@ -48,7 +51,7 @@ impl Default for Config {
             norm_num_groups: 32,
             scaling_factor: 0.18215,
             shift_factor: None,
-            force_upcast: true,
+            force_upcast: None,
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
@@ -352,6 +355,21 @@ impl AutoencoderKl {
             Some(conv) => self.decoder.forward(&conv.forward(latents)),
             None => self.decoder.forward(latents),
         }
+    }
+
+    /// The pictures of the denoiser's latents, and whether each is all numbers, on the device: uint8 [batch, 3,
+    /// height, width] and bool [batch]. `kind` is that of the weights.
+    pub fn pictures(&self, latents: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let scale = self.config.scale_factor();
+        let pixels = latents.size()[2] * latents.size()[3] * scale * scale;
+        let at_a_time = (DECODE_PIXELS / pixels.max(1)).max(1);
+        let (mut pictures, mut finite) = (Vec::new(), Vec::new());
+        for part in latents.split(at_a_time, 0) {
+            let decoded = self.decode(&self.unscale(&part.to_kind(kind))).to_kind(Kind::Float);
+            finite.push(decoded.isfinite().flatten(1, 3).all_dim(1, false));
+            pictures.push((((decoded * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round()).to_kind(Kind::Uint8));
+        }
+        (Tensor::cat(&pictures, 0), Tensor::cat(&finite, 0))
     }
 
     /// From the autoencoder's latents to those that the denoiser works on.

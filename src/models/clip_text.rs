@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
+use super::clip_layer::{Layer, Sizes};
 use crate::checkpoints::Weights;
 use crate::error::usage;
-use crate::nn::{Activation, Embedding, LayerNorm, Linear, causal_attention, join_heads, split_heads};
+use crate::nn::{Activation, Embedding, LayerNorm, Linear};
 
 /// `config.json` of a text encoder; what it leaves out has the library's default.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,62 +44,16 @@ impl Default for Config {
     }
 }
 
-#[derive(Debug)]
-struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    heads: i64,
-}
-
-impl Attention {
-    fn new(weights: &Weights, config: &Config) -> Result<Self> {
-        let size = config.hidden_size;
-        let linear = |name: &str| Linear::new(&weights.at(name), size, size);
-        Ok(Self {
-            q_proj: linear("q_proj")?,
-            k_proj: linear("k_proj")?,
-            v_proj: linear("v_proj")?,
-            out_proj: linear("out_proj")?,
-            heads: config.num_attention_heads,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let heads = |linear: &Linear| split_heads(&linear.forward(x), self.heads);
-        let out = causal_attention(&heads(&self.q_proj), &heads(&self.k_proj), &heads(&self.v_proj));
-        self.out_proj.forward(&join_heads(&out))
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    self_attn: Attention,
-    layer_norm1: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    layer_norm2: LayerNorm,
-    act: Activation,
-}
-
-impl Layer {
-    fn new(weights: &Weights, config: &Config) -> Result<Self> {
-        let (size, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        Ok(Self {
-            self_attn: Attention::new(&weights.at("self_attn"), config)?,
-            layer_norm1: LayerNorm::new(&weights.at("layer_norm1"), size, eps)?,
-            fc1: Linear::new(&weights.at("mlp.fc1"), size, inner)?,
-            fc2: Linear::new(&weights.at("mlp.fc2"), inner, size)?,
-            layer_norm2: LayerNorm::new(&weights.at("layer_norm2"), size, eps)?,
-            act: config.hidden_act,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let x = x + self.self_attn.forward(&self.layer_norm1.forward(x));
-        let inner = self.act.apply(&self.fc1.forward(&self.layer_norm2.forward(&x)));
-        x + self.fc2.forward(&inner)
+impl Config {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.hidden_size,
+            intermediate: self.intermediate_size,
+            heads: self.num_attention_heads,
+            act: self.hidden_act,
+            eps: self.layer_norm_eps,
+            causal: true,
+        }
     }
 }
 
@@ -138,7 +93,7 @@ impl ClipText {
         let text_model = if bare { weights.clone() } else { weights.at("text_model") };
         let (embeddings, size) = (text_model.at("embeddings"), config.hidden_size);
         let positions = [config.max_position_embeddings, size];
-        let layer = |i| Layer::new(&text_model.at("encoder.layers").at(i), config);
+        let layer = |i| Layer::new(&text_model.at("encoder.layers").at(i), &config.sizes());
         let project = || Linear::without_bias(&weights.at("text_projection"), size, config.projection_dim);
         Ok(Self {
             token_embedding: Embedding::new(&embeddings.at("token_embedding"), config.vocab_size, size)?,

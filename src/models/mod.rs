@@ -3,6 +3,7 @@
 pub mod alexnet;
 pub mod autoencoder_kl;
 pub mod blip;
+mod clip_layer;
 pub mod clip_text;
 pub mod generation;
 mod hub;
@@ -11,6 +12,7 @@ mod load;
 mod locate;
 pub mod phi4_multimodal;
 pub(crate) mod pipeline_source;
+mod rescue;
 mod sentencepiece;
 pub mod stable_diffusion_3;
 pub mod t5_encoder;
@@ -22,6 +24,7 @@ mod verify;
 use anyhow::Result;
 use image::RgbImage;
 
+use crate::error::usage;
 use crate::schedulers::SchedulerName;
 
 pub use hub::cache_dir;
@@ -82,6 +85,40 @@ pub struct GenerateRequest {
     pub strength: Option<f64>,
     /// Another solver than the model's own, over the same noise schedule.
     pub scheduler: Option<SchedulerName>,
+}
+
+impl GenerateRequest {
+    /// The request for some of its pictures.
+    pub(crate) fn only(&self, rows: &[usize]) -> Self {
+        Self {
+            prompts: rows.iter().map(|&i| self.prompts[i].clone()).collect(),
+            seeds: rows.iter().map(|&i| self.seeds[i]).collect(),
+            images: rows.iter().filter_map(|&i| self.images.get(i).cloned()).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Checks that there is one of everything for every picture, and that numbers can be worked with.
+    pub(crate) fn check(&self) -> Result<()> {
+        let count = self.prompts.len();
+        if self.seeds.len() != count || (!self.images.is_empty() && self.images.len() != count) {
+            return Err(usage(format!(
+                "{count} prompts with {} seeds and {} photos: one of each for every picture",
+                self.seeds.len(),
+                self.images.len()
+            )));
+        }
+        if self.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
+            return Err(usage("the guidance scale must be a number"));
+        }
+        match self.strength {
+            Some(_) if self.images.is_empty() => Err(usage("a strength needs a photo to start from")),
+            Some(strength) if !(0.0..=1.0).contains(&strength) => {
+                Err(usage(format!("strength {strength} must be between 0 and 1")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A picture as it was drawn.

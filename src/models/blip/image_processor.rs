@@ -70,15 +70,9 @@ impl ImageProcessor {
     pub fn forward(&self, pictures: &[RgbImage], device: Device, kind: Kind) -> Tensor {
         // Resized on all cores, eight bits a channel travel to the device.
         let resized: Vec<Tensor> = pictures.par_iter().map(|picture| self.resize(picture)).collect();
-        let pixels = Tensor::cat(&resized, 0).to_device(device).to_kind(Kind::Float);
-        // As the reference does: the scale is folded into mean and deviation.
-        let scale = if self.do_rescale { 1.0 / self.rescale_factor } else { 1.0 };
-        let (mean, std) = if self.do_normalize { (self.image_mean, self.image_std) } else { ([0.0; 3], [1.0; 3]) };
-        let channels = |values: [f64; 3]| {
-            let values: Vec<f32> = values.iter().map(|value| (value * scale) as f32).collect();
-            Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device)
-        };
-        ((pixels - channels(mean)) / channels(std)).to_kind(kind)
+        let rescale = self.do_rescale.then_some(self.rescale_factor);
+        let normalize = self.do_normalize.then_some((self.image_mean, self.image_std));
+        images::standardize(&Tensor::cat(&resized, 0).to_device(device), rescale, normalize).to_kind(kind)
     }
 
     fn resize(&self, picture: &RgbImage) -> Tensor {

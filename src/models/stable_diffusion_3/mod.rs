@@ -7,14 +7,13 @@
 mod config;
 pub mod mmdit;
 mod prompt_encoding;
-mod rescue;
+mod redraw;
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use self::config::{PUBLISHED, TRANSFORMER, VAE};
@@ -23,7 +22,7 @@ pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use super::autoencoder_kl::{self, AutoencoderKl};
 use super::pipeline_source::Source;
-use super::{GenerateRequest, Generated, Generator};
+use super::{GenerateRequest, Generated, Generator, rescue};
 use crate::error::usage;
 use crate::images::{self, Filter};
 use crate::prompts::TokenBudget;
@@ -38,8 +37,6 @@ const GUIDANCE: f64 = 7.0;
 
 /// Device memory that drawing takes besides the weights.
 const WORKING_BYTES: u64 = 4 << 30;
-/// Pixels decoded at a time: the last layers of the autoencoder take about 2 kB for each.
-const DECODE_PIXELS: i64 = 2 << 20;
 
 /// A batch of pictures, ready for the denoising loop.
 #[derive(Debug)]
@@ -201,15 +198,9 @@ impl StableDiffusion3 {
         let patch = self.config.patch_size;
         let tokens = (width / patch) * (height / patch);
         if request.images.is_empty() {
-            if request.strength.is_some() {
-                return Err(usage("a strength needs a photo to start from"));
-            }
             return self.scheduler.schedule(request.steps.unwrap_or(STEPS), tokens);
         }
         let (steps, strength) = (request.steps.unwrap_or(STEPS_FROM_PHOTO), request.strength.unwrap_or(STRENGTH));
-        if !(0.0..=1.0).contains(&strength) {
-            return Err(usage(format!("strength {strength} must be between 0 and 1")));
-        }
         let schedule = self.scheduler.schedule(steps, tokens)?.from_strength(strength);
         if schedule.steps() == 0 {
             return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
@@ -287,46 +278,23 @@ impl StableDiffusion3 {
     /// Pictures as bytes, and whether each is all numbers, on the device:
     /// uint8 [batch, 3, height, width] and bool [batch].
     pub fn decode(&self, latents: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(self.decode_with(&*self.vae()?, latents, self.kind))
-    }
-
-    fn decode_with(&self, vae: &AutoencoderKl, latents: &Tensor, kind: Kind) -> (Tensor, Tensor) {
-        let scale = self.vae_config.scale_factor();
-        let pixels = latents.size()[2] * latents.size()[3] * scale * scale;
-        let at_a_time = (DECODE_PIXELS / pixels.max(1)).max(1);
-        let (mut pictures, mut finite) = (Vec::new(), Vec::new());
-        for part in latents.split(at_a_time, 0) {
-            let decoded = vae.decode(&vae.unscale(&part.to_kind(kind))).to_kind(Kind::Float);
-            finite.push(decoded.isfinite().flatten(1, 3).all_dim(1, false));
-            pictures.push((((decoded * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round()).to_kind(Kind::Uint8));
-        }
-        (Tensor::cat(&pictures, 0), Tensor::cat(&finite, 0))
+        Ok(self.vae()?.pictures(latents, self.kind))
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<()> {
-        let count = request.prompts.len();
-        if request.seeds.len() != count || (!request.images.is_empty() && request.images.len() != count) {
-            return Err(usage(format!(
-                "{count} prompts with {} seeds and {} photos: one of each for every picture",
-                request.seeds.len(),
-                request.images.len()
-            )));
-        }
+        request.check()?;
         if let Some(name) = request.scheduler {
             return Err(usage(format!(
                 "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
                  and only its own Euler steps follow them: leave the scheduler out"
             )));
         }
-        if request.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
-            return Err(usage("the guidance scale must be a number"));
-        }
         Ok(())
     }
 
     fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         let latents = self.denoise(&self.prepare(request)?)?;
-        self.finish(request, &latents)
+        rescue::finish(self, request, &latents)
     }
 }
 
@@ -357,12 +325,6 @@ fn lazy<T>(slot: &RefCell<Option<Rc<T>>>, load: impl FnOnce() -> Result<T>) -> R
 fn free_bytes(device: Device) -> Option<u64> {
     let Device::Cuda(index) = device else { return None };
     runtime::shim::cuda_memory(index).map(|(free, _)| free)
-}
-
-/// The rows of a batch of pictures.
-fn to_images(pictures: &Tensor) -> Result<Vec<RgbImage>> {
-    let pictures = pictures.to_device(Device::Cpu);
-    pictures.unbind(0).iter().map(images::from_tensor).collect()
 }
 
 #[cfg(test)]
