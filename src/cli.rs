@@ -154,6 +154,10 @@ pub struct StylizeArgs {
     /// Height in pixels (default: the model's own)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
+    /// Let the checkpoint's safety checker look at the picture, and write a black one where it
+    /// objects (off by default; only some Stable Diffusion checkpoints have one)
+    #[arg(long)]
+    pub safety_checker: bool,
     /// Seed of the noise
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,

@@ -183,7 +183,7 @@ impl Case {
             height: self.height,
             images: self.photos.iter().map(|name| picture(name)).collect(),
             strength: self.strength,
-            scheduler: None,
+            ..GenerateRequest::default()
         }
     }
 }
@@ -250,6 +250,7 @@ fn what_cannot_be_drawn_is_wrong_usage() {
         (GenerateRequest { strength: Some(0.0), images: photo, ..good.clone() }, "no step"),
         (GenerateRequest { guidance_scale: Some(f64::NAN), ..good.clone() }, "guidance"),
         (GenerateRequest { scheduler: Some(SchedulerName::Ddim), ..good.clone() }, "leave the scheduler out"),
+        (GenerateRequest { safety_checker: true, ..good.clone() }, "no safety checker"),
     ];
     for (request, words) in wrong {
         let error = pipeline.generate(&request).unwrap_err();

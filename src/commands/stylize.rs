@@ -37,6 +37,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         images: start.into_iter().collect(),
         strength: args.strength,
         scheduler: args.scheduler,
+        safety_checker: args.safety_checker,
     };
     let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
     if let Some(remark) = &drawn.remark {

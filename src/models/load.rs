@@ -1,10 +1,11 @@
 //! From a name to a model that is ready to work.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::blip::Blip;
 use super::locate::{Located, locate};
 use super::phi4_multimodal::Phi4Multimodal;
+use super::stable_diffusion::StableDiffusion;
 use super::stable_diffusion_3::StableDiffusion3;
 use super::{Captioner, Family, Generator, clip_tokenizers};
 use crate::error::usage;
@@ -28,7 +29,7 @@ pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
     let located = locate(name, rt)?;
     match located.family {
         Family::StableDiffusion3 => Ok(Box::new(StableDiffusion3::load(&located.path, rt)?)),
-        Family::StableDiffusion => bail!("{}: Stable Diffusion is not built yet", located.path.display()),
+        Family::StableDiffusion => Ok(Box::new(StableDiffusion::load(&located.path, rt)?)),
         Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
             Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
         }

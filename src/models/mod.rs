@@ -14,6 +14,7 @@ pub mod phi4_multimodal;
 pub(crate) mod pipeline_source;
 mod rescue;
 mod sentencepiece;
+pub mod stable_diffusion;
 pub mod stable_diffusion_3;
 pub mod t5_encoder;
 mod table;
@@ -85,6 +86,8 @@ pub struct GenerateRequest {
     pub strength: Option<f64>,
     /// Another solver than the model's own, over the same noise schedule.
     pub scheduler: Option<SchedulerName>,
+    /// Whether pictures that the checkpoint's safety checker objects to become black; only where it has one.
+    pub safety_checker: bool,
 }
 
 impl GenerateRequest {

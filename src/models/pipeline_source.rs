@@ -10,6 +10,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use crate::checkpoints::{Checkpoint, Weights};
+use crate::schedulers::{Scheduler, SchedulerName};
 
 /// A part with weights: its folder and the name of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,14 @@ impl Source {
                 let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 serde_json::from_slice(&text).with_context(|| format!("{}: not a configuration", file.display()))
             }
+        }
+    }
+
+    /// The solver that the pipeline was published with, or another one over the same noise schedule.
+    pub fn scheduler(&self, name: Option<SchedulerName>) -> Result<Scheduler> {
+        match self {
+            Self::Random(_) => Scheduler::new(&self.config("scheduler")?, name),
+            Self::Folder(folder) => Scheduler::from_config(&folder.join("scheduler/scheduler_config.json"), name),
         }
     }
 

@@ -124,9 +124,29 @@ impl Conv2d {
         Ok(Self { weight: weights.get("weight", &[output, input, kernel, kernel])?, bias, stride, padding })
     }
 
+    pub fn without_bias(
+        weights: &Weights,
+        input: i64,
+        output: i64,
+        kernel: i64,
+        stride: i64,
+        padding: i64,
+    ) -> Result<Self> {
+        Ok(Self { weight: weights.get("weight", &[output, input, kernel, kernel])?, bias: None, stride, padding })
+    }
+
     /// [batch, input, height, width] → [batch, output, height', width']
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.conv2d(&self.weight, self.bias.as_ref(), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+
+    /// The same with another bias: [output].
+    pub fn forward_with_bias(&self, x: &Tensor, bias: &Tensor) -> Tensor {
+        x.conv2d(&self.weight, Some(bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
     }
 }
 

@@ -89,7 +89,7 @@ def randomize(model: torch.nn.Module, seed: int, embedding: float = 1.0) -> None
             value = (1.0 if name.endswith("weight") else 0.0) + 0.2 * noise
         elif parameter.dim() == 1:
             value = 0.1 * noise
-        elif "embed" in name or "shared" in name or "relative_attention_bias" in name:
+        elif ("embed" in name and "time_embedding" not in name) or "shared" in name or "relative_attention_bias" in name:
             value = embedding * noise if parameter.dim() == 2 and "embedder" not in name else noise / math.sqrt(parameter[0].numel())
         else:
             value = 1.3 * noise / math.sqrt(parameter[0].numel())

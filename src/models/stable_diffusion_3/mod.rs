@@ -289,6 +289,9 @@ impl StableDiffusion3 {
                  and only its own Euler steps follow them: leave the scheduler out"
             )));
         }
+        if request.safety_checker {
+            return Err(usage("Stable Diffusion 3 has no safety checker"));
+        }
         Ok(())
     }
 

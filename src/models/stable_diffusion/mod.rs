@@ -1,0 +1,372 @@
+//! Stable Diffusion 1 and 2: text to picture, and photo to picture.
+//!
+//! The pipelines are those of
+//! <https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/stable_diffusion>:
+//! the same seed gives the same picture.
+
+mod config;
+mod prompt_encoder;
+mod redraw;
+pub mod safety_checker;
+mod step_noise;
+mod transformer;
+pub mod unet;
+mod unet_config;
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+use self::config::{PUBLISHED, SAFETY_CHECKER, UNET, VAE};
+use self::prompt_encoder::PromptEncoder;
+use self::safety_checker::SafetyChecker;
+use self::step_noise::StepNoise;
+use self::unet::Unet;
+use super::autoencoder_kl::{self, AutoencoderKl};
+use super::pipeline_source::Source;
+use super::rescue::{self, Decoded};
+use super::{GenerateRequest, Generated, Generator};
+use crate::error::usage;
+use crate::images::{self, Filter};
+use crate::prompts::TokenBudget;
+use crate::runtime::{self, Runtime};
+use crate::schedulers::{Scheduler, Solver, first_step};
+
+/// Defaults of the pipelines.
+const STEPS: usize = 50;
+const STRENGTH: f64 = 0.8;
+const GUIDANCE: f64 = 7.5;
+
+/// A photo is called large when it has this many times the places that the model was trained on.
+const LARGE: i64 = 6;
+
+/// A batch of pictures, ready for the denoising loop.
+pub struct Job {
+    /// What is unwanted first, where there is guidance: [batch or 2 · batch, tokens, width].
+    text: Tensor,
+    guidance: Option<f64>,
+    latents: Tensor,
+    solver: Box<dyn Solver>,
+    /// Where in the solver's timesteps the drawing starts.
+    first: usize,
+    noise: StepNoise,
+}
+
+impl Job {
+    /// Denoising steps.
+    pub fn steps(&self) -> usize {
+        self.solver.timesteps().len() - self.first
+    }
+}
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct StableDiffusion {
+    source: Source,
+    device: Device,
+    kind: Kind,
+    /// The autoencoder's number type: float32 where its configuration asks for that.
+    vae_kind: Kind,
+    /// Number type that noise is drawn in: the stream of numbers depends on it.
+    noise_kind: Kind,
+    config: unet::Config,
+    vae_config: autoencoder_kl::Config,
+    scheduler: Scheduler,
+    budget: TokenBudget,
+    prompts: PromptEncoder,
+    unet: Unet,
+    vae: AutoencoderKl,
+    checker: OnceCell<SafetyChecker>,
+}
+
+impl StableDiffusion {
+    /// From a folder in diffusers' layout.
+    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
+        Self::open(Source::Folder(folder.to_path_buf()), rt.device, rt.kind(Kind::Half))
+            .with_context(|| format!("loading Stable Diffusion from {}", folder.display()))
+    }
+
+    /// At the published size, with random weights: to measure speed.
+    pub fn random(rt: &Runtime) -> Result<Self> {
+        Self::open(Source::Random(PUBLISHED), rt.device, rt.kind(Kind::Half))
+    }
+
+    fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
+        let config: unet::Config = source.config(UNET.folder)?;
+        let vae_config: autoencoder_kl::Config = source.config(VAE.folder)?;
+        if config.in_channels != vae_config.latent_channels || config.out_channels != vae_config.latent_channels {
+            return Err(usage(format!(
+                "the U-Net reads {} channels and gives {}, the autoencoder has {}: models that fill in or enlarge \
+                 pictures are not known here",
+                config.in_channels, config.out_channels, vae_config.latent_channels
+            )));
+        }
+        let scheduler = source.scheduler(None)?;
+        let prompts = PromptEncoder::load(&source, device, kind)?;
+        if let Some(size) = config.layout()?.sizes.iter().find(|size| size.text != prompts.width()) {
+            return Err(usage(format!(
+                "the text encoder gives {} values and the U-Net reads {}",
+                prompts.width(),
+                size.text
+            )));
+        }
+        let vae_kind = if vae_config.force_upcast == Some(true) { Kind::Float } else { kind };
+        let unet = source.build(UNET, device, kind, |weights| Unet::new(weights, &config))?;
+        let vae = source.build(VAE, device, vae_kind, |weights| AutoencoderKl::new(weights, &vae_config))?;
+        let budget = prompts.budget();
+        let (noise_kind, checker) = (kind, OnceCell::new());
+        Ok(Self {
+            source,
+            device,
+            kind,
+            vae_kind,
+            noise_kind,
+            config,
+            vae_config,
+            scheduler,
+            budget,
+            prompts,
+            unet,
+            vae,
+            checker,
+        })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The size that is drawn where none is asked for: height and width in pixels.
+    pub fn default_size(&self) -> (i64, i64) {
+        let (scale, (height, width)) = (self.vae_config.scale_factor(), self.config.sides().unwrap_or((64, 64)));
+        (height * scale, width * scale)
+    }
+
+    /// Texts as the U-Net reads them: [texts, tokens, width].
+    pub fn encode(&self, texts: &[String]) -> Result<Tensor> {
+        self.prompts.encode(texts)
+    }
+
+    /// Forgets encoded prompts, so that encoding can be timed again.
+    pub fn forget_prompts(&self) {
+        self.prompts.forget();
+    }
+
+    /// The checker, which is loaded when it is first asked for.
+    fn checker(&self) -> Result<&SafetyChecker> {
+        if let Some(checker) = self.checker.get() {
+            return Ok(checker);
+        }
+        let missing = || usage("this checkpoint has no safety checker: leave the option out");
+        let Source::Folder(folder) = &self.source else { return Err(missing()) };
+        if !self.source.has(SAFETY_CHECKER.folder)? {
+            return Err(missing());
+        }
+        let config = self.source.config(SAFETY_CHECKER.folder)?;
+        let extractor = folder.join("feature_extractor");
+        let checker = self.source.build(SAFETY_CHECKER, self.device, self.kind, |weights| {
+            SafetyChecker::new(weights, &config, &extractor)
+        })?;
+        Ok(self.checker.get_or_init(|| checker))
+    }
+
+    /// Width and height of picture `i` in latent places: as asked for, else the photo's own, cut to whole places, else
+    /// the model's own.
+    fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
+        let (scale, (height, width)) = (self.vae_config.scale_factor(), self.default_size());
+        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
+        let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
+            (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
+            (Some(pixels), _) => {
+                let nearest = ((pixels as i64 + scale / 2) / scale).max(1) * scale;
+                Err(usage(format!(
+                    "{name} {pixels} cannot be drawn: it must be a multiple of {scale}; nearest: {nearest}"
+                )))
+            }
+            (None, Some(pixels)) if pixels < scale => {
+                Err(usage(format!("a photo with {name} {pixels} is too small: at least {scale} are needed")))
+            }
+            (None, Some(pixels)) => Ok(pixels / scale),
+            (None, None) => Ok(own / scale),
+        };
+        Ok((
+            side("width", request.width, photo.map(|(width, _)| width), width)?,
+            side("height", request.height, photo.map(|(_, height)| height), height)?,
+        ))
+    }
+
+    /// The solver of this request, and where in its timesteps the drawing starts.
+    fn solver(&self, request: &GenerateRequest) -> Result<(Box<dyn Solver>, usize)> {
+        let steps = request.steps.unwrap_or(STEPS);
+        let mut solver = match request.scheduler {
+            Some(name) => self.source.scheduler(Some(name))?.schedule(steps)?,
+            None => self.scheduler.schedule(steps)?,
+        };
+        if request.images.is_empty() {
+            return Ok((solver, 0));
+        }
+        let strength = request.strength.unwrap_or(STRENGTH);
+        let first = first_step(steps, strength);
+        if first >= steps {
+            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
+        }
+        solver.skip(first);
+        Ok((solver, first))
+    }
+
+    /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
+    fn start(
+        &self,
+        request: &GenerateRequest,
+        (width, height): (i64, i64),
+        solver: &dyn Solver,
+        first: usize,
+    ) -> Tensor {
+        let (shape, scale) = ([1, self.config.in_channels, height, width], self.vae_config.scale_factor());
+        let mut latents = Vec::new();
+        for (i, &seed) in request.seeds.iter().enumerate() {
+            runtime::seed(seed);
+            let draw = || runtime::random_normal(&shape, self.noise_kind, self.device).to_kind(self.kind);
+            let Some(photo) = request.images.get(i) else {
+                latents.push(draw() * solver.init_noise_sigma());
+                continue;
+            };
+            let photo = images::resize(photo, (width * scale) as u32, (height * scale) as u32, Filter::Lanczos);
+            let pixels = images::to_tensor(&photo).to_device(self.device).to_kind(Kind::Float).unsqueeze(0);
+            let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.vae_kind);
+            let encoded = self.vae.encode(&pixels).sample(&draw().to_kind(self.vae_kind));
+            let encoded = self.vae.scale(&encoded).to_kind(self.kind);
+            latents.push(solver.add_noise(&encoded, &draw(), first));
+        }
+        Tensor::cat(&latents, 0)
+    }
+
+    /// Everything that is known before the first step. All pictures of the request must be of one size.
+    pub fn prepare(&self, request: &GenerateRequest) -> Result<Job> {
+        request.check()?;
+        let size = self.latent_size(request, 0)?;
+        let (solver, first) = self.solver(request)?;
+        let guidance = Some(request.guidance_scale.unwrap_or(GUIDANCE)).filter(|&guidance| guidance > 1.0);
+        let wanted = self.encode(&request.prompts)?;
+        let text = match guidance {
+            None => wanted,
+            Some(_) => {
+                let unwanted = self.encode(&[request.negative_prompt.clone().unwrap_or_default()])?;
+                Tensor::cat(&[unwanted.expand_as(&wanted), wanted], 0)
+            }
+        };
+        let latents = self.start(request, size, solver.as_ref(), first);
+        let noise = StepNoise {
+            seeds: request.seeds.clone(),
+            shape: [1, self.config.in_channels, size.1, size.0],
+            before: if request.images.is_empty() { 1 } else { 2 },
+            steps: solver.timesteps().len() - first,
+            drawn_in: self.noise_kind,
+            kind: self.kind,
+            device: self.device,
+            drawn: None,
+            next: 0,
+        };
+        Ok(Job { text, guidance, latents, solver, first, noise })
+    }
+
+    /// The denoising loop, to the latents of the pictures. Nothing in it waits for the device.
+    pub fn denoise(&self, job: Job) -> Result<Tensor> {
+        let Job { text, guidance, mut latents, mut solver, first, mut noise } = job;
+        let timesteps = solver.timesteps()[first..].to_vec();
+        let conditioning = self.unet.condition(&text, &timesteps);
+        for step in 0..timesteps.len() {
+            let index = first + step;
+            let input = solver.scale_model_input(&latents, index);
+            let output = match guidance {
+                None => self.unet.forward(&input, &conditioning, step),
+                Some(guidance) => {
+                    let parts = self.unet.forward(&Tensor::cat(&[&input, &input], 0), &conditioning, step).chunk(2, 0);
+                    &parts[0] + (&parts[1] - &parts[0]) * guidance
+                }
+            };
+            latents = solver.step(&output, index, &latents, &mut || noise.next())?;
+        }
+        Ok(latents)
+    }
+
+    /// Pictures as bytes, and whether each is all numbers, on the device:
+    /// uint8 [batch, 3, height, width] and bool [batch].
+    pub fn decode(&self, latents: &Tensor) -> Decoded {
+        self.vae.pictures(latents, self.vae_kind)
+    }
+
+    /// Pictures of one size and later the others: what is drawn of a photo does not depend on those beside it.
+    fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        request.check()?;
+        if request.safety_checker {
+            self.checker()?;
+        }
+        let sizes: Vec<(i64, i64)> =
+            (0..request.prompts.len()).map(|i| self.latent_size(request, i)).collect::<Result<_>>()?;
+        self.warn_of_size(request, &sizes);
+        let mut drawn: Vec<(usize, Generated)> = Vec::new();
+        for (i, size) in sizes.iter().enumerate() {
+            if sizes[..i].contains(size) {
+                continue;
+            }
+            let rows: Vec<usize> = (i..sizes.len()).filter(|&row| sizes[row] == *size).collect();
+            let alike = request.only(&rows);
+            let latents = self.denoise(self.prepare(&alike)?)?;
+            drawn.extend(rows.into_iter().zip(rescue::finish(self, &alike, &latents)?));
+        }
+        drawn.sort_by_key(|(row, _)| *row);
+        Ok(drawn.into_iter().map(|(_, generated)| generated).collect())
+    }
+
+    fn warn_of_size(&self, request: &GenerateRequest, sizes: &[(i64, i64)]) {
+        let (height, width) = self.default_size();
+        let (scale, asked) = (self.vae_config.scale_factor(), request.width.is_some() || request.height.is_some());
+        let places = |&&(w, h): &&(i64, i64)| w * h * scale * scale;
+        if let Some((w, h)) = sizes.iter().max_by_key(places).filter(|size| places(size) > LARGE * height * width)
+            && !asked
+        {
+            tracing::warn!(
+                "{}×{} pixels are drawn, as many as the photo has, by a model of {width}×{height}: a smaller --width and \
+                 --height are much faster and mostly look better",
+                w * scale,
+                h * scale
+            );
+        }
+    }
+
+    /// Pictures that the checker objects to become black.
+    fn check(&self, drawn: Vec<Generated>) -> Result<Vec<Generated>> {
+        let pictures: Vec<RgbImage> = drawn.iter().map(|generated| generated.image.clone()).collect();
+        let flags = self.checker()?.check(&pictures)?;
+        let judged = |(generated, flag): (Generated, bool)| {
+            if !flag {
+                return generated;
+            }
+            let remark = "the safety checker objects to the picture, so it is black: try another prompt or seed";
+            let remark = generated.remark.map_or(remark.to_string(), |before| format!("{before}; {remark}"));
+            let (width, height) = generated.image.dimensions();
+            Generated { image: RgbImage::new(width, height), remark: Some(remark) }
+        };
+        Ok(drawn.into_iter().zip(flags).map(judged).collect())
+    }
+}
+
+impl Generator for StableDiffusion {
+    fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        if request.prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| {
+            let drawn = self.draw(request)?;
+            if request.safety_checker { self.check(drawn) } else { Ok(drawn) }
+        })
+    }
+
+    fn token_budget(&self) -> &TokenBudget {
+        &self.budget
+    }
+}

@@ -1,0 +1,183 @@
+//! The attention blocks of the U-Net: picture over itself, picture over text, feed-forward.
+//!
+//! Architecture: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_2d.py>
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::unet_config::{Config, Size};
+use crate::checkpoints::Weights;
+use crate::nn::{Activation, GroupNorm, LayerNorm, Linear, attention, join_heads, split_heads};
+
+/// Of the group norm before the tokens, whatever the configuration says of the other group norms.
+const GROUP_NORM_EPS: f64 = 1e-6;
+const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// Several linear layers without bias that read the same, as one: their outputs lie one after another.
+fn fused(weights: &Weights, names: &[&str], input: i64, output: i64) -> Result<Linear> {
+    let parts: Vec<Tensor> =
+        names.iter().map(|name| weights.at(name).get("weight", &[output, input])).collect::<Result<_>>()?;
+    Ok(Linear::from_tensors(Tensor::cat(&parts, 0), None))
+}
+
+/// The text as one attention reads it: [batch, heads, tokens, head_dim] each.
+#[derive(Debug)]
+pub struct Text {
+    keys: Tensor,
+    values: Tensor,
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    to_qkv: Linear,
+    to_out: Linear,
+    heads: i64,
+}
+
+impl SelfAttention {
+    fn new(weights: &Weights, size: &Size) -> Result<Self> {
+        let channels = size.channels;
+        Ok(Self {
+            to_qkv: fused(weights, &["to_q", "to_k", "to_v"], channels, channels)?,
+            to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
+            heads: size.heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        // [batch, tokens, 3 · channels] → three of [batch, heads, tokens, head_dim]
+        let qkv = self.to_qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
+        let out = attention(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), None);
+        self.to_out.forward(&join_heads(&out))
+    }
+}
+
+#[derive(Debug)]
+struct CrossAttention {
+    to_q: Linear,
+    to_kv: Linear,
+    to_out: Linear,
+    heads: i64,
+}
+
+impl CrossAttention {
+    fn new(weights: &Weights, size: &Size) -> Result<Self> {
+        let channels = size.channels;
+        Ok(Self {
+            to_q: Linear::without_bias(&weights.at("to_q"), channels, channels)?,
+            to_kv: fused(weights, &["to_k", "to_v"], size.text, channels)?,
+            to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
+            heads: size.heads,
+        })
+    }
+
+    /// [batch, tokens, text] → its keys and values, which no step changes.
+    fn read(&self, text: &Tensor) -> Text {
+        let parts = self.to_kv.forward(text).chunk(2, -1);
+        let heads = |x: &Tensor| split_heads(&x.contiguous(), self.heads);
+        Text { keys: heads(&parts[0]), values: heads(&parts[1]) }
+    }
+
+    fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
+        let queries = split_heads(&self.to_q.forward(x), self.heads);
+        self.to_out.forward(&join_heads(&attention(&queries, &text.keys, &text.values, None)))
+    }
+}
+
+/// The half that is kept, times GELU of the other.
+#[derive(Debug)]
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    fn new(weights: &Weights, channels: i64) -> Result<Self> {
+        Ok(Self {
+            proj: Linear::new(&weights.at("net.0.proj"), channels, 8 * channels)?,
+            out: Linear::new(&weights.at("net.2"), 4 * channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let halves = self.proj.forward(x).chunk(2, -1);
+        self.out.forward(&(&halves[0] * Activation::Gelu.apply(&halves[1])))
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    attn1: SelfAttention,
+    norm2: LayerNorm,
+    attn2: CrossAttention,
+    norm3: LayerNorm,
+    ff: FeedForward,
+}
+
+impl Layer {
+    fn new(weights: &Weights, size: &Size) -> Result<Self> {
+        let norm = |name: &str| LayerNorm::new(&weights.at(name), size.channels, LAYER_NORM_EPS);
+        Ok(Self {
+            norm1: norm("norm1")?,
+            attn1: SelfAttention::new(&weights.at("attn1"), size)?,
+            norm2: norm("norm2")?,
+            attn2: CrossAttention::new(&weights.at("attn2"), size)?,
+            norm3: norm("norm3")?,
+            ff: FeedForward::new(&weights.at("ff"), size.channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
+        let x = x + self.attn1.forward(&self.norm1.forward(x));
+        let x = &x + self.attn2.forward(&self.norm2.forward(&x), text);
+        &x + self.ff.forward(&self.norm3.forward(&x))
+    }
+}
+
+/// All places of a picture as tokens, through some layers, and back.
+#[derive(Debug)]
+pub struct Transformer {
+    norm: GroupNorm,
+    proj_in: Linear,
+    transformer_blocks: Vec<Layer>,
+    proj_out: Linear,
+}
+
+impl Transformer {
+    pub fn new(weights: &Weights, size: &Size, config: &Config) -> Result<Self> {
+        let channels = size.channels;
+        // A convolution of one place is a linear layer; only the shape in the file differs.
+        let projection = |name: &str| -> Result<Linear> {
+            let at = weights.at(name);
+            let shape: &[i64] =
+                if config.use_linear_projection { &[channels, channels] } else { &[channels, channels, 1, 1] };
+            let weight = at.get("weight", shape)?.view([channels, channels]);
+            Ok(Linear::from_tensors(weight, Some(at.get("bias", &[channels])?)))
+        };
+        let layer = |i| Layer::new(&weights.at("transformer_blocks").at(i), size);
+        Ok(Self {
+            norm: GroupNorm::new(&weights.at("norm"), config.norm_num_groups, channels, GROUP_NORM_EPS)?,
+            proj_in: projection("proj_in")?,
+            transformer_blocks: (0..size.depth).map(layer).collect::<Result<_>>()?,
+            proj_out: projection("proj_out")?,
+        })
+    }
+
+    /// The text as each layer reads it.
+    pub fn read(&self, text: &Tensor) -> Vec<Text> {
+        self.transformer_blocks.iter().map(|layer| layer.attn2.read(text)).collect()
+    }
+
+    /// [batch, channels, height, width] → the same; `text` from [`Self::read`].
+    pub fn forward(&self, x: &Tensor, text: &[Text]) -> Tensor {
+        let size = x.size();
+        let tokens = self.norm.forward(x).flatten(2, 3).transpose(1, 2); // [batch, places, channels]
+        let mut tokens = self.proj_in.forward(&tokens);
+        for (layer, text) in self.transformer_blocks.iter().zip(text) {
+            tokens = layer.forward(&tokens, text);
+        }
+        self.proj_out.forward(&tokens).transpose(1, 2).reshape(&size) + x
+    }
+}

@@ -1,0 +1,300 @@
+//! Stable Diffusion 1 against diffusers on tiny random pipelines (`tests/reference/sd15.py`): one as version 1.5 is
+//! published, one with every other option.
+
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+use toolkit::checkpoints::{Checkpoint, Weights};
+use toolkit::cli::DtypeChoice;
+use toolkit::error::UsageError;
+use toolkit::models::autoencoder_kl::AutoencoderKl;
+use toolkit::models::clip_text::ClipText;
+use toolkit::models::stable_diffusion::StableDiffusion;
+use toolkit::models::stable_diffusion::safety_checker::SafetyChecker;
+use toolkit::models::stable_diffusion::unet::Unet;
+use toolkit::models::{GenerateRequest, Generator};
+use toolkit::runtime::Runtime;
+use toolkit::schedulers::SchedulerName;
+
+const PIPELINES: [&str; 2] = ["like_v1", "other"];
+/// Hidden states: float32 sums in another order, over a few layers.
+const STATES: f64 = 1e-4;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd15")
+}
+
+fn cpu() -> Runtime {
+    Runtime { device: Device::Cpu, dtype: DtypeChoice::Float32, offline: true }
+}
+
+fn load(pipeline: &str) -> StableDiffusion {
+    StableDiffusion::load(&golden().join(pipeline), &cpu()).unwrap()
+}
+
+fn json<T: DeserializeOwned>(file: impl AsRef<Path>) -> T {
+    serde_json::from_slice(&std::fs::read(golden().join(file)).unwrap()).unwrap()
+}
+
+fn weights(folder: &str) -> Weights {
+    let stem = if folder.contains("text") || folder.contains("safety") { "model" } else { "diffusion_pytorch_model" };
+    Checkpoint::open_dir(&golden().join(folder), stem).unwrap().weights(Device::Cpu, Kind::Float)
+}
+
+/// A part of a pipeline, built of all its tensors.
+fn build<C: DeserializeOwned, T>(folder: &str, new: impl FnOnce(&Weights, &C) -> anyhow::Result<T>) -> T {
+    let (place, config) = (weights(folder), json(format!("{folder}/config.json")));
+    let part = new(&place, &config).unwrap();
+    place.finish().unwrap();
+    part
+}
+
+/// The values of the reference by name.
+struct Reference(Vec<(String, Tensor)>);
+
+impl Reference {
+    fn open(name: &str) -> Self {
+        Self(Tensor::read_safetensors(golden().join(format!("{name}.safetensors"))).unwrap())
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        &self.0.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}")).1
+    }
+
+    fn flags(&self, name: &str) -> Vec<bool> {
+        Vec::try_from(self.get(name).to_kind(Kind::Bool)).unwrap()
+    }
+
+    fn check(&self, name: &str, ours: &Tensor) {
+        let theirs = self.get(name);
+        assert_eq!(ours.size(), theirs.size(), "{name}");
+        let difference = (ours - theirs).abs().max().double_value(&[]);
+        println!("{name}: {difference:.1e}");
+        assert!(difference < STATES, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn text_encoders() {
+    for pipeline in PIPELINES {
+        let reference = Reference::open(pipeline);
+        let encoder =
+            build(&format!("{pipeline}/text_encoder"), |weights, config| ClipText::new(weights, config, false));
+        let states = encoder.forward(reference.get("text_encoder.ids")).last;
+        reference.check("text_encoder.states", &states.slice(1, 0, 77, 4));
+    }
+}
+
+/// At three times, so that a mix-up of steps would show; the latents have odd sides.
+#[test]
+fn denoisers() {
+    for pipeline in PIPELINES {
+        let reference = Reference::open(pipeline);
+        let encoder =
+            build(&format!("{pipeline}/text_encoder"), |weights, config| ClipText::new(weights, config, false));
+        let states = encoder.forward(reference.get("text_encoder.ids")).last;
+        let unet = build(&format!("{pipeline}/unet"), Unet::new);
+        let times = [999, 741, 1];
+        let conditioning = unet.condition(&states, &times.map(f64::from));
+        for (step, time) in times.into_iter().enumerate() {
+            let out = unet.forward(reference.get("unet.latents"), &conditioning, step);
+            reference.check(&format!("unet.{time}"), &out);
+        }
+    }
+}
+
+#[test]
+fn a_denoiser_without_attention_in_its_middle() {
+    let reference = Reference::open("plain_middle");
+    let unet = build("plain_middle", Unet::new);
+    let conditioning = unet.condition(reference.get("states"), &[321.0]);
+    reference.check("out", &unet.forward(reference.get("latents"), &conditioning, 0));
+}
+
+/// The first with the names of before diffusers 0.14 and a configuration as short as the published one.
+#[test]
+fn autoencoders_both_ways() {
+    for pipeline in PIPELINES {
+        let reference = Reference::open(pipeline);
+        let vae = build(&format!("{pipeline}/vae"), AutoencoderKl::new);
+        let posterior = vae.encode(reference.get("vae.picture"));
+        reference.check("vae.mean", &posterior.mean);
+        reference.check("vae.deviation", &posterior.deviation);
+        reference.check("vae.decoded", &vae.decode(reference.get("vae.latents")));
+    }
+    assert!(weights("like_v1/vae").contains("decoder.mid_block.attentions.0.query.weight"));
+    assert!(weights("other/vae").contains("decoder.mid_block.attentions.0.to_q.weight"));
+}
+
+#[derive(Deserialize)]
+struct Case {
+    pipeline: String,
+    prompts: Vec<String>,
+    negative_prompt: Option<String>,
+    seeds: Vec<u64>,
+    steps: Option<usize>,
+    guidance_scale: Option<f64>,
+    width: Option<usize>,
+    height: Option<usize>,
+    strength: Option<f64>,
+    scheduler: Option<SchedulerName>,
+    photos: Vec<String>,
+    pictures: Vec<String>,
+}
+
+impl Case {
+    fn request(&self) -> GenerateRequest {
+        GenerateRequest {
+            prompts: self.prompts.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            seeds: self.seeds.clone(),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            width: self.width,
+            height: self.height,
+            images: self.photos.iter().map(|name| picture(name)).collect(),
+            strength: self.strength,
+            scheduler: self.scheduler,
+            ..GenerateRequest::default()
+        }
+    }
+}
+
+fn picture(name: &str) -> RgbImage {
+    image::open(golden().join(name)).unwrap().to_rgb8()
+}
+
+fn cases() -> Vec<Case> {
+    json("cases.json")
+}
+
+/// The largest difference of two pictures, in grey levels.
+fn apart(ours: &RgbImage, theirs: &RgbImage) -> u8 {
+    assert_eq!(ours.dimensions(), theirs.dimensions());
+    ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+/// Text to picture and photo to picture: with the checkpoint's own solver and with one that adds noise, odd sizes,
+/// strengths from 0.3 to 1, with and without guidance.
+#[test]
+fn the_same_seed_gives_the_same_picture() {
+    for (number, case) in cases().iter().enumerate() {
+        let drawn = load(&case.pipeline).generate(&case.request()).unwrap();
+        assert_eq!(drawn.len(), case.pictures.len());
+        for (ours, theirs) in drawn.iter().zip(&case.pictures) {
+            let apart = apart(&ours.image, &picture(theirs));
+            println!("case {number}, {theirs}: {apart}");
+            assert!(apart <= 1, "case {number}, {theirs}: {apart} grey levels");
+            assert_eq!(ours.remark, None);
+        }
+    }
+}
+
+/// Photos of several sizes together too.
+#[test]
+fn a_batch_draws_what_each_draws_alone() {
+    let (noise, photos) = (&cases()[1], &cases()[6]);
+    let mut mixed = photos.request();
+    mixed.images[1] = picture(&cases()[7].photos[0]);
+    mixed.scheduler = Some(SchedulerName::EulerAncestral);
+    for request in [noise.request(), mixed] {
+        let pipeline = load("like_v1");
+        let together = pipeline.generate(&request).unwrap();
+        for (i, batched) in together.iter().enumerate() {
+            let alone = GenerateRequest {
+                prompts: vec![request.prompts[i].clone()],
+                seeds: vec![request.seeds[i]],
+                images: request.images.get(i).cloned().into_iter().collect(),
+                ..request.clone()
+            };
+            assert!(apart(&pipeline.generate(&alone).unwrap()[0].image, &batched.image) <= 1);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_drawn_is_wrong_usage() {
+    let pipeline = load("other");
+    let good = GenerateRequest {
+        prompts: vec!["a cat".to_string()],
+        seeds: vec![1],
+        steps: Some(2),
+        ..GenerateRequest::default()
+    };
+    let photo = vec![RgbImage::new(16, 16)];
+    let wrong = [
+        (GenerateRequest { width: Some(30), ..good.clone() }, "nearest: 32"),
+        (GenerateRequest { height: Some(0), ..good.clone() }, "nearest: 4"),
+        (GenerateRequest { steps: Some(0), ..good.clone() }, "at least one"),
+        (GenerateRequest { seeds: vec![1, 2], ..good.clone() }, "2 seeds"),
+        (GenerateRequest { strength: Some(0.5), ..good.clone() }, "needs a photo"),
+        (GenerateRequest { strength: Some(1.5), images: photo.clone(), ..good.clone() }, "between 0 and 1"),
+        (GenerateRequest { strength: Some(0.4), images: photo, ..good.clone() }, "no step"),
+        (GenerateRequest { images: vec![RgbImage::new(16, 3)], ..good.clone() }, "too small"),
+        (GenerateRequest { guidance_scale: Some(f64::NAN), ..good.clone() }, "guidance"),
+        (GenerateRequest { safety_checker: true, ..good.clone() }, "no safety checker"),
+    ];
+    for (request, words) in wrong {
+        let error = pipeline.generate(&request).unwrap_err();
+        assert!(error.downcast_ref::<UsageError>().is_some(), "{error:#}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(pipeline.generate(&GenerateRequest::default()).unwrap().is_empty());
+}
+
+fn checker() -> SafetyChecker {
+    let extractor = golden().join("like_v1/feature_extractor");
+    build("like_v1/safety_checker", |weights, config| SafetyChecker::new(weights, config, &extractor))
+}
+
+#[test]
+fn the_safety_checker_sees_and_decides_the_same() {
+    let (reference, checker) = (Reference::open("safety"), checker());
+    let flags = reference.flags("flags");
+    let pictures: Vec<RgbImage> = (0..flags.len()).map(|i| picture(&format!("checked_{i}.png"))).collect();
+    let pixels = checker.pixels(&pictures);
+    reference.check("pixels", &pixels);
+    let embeds = checker.embed(&pixels);
+    reference.check("embeds", &embeds);
+    let (special, concepts) = checker.scores(&embeds);
+    reference.check("special", &special);
+    reference.check("concepts", &concepts);
+    assert_eq!(checker.check(&pictures).unwrap(), flags);
+    assert!(flags.contains(&true) && flags.contains(&false));
+    // Many embeddings near the thresholds, for some of which special care decides.
+    assert_eq!(checker.decide(reference.get("near")).unwrap(), reference.flags("near_flags"));
+}
+
+#[derive(Deserialize)]
+struct Checked {
+    prompt: String,
+    steps: usize,
+    size: usize,
+    flags: Vec<bool>,
+}
+
+#[test]
+fn pictures_that_the_checker_objects_to_are_black_and_remarked_on() {
+    let checked: Checked = json("safety.json");
+    let count = checked.flags.len();
+    let request = GenerateRequest {
+        prompts: vec![checked.prompt; count],
+        seeds: (0..count as u64).collect(),
+        steps: Some(checked.steps),
+        width: Some(checked.size),
+        height: Some(checked.size),
+        safety_checker: true,
+        ..GenerateRequest::default()
+    };
+    let pipeline = load("like_v1");
+    let drawn = pipeline.generate(&request).unwrap();
+    let unchecked = pipeline.generate(&GenerateRequest { safety_checker: false, ..request }).unwrap();
+    for ((drawn, unchecked), flag) in drawn.iter().zip(&unchecked).zip(checked.flags) {
+        assert_eq!(drawn.image.as_raw().iter().all(|&value| value == 0), flag);
+        assert_eq!(drawn.remark.as_deref().is_some_and(|remark| remark.contains("safety checker")), flag);
+        assert!(unchecked.remark.is_none() && (flag || unchecked.image == drawn.image));
+    }
+}
