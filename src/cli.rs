@@ -124,9 +124,9 @@ pub struct StylizeArgs {
     /// The picture to start from (image-to-image)
     #[arg(long, value_name = "PHOTO")]
     pub image: Option<PathBuf>,
-    /// How far to leave the picture, 0 to 1
+    /// How far to leave the picture, 0 to 1 (several with --contact-sheet)
     #[arg(long, value_name = "S")]
-    pub strength: Option<f64>,
+    pub strength: Vec<f64>,
     /// A photo to describe and draw in a style
     #[arg(long, requires = "describe", requires = "style", conflicts_with_all = ["prompt", "image"])]
     pub photo: Option<PathBuf>,
@@ -136,9 +136,9 @@ pub struct StylizeArgs {
     /// What the captioner is asked
     #[arg(long, requires = "photo")]
     pub instruction: Option<String>,
-    /// The style text added to the description
+    /// The style text added to the description (several with --contact-sheet)
     #[arg(long, requires = "photo")]
-    pub style: Option<String>,
+    pub style: Vec<String>,
     /// Denoising steps (default: the pipeline's own)
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
@@ -158,9 +158,12 @@ pub struct StylizeArgs {
     /// objects (off by default; only some Stable Diffusion checkpoints have one)
     #[arg(long)]
     pub safety_checker: bool,
-    /// Seed of the noise
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of the noise (several with --contact-sheet)
+    #[arg(long, value_name = "S", default_values_t = [0])]
+    pub seed: Vec<u64>,
+    /// One picture of all strengths, seeds and styles side by side, the photo at the left
+    #[arg(long)]
+    pub contact_sheet: bool,
     /// Where the picture goes (.png, .jpg or .webp)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,

@@ -306,3 +306,28 @@ fn stylize_with_the_embedded_model() {
     toolkit().args(prompt).arg(folder.path().join("never.tga")).assert().code(2);
     assert!(!never.exists());
 }
+
+/// Strengths beside each other, a row for each seed; what stands there is what is drawn alone.
+#[test]
+fn a_contact_sheet_of_strengths_and_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/mini/photos/face-002.png");
+    let stylize = |options: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        command.args(["--device", "cpu", "--offline", "stylize", "--model", "mini-sd3", "--image", photo]);
+        command.args(["--prompt", "an avatar with red hair, pixel art", "--steps", "4"]).args(options).assert()
+    };
+    let (sheet, alone) = (file("sheet.png"), file("alone.png"));
+    let several = ["--strength", "0.5", "--strength", "0.75", "--seed", "1", "--seed", "2"];
+    stylize(&[&several[..], &["--out", &sheet]].concat()).code(2);
+    stylize(&[&several[..], &["--contact-sheet", "--out", &sheet]].concat()).success();
+    stylize(&["--strength", "0.75", "--seed", "2", "--out", &alone]).success();
+    let (sheet, alone) = (toolkit::images::load(&sheet).unwrap(), toolkit::images::load(&alone).unwrap());
+    // The last picture of the second row, each pixel 3 × 3.
+    assert_eq!((alone.dimensions(), sheet.width() > 3 * 384, sheet.height() > 2 * 384), ((128, 128), true, true));
+    let shown = image::imageops::resize(&alone, 384, 384, image::imageops::FilterType::Nearest);
+    let here = |x: u32, y: u32| (0..384).all(|i| sheet.get_pixel(x + i, y + i) == shown.get_pixel(i, i));
+    let x = sheet.width() - 384 - 2 * (14 + 10);
+    assert!((384..sheet.height() - 384).any(|y| here(x, y)), "the picture is on the sheet");
+}

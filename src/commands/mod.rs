@@ -18,6 +18,7 @@ mod plot;
 mod prompt;
 mod report;
 mod stylize;
+mod stylize_sheet;
 
 use anyhow::Result;
 

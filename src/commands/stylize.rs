@@ -1,68 +1,113 @@
 //! `toolkit stylize`.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use image::RgbImage;
 
+use super::stylize_sheet;
 use crate::cli::{Global, StylizeArgs};
 use crate::error::{Outcome, usage};
-use crate::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator, load_token_budget};
+use crate::models::{CaptionOptions, GenerateRequest, Generated, load_captioner, load_generator, load_token_budget};
+use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
 use crate::{images, pipelines};
+
+/// What is to be drawn, before it is known how strongly and from which noise.
+#[derive(Debug)]
+pub struct Work {
+    /// One for each style; one alone where the prompt was given.
+    pub prompts: Vec<String>,
+    /// The photo that is described or started from.
+    pub photo: Option<RgbImage>,
+}
 
 pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     let rt = Runtime::new(global)?;
     images::check_name(&args.out)?;
-    if args.strength.is_some() && args.image.is_none() && args.photo.is_none() {
+    if !args.strength.is_empty() && args.image.is_none() && args.photo.is_none() {
         return Err(usage("--strength needs a photo to start from: --image FILE, or --photo FILE"));
     }
-    let (prompt, start) = match &args.photo {
-        Some(photo) => described(&args, photo, &rt)?,
-        None => (args.prompt.clone().unwrap_or_default(), args.image.as_ref().map(images::load).transpose()?),
-    };
-    let generator = load_generator(&args.model, &rt)?;
-    let (tokens, limit) = (generator.token_budget().count(&prompt)?, generator.token_budget().limit());
-    if tokens > limit {
-        tracing::warn!("the prompt has {tokens} tokens and CLIP reads {limit}: its end does not count there");
+    let several = [("--strength", args.strength.len()), ("--seed", args.seed.len()), ("--style", args.style.len())];
+    if let Some((option, count)) = several.into_iter().find(|(_, count)| *count > 1 && !args.contact_sheet) {
+        return Err(usage(format!("{count} times {option} draws several pictures: add --contact-sheet")));
     }
-    let request = GenerateRequest {
-        prompts: vec![prompt],
+    let work = if args.photo.is_some() { described(&args, &rt)? } else { given(&args)? };
+    let generator = load_generator(&args.model, &rt)?;
+    for prompt in &work.prompts {
+        warn_if_cut(generator.token_budget(), prompt)?;
+    }
+    let (picture, outcome) = if args.contact_sheet {
+        stylize_sheet::draw(&args, &work, generator.as_ref())?
+    } else {
+        let request = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
+        let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
+        remark(&drawn);
+        (drawn.image, Outcome::Done)
+    };
+    images::save(&picture, &args.out)?;
+    println!("{}", args.out.display());
+    Ok(outcome)
+}
+
+/// A batch of pictures of one strength: (which prompt, seed) for each.
+pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(usize, u64)]) -> GenerateRequest {
+    // A photo is started from where it was given for that, or where a strength is given.
+    let start = work.photo.as_ref().filter(|_| args.image.is_some() || strength.is_some());
+    GenerateRequest {
+        prompts: each.iter().map(|(prompt, _)| work.prompts[*prompt].clone()).collect(),
         negative_prompt: args.negative_prompt.clone(),
-        seeds: vec![args.seed],
+        seeds: each.iter().map(|(_, seed)| *seed).collect(),
         steps: args.steps,
         guidance_scale: args.guidance_scale,
         width: args.width,
         height: args.height,
-        images: start.into_iter().collect(),
-        strength: args.strength,
+        images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
+        strength,
         scheduler: args.scheduler,
         safety_checker: args.safety_checker,
-    };
-    let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
+    }
+}
+
+/// Says what the generator has to say of a picture.
+pub fn remark(drawn: &Generated) {
     if let Some(remark) = &drawn.remark {
         tracing::warn!("{remark}");
     }
-    images::save(&drawn.image, &args.out)?;
-    println!("{}", args.out.display());
-    Ok(Outcome::Done)
 }
 
-/// The prompt of the whole way, and the photo to start from where a strength is given. The captioner
-/// leaves the memory before the generator comes.
-fn described(args: &StylizeArgs, photo: &Path, rt: &Runtime) -> Result<(String, Option<RgbImage>)> {
-    let (describe, style) = (args.describe.as_deref().unwrap_or_default(), args.style.as_deref().unwrap_or_default());
-    let photo = images::load(photo)?;
+fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
+    let (tokens, limit) = (budget.count(prompt)?, budget.limit());
+    if tokens > limit {
+        tracing::warn!("the prompt has {tokens} tokens and CLIP reads {limit}: its end does not count there");
+    }
+    Ok(())
+}
+
+fn given(args: &StylizeArgs) -> Result<Work> {
+    let photo = args.image.as_ref().map(images::load).transpose()?;
+    Ok(Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo })
+}
+
+/// The prompts of the whole way. The captioner leaves the memory before the generator comes.
+fn described(args: &StylizeArgs, rt: &Runtime) -> Result<Work> {
+    let describe = args.describe.as_deref().unwrap_or_default();
+    let photo = args.photo.as_ref().map(images::load).transpose()?.context("no photo to describe")?;
     let budget = load_token_budget(&args.model, rt)?;
     // A style that is too long is said before a model is loaded.
-    budget.compose("", style)?;
+    for style in &args.style {
+        budget.compose("", style)?;
+    }
     let options = CaptionOptions { prompt: args.instruction.clone(), max_new_tokens: None, num_beams: 1 };
     let captioner = load_captioner(describe, rt)?;
-    let (caption, composed) = pipelines::describe_in_style(captioner.as_ref(), &photo, &options, &budget, style)?;
+    let caption = pipelines::describe_one(captioner.as_ref(), &photo, &options)?;
     println!("description: {}", caption.text);
-    println!("prompt: {}", composed.prompt);
-    if !composed.dropped.is_empty() {
-        println!("dropped: {}", composed.dropped);
+    let mut prompts = Vec::new();
+    for style in &args.style {
+        let composed = budget.compose(&caption.text, style)?;
+        println!("prompt: {}", composed.prompt);
+        if !composed.dropped.is_empty() {
+            println!("dropped: {}", composed.dropped);
+        }
+        prompts.push(composed.prompt);
     }
-    Ok((composed.prompt, args.strength.map(|_| photo)))
+    Ok(Work { prompts, photo: Some(photo) })
 }

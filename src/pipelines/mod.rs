@@ -6,4 +6,4 @@ mod style_transfer;
 
 pub use batch::each;
 pub use caption::describe;
-pub use style_transfer::{describe_in_style, draw};
+pub use style_transfer::{describe_one, draw};

@@ -1,11 +1,10 @@
-//! Prompt (and photo) → picture; photo → prompt in a style.
+//! Prompt (and photo) → picture; photo → description.
 
 use anyhow::{Context, Result};
 use image::RgbImage;
 
 use super::each;
 use crate::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator};
-use crate::prompts::{Composed, TokenBudget};
 
 /// Draws each picture of a request; they fail one by one.
 pub fn draw(generator: &dyn Generator, request: &GenerateRequest) -> Vec<Result<Generated>> {
@@ -20,16 +19,8 @@ pub fn draw(generator: &dyn Generator, request: &GenerateRequest) -> Vec<Result<
     })
 }
 
-/// Describes one photo and adds a style: what a generator of this budget is to draw.
-pub fn describe_in_style(
-    captioner: &dyn Captioner,
-    photo: &RgbImage,
-    options: &CaptionOptions,
-    budget: &TokenBudget,
-    style: &str,
-) -> Result<(Caption, Composed)> {
+/// Describes one photo.
+pub fn describe_one(captioner: &dyn Captioner, photo: &RgbImage, options: &CaptionOptions) -> Result<Caption> {
     let captions = captioner.caption(std::slice::from_ref(photo), options)?;
-    let caption = captions.into_iter().next().context("the captioner said nothing")?;
-    let composed = budget.compose(&caption.text, style)?;
-    Ok((caption, composed))
+    captions.into_iter().next().context("the captioner said nothing")
 }

@@ -8,6 +8,7 @@
 //! The same files give the same bytes.
 
 pub mod caption;
+pub mod contact_sheet;
 pub mod csv;
 mod figure;
 mod gallery;
