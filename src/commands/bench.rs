@@ -100,6 +100,14 @@ pub fn median_seconds(device: Device, repeat: usize, mut work: impl FnMut() -> R
     Ok(median(&mut seconds))
 }
 
+/// Processor time of this process so far, in seconds: all threads, user and system.
+pub fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the struct.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
 /// What `work` gives, and how long it and the device were busy with it, in seconds.
 pub fn timed<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     synchronize(device);

@@ -1,9 +1,9 @@
 //! `toolkit bench` of captioners: a batch of pictures, all texts of the same length.
 
 use anyhow::{Result, bail};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::bench::{Figures, dtype_name, median_seconds, timed};
+use super::bench::{Figures, dtype_name, median, median_seconds, processor_seconds, timed};
 use crate::cli::BenchArgs;
 use crate::error::usage;
 use crate::models::blip;
@@ -72,13 +72,23 @@ fn figures(
         bail!("--max-new-tokens must be at least 2 to measure tokens per second");
     }
     let prefill = median_seconds(rt.device, args.repeat, || work(1))?;
-    let whole = median_seconds(rt.device, args.repeat, || work(tokens))?;
+    let mut processor = Vec::new();
+    let whole = median_seconds(rt.device, args.repeat, || {
+        let before = processor_seconds();
+        work(tokens)?;
+        processor.push(processor_seconds() - before);
+        Ok(())
+    })?;
     let batch = args.batch_size as f64;
     let mut figures = Figures::default();
     figures.add("images_per_second", batch / whole);
     figures.add("new_tokens", tokens);
     figures.add("tokens_per_second", batch * (tokens - 1) as f64 / (whole - prefill));
     figures.add("prefill_seconds", prefill);
+    if rt.device == Device::Cpu {
+        // Without the warm-up. Other work on the machine disturbs this less than the clock.
+        figures.add("processor_seconds", median(&mut processor[1..]));
+    }
     figures.add("load_seconds", load_seconds);
     figures.add("dtype", dtype_name(kind));
     Ok(figures)

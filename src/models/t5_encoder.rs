@@ -115,7 +115,7 @@ impl FeedForward {
         if let Some(wi_1) = &self.wi_1 {
             inner *= wi_1.forward(x);
         }
-        self.wo.forward(&inner.to_kind(self.wo.weight().kind()))
+        self.wo.forward(&inner.to_kind(self.wo.kind()))
     }
 }
 

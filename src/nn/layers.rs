@@ -2,44 +2,66 @@
 
 use anyhow::Result;
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::runtime::shim;
 
 /// `x · Wᵀ + b`.
 #[derive(Debug)]
 pub struct Linear {
+    /// [output, input]; in oneDNN's own layout where `packed`.
     weight: Tensor,
     bias: Option<Tensor>,
+    packed: bool,
 }
 
 impl Linear {
     /// With a bias.
     pub fn new(weights: &Weights, input: i64, output: i64) -> Result<Self> {
         let bias = Some(weights.get("bias", &[output])?);
-        Ok(Self { weight: weights.get("weight", &[output, input])?, bias })
+        Ok(Self::from_tensors(weights.get("weight", &[output, input])?, bias))
     }
 
     pub fn without_bias(weights: &Weights, input: i64, output: i64) -> Result<Self> {
-        Ok(Self { weight: weights.get("weight", &[output, input])?, bias: None })
+        Ok(Self::from_tensors(weights.get("weight", &[output, input])?, None))
     }
 
     /// From tensors already loaded: `weight` is [output, input].
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, packed: false }
+    }
+
+    /// Several layers that read the same input, as one with their outputs side by side.
+    pub fn side_by_side(layers: &[Self]) -> Self {
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
+        Self::from_tensors(Tensor::cat(&weights, 0), biases.map(|biases| Tensor::cat(&biases, 0)))
+    }
+
+    /// On a CPU in float32, lays the weight out once as oneDNN reads it: a quarter faster on many
+    /// rows, twice and more on few. Elsewhere nothing changes.
+    pub fn packed(mut self) -> Self {
+        if self.weight.device() == Device::Cpu
+            && self.weight.kind() == Kind::Float
+            && let Some(weight) = shim::pack_linear_weight(&self.weight)
+        {
+            (self.weight, self.packed) = (weight, true);
+        }
+        self
     }
 
     /// [..., input] → [..., output]
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        if !self.packed {
+            return x.linear(&self.weight, self.bias.as_ref());
+        }
+        shim::packed_linear(x, &self.weight, self.bias.as_ref())
+            .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
     }
 
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
-
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+    pub fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 }
 
@@ -196,5 +218,31 @@ impl Activation {
             Self::Silu => x.silu(),
             Self::Relu => x.relu(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_and_joined_layers_give_what_the_plain_ones_give() {
+        let _guard = tch::no_grad_guard();
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        for (input, output, rows) in [(768, 64, 1), (7, 33, 5), (48, 1, 70)] {
+            let layers = [0, 1].map(|_| Linear::from_tensors(random(&[output, input]), Some(random(&[output]))));
+            let x = random(&[rows, 3, input]).transpose(0, 1); // not contiguous
+            let apart = Tensor::cat(&layers.each_ref().map(|layer| layer.forward(&x)), -1);
+            let joined = Linear::side_by_side(&layers).packed();
+            assert!(joined.packed, "this libtorch has no oneDNN");
+            // Sums of up to 768 products of normal values, in another order.
+            assert!((joined.forward(&x) - apart).abs().max().double_value(&[]) < 1e-3);
+            let [layer, _] = layers;
+            let (plain, bare) = (layer.forward(&x), Linear::from_tensors(layer.weight.copy(), None).packed());
+            assert!((layer.packed().forward(&x) - &plain).abs().max().double_value(&[]) < 1e-3);
+            assert!((bare.forward(&x) - &plain).abs().max().double_value(&[]) > 0.1, "the bias counts");
+        }
+        let half = Linear::from_tensors(random(&[8, 8]).to_kind(Kind::BFloat16), None).packed();
+        assert!(!half.packed && half.kind() == Kind::BFloat16);
     }
 }

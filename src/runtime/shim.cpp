@@ -1,8 +1,9 @@
-// What tch does not offer: allocator statistics, attention and matrix precision switches, and
-// tensors over memory that someone else owns. Only symbols of libtorch_cpu and libc10 are used, so
-// the program links and starts without CUDA.
+// What tch does not offer: allocator statistics, attention and matrix precision switches, linear
+// layers over weights laid out for oneDNN, and tensors over memory that someone else owns. Only
+// symbols of libtorch_cpu and libc10 are used, so the program links and starts without CUDA.
 
 #include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
@@ -22,6 +23,19 @@ bool succeeds(Work work) {
     return true;
   } catch (...) {
     return false;
+  }
+}
+
+// Calls an operator by name, whether or not this libtorch has it; null when it has not, or when it
+// refuses its arguments.
+at::Tensor* call(const char* name, torch::jit::Stack stack) {
+  try {
+    auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+    if (!found) return nullptr;
+    found->callBoxed(stack);
+    return new at::Tensor(stack.at(0).toTensor());
+  } catch (...) {
+    return nullptr;
   }
 }
 
@@ -70,6 +84,18 @@ bool toolkit_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuBLAS(allow);
     at::globalContext().setAllowTF32CuDNN(allow);
   });
+}
+
+// The weight [output, input] of a linear layer in the blocks that oneDNN reads.
+void* toolkit_pack_linear_weight(const at::Tensor* weight) {
+  return call("mkldnn::_reorder_linear_weight", {*weight, c10::IValue()});
+}
+
+// x · Wᵀ + b with such a weight; `bias` may be null.
+void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
+  c10::List<std::optional<at::Scalar>> no_scalars;
+  return call("mkldnn::_linear_pointwise",
+              {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), "none", no_scalars, ""});
 }
 
 // A CPU tensor over `data`; `release(owner)` is called when the last view of it is gone.

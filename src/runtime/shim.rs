@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tch::{Kind, Tensor};
 
 unsafe extern "C" {
@@ -15,6 +15,8 @@ unsafe extern "C" {
     fn toolkit_cuda_memory(device: i8, out: *mut i64) -> bool;
     fn toolkit_attention_order(order: *const i64, count: usize) -> bool;
     fn toolkit_allow_tf32(allow: bool) -> bool;
+    fn toolkit_pack_linear_weight(weight: *const c_void) -> *mut c_void;
+    fn toolkit_packed_linear(x: *const c_void, weight: *const c_void, bias: *const c_void) -> *mut c_void;
     fn toolkit_tensor_over(
         data: *mut c_void,
         shape: *const i64,
@@ -90,6 +92,27 @@ pub fn allow_tf32(allow: bool) {
     unsafe { toolkit_allow_tf32(allow) };
 }
 
+/// The float32 weight [output, input] of a linear layer in the blocks that oneDNN reads; only
+/// [`packed_linear`] understands it. None where this libtorch has no oneDNN.
+pub fn pack_linear_weight(weight: &Tensor) -> Option<Tensor> {
+    // SAFETY: tch's pointer is an `at::Tensor`, which is only read.
+    let packed = unsafe { toolkit_pack_linear_weight(weight.as_ptr() as *const c_void) };
+    new_tensor(packed)
+}
+
+/// `x · Wᵀ + b` with a weight from [`pack_linear_weight`]. None when libtorch refuses the arguments.
+pub fn packed_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+    let bias = bias.map_or(std::ptr::null(), |bias| bias.as_ptr() as *const c_void);
+    // SAFETY: as above; a bias may be null.
+    new_tensor(unsafe { toolkit_packed_linear(x.as_ptr() as *const c_void, weight.as_ptr() as *const c_void, bias) })
+}
+
+/// What the shim returns: a new `at::Tensor`, which is what tch's pointer is, or null.
+fn new_tensor(pointer: *mut c_void) -> Option<Tensor> {
+    // SAFETY: the shim gave the tensor away.
+    (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer as *mut torch_sys::C_tensor) })
+}
+
 /// libtorch's number of a kind (`c10::ScalarType`).
 fn scalar_type(kind: Kind) -> Result<i8> {
     Ok(match kind {
@@ -147,12 +170,10 @@ pub fn tensor_over_map<M: Deref<Target = [u8]> + Send + Sync + 'static>(
             release::<M>,
         )
     };
-    if tensor.is_null() {
+    new_tensor(tensor).ok_or_else(|| {
         release::<M>(owner);
-        bail!("libtorch refused a tensor of shape {shape:?}");
-    }
-    // SAFETY: the shim returned a new `at::Tensor`, which is what tch's pointer is.
-    Ok(unsafe { Tensor::from_ptr(tensor as *mut torch_sys::C_tensor) })
+        anyhow!("libtorch refused a tensor of shape {shape:?}")
+    })
 }
 
 #[cfg(test)]

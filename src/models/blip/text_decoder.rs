@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::config::{Config, TextConfig};
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, Embedding, LayerNorm, Linear};
+use crate::nn::{Activation, Embedding, LayerNorm, Linear, attention, causal_attention, join_heads, split_heads};
 
 /// Keys and values of one attention: [batch, heads, tokens, head_dim] each.
 #[derive(Debug)]
@@ -66,65 +66,104 @@ impl Embeddings {
     }
 }
 
-/// Self or cross attention with its output layer.
+/// What follows the mixing of values: an output layer, the residual, the norm.
 #[derive(Debug)]
-struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+struct AttentionOutput {
     dense: Linear,
     layer_norm: LayerNorm,
+}
+
+impl AttentionOutput {
+    fn new(weights: &Weights, config: &TextConfig) -> Result<Self> {
+        let size = config.hidden_size;
+        Ok(Self {
+            dense: Linear::new(&weights.at("dense"), size, size)?.packed(),
+            layer_norm: LayerNorm::new(&weights.at("LayerNorm"), size, config.layer_norm_eps)?,
+        })
+    }
+
+    /// `mixed`: [batch, heads, tokens, head_dim]; `x`: [batch, tokens, hidden]
+    fn forward(&self, mixed: &Tensor, x: &Tensor) -> Tensor {
+        self.layer_norm.forward(&(self.dense.forward(&join_heads(mixed)) + x))
+    }
+}
+
+/// Among the tokens of the text.
+#[derive(Debug)]
+struct SelfAttention {
+    /// Query, key and value side by side.
+    qkv: Linear,
+    output: AttentionOutput,
     heads: i64,
 }
 
-impl Attention {
-    /// `source` is the width of what keys and values are made from.
-    fn new(weights: &Weights, config: &TextConfig, source: i64) -> Result<Self> {
+impl SelfAttention {
+    fn new(weights: &Weights, config: &TextConfig) -> Result<Self> {
         let size = config.hidden_size;
+        let part = |name| Linear::new(&weights.at("self").at(name), size, size);
         Ok(Self {
-            query: Linear::new(&weights.at("self.query"), size, size)?,
-            key: Linear::new(&weights.at("self.key"), source, size)?,
-            value: Linear::new(&weights.at("self.value"), source, size)?,
-            dense: Linear::new(&weights.at("output.dense"), size, size)?,
-            layer_norm: LayerNorm::new(&weights.at("output.LayerNorm"), size, config.layer_norm_eps)?,
+            qkv: Linear::side_by_side(&[part("query")?, part("key")?, part("value")?]).packed(),
+            output: AttentionOutput::new(&weights.at("output"), config)?,
             heads: config.num_attention_heads,
         })
     }
 
-    /// [batch, tokens, hidden] → [batch, heads, tokens, head_dim]
-    fn split_heads(&self, x: &Tensor) -> Tensor {
-        let (batch, tokens, size) = x.size3().expect("[batch, tokens, hidden]");
-        x.view([batch, tokens, self.heads, size / self.heads]).transpose(1, 2)
+    /// `memory` grows by the tokens of `x`.
+    fn forward(&self, x: &Tensor, memory: &mut KeyValue) -> Tensor {
+        let qkv = split_heads(&self.qkv.forward(x), 3 * self.heads); // [batch, 3 · heads, tokens, head_dim]
+        let part = |n: i64| qkv.narrow(1, n * self.heads, self.heads);
+        memory.key = Tensor::cat(&[&memory.key, &part(1)], 2);
+        memory.value = Tensor::cat(&[&memory.value, &part(2)], 2);
+        // Several tokens come only at the start, when nothing is remembered yet; one token may see all.
+        let attend = if x.size()[1] > 1 { causal_attention } else { see_all };
+        self.output.forward(&attend(&part(0), &memory.key, &memory.value), x)
+    }
+}
+
+fn see_all(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    attention(q, k, v, None)
+}
+
+/// From the text to the picture.
+#[derive(Debug)]
+struct CrossAttention {
+    query: Linear,
+    /// Key and value side by side.
+    kv: Linear,
+    output: AttentionOutput,
+    heads: i64,
+}
+
+impl CrossAttention {
+    /// `source` is the width of the picture's states.
+    fn new(weights: &Weights, config: &TextConfig, source: i64) -> Result<Self> {
+        let size = config.hidden_size;
+        let part = |name, input| Linear::new(&weights.at("self").at(name), input, size);
+        Ok(Self {
+            query: part("query", size)?.packed(),
+            kv: Linear::side_by_side(&[part("key", source)?, part("value", source)?]).packed(),
+            output: AttentionOutput::new(&weights.at("output"), config)?,
+            heads: config.num_attention_heads,
+        })
     }
 
-    fn keys_and_values(&self, source: &Tensor) -> KeyValue {
-        KeyValue {
-            key: self.split_heads(&self.key.forward(source)),
-            value: self.split_heads(&self.value.forward(source)),
-        }
+    fn keys_and_values(&self, picture: &Tensor) -> KeyValue {
+        let kv = split_heads(&self.kv.forward(picture), 2 * self.heads);
+        // Read again for every token: one stretch of memory for each head.
+        let part = |n: i64| kv.narrow(1, n * self.heads, self.heads).contiguous();
+        KeyValue { key: part(0), value: part(1) }
     }
 
-    fn forward(&self, x: &Tensor, memory: &KeyValue, causal: bool) -> Tensor {
-        let q = self.split_heads(&self.query.forward(x));
-        let mixed = Tensor::scaled_dot_product_attention(
-            &q,
-            &memory.key,
-            &memory.value,
-            None::<&Tensor>,
-            0.0,
-            causal,
-            None,
-            false,
-        );
-        let mixed = mixed.transpose(1, 2).reshape(x.size());
-        self.layer_norm.forward(&(self.dense.forward(&mixed) + x))
+    fn forward(&self, x: &Tensor, memory: &KeyValue) -> Tensor {
+        let q = split_heads(&self.query.forward(x), self.heads);
+        self.output.forward(&see_all(&q, &memory.key, &memory.value), x)
     }
 }
 
 #[derive(Debug)]
 struct Layer {
-    attention: Attention,
-    crossattention: Attention,
+    attention: SelfAttention,
+    crossattention: CrossAttention,
     intermediate: Linear,
     activation: Activation,
     output: Linear,
@@ -135,23 +174,19 @@ impl Layer {
     fn new(weights: &Weights, config: &TextConfig, vision_size: i64) -> Result<Self> {
         let (size, inner) = (config.hidden_size, config.intermediate_size);
         Ok(Self {
-            attention: Attention::new(&weights.at("attention"), config, size)?,
-            crossattention: Attention::new(&weights.at("crossattention"), config, vision_size)?,
-            intermediate: Linear::new(&weights.at("intermediate.dense"), size, inner)?,
+            attention: SelfAttention::new(&weights.at("attention"), config)?,
+            crossattention: CrossAttention::new(&weights.at("crossattention"), config, vision_size)?,
+            intermediate: Linear::new(&weights.at("intermediate.dense"), size, inner)?.packed(),
             activation: config.hidden_act,
-            output: Linear::new(&weights.at("output.dense"), inner, size)?,
+            output: Linear::new(&weights.at("output.dense"), inner, size)?.packed(),
             output_norm: LayerNorm::new(&weights.at("output.LayerNorm"), size, config.layer_norm_eps)?,
         })
     }
 
     /// `own` grows by the tokens of `x`.
     fn forward(&self, x: &Tensor, own: &mut KeyValue, cross: &KeyValue) -> Tensor {
-        let new = self.attention.keys_and_values(x);
-        own.key = Tensor::cat(&[&own.key, &new.key], 2);
-        own.value = Tensor::cat(&[&own.value, &new.value], 2);
-        // Several tokens come only at the start, when nothing is remembered yet; one token may see all.
-        let x = self.attention.forward(x, own, x.size()[1] > 1);
-        let x = self.crossattention.forward(&x, cross, false);
+        let x = self.attention.forward(x, own);
+        let x = self.crossattention.forward(&x, cross);
         let inner = self.activation.apply(&self.intermediate.forward(&x));
         self.output_norm.forward(&(self.output.forward(&inner) + x))
     }
@@ -180,10 +215,10 @@ impl PredictionHead {
             None => weights.get("bias", &[vocab])?,
         };
         Ok(Self {
-            dense: Linear::new(&weights.at("transform.dense"), size, size)?,
+            dense: Linear::new(&weights.at("transform.dense"), size, size)?.packed(),
             activation: config.hidden_act,
             layer_norm: LayerNorm::new(&weights.at("transform.LayerNorm"), size, config.layer_norm_eps)?,
-            decoder: Linear::from_tensors(matrix, Some(bias)),
+            decoder: Linear::from_tensors(matrix, Some(bias)).packed(),
         })
     }
 

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::config::VisionConfig;
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, Conv2d, LayerNorm, Linear};
+use crate::nn::{Activation, Conv2d, LayerNorm, Linear, attention, join_heads, split_heads};
 
 #[derive(Debug)]
 struct Embeddings {
@@ -44,20 +44,16 @@ impl Attention {
     fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
         let size = config.hidden_size;
         Ok(Self {
-            qkv: Linear::new(&weights.at("qkv"), size, 3 * size)?,
-            projection: Linear::new(&weights.at("projection"), size, size)?,
+            qkv: Linear::new(&weights.at("qkv"), size, 3 * size)?.packed(),
+            projection: Linear::new(&weights.at("projection"), size, size)?.packed(),
             heads: config.num_attention_heads,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let (batch, tokens, size) = x.size3().expect("[batch, tokens, hidden]");
-        let head_dim = size / self.heads;
-        // [3, batch, heads, tokens, head_dim]
-        let qkv = self.qkv.forward(x).view([batch, tokens, 3, self.heads, head_dim]).permute([2, 0, 3, 1, 4]);
-        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
-        self.projection.forward(&mixed.transpose(1, 2).reshape([batch, tokens, size]))
+        let qkv = split_heads(&self.qkv.forward(x), 3 * self.heads); // [batch, 3 · heads, tokens, head_dim]
+        let part = |n: i64| qkv.narrow(1, n * self.heads, self.heads);
+        self.projection.forward(&join_heads(&attention(&part(0), &part(1), &part(2), None)))
     }
 }
 
@@ -78,9 +74,9 @@ impl Layer {
             layer_norm1: LayerNorm::new(&weights.at("layer_norm1"), size, eps)?,
             self_attn: Attention::new(&weights.at("self_attn"), config)?,
             layer_norm2: LayerNorm::new(&weights.at("layer_norm2"), size, eps)?,
-            fc1: Linear::new(&weights.at("mlp.fc1"), size, inner)?,
+            fc1: Linear::new(&weights.at("mlp.fc1"), size, inner)?.packed(),
             activation: config.hidden_act,
-            fc2: Linear::new(&weights.at("mlp.fc2"), inner, size)?,
+            fc2: Linear::new(&weights.at("mlp.fc2"), inner, size)?.packed(),
         })
     }
 
