@@ -37,6 +37,8 @@ struct Table {
     prompts: Vec<Vec<i64>>,
     sum: Tensor,
     count: Tensor,
+    /// Rows of each step.
+    steps: Vec<i64>,
 }
 
 const SUMS: i64 = 31;
@@ -46,7 +48,14 @@ impl Table {
         let weights = Checkpoint::open(&[golden("tables.safetensors")]).unwrap().weights(Device::Cpu, Kind::Float);
         let get = |name| weights.get(name, &weights.shape(name).unwrap()).unwrap();
         let (sum, count) = (Tensor::from(0), Tensor::from(0));
-        Self { by_last: get("by_last"), by_sum: get("by_sum"), prompts: prompts.to_vec(), sum, count }
+        Self {
+            by_last: get("by_last"),
+            by_sum: get("by_sum"),
+            prompts: prompts.to_vec(),
+            sum,
+            count,
+            steps: Vec::new(),
+        }
     }
 
     fn logits(&self, last: &Tensor) -> Tensor {
@@ -69,6 +78,7 @@ impl StepModel for Table {
     fn step(&mut self, tokens: &Tensor) -> anyhow::Result<Tensor> {
         self.count = &self.count + 1;
         self.sum = &self.sum + tokens * &self.count;
+        self.steps.push(tokens.size()[0]);
         Ok(self.logits(tokens))
     }
 
@@ -121,6 +131,31 @@ fn a_padded_batch_gives_the_texts_of_each_prompt_alone() {
             prompts.iter().map(|prompt| texts(std::slice::from_ref(prompt), golden.pad, &options).remove(0)).collect();
         assert_eq!(texts(&prompts, golden.pad, &options), alone, "{}", case.options);
     }
+}
+
+/// The texts are those of transformers (above); here it is that the rows really get fewer.
+#[test]
+fn rows_leave_the_batch_when_their_texts_have_ended() {
+    let _guard = tch::no_grad_guard();
+    let golden = cases();
+    let (mut greedy, mut beams) = (0, 0);
+    for case in &golden.cases {
+        let options = options(&golden, case);
+        let mut model = Table::new(&golden.prompts);
+        let texts = generate(&mut model, &padded(&golden.prompts, golden.pad), &options).unwrap();
+        assert!(model.steps.iter().all(|rows| rows % options.num_beams as i64 == 0), "{}", case.options);
+        assert!(model.steps.is_sorted_by(|a, b| a >= b), "{}", case.options);
+        if options.num_beams > 1 {
+            beams += usize::from(model.steps.first() > model.steps.last());
+            continue;
+        }
+        // Four texts: each is a quarter, so that none stays after its end.
+        let step = |n: usize| texts.iter().filter(|text| text.len() > n).count() as i64;
+        let expected: Vec<i64> = (1..golden.max_new_tokens).map(step).take_while(|rows| *rows > 0).collect();
+        assert_eq!(model.steps, expected, "{}", case.options);
+        greedy += usize::from(model.steps.first() > model.steps.last());
+    }
+    assert!(greedy > 3 && beams > 10, "{greedy} greedy and {beams} beam searches got smaller");
 }
 
 #[test]

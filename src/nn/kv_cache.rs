@@ -40,9 +40,14 @@ impl KvCache {
         self.values = self.values.repeat_interleave_self_int(copies, 0, None);
     }
 
-    /// Row `i` becomes what row `rows[i]` was, as far as its first `length` places.
+    /// Row `i` becomes what row `rows[i]` was, as far as its first `length` places. Where `rows` are
+    /// fewer than there were, the rest of the memory is given back.
     pub fn reorder(&mut self, rows: &Tensor, length: i64) {
-        for tensor in [&self.keys, &self.values] {
+        for tensor in [&mut self.keys, &mut self.values] {
+            if rows.size()[0] != tensor.size()[0] {
+                *tensor = tensor.index_select(0, rows);
+                continue;
+            }
             let mut filled = tensor.narrow(2, 0, length);
             let reordered = filled.index_select(0, rows);
             filled.copy_(&reordered);

@@ -5,12 +5,12 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::processors::Processors;
-use super::{EarlyStopping, GenerationOptions, Prompts, StepModel, eos_tensor, is_time_to_ask, is_true};
+use super::{Departures, EarlyStopping, GenerationOptions, Next, Prompts, StepModel, eos_tensor, is_time_to_ask};
 
 /// Worse than any score.
 const HOPELESS: f64 = -1e9;
 
-/// The state of all beams. Texts are whole, with the prompt: [prompts, beams, prompt + new].
+/// The state of all beams of the prompts that still run. Texts are whole, with the prompt: [prompts, beams, prompt + new].
 struct Beams<'a> {
     options: &'a GenerationOptions,
     prompts: i64,
@@ -32,21 +32,32 @@ struct Beams<'a> {
 pub(super) fn search(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOptions) -> Result<Tensor> {
     let mut beams = Beams::new(prompts, options)?;
     let device = prompts.ids.device();
+    let mut departures = Departures::new(&beams.best());
     let mut processors = Processors::new(prompts, options, beams.beams);
     let mut logits = model.start(beams.beams)?;
     for new in 0..options.max_new_tokens {
         let length = beams.prompt_length + new as i64;
         let texts = beams.running.narrow(2, 0, length).reshape([-1, length]);
         let scores = processors.apply(logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float), &texts, new);
-        let (parents, tokens) = beams.advance(&scores, new);
-        let last = new + 1 == options.max_new_tokens;
-        if last || (is_time_to_ask(device, new) && !is_true(&beams.go_on())) {
+        let (mut parents, mut tokens) = beams.advance(&scores, new);
+        if new + 1 == options.max_new_tokens {
             break;
+        }
+        if is_time_to_ask(device, new) {
+            match departures.ask(&beams.goes_on(), &beams.best())? {
+                Next::End => break,
+                Next::All => {}
+                Next::Only(kept) => {
+                    let rows = beams.keep(&kept);
+                    (parents, tokens) = (parents.index_select(0, &rows), tokens.index_select(0, &rows));
+                    processors.keep(&rows);
+                }
+            }
         }
         model.reorder(&parents)?;
         logits = model.step(&tokens)?;
     }
-    Ok(beams.finished.select(1, 0).narrow(1, beams.prompt_length, options.max_new_tokens as i64))
+    Ok(departures.texts(&beams.best()).narrow(1, beams.prompt_length, options.max_new_tokens as i64))
 }
 
 impl<'a> Beams<'a> {
@@ -135,12 +146,35 @@ impl<'a> Beams<'a> {
         self.may_improve = self.may_improve.logical_and(&hoped.gt_tensor(&worst).any_dim(1, true));
     }
 
-    fn go_on(&self) -> Tensor {
-        let improvement = self.may_improve.any();
+    /// Whether anything a prompt's beams find can still count: bool [prompts].
+    fn goes_on(&self) -> Tensor {
+        let improvement = self.may_improve.squeeze_dim(1);
         if self.options.early_stopping == EarlyStopping::WhenFull {
-            return improvement.logical_and(&self.is_finished.all().logical_not());
+            return improvement.logical_and(&self.is_finished.all_dim(1, false).logical_not());
         }
         improvement
+    }
+
+    /// The best finished text of each prompt: [prompts, length].
+    fn best(&self) -> Tensor {
+        self.finished.select(1, 0)
+    }
+
+    /// Only these prompts go on (int64). Gives the rows that are theirs.
+    fn keep(&mut self, prompts: &Tensor) -> Tensor {
+        for state in [
+            &mut self.running,
+            &mut self.running_scores,
+            &mut self.finished,
+            &mut self.finished_scores,
+            &mut self.is_finished,
+            &mut self.may_improve,
+        ] {
+            *state = state.index_select(0, prompts);
+        }
+        self.prompts = prompts.size()[0];
+        let beams = Tensor::arange(self.beams, (Kind::Int64, prompts.device()));
+        (prompts.unsqueeze(1) * self.beams + beams).view([-1])
     }
 }
 

@@ -3,13 +3,15 @@
 //! (<https://github.com/huggingface/transformers/blob/main/src/transformers/generation/utils.py>).
 //!
 //! Everything per token stays on the device. Where that is CUDA, whether all texts have ended is
-//! asked only every few tokens: a question makes the host wait.
+//! asked only every few tokens: a question makes the host wait. With the answer, texts that have ended
+//! leave the batch once they are a share of it.
 //!
 //! One difference, on purpose: in transformers the padding of a batch counts as text for the
 //! minimum length, the repetition penalty and the n-gram rule. Here only real tokens count, so that
 //! a batch gives the same texts as one by one.
 
 mod beam;
+mod departures;
 mod processors;
 
 use std::path::Path;
@@ -18,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+use departures::{Departures, Next};
 use processors::Processors;
 
 /// How often CUDA is asked whether all texts have ended, in tokens.
@@ -33,7 +36,8 @@ pub trait StepModel {
     /// [rows, vocabulary].
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor>;
 
-    /// From now on row `i` goes on from what row `rows[i]` was ([rows], int64).
+    /// From now on row `i` goes on from what row `rows[i]` was (int64, on the device). Rows only change
+    /// places among those of one prompt, but all rows of a prompt may leave: then there are fewer.
     fn reorder(&mut self, rows: &Tensor) -> Result<()>;
 }
 
@@ -189,8 +193,9 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
     let (rows, prompt_length) = prompts.ids.size2()?;
     let device = prompts.ids.device();
     let total = prompt_length + options.max_new_tokens as i64;
-    let texts = Tensor::full([rows, total], options.pad, (Kind::Int64, device));
+    let mut texts = Tensor::full([rows, total], options.pad, (Kind::Int64, device));
     texts.narrow(1, 0, prompt_length).copy_(&prompts.ids);
+    let mut departures = Departures::new(&texts);
     let mut processors = Processors::new(prompts, options, 1);
     let eos = eos_tensor(options, device);
     let mut ended = Tensor::zeros([rows], (Kind::Bool, device));
@@ -199,12 +204,23 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
     for new in 0..options.max_new_tokens {
         let length = prompt_length + new as i64;
         let scores = processors.apply(logits, &texts.narrow(1, 0, length), new);
-        let tokens = scores.argmax(-1, false).masked_fill(&ended, options.pad);
+        let mut tokens = scores.argmax(-1, false).masked_fill(&ended, options.pad);
         texts.select(1, length).copy_(&tokens);
         ended = ended.logical_or(&Tensor::isin(&tokens, &eos, false, false));
         let last = new + 1 == options.max_new_tokens;
-        if last || (is_time_to_ask(device, new) && is_true(&ended.all())) {
-            return Ok(texts.narrow(1, prompt_length, new as i64 + 1));
+        if !last && is_time_to_ask(device, new) {
+            match departures.ask(&ended.logical_not(), &texts)? {
+                Next::End => return Ok(departures.texts(&texts).narrow(1, prompt_length, new as i64 + 1)),
+                Next::All => {}
+                Next::Only(rows) => {
+                    [&mut texts, &mut tokens, &mut ended].into_iter().for_each(|x| *x = x.index_select(0, &rows));
+                    processors.keep(&rows);
+                    model.reorder(&rows)?;
+                }
+            }
+        }
+        if last {
+            return Ok(departures.texts(&texts).narrow(1, prompt_length, options.max_new_tokens as i64));
         }
         logits = model.step(&tokens)?;
     }
@@ -214,11 +230,6 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
 /// Every token on the CPU, where asking costs nothing.
 fn is_time_to_ask(device: Device, new: usize) -> bool {
     !device.is_cuda() || new % QUESTION_INTERVAL == QUESTION_INTERVAL - 1
-}
-
-/// Waits for the device.
-fn is_true(condition: &Tensor) -> bool {
-    condition.int64_value(&[]) != 0
 }
 
 fn eos_tensor(options: &GenerationOptions, device: Device) -> Tensor {

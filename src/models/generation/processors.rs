@@ -45,6 +45,12 @@ impl Processors {
         }
     }
 
+    /// Only these rows go on (int64).
+    pub(super) fn keep(&mut self, rows: &Tensor) {
+        self.shortest = self.shortest.index_select(0, rows);
+        self.first = self.first.as_ref().map(|first| first.index_select(0, rows));
+    }
+
     /// `scores` of the next token [rows, vocabulary] after `texts` [rows, length], of which `new`
     /// tokens are new. The result is float32.
     pub(super) fn apply(&mut self, scores: Tensor, texts: &Tensor, new: usize) -> Tensor {

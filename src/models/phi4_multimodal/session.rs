@@ -1,7 +1,7 @@
 //! One batch on its way through the language model: its cache, and what of it may be seen.
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::decoder::{Decoder, Slot, View};
 use crate::models::generation::StepModel;
@@ -181,9 +181,19 @@ impl StepModel for Session<'_> {
     }
 
     fn reorder(&mut self, rows: &Tensor) -> Result<()> {
-        // Rows only change places among those of one prompt, so padding and positions stay.
         self.caches.iter_mut().for_each(|cache| cache.reorder(rows, self.length));
         self.said = self.said.as_ref().map(|said| said.index_select(0, rows));
+        // Rows that change places are of one prompt: only where some have left do these change.
+        if rows.size()[0] as usize != self.padding.len() {
+            let kept: Vec<i64> = rows.to_device(Device::Cpu).try_into()?;
+            self.padding = kept.iter().map(|row| self.padding[*row as usize]).collect();
+            for column in [&mut self.padding_column, &mut self.positions, &mut self.list] {
+                *column = column.index_select(0, rows);
+            }
+            if self.said.is_some() {
+                self.embedded = self.embedded.index_select(0, rows);
+            }
+        }
         Ok(())
     }
 }
