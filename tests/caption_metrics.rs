@@ -250,6 +250,12 @@ fn bad_input_is_one_line_that_names_file_and_id() {
         (r#"{"a": "x", "a": "y", "b": "z"}"#, REFERENCES, 1, vec!["p.json", "\"a\"", "twice"]),
         (r#"{"a": "x"}"#, REFERENCES, 2, vec!["p.json lacks 1 id (\"b\")"]),
         (r#"{"a": "x", "b": "y", "c": "z"}"#, REFERENCES, 2, vec!["r.json lacks 1 id (\"c\")"]),
+        (
+            r#"{"a": "x", "c": "z"}"#,
+            REFERENCES,
+            2,
+            vec!["r.json lacks 1 id (\"c\") of p.json; p.json lacks 1 id (\"b\") of r.json"],
+        ),
         (PREDICTIONS, r#"{"a": [], "b": ["x"]}"#, 1, vec!["r.json", "\"a\"", "empty list"]),
         (PREDICTIONS, r#"{"a": "x", "b": ["x"]}"#, 1, vec!["r.json", "\"a\"", "list of texts"]),
         (PREDICTIONS, r#"{"a": ["x", null], "b": ["x"]}"#, 1, vec!["r.json", "\"a\"", "list of texts"]),
@@ -276,6 +282,10 @@ fn empty_captions_and_other_encodings() {
     std::fs::write(&latin, b"{\"a\": \"caf\xe9\", \"b\": \"x\"}").unwrap();
     let (status, _, error) = evaluate(PREDICTIONS, REFERENCES, &["--against", latin.to_str().unwrap()]);
     assert!(status == 1 && error.contains("latin.json is not UTF-8"), "{error}");
+    let wide: Vec<u8> = PREDICTIONS.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&latin, [b"\xff\xfe".as_slice(), &wide].concat()).unwrap();
+    let (status, _, error) = evaluate(PREDICTIONS, REFERENCES, &["--against", latin.to_str().unwrap()]);
+    assert!(status == 1 && error.contains("is not UTF-8 (byte 0): save it as UTF-8"), "{error}");
     let with_mark = format!("\u{feff}{PREDICTIONS}");
     assert_eq!(
         evaluate(&with_mark, REFERENCES, &["--format", "json"]).1,

@@ -131,6 +131,51 @@ fn a_missing_or_wrong_archive_is_one_line() {
     assert!(said.contains("test.zip is no whole zip archive: download it again"), "{said}");
 }
 
+/// Names in an archive and in annotations are never paths: nothing outside is read or written.
+#[test]
+fn names_that_lead_elsewhere_find_nothing() {
+    let csv = "filename,raw\n../../secret.png,['x']\n/etc/hostname,['y']\nsub/../secret.png,['z']\na.png,['a']\n";
+    let dir = folder(&[("set/flickr_annotations_30k.csv", csv)], &["secret.png"]);
+    let set = dir.path().join("set");
+    let names = ["flickr30k-images/../../secret.png", "../secret.png", "/etc/hostname", "flickr30k-images/a.png"];
+    zip(&set.join("flickr30k-images.zip"), &names, true);
+    let before: Vec<_> = fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let found = open(&at(&set)).unwrap();
+    assert_eq!((ids(&found), reds(&found), found.missing.len()), (vec!["a"], vec![3], 3));
+    let after: Vec<_> = fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!((before, fs::read_dir(dir.path()).unwrap().count()), (after, 2), "nothing is unpacked");
+    // The same from folders: the file is really there, and still is none of the data set's.
+    fs::remove_file(set.join("flickr30k-images.zip")).unwrap();
+    fs::create_dir_all(set.join("flickr30k-images/sub")).unwrap();
+    fs::write(set.join("flickr30k-images/a.png"), png(9)).unwrap();
+    let found = open(&at(&set)).unwrap();
+    assert_eq!((ids(&found), found.missing.len()), (vec!["a"], 3));
+}
+
+#[test]
+fn files_of_one_name_in_an_archive_are_told_apart() {
+    let text = "image,caption\ntrain/1.png,one\nval/1.png,two\n1.png,which\n2.png,three\n";
+    let dir = folder(&[("captions.csv", text)], &[]);
+    let archive = dir.path().join("all.zip");
+    zip(&archive, &["train/1.png", "val/1.png", "val/2.png"], false);
+    let set = open(&Request { images: Some(archive), ..at(dir.path()) }).unwrap();
+    assert_eq!((ids(&set), reds(&set)), (vec!["train/1", "val/1", "2"], vec![0, 1, 2]));
+    assert_eq!(set.missing, ["1.png"], "no guess between two");
+}
+
+#[test]
+fn an_archive_cut_off_in_the_middle_is_one_line() {
+    let dir = folder(&[("test_5k_mscoco_2014.csv", COCO_CSV)], &[]);
+    let archive = dir.path().join("images_mscoco_2014_5k_test.zip");
+    zip(&archive, &["images_mscoco_2014_5k_test/COCO_val2014_000000000007.jpg"], false);
+    let whole = fs::read(&archive).unwrap();
+    for length in [0, 1, 40, whole.len() / 2, whole.len() - 1] {
+        fs::write(&archive, &whole[..length]).unwrap();
+        let said = error(&at(dir.path()));
+        assert!(said.contains("test.zip") && !said.contains('\n'), "{length} bytes: {said}");
+    }
+}
+
 #[test]
 fn a_damaged_picture_in_an_archive_fails_alone() {
     let dir = folder(&[("test_5k_mscoco_2014.csv", COCO_CSV)], &[]);
@@ -244,11 +289,13 @@ fn a_csv_of_ones_own() {
 
 #[test]
 fn mistakes_name_file_and_line() {
-    let cases: [(&str, &[u8], &str); 11] = [
+    let cases: [(&str, &[u8], &str); 13] = [
         ("captions.csv", b"image,text\n", "captions.csv, line 1: the columns image and caption are needed, there are: image, text"),
         ("captions.csv", b"image,caption\na.png,x\na.png\n", "captions.csv, line 3: 1 fields where the header has 2"),
         ("captions.csv", b"image,caption\na.png,\"x\ny\"\n,z\n", "captions.csv, line 4: image is empty"),
         ("captions.csv", b"image,caption\na.png,x\na.png,\xe9\n", "captions.csv, line 3: not UTF-8"),
+        ("captions.csv", b"\xff\xfei\0m\0a\0g\0e\0\n\0", "captions.csv, line 1: not UTF-8"),
+        ("dataset_coco.json", b"\xfe\xff\0{\0}", "dataset_coco.json, line 1: not UTF-8"),
         ("captions.csv", b"image,caption,split\na.png,x,test\na.png,y,val\n", "captions.csv, line 3: a.png is in the split \"test\" and in \"val\""),
         ("captions_x.json", b"{\"images\": [],\n \"annotations\": [}\n", "captions_x.json, line 2: "),
         ("captions_x.json", b"{\"images\": [{\"id\": 1, \"file_name\": \"a\"}, {\"id\": 1, \"file_name\": \"b\"}], \"annotations\": []}", "the image id 1 is there twice"),

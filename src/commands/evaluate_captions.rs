@@ -113,12 +113,13 @@ fn pair(args: &CaptionsArgs, predictions: &Path, references: &HashMap<String, Ve
         entries.iter().map(|(id, _)| id.as_str()).filter(|id| !references.contains_key(*id)).collect();
     let mut missing: Vec<&str> = references.keys().map(String::as_str).filter(|id| !predicted.contains(id)).collect();
     missing.sort_unstable();
-    for (ids, lacking, present) in [(without, &*args.references, predictions), (missing, predictions, &args.references)]
-    {
-        if !ids.is_empty() {
-            let message = format!("{} lacks {} of {}", lacking.display(), some_of(&ids), present.display());
-            return Err(usage(message));
-        }
+    let lacks = |ids: &[&str], lacking: &Path, present: &Path| {
+        (!ids.is_empty()).then(|| format!("{} lacks {} of {}", lacking.display(), some_of(ids), present.display()))
+    };
+    let problems = [lacks(&without, &args.references, predictions), lacks(&missing, predictions, &args.references)];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    if !problems.is_empty() {
+        return Err(usage(problems.join("; ")));
     }
     let caption = |(id, value)| match value {
         Value::String(prediction) => Ok(Caption { prediction, references: references[&id].clone(), id }),
@@ -127,10 +128,10 @@ fn pair(args: &CaptionsArgs, predictions: &Path, references: &HashMap<String, Ve
     entries.into_iter().map(caption).collect()
 }
 
-/// `3 ids ("a", "b", "c")`, at most five named.
+/// `3 ids ("a", "b", "c")`, at most ten named.
 fn some_of(ids: &[&str]) -> String {
-    let named: Vec<String> = ids.iter().take(5).map(|id| format!("{id:?}")).collect();
-    let more = if ids.len() > 5 { ", …" } else { "" };
+    let named: Vec<String> = ids.iter().take(10).map(|id| format!("{id:?}")).collect();
+    let more = if ids.len() > 10 { ", …" } else { "" };
     format!("{} {} ({}{more})", ids.len(), if ids.len() == 1 { "id" } else { "ids" }, named.join(", "))
 }
 

@@ -66,10 +66,18 @@ impl Archive {
         Ok(files)
     }
 
-    /// Every file, by its own name without folders.
+    /// Every file, by its whole name, and by its own name without folders where no other file has it.
     pub fn all_files(&self) -> BTreeMap<String, usize> {
-        let name = |index| self.zip.name_for_index(index)?.rsplit('/').next().filter(|name| !name.is_empty());
-        (0..self.zip.len()).filter_map(|index| Some((name(index)?.to_string(), index))).collect()
+        let names = || (0..self.zip.len()).filter_map(|index| Some((self.zip.name_for_index(index)?, index)));
+        let is_file = |name: &str| !name.ends_with('/');
+        let mut short: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        for (name, index) in names().filter(|(name, _)| is_file(name)) {
+            let own = name.rsplit('/').next().unwrap_or(name);
+            short.entry(own).and_modify(|place| *place = None).or_insert(Some(index));
+        }
+        let short = short.into_iter().filter_map(|(name, index)| Some((name.to_string(), index?)));
+        let whole = names().filter(|(name, _)| is_file(name)).map(|(name, index)| (name.to_string(), index));
+        short.chain(whole).collect()
     }
 
     /// The bytes of one file; its checksum is verified.
