@@ -2,6 +2,8 @@
 //!
 //! The killed process is this test program itself, started again on the test `child` alone.
 
+mod notebook_python;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -253,7 +255,11 @@ fn pictures_without_captions_are_described_and_not_scored() {
     assert_eq!(summary.captions, 3 * 7);
     assert!(summary.results.iter().all(|row| row.n == 7 && row.bleu.is_none() && row.words.is_some()));
     let files = toolkit::report::render(&world.path("run")).unwrap();
-    assert!(fs::read_to_string(files.last().unwrap()).unwrap().contains("photos has no references"));
+    assert!(
+        fs::read_to_string(files.last().unwrap())
+            .unwrap()
+            .contains("On photos nothing was scored: there are no references.")
+    );
 }
 
 #[test]
@@ -332,7 +338,7 @@ fn the_page_and_the_plots_come_from_the_folder_alone() {
         "the number 3, painted",
         "asked Say more.",
         "0.1234",
-        "chatty__one − chatty__two",
+        "chatty__one<br>− chatty__two",
         "The sample is small (7 pictures)",
     ] {
         assert!(html.contains(part), "{part}");
@@ -343,6 +349,37 @@ fn the_page_and_the_plots_come_from_the_folder_alone() {
     fs::remove_file(world.path("run/plots/scores.png")).unwrap();
     assert_eq!(toolkit::report::plot(&world.path("run")).unwrap().len(), 4);
     assert!(image::open(world.path("run/plots/scores.png")).is_ok());
+}
+
+/// Data sets, models and a published table, a failed picture, and texts that pandas could take for something else.
+#[test]
+fn the_notebook_reads_well_and_runs_in_jupyter() {
+    let world = World::new();
+    RgbImage::from_pixel(9, 9, UNSPEAKABLE).save(world.path("own/sub/4.png")).unwrap();
+    let csv = world.path("own/captions.csv");
+    let awkward = "sub/1.png,NA\nsub/2.png,1.50\nsub/3.png,\"<b>a & b</b>, \"\"so\"\"\"\n";
+    fs::write(&csv, fs::read_to_string(&csv).unwrap() + awkward).unwrap();
+    world.run("run", &[], &Doubles::default()).unwrap();
+    let config = world.path("run/config.toml");
+    let published =
+        "\n[[published]]\ndataset = 'own'\nmodel = 'chatty'\nbleu = 0.1234\nrouge1 = 0.2\nrouge2 = 0.3\nmeteor = 0.4\n";
+    fs::write(&config, fs::read_to_string(&config).unwrap() + published).unwrap();
+    let file = toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let notebook: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ids: Vec<&str> = notebook["cells"].as_array().unwrap().iter().filter_map(|cell| cell["id"].as_str()).collect();
+    for id in ["title", "configuration", "results", "published", "comparisons", "plot-scores", "plot-length", "failed"]
+    {
+        assert!(ids.contains(&id), "{id} is not in {ids:?}");
+    }
+    assert!(ids.contains(&"cases-0") && ids.contains(&"cases-1"), "{ids:?}");
+    for part in ["On own plain has the highest METEOR", "asked Say more.", "0.123", "words fail me"] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(!text.contains(env!("CARGO_MANIFEST_DIR")) && !text.contains(world.dir.path().to_str().unwrap()));
+    toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), text, "the same run gives the same notebook");
+    notebook_python::runs_and_gives_what_it_stores(&file);
 }
 
 /// Does nothing unless started by the test below: then it is the process that is killed.

@@ -59,6 +59,9 @@ pub fn page(run_dir: &Path) -> Result<PathBuf> {
 
 /// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.
 pub fn notebook(run_dir: &Path, folder: &Path) -> Result<PathBuf> {
+    if caption::is_caption(run_dir) {
+        return caption::notebook(run_dir, folder);
+    }
     notebook::write(&Run::read(run_dir)?, folder)
 }
 

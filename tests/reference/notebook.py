@@ -1,6 +1,6 @@
 """Runs exported notebooks and compares what they give with the outputs that are stored in them.
 
-    pip install nbconvert nbformat ipykernel pandas matplotlib
+    pip install -r tests/notebook_python/requirements.txt
     python tests/reference/notebook.py notebooks-export/*.ipynb
 
 Tables and printed text must be the same to the letter; of pictures it is asked that both have one.
@@ -30,7 +30,7 @@ def check(path):
     for cell in run.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    ExecutePreprocessor(timeout=600).preprocess(run, {"metadata": {"path": str(path.parent)}})
+    ExecutePreprocessor(timeout=600, startup_timeout=600).preprocess(run, {"metadata": {"path": str(path.parent)}})
     count = 0
     for old, new in zip(stored.cells, run.cells):
         if old.cell_type != "code":

@@ -2,6 +2,8 @@
 
 mod fixture;
 mod notebook;
+#[path = "../notebook_python/mod.rs"]
+mod notebook_python;
 
 use std::path::{Path, PathBuf};
 

@@ -19,7 +19,8 @@ pub struct Case<'a> {
 /// The chosen pictures of one data set; none is in both.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
-    /// The greatest gap between the models' METEOR first; with a single model its best pictures.
+    /// The greatest gap between the models' METEOR first; with a single model its best pictures. None
+    /// without a gap, or of a METEOR of 0.
     pub differ: Vec<Case<'a>>,
     /// The lowest best METEOR first.
     pub fail: Vec<Case<'a>>,
@@ -47,8 +48,8 @@ pub fn choose<'a>(run: &'a CaptionRun, dataset: &str) -> Choice<'a> {
     let gap = |case: &Case| highest(case) - scores(case).fold(f64::INFINITY, f64::min);
     let rank = |case: &Case| if expected > 1 { gap(case) } else { highest(case) };
     cases.sort_by(|a, b| rank(b).total_cmp(&rank(a)).then_with(|| a.id.cmp(&b.id)));
-    let count = cases.len().div_ceil(2).min(CASES);
-    let mut fail = cases.split_off(count);
+    let telling = cases.iter().take_while(|case| rank(case) > 0.0).count();
+    let mut fail = cases.split_off(cases.len().div_ceil(2).min(CASES).min(telling));
     fail.sort_by(|a, b| highest(a).total_cmp(&highest(b)).then_with(|| a.id.cmp(&b.id)));
     fail.truncate(CASES);
     Choice { differ: cases, fail }
@@ -87,6 +88,9 @@ mod tests {
         assert_eq!(ids(&choice.differ), "11 10 09 08 07");
         assert_eq!(ids(&choice.fail), "02 00 01 03 04");
         assert_eq!(choice.differ[0].said[0].model, "a");
+        run.items.iter_mut().for_each(|item| item.meteor = Some(0.0));
+        let same = choose(&run, "d");
+        assert_eq!((same.differ.len(), ids(&same.fail)), (0, "00 01 02 03 04".to_string()), "no gap is no difference");
         run.items.iter_mut().for_each(|item| item.meteor = None);
         assert!(choose(&run, "d").differ.is_empty());
     }

@@ -2,11 +2,13 @@
 
 mod cases;
 mod length;
+mod notebook;
 mod page;
 pub mod rows;
 mod run;
 mod scores;
 mod tables;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +45,11 @@ pub(super) fn plot(dir: &Path) -> Result<Vec<PathBuf>> {
 
 pub(super) fn page(dir: &Path) -> Result<PathBuf> {
     write_page(&CaptionRun::read(dir)?)
+}
+
+/// Writes the run as a notebook into `folder`. Returns the file.
+pub(super) fn notebook(dir: &Path, folder: &Path) -> Result<PathBuf> {
+    notebook::write(&CaptionRun::read(dir)?, folder)
 }
 
 /// The plots in the order in which the page shows them: file stem and figure.

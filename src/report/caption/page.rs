@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cases::{CASES, Case, choose};
 use super::tables::{self, Cell, Compared, Table};
-use super::{CaptionRun, figures};
+use super::{CaptionRun, figures, verdict};
 use crate::report::figure::Place;
 use crate::report::number::short;
 use crate::report::page::tables::{Fact, commands, css_color};
@@ -27,6 +27,7 @@ struct Page {
     facts: Vec<Fact>,
     tables: Vec<Table>,
     published: Vec<(String, String, Vec<Cell>)>,
+    compared: Vec<&'static str>,
     comparisons: Vec<Compared>,
     plots: Vec<(String, &'static str)>,
     cases: usize,
@@ -91,11 +92,12 @@ fn page(run: &CaptionRun) -> Result<Page> {
     Ok(Page {
         title: if name.is_empty() { run.origin.name.clone() } else { name },
         question: config("question"),
-        sentences: tables::sentences(run),
-        warnings: tables::warnings(run),
+        sentences: verdict::sentences(run),
+        warnings: verdict::warnings(run),
         facts: tables::facts(run),
         tables: tables::results(run, |model| model_color(run, model)),
         published: tables::published(run),
+        compared: tables::COMPARED.iter().map(|(_, title)| *title).collect(),
         comparisons: tables::comparisons(run),
         plots: figures(run).into_iter().map(plot).collect::<Result<_>>()?,
         cases: CASES,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::rows::{CaptionItem, CaptionResult, Comparison};
 use crate::error::usage;
@@ -15,7 +15,7 @@ const RESULT_COLUMNS: &[&str] = &["model", "dataset", "n", "bleu", "rouge1", "ro
 const COMPARISON_COLUMNS: &[&str] = &["dataset", "metric", "first", "second", "difference", "p_value"];
 
 /// A line of a published table.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     pub dataset: String,
     pub model: String,

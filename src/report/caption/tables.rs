@@ -1,4 +1,4 @@
-//! The tables of the page, and what the numbers say in words.
+//! The tables of the page.
 
 use serde::Serialize;
 
@@ -7,10 +7,9 @@ use super::rows::{CaptionResult, Comparison};
 use crate::report::number::{finite, short};
 use crate::report::page::tables::{Fact, date};
 
-/// Below this many pictures single captions decide more than the models do.
-const ENOUGH: usize = 100;
-/// Which metrics the comparison shows; comparisons.csv has all.
-const COMPARED: [&str; 5] = ["bleu", "rouge1", "rouge2", "meteor", "cider"];
+/// Which metrics the comparison shows, with their titles; comparisons.csv has all.
+pub const COMPARED: [(&str, &str); 5] =
+    [("bleu", "BLEU"), ("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("meteor", "METEOR"), ("cider", "CIDEr")];
 
 /// A cell: what is shown, what it is sorted by, and a small line under it.
 #[derive(Debug, Default, Serialize)]
@@ -77,7 +76,9 @@ fn whole(number: usize) -> Cell {
 fn value(row: &CaptionResult, (name, _, of, marked): &Column, all: &[&CaptionResult]) -> Cell {
     let (value, low, high) = of(row);
     let value = finite(value);
-    let highest = all.iter().filter_map(|row| finite(of(row).0)).reduce(f64::max).filter(|_| *marked && all.len() > 1);
+    // Where all are equal none is the best.
+    let values = || all.iter().filter_map(|row| finite(of(row).0));
+    let highest = values().reduce(f64::max).filter(|highest| *marked && values().any(|value| value < *highest));
     let mut small = match (finite(low), finite(high)) {
         (Some(low), Some(high)) => format!("{} to {}", short(Some(low)), short(Some(high))),
         _ => String::new(),
@@ -97,10 +98,9 @@ pub fn published(run: &CaptionRun) -> Vec<(String, String, Vec<Cell>)> {
             [(row.bleu, line.bleu), (row.rouge1, line.rouge1), (row.rouge2, line.rouge2), (row.meteor, line.meteor)];
         let cell = |(measured, published): (Option<f64>, f64)| {
             let difference = finite(measured).map(|measured| measured - published);
-            let sign = if difference.is_some_and(|difference| difference >= 0.0) { "+" } else { "" };
             Cell {
                 text: format!("{} / {}", four(measured), four(Some(published))),
-                small: difference.map_or(String::new(), |difference| format!("{sign}{}", four(Some(difference)))),
+                small: difference.map_or(String::new(), signed),
                 numeric: true,
                 ..Cell::default()
             }
@@ -111,102 +111,61 @@ pub fn published(run: &CaptionRun) -> Vec<(String, String, Vec<Cell>)> {
 }
 
 fn four(value: Option<f64>) -> String {
-    finite(value).map_or("–".to_string(), |value| format!("{value:.4}").replace('-', "−"))
+    let shown = finite(value).map_or("–".to_string(), |value| format!("{value:.4}").replace('-', "−"));
+    // What rounds to nothing has no sign.
+    if shown == "−0.0000" { "0.0000".to_string() } else { shown }
 }
 
-/// A line of the comparison of two models.
+fn signed(difference: f64) -> String {
+    let shown = four(Some(difference));
+    if difference > 0.0 && shown != "0.0000" { format!("+{shown}") } else { shown }
+}
+
+/// Two models on a data set: a cell for each of [`COMPARED`].
 #[derive(Debug, Serialize)]
 pub struct Compared {
     dataset: String,
-    pair: String,
-    metric: String,
-    difference: String,
-    interval: String,
-    p_value: String,
-    certain: bool,
+    first: String,
+    second: String,
+    cells: Vec<Cell>,
 }
 
+/// A line for each pair of models and data set, in the order of comparisons.csv.
 pub fn comparisons(run: &CaptionRun) -> Vec<Compared> {
-    let line = |row: &Comparison| Compared {
-        dataset: row.dataset.clone(),
-        pair: format!("{} − {}", row.first, row.second),
-        metric: row.metric.clone(),
-        difference: four(Some(row.difference)),
-        interval: format!("{} to {}", four(Some(row.low)), four(Some(row.high))),
-        p_value: probability(row.p_value),
-        certain: row.p_value < 0.05,
-    };
-    run.comparisons.iter().filter(|row| COMPARED.contains(&row.metric.as_str())).map(line).collect()
-}
-
-/// A thousand resamples tell no smaller probability.
-fn probability(value: f64) -> String {
-    if value < 0.001 { "< 0.001".to_string() } else { format!("{value:.3}") }
-}
-
-/// What the numbers say, a sentence for each data set.
-pub fn sentences(run: &CaptionRun) -> Vec<String> {
-    run.datasets().iter().map(|dataset| sentence(run, dataset)).collect()
-}
-
-fn sentence(run: &CaptionRun, dataset: &str) -> String {
-    let mut scored: Vec<&CaptionResult> =
-        run.results.iter().filter(|row| row.dataset == dataset && finite(row.meteor).is_some()).collect();
-    scored.sort_by(|a, b| b.meteor.unwrap_or(0.0).total_cmp(&a.meteor.unwrap_or(0.0)));
-    let Some((best, others)) = scored.split_first() else {
-        return format!("{dataset} has no references: its captions were not scored.");
-    };
-    let value = short(best.meteor);
-    let Some(second) = others.first() else {
-        return format!("On {dataset} {} reaches a METEOR of {value}.", best.model);
-    };
-    let between = run.comparisons.iter().find(|row| {
-        let pair = [row.first.as_str(), row.second.as_str()];
-        row.dataset == dataset
-            && row.metric == "meteor"
-            && pair.contains(&best.model.as_str())
-            && pair.contains(&second.model.as_str())
-    });
-    let doubt = match between {
-        Some(row) if row.p_value < 0.05 => format!("paired bootstrap p {}", equal(row.p_value)),
-        Some(row) => format!("which may be chance: paired bootstrap p {}", equal(row.p_value)),
-        None => "not compared picture by picture".to_string(),
-    };
-    let (of, next) = (&second.model, short(second.meteor));
-    format!("On {dataset} {} has the highest METEOR, {value}, before {of} with {next} ({doubt}).", best.model)
-}
-
-fn equal(value: f64) -> String {
-    let shown = probability(value);
-    if shown.starts_with('<') { shown } else { format!("= {shown}") }
-}
-
-/// What the reader must know beside the numbers.
-pub fn warnings(run: &CaptionRun) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if run.origin.manifest.get("finished").and_then(|finished| finished.as_bool()) == Some(false) {
-        warnings.push("This run did not finish: the values are of the captions made so far.".to_string());
-    }
-    let failed = run.items.iter().filter(|item| !item.is_done()).count();
-    if failed > 0 {
-        warnings.push(format!("{failed} of {} captions failed; they are listed below.", run.items.len()));
-    }
-    for data_set in run.origin.manifest.get("data_sets").and_then(|list| list.as_array()).into_iter().flatten() {
-        let count = |key: &str| data_set.get(key).and_then(|list| list.as_array()).map_or(0, Vec::len);
-        let name = data_set.get("name").and_then(|name| name.as_str()).unwrap_or_default();
-        if count("missing") > 0 {
-            warnings.push(format!("{} pictures of {name} are missing (see manifest.json).", count("missing")));
-        }
-        if count("without_references") > 0 {
-            let left = count("without_references");
-            warnings.push(format!("{left} pictures of {name} have no reference caption and are left out."));
+    let mut pairs: Vec<[&str; 3]> = Vec::new();
+    for row in &run.comparisons {
+        let pair = [row.dataset.as_str(), row.first.as_str(), row.second.as_str()];
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
         }
     }
-    let least = run.results.iter().map(|row| row.n).min().unwrap_or(0);
-    if least < ENOUGH {
-        warnings.push(format!("The sample is small ({least} pictures): take the order of the models as a hint."));
+    let line = |pair: [&str; 3]| {
+        let [dataset, first, second] = pair.map(str::to_string);
+        let find = |metric: &str| {
+            let rows = run.comparisons.iter().filter(|row| row.metric == metric);
+            rows.clone().find(|row| [row.dataset.as_str(), row.first.as_str(), row.second.as_str()] == pair)
+        };
+        let cells = COMPARED.iter().map(|(metric, _)| find(metric).map_or_else(Cell::default, difference)).collect();
+        Compared { dataset, first, second, cells }
+    };
+    pairs.into_iter().map(line).collect()
+}
+
+/// Marked where chance does not explain it.
+fn difference(row: &Comparison) -> Cell {
+    let (low, high) = (four(Some(row.low)), four(Some(row.high)));
+    Cell {
+        text: signed(row.difference),
+        small: format!("{low} to {high}; p {}", equal(row.p_value)),
+        numeric: true,
+        best: row.p_value < 0.05,
+        ..Cell::default()
     }
-    warnings
+}
+
+/// `= 0.123`; a thousand resamples tell no smaller probability than one in a thousand.
+pub(super) fn equal(probability: f64) -> String {
+    if probability < 0.001 { "< 0.001".to_string() } else { format!("= {probability:.3}") }
 }
 
 /// What the run was made with.

@@ -4,34 +4,52 @@
 //!
 //! Format: <https://nbformat.readthedocs.io/en/latest/format_description.html>
 
-mod cells;
-mod montage;
-mod tables;
+pub(super) mod cells;
+pub(super) mod montage;
+pub(super) mod tables;
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
+use plotters::style::RGBColor;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::cells::{Cell, Output, code, markdown};
 use super::number::finite;
+use super::rows::ItemRow;
 use super::verdict::verdict;
 use super::{Run, gallery, page, plots, save};
 
-/// Writes `NAME.ipynb` into `folder` (made if it is not there). Returns the file.
+/// Writes `NAME.ipynb` of a style run into `folder` (made if it is not there). Returns the file.
 pub fn write(run: &Run, folder: &Path) -> Result<PathBuf> {
+    write_cells(run, folder, |folder| style_cells(run, folder))
+}
+
+/// Writes the cells that `make` gives for the absolute path of the notebook's folder.
+pub(super) fn write_cells(run: &Run, folder: &Path, make: impl FnOnce(&Path) -> Result<Vec<Cell>>) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let whole = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+    let notebook = json!({
+        "cells": cells::numbered(make(&whole)?),
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"}
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5
+    });
     let path = folder.join(format!("{}.ipynb", run.name));
-    save(&path, &to_json(&notebook(run, folder)?)?)?;
+    save(&path, &to_json(&notebook)?)?;
     Ok(path)
 }
 
-/// The notebook; `folder` is where it will lie, which must exist.
-fn notebook(run: &Run, folder: &Path) -> Result<Value> {
-    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
-    let mut cells = vec![introduction(run), code("load", &load(run, &folder)?, Vec::new())];
-    origin(run, &folder, &mut cells);
+fn style_cells(run: &Run, folder: &Path) -> Result<Vec<Cell>> {
+    let verdict = verdict(run);
+    let colors = run.ranking().into_iter().map(|at| (run.results[at].strategy.clone(), plots::color(at)));
+    let load = format!("{}\n\n{}", preamble(run, folder, colors)?, include_str!("load.py"));
+    let mut cells = vec![introduction(run, &[verdict.sentence], &verdict.warnings), code("load", &load, Vec::new())];
+    origin(run, folder, &mut cells);
     cells.push(markdown("results-title", "## Results\n\nThe best ArtFID first; lower is better."));
     cells.push(code("results", include_str!("results.py"), vec![Output::html(tables::results(run))]));
     figures(run, &mut cells)?;
@@ -41,15 +59,7 @@ fn notebook(run: &Run, folder: &Path) -> Result<Value> {
         cells.push(markdown("failed-title", "## Failed pictures"));
         cells.push(code("failed", include_str!("failed.py"), vec![Output::html(failed)]));
     }
-    Ok(json!({
-        "cells": cells::numbered(cells),
-        "metadata": {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"}
-        },
-        "nbformat": 4,
-        "nbformat_minor": 5
-    }))
+    Ok(cells)
 }
 
 /// Indented by one blank, with a newline at the end: as Jupyter itself writes notebooks.
@@ -63,16 +73,18 @@ fn to_json(notebook: &Value) -> Result<Vec<u8>> {
 }
 
 /// What was asked and what came out, in words.
-fn introduction(run: &Run) -> Cell {
+pub(super) fn introduction(run: &Run, sentences: &[String], warnings: &[String]) -> Cell {
     let said = |key: &str| run.config.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let name = if said("name").is_empty() { &run.name } else { said("name") };
     let mut text = format!("# {}\n", cells::plain(name));
     if !said("question").is_empty() {
         text += &format!("\n{}\n", cells::plain(said("question")));
     }
-    let verdict = verdict(run);
-    text += &format!("\n**{}**\n\n", cells::plain(&verdict.sentence));
-    for warning in &verdict.warnings {
+    for sentence in sentences {
+        text += &format!("\n**{}**\n", cells::plain(sentence));
+    }
+    text.push('\n');
+    for warning in warnings {
         text += &format!("- {}\n", cells::plain(warning));
     }
     text += "\nThe outputs below are stored. Running the cells makes them again from the run folder, which";
@@ -83,15 +95,12 @@ fn introduction(run: &Run) -> Cell {
     markdown("title", &text)
 }
 
-fn load(run: &Run, folder: &Path) -> Result<String> {
+/// The code that every notebook starts with; `colors` by name.
+pub(super) fn preamble(run: &Run, folder: &Path, colors: impl Iterator<Item = (String, RGBColor)>) -> Result<String> {
     let dir = run.dir.canonicalize().with_context(|| format!("cannot find {}", run.dir.display()))?;
-    let colors: Map<String, Value> = run
-        .ranking()
-        .into_iter()
-        .map(|at| (run.results[at].strategy.clone(), page::css_color(plots::color(at)).into()))
-        .collect();
+    let colors: Map<String, Value> = colors.map(|(name, color)| (name, page::css_color(color).into())).collect();
     // A JSON string or object of strings is one in Python, too.
-    let code = include_str!("load.py").replace("@RUN@", &json!(relative(folder, &dir)).to_string());
+    let code = include_str!("preamble.py").replace("@RUN@", &json!(relative(folder, &dir)).to_string());
     Ok(code.replace("@COLORS@", &serde_json::to_string_pretty(&colors)?))
 }
 
@@ -106,7 +115,7 @@ fn relative(from: &Path, to: &Path) -> String {
 }
 
 /// How the run was made, where its folder says so.
-fn origin(run: &Run, folder: &Path, cells: &mut Vec<Cell>) {
+pub(super) fn origin(run: &Run, folder: &Path, cells: &mut Vec<Cell>) {
     if run.config_text.is_none() && !run.manifest.is_object() {
         return;
     }
@@ -155,7 +164,15 @@ fn cases(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
         let outputs = if choice.rule == gallery::Rule::Unranked {
             vec![Output::stdout("No picture of this strategy was measured.\n".to_string())]
         } else {
-            let (png, size) = montage::png(&run.dir, &choice)?;
+            let line = |name: &str, items: &[&ItemRow]| -> Vec<montage::Case> {
+                let case = |(at, item): (usize, &&ItemRow)| montage::Case {
+                    title: format!("{name} {}: {}", at + 1, item.id),
+                    files: vec![item.photo.clone(), item.image.clone()],
+                };
+                items.iter().enumerate().map(case).collect()
+            };
+            let lines = [line("best", &choice.best), line("worst", &choice.worst)];
+            let (png, size) = montage::png(&run.dir, &lines)?;
             vec![Output::displayed(tables::cases(&choice)), Output::figure(&png, size)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(strategy)), outputs));

@@ -1,4 +1,4 @@
-//! The best and worst pictures of a strategy in one bitmap, each beside its photo.
+//! Chosen pictures in one bitmap: a line for each kind of case, the pictures of a case side by side.
 
 use std::path::Path;
 
@@ -8,29 +8,35 @@ use rayon::prelude::*;
 
 use crate::images;
 use crate::report::figure::{Align, Figure, INK, PNG_SCALE, png_bytes, shorten};
-use crate::report::gallery::{CASES, Choice};
-use crate::report::rows::ItemRow;
 use crate::report::thumbnails::open;
 
 const SIDE: f64 = 84.0;
-const PAIR: f64 = 2.0 * SIDE + 16.0;
 const LINE: f64 = SIDE + 30.0;
+
+/// A case: its title, and its files relative to the run folder.
+#[derive(Debug)]
+pub struct Case {
+    pub title: String,
+    pub files: Vec<String>,
+}
 
 /// The bitmap as PNG, and the size at which it is to be shown. A picture that cannot be read leaves
 /// its place empty.
-pub fn png(dir: &Path, choice: &Choice) -> Result<(Vec<u8>, (u32, u32))> {
-    let lines = [("best", &choice.best), ("worst", &choice.worst)];
-    let (width, height) = (CASES as f64 * PAIR, 2.0 * LINE);
+pub fn png(dir: &Path, lines: &[Vec<Case>]) -> Result<(Vec<u8>, (u32, u32))> {
+    let most = |count: fn(&Case) -> usize| lines.iter().flatten().map(count).max().unwrap_or(1).max(1) as f64;
+    let case_width = most(|case| case.files.len()) * (SIDE + 4.0) + 8.0;
+    let longest = lines.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let (width, height) = (longest as f64 * case_width, lines.len() as f64 * LINE);
     let mut figure = Figure { width, height, alt: String::new(), shapes: Vec::new() };
     let mut places: Vec<(f64, f64, &str)> = Vec::new();
-    for (line, (name, items)) in lines.iter().enumerate() {
-        for (at, item) in items.iter().enumerate() {
-            let item: &ItemRow = item;
-            let (x, y) = (at as f64 * PAIR, line as f64 * LINE);
-            let title = shorten(&format!("{name} {}: {}", at + 1, item.id), 11.0, PAIR - 12.0);
+    for (line, cases) in lines.iter().enumerate() {
+        for (at, case) in cases.iter().enumerate() {
+            let (x, y) = (at as f64 * case_width, line as f64 * LINE);
+            let title = shorten(&case.title, 11.0, case_width - 12.0);
             figure.text((x, y + 12.0), title, 11.0, INK, Align::Left);
-            places.push((x, y + 24.0, &item.photo));
-            places.push((x + SIDE + 4.0, y + 24.0, &item.image));
+            for (n, file) in case.files.iter().enumerate() {
+                places.push((x + n as f64 * (SIDE + 4.0), y + 24.0, file));
+            }
         }
     }
     let side = SIDE as u32 * PNG_SCALE;

@@ -10,8 +10,8 @@ use crate::report::rows::ItemRow;
 /// A table of text; numbers are formatted already.
 #[derive(Debug)]
 pub struct Table {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+    pub columns: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -41,7 +41,7 @@ fn escape(text: &str) -> String {
 }
 
 /// `show` of the notebook: three decimals, a dash where there is no value.
-fn number(value: Option<f64>) -> String {
+pub fn number(value: Option<f64>) -> String {
     finite(value).map_or("–".to_string(), |value| format!("{value:.3}"))
 }
 

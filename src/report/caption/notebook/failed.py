@@ -1,0 +1,1 @@
+show(items.loc[items.status != "done", ["id", "dataset", "model", "error"]], index=False)

@@ -1,0 +1,21 @@
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, display
+
+RUN = Path(@RUN@)  # the run folder, seen from this notebook's folder
+COLORS = @COLORS@
+pd.set_option("display.max_colwidth", None)
+
+
+def read(name, text, numbers):
+    """These columns of a CSV file of the run; empty where the file lacks one."""
+    empty = {column: ["", "NaN"] for column in numbers}
+    table = pd.read_csv(RUN / name, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=empty)
+    return table.reindex(columns=text + numbers).fillna(dict.fromkeys(text, ""))
+
+
+def show(table, **options):
+    return HTML(table.to_html(float_format="{:.3f}".format, na_rep="–", **options))
