@@ -13,7 +13,7 @@ pub mod shim;
 mod threads;
 
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
-pub use device::{Runtime, random_normal, seed};
+pub use device::{Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;

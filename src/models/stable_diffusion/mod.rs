@@ -228,18 +228,19 @@ impl StableDiffusion {
         let (shape, scale) = ([1, self.config.in_channels, height, width], self.vae_config.scale_factor());
         let mut latents = Vec::new();
         for (i, &seed) in request.seeds.iter().enumerate() {
-            runtime::seed(seed);
-            let draw = || runtime::random_normal(&shape, self.noise_kind, self.device).to_kind(self.kind);
+            // The draw of the autoencoder's latents comes before that of the noise.
+            let draws = runtime::seeded_normal(seed, draws_before_steps(request), &shape, self.noise_kind);
+            let draws: Vec<Tensor> = draws.iter().map(|draw| draw.to_device(self.device).to_kind(self.kind)).collect();
             let Some(photo) = request.images.get(i) else {
-                latents.push(draw() * solver.init_noise_sigma());
+                latents.push(&draws[0] * solver.init_noise_sigma());
                 continue;
             };
             let photo = images::resize(photo, (width * scale) as u32, (height * scale) as u32, Filter::Lanczos);
             let pixels = images::to_tensor(&photo).to_device(self.device).to_kind(Kind::Float).unsqueeze(0);
             let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.vae_kind);
-            let encoded = self.vae.encode(&pixels).sample(&draw().to_kind(self.vae_kind));
+            let encoded = self.vae.encode(&pixels).sample(&draws[0].to_kind(self.vae_kind));
             let encoded = self.vae.scale(&encoded).to_kind(self.kind);
-            latents.push(solver.add_noise(&encoded, &draw(), first));
+            latents.push(solver.add_noise(&encoded, &draws[1], first));
         }
         Tensor::cat(&latents, 0)
     }
@@ -262,7 +263,7 @@ impl StableDiffusion {
         let noise = StepNoise {
             seeds: request.seeds.clone(),
             shape: [1, self.config.in_channels, size.1, size.0],
-            before: if request.images.is_empty() { 1 } else { 2 },
+            before: draws_before_steps(request),
             steps: solver.timesteps().len() - first,
             drawn_in: self.noise_kind,
             kind: self.kind,
@@ -353,6 +354,11 @@ impl StableDiffusion {
         };
         Ok(drawn.into_iter().zip(flags).map(judged).collect())
     }
+}
+
+/// What each picture's generator draws before the first step: noise, and with photos a draw of their latents.
+fn draws_before_steps(request: &GenerateRequest) -> usize {
+    if request.images.is_empty() { 1 } else { 2 }
 }
 
 impl Generator for StableDiffusion {

@@ -39,12 +39,8 @@ impl StepNoise {
 
     fn draw(&self) -> Tensor {
         let picture = |&seed: &u64| {
-            runtime::seed(seed);
-            let draw = || runtime::random_normal(&self.shape, self.drawn_in, Device::Cpu);
-            for _ in 0..self.before {
-                let _ = draw();
-            }
-            Tensor::stack(&(0..self.steps).map(|_| draw()).collect::<Vec<_>>(), 0) // [steps, 1, ...]
+            let draws = runtime::seeded_normal(seed, self.before + self.steps, &self.shape, self.drawn_in);
+            Tensor::stack(&draws[self.before..], 0) // [steps, 1, ...]
         };
         let pictures: Vec<Tensor> = self.seeds.iter().map(picture).collect();
         Tensor::cat(&pictures, 1).to_device(self.device).to_kind(self.kind)

@@ -214,18 +214,20 @@ impl StableDiffusion3 {
         let scale = self.vae_config.scale_factor();
         let mut latents = Vec::new();
         for (i, &seed) in request.seeds.iter().enumerate() {
-            runtime::seed(seed);
-            let draw = || runtime::random_normal(&shape, self.noise_kind, self.device).to_kind(self.kind);
+            // With a photo, the draw of the autoencoder's latents comes before that of the noise.
+            let draws = if request.images.is_empty() { 1 } else { 2 };
+            let draws = runtime::seeded_normal(seed, draws, &shape, self.noise_kind);
+            let draws: Vec<Tensor> = draws.iter().map(|draw| draw.to_device(self.device).to_kind(self.kind)).collect();
             let Some(photo) = request.images.get(i) else {
-                latents.push(draw());
+                latents.push(draws[0].shallow_clone());
                 continue;
             };
             let photo = images::resize(photo, (size.0 * scale) as u32, (size.1 * scale) as u32, Filter::Lanczos);
             let pixels = images::to_tensor(&photo).to_device(self.device).to_kind(Kind::Float).unsqueeze(0);
             let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.kind);
             let vae = self.vae()?;
-            let encoded = vae.scale(&vae.encode(&pixels).sample(&draw()));
-            latents.push(schedule.add_noise(&encoded, &draw()));
+            let encoded = vae.scale(&vae.encode(&pixels).sample(&draws[0]));
+            latents.push(schedule.add_noise(&encoded, &draws[1]));
         }
         Ok(Tensor::cat(&latents, 0))
     }

@@ -32,7 +32,7 @@ mod tests {
     use std::path::Path;
 
     use anyhow::Result;
-    use tch::{Device, Kind, Tensor};
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::models::pipeline_source::Source;
