@@ -387,6 +387,9 @@ pub struct BenchArgs {
     /// Denoising steps (default: the pipeline's own)
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
+    /// Draw from a photo (image-to-image), leaving it this far
+    #[arg(long, value_name = "S")]
+    pub strength: Option<f64>,
     /// New tokens a caption
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub max_new_tokens: usize,

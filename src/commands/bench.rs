@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::{bench_artfid, bench_captioner, bench_sd3};
+use super::{bench_artfid, bench_captioner, bench_generator};
 use crate::cli::{BenchArgs, Format, Global};
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{Family, MODELS, locate};
@@ -23,7 +23,8 @@ static TARGETS: &[Target] = &[
     Target { families: &[Family::ArtInception, Family::Lpips], measure: bench_artfid::measure },
     Target { families: &[Family::Blip], measure: bench_captioner::measure_blip },
     Target { families: &[Family::Phi4Multimodal], measure: bench_captioner::measure_phi4 },
-    Target { families: &[Family::StableDiffusion3], measure: bench_sd3::measure },
+    Target { families: &[Family::StableDiffusion], measure: bench_generator::measure_sd1 },
+    Target { families: &[Family::StableDiffusion3], measure: bench_generator::measure_sd3 },
 ];
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
@@ -32,6 +33,9 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     }
     let rt = Runtime::new(global)?;
     let target = target(&args, &rt)?;
+    if args.strength.is_some() && !target.families.iter().all(|family| family.is_generator()) {
+        return Err(usage("--strength is for models that draw pictures"));
+    }
     let mut figures = (target.measure)(&args, &rt)?;
     figures.add("peak_memory_bytes", peak_memory(rt.device));
     figures.add("device", device_name(rt.device));

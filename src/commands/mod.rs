@@ -3,7 +3,7 @@
 mod bench;
 mod bench_artfid;
 mod bench_captioner;
-mod bench_sd3;
+mod bench_generator;
 mod caption;
 mod doctor;
 mod evaluate;
