@@ -68,6 +68,10 @@ pub struct Config {
     /// Whether the pictures are also kept at the size at which they were drawn (`drawn/STRATEGY/ID.png`).
     #[serde(default)]
     pub keep_drawn: bool,
+    /// Whether the generator's safety checker looks at the pictures and blackens those it objects to, which shows in
+    /// their remarks; off by default, and only some Stable Diffusion checkpoints have one.
+    #[serde(default)]
+    pub safety_checker: bool,
     /// The longest description, in tokens; none: the captioner's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,

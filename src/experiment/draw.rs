@@ -140,6 +140,7 @@ impl Drawing<'_> {
             prompts: tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect(),
             seeds: tasks.iter().map(|(_, row, _)| row.seed).collect(),
             negative_prompt: first.cell.negative_prompt.clone(),
+            safety_checker: self.config.safety_checker,
             steps: first.cell.steps,
             guidance_scale: first.cell.guidance_scale,
             width: self.config.width,
