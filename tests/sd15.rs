@@ -298,3 +298,50 @@ fn pictures_that_the_checker_objects_to_are_black_and_remarked_on() {
         assert!(unchecked.remark.is_none() && (flag || unchecked.image == drawn.image));
     }
 }
+
+/// The embedded model from the command line, from noise and from a photo.
+#[test]
+fn stylize_with_the_embedded_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("mini.png");
+    let toolkit = || {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        command.args(["--device", "cpu", "--offline", "stylize", "--model", "mini-sd-v1-5"]);
+        command
+    };
+    let prompt = ["--prompt", "an avatar with red hair, pixel art", "--steps", "6", "--seed", "4", "--out"];
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/mini/photos/face-001.png");
+    let photo = ["--strength", "0.6", "--image", photo.to_str().unwrap()];
+    for (more, expected) in [(&[][..], "mini.png"), (&photo[..], "mini_photo.png")] {
+        toolkit().args(prompt).arg(&out).args(more).assert().success();
+        let (ours, theirs) = (image::open(&out).unwrap().to_rgb8(), picture(expected));
+        assert!(apart(&ours, &theirs) <= 1, "{expected}: {} grey levels", apart(&ours, &theirs));
+    }
+    // What cannot be is said in one line, with the right status, and nothing is written.
+    let never = folder.path().join("never.png");
+    for wrong in [vec!["--width", "30"], vec!["--strength", "0.5"], vec!["--steps", "0"], vec!["--safety-checker"]] {
+        toolkit().args(prompt).arg(&never).args(wrong).assert().code(2);
+    }
+    assert!(!never.exists());
+}
+
+#[test]
+fn verify_and_measure_the_embedded_model() {
+    let run = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        let output = command.args(["--device", "cpu", "--offline"]).args(arguments).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    assert!(run(&["models", "verify", "mini-sd-v1-5"]).contains("the model builds"));
+    for (strength, steps) in [(None, 5), (Some("0.5"), 3)] {
+        let mut arguments = vec!["bench", "mini-sd-v1-5", "--steps", "4", "--repeat", "1", "--batch-size", "2"];
+        arguments.extend(strength.iter().flat_map(|strength| ["--strength", strength]));
+        let figures: serde_json::Value = serde_json::from_str(&run(&arguments)).unwrap();
+        // PNDM visits its second time twice, and a photo leaves out times from the front.
+        assert_eq!(figures["steps"], steps);
+        assert_eq!(figures.get("photo_encode_seconds").is_some(), strength.is_some());
+        assert!(
+            figures["seconds_per_image"].as_f64().unwrap() > 0.0 && figures["step_seconds"].as_f64().unwrap() > 0.0
+        );
+    }
+}

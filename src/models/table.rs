@@ -123,6 +123,12 @@ pub static MODELS: &[ModelEntry] = &[
         about: "sd3-medium, tiny, part of this repository",
     },
     ModelEntry {
+        name: "mini-sd-v1-5",
+        family: Family::StableDiffusion,
+        source: Source::Embedded("models/mini-sd-v1-5"),
+        about: "sd-v1-5, tiny, part of this repository",
+    },
+    ModelEntry {
         name: "mini-art-inception",
         family: Family::ArtInception,
         source: Source::Embedded("models/mini-art-inception"),

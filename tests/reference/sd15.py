@@ -5,6 +5,7 @@ Weights are stored in float16 to keep the files small; the reference computes in
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -21,6 +22,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -299,6 +301,19 @@ def safety(pipeline: StableDiffusionPipeline) -> None:
     (OUT / "safety.json").write_text(json.dumps({"prompt": PROMPTS[0], "steps": 3, "size": 64, "flags": drawn}))
 
 
+def embedded() -> None:
+    """The embedded mini-sd-v1-5, from noise and from a photo: `python sd15.py embedded` again whenever it is made anew."""
+    mini = Path(__file__).parent.parent.parent / "experiments" / "mini"
+    pipeline = StableDiffusionPipeline.from_pretrained(mini / "models" / "mini-sd-v1-5", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    options = dict(prompt="an avatar with red hair, pixel art", num_inference_steps=6)
+    pipeline(**options, generator=torch.Generator("cpu").manual_seed(4)).images[0].save(OUT / "mini.png")
+    pipeline = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    photo = Image.open(mini / "photos" / "face-001.png").convert("RGB")
+    pipeline(**options, image=photo, strength=0.6, generator=torch.Generator("cpu").manual_seed(4)).images[0].save(OUT / "mini_photo.png")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     diffusers.utils.logging.set_verbosity_error()
@@ -312,7 +327,8 @@ def main() -> None:
         plain_middle()
         draw(pipelines)
         safety(pipelines["like_v1"])
+        embedded()
 
 
 if __name__ == "__main__":
-    main()
+    embedded() if sys.argv[1:] == ["embedded"] else main()

@@ -18,7 +18,7 @@ import numpy
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import texts
 import vocabularies
@@ -320,6 +320,75 @@ def sd3(folder, lines, generator):
     read_me(folder, "Stable Diffusion 3 medium in the diffusers layout, tiny, random weights.")
 
 
+# ------------------------------------------------------------------------------------- Stable Diffusion 1.5
+
+
+def sd_v1_5_parts(clip_vocab):
+    """The nets of the pipeline, smaller in width and depth, for pictures of 96 pixels."""
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=24,
+        down_block_types=["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        block_out_channels=[24, 40, 48],
+        layers_per_block=1,
+        attention_head_dim=4,
+        cross_attention_dim=48,
+        norm_num_groups=8,
+    )
+    vae = diffusers.AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        block_out_channels=[16, 32, 32],
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=96,
+    )
+    return {"text_encoder": transformers.CLIPTextModel(clip_config(48, 2, "quick_gelu", clip_vocab)), "unet": unet, "vae": vae}
+
+
+@torch.no_grad()
+def level_noise(unet, vae, generator):
+    """Scales the two last layers, so that what is taken for noise has unit size and a picture has contrast."""
+    latents = torch.randn(4, 4, 24, 24, generator=generator)
+    states = torch.randn(4, 77, unet.config.cross_attention_dim, generator=generator)
+    unet.conv_out.weight /= unet(latents, torch.tensor([981, 681, 381, 81]), states).sample.std()
+    vae.decoder.conv_out.weight *= 0.5 / vae.decode(latents).sample.std()
+
+
+def old_autoencoder_names(folder):
+    """Names and configuration of before diffusers 0.14, as the published checkpoint has them."""
+    file = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        state = {key.replace(f".{new}.", f".{old}."): tensor for key, tensor in state.items()}
+    save_file(state, file, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    newer = ["scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast"]
+    newer += ["use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"]
+    write_json(folder / "config.json", {key: value for key, value in config.items() if key not in newer})
+
+
+def sd_v1_5(folder, lines, generator):
+    parts = sd_v1_5_parts(vocabularies.clip([folder / "tokenizer"], lines, 1024))
+    for net in parts.values():
+        fill(net.eval(), generator)
+    level_noise(parts["unet"], parts["vae"], generator)
+    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"}
+    index |= {name: ["diffusers", type(parts[name]).__name__] for name in ["unet", "vae"]}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    index |= {"scheduler": ["diffusers", "PNDMScheduler"], "safety_checker": [None, None], "feature_extractor": [None, None]}
+    write_json(folder / "model_index.json", dict(sorted(index.items())))
+    for name, net in parts.items():
+        net.to(torch.float16).save_pretrained(folder / name)
+    old_autoencoder_names(folder / "vae")
+    scheduler = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": 0.00085, "beta_end": 0.012}
+    scheduler |= {"beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "set_alpha_to_one": False}
+    scheduler |= {"skip_prk_steps": True, "steps_offset": 1, "trained_betas": None, "clip_sample": False}
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    read_me(folder, "Stable Diffusion 1.5 in the diffusers layout, tiny, random weights, without a safety checker.")
+
+
 # ------------------------------------------------------------------------------------------------- metric nets
 
 
@@ -388,6 +457,7 @@ def main():
     for name, make in {
         "mini-phi-4-multimodal": lambda folder, generator: phi4(folder, lines, generator),
         "mini-sd3": lambda folder, generator: sd3(folder, lines, generator),
+        "mini-sd-v1-5": lambda folder, generator: sd_v1_5(folder, lines, generator),
         "mini-art-inception": lambda folder, generator: art_inception(folder, pictures(HERE.parent), generator),
         "mini-lpips": lpips,
     }.items():
