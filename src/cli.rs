@@ -148,10 +148,10 @@ pub struct StylizeArgs {
     /// Solver of the denoising steps, over the model's own noise schedule (default: the model's own)
     #[arg(long, value_enum, value_name = "NAME")]
     pub scheduler: Option<SchedulerName>,
-    /// Width in pixels (default: the model's own)
+    /// Width in pixels (default: the model's own; with Stable Diffusion 1 and a photo, the photo's)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,
-    /// Height in pixels (default: the model's own)
+    /// Height in pixels (default: as with the width)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
     /// Let the checkpoint's safety checker look at the picture, and write a black one where it

@@ -245,6 +245,32 @@ fn what_cannot_be_drawn_is_wrong_usage() {
     assert!(pipeline.generate(&GenerateRequest::default()).unwrap().is_empty());
 }
 
+/// In float16 too the noise is that of diffusers, and the picture the same but for rounding: random weights make much of
+/// it, eleven bits of mantissa leave a few grey levels over four steps.
+#[test]
+fn in_float16_the_picture_is_much_the_same() {
+    let rt = Runtime { dtype: DtypeChoice::Float16, ..cpu() };
+    let pipeline = StableDiffusion::load(&golden().join("like_v1"), &rt).unwrap();
+    let request = GenerateRequest {
+        prompts: cases()[0].prompts.clone(),
+        seeds: vec![21],
+        steps: Some(3),
+        guidance_scale: Some(2.0),
+        ..GenerateRequest::default()
+    };
+    let noise = GenerateRequest { width: Some(40), height: Some(48), ..request.clone() };
+    let photo = GenerateRequest { images: vec![picture("float16_from.png")], strength: Some(0.7), ..request };
+    for (request, name) in [(noise, "float16.png"), (photo, "float16_photo.png")] {
+        let (drawn, theirs) = (pipeline.generate(&request).unwrap(), picture(name));
+        assert_eq!(drawn[0].image.dimensions(), theirs.dimensions());
+        let differences = drawn[0].image.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)));
+        let mean = differences.sum::<f64>() / theirs.as_raw().len() as f64;
+        println!("{name}: mean difference {mean:.2}");
+        assert!(mean < 1.0, "{name}: {mean} grey levels on average");
+        assert_eq!(drawn[0].remark, None);
+    }
+}
+
 fn checker() -> SafetyChecker {
     let extractor = golden().join("like_v1/feature_extractor");
     build("like_v1/safety_checker", |weights, config| SafetyChecker::new(weights, config, &extractor))
@@ -266,6 +292,20 @@ fn the_safety_checker_sees_and_decides_the_same() {
     assert!(flags.contains(&true) && flags.contains(&false));
     // Many embeddings near the thresholds, for some of which special care decides.
     assert_eq!(checker.decide(reference.get("near")).unwrap(), reference.flags("near_flags"));
+}
+
+/// The hub's cache may hold a pipeline without the parts that are not used unless asked for.
+#[test]
+fn a_checker_that_is_not_there_is_said_to_be_missing() {
+    let copy = tempfile::tempdir().unwrap();
+    for part in ["model_index.json", "text_encoder", "tokenizer", "unet", "vae", "scheduler"] {
+        std::os::unix::fs::symlink(golden().join("like_v1").join(part), copy.path().join(part)).unwrap();
+    }
+    let pipeline = StableDiffusion::load(copy.path(), &cpu()).unwrap();
+    let request = GenerateRequest { safety_checker: true, steps: Some(1), ..cases()[2].request() };
+    let error = pipeline.generate(&request).unwrap_err();
+    assert!(error.downcast_ref::<UsageError>().is_some() && error.to_string().contains("hf download"), "{error:#}");
+    assert!(pipeline.generate(&GenerateRequest { safety_checker: false, ..request }).is_ok());
 }
 
 #[derive(Deserialize)]
@@ -333,6 +373,11 @@ fn verify_and_measure_the_embedded_model() {
         String::from_utf8(output.get_output().stdout.clone()).unwrap()
     };
     assert!(run(&["models", "verify", "mini-sd-v1-5"]).contains("the model builds"));
+    let verified = run(&["models", "verify", golden().join("like_v1").to_str().unwrap()]);
+    assert!(
+        verified.contains("the model builds") && verified.contains("safety_checker/model.safetensors"),
+        "{verified}"
+    );
     for (strength, steps) in [(None, 5), (Some("0.5"), 3)] {
         let mut arguments = vec!["bench", "mini-sd-v1-5", "--steps", "4", "--repeat", "1", "--batch-size", "2"];
         arguments.extend(strength.iter().flat_map(|strength| ["--strength", strength]));

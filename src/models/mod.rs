@@ -62,7 +62,7 @@ pub trait Captioner {
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>>;
 }
 
-/// What to draw. One picture for each seed, all of the same size.
+/// What to draw: one picture for each seed.
 #[derive(Debug, Clone, Default)]
 pub struct GenerateRequest {
     /// One prompt for each picture.
@@ -76,9 +76,9 @@ pub struct GenerateRequest {
     pub steps: Option<usize>,
     /// None = the pipeline's default.
     pub guidance_scale: Option<f64>,
-    /// None = the model's own.
+    /// None = the pipeline's default: the model's own, or that of the photo (Stable Diffusion 1).
     pub width: Option<usize>,
-    /// None = the model's own.
+    /// None = the pipeline's default: the model's own, or that of the photo (Stable Diffusion 1).
     pub height: Option<usize>,
     /// The photos to start from (image-to-image), one for each picture; empty = text-to-image.
     pub images: Vec<RgbImage>,

@@ -12,6 +12,8 @@ use tch::{Device, Kind};
 
 use super::hub::parts_of_folder;
 use super::locate::{Located, metric_files};
+use super::stable_diffusion::StableDiffusion;
+use super::table::Family;
 use super::torch_cache::expected_digits;
 use super::{load_captioner, load_generator};
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};
@@ -44,6 +46,7 @@ pub fn verify_build(name: &str, located: &Located) -> Result<bool> {
     let rt = Runtime { device: Device::Cpu, dtype: stored_type(&located.path)?, offline: true };
     match located.family {
         family if family.is_captioner() => drop(load_captioner(name, &rt)?),
+        Family::StableDiffusion => StableDiffusion::load(&located.path, &rt)?.build_checker()?,
         family if family.is_generator() => drop(load_generator(name, &rt)?),
         _ => return Ok(false),
     }
@@ -57,7 +60,12 @@ fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if path.join("model_index.json").is_file() {
         let mut files = Vec::new();
-        for part in parts_of_folder(path)? {
+        let mut parts = parts_of_folder(path)?;
+        // It is used only where it is asked for.
+        if path.join("safety_checker").is_dir() {
+            parts.push("safety_checker".to_string());
+        }
+        for part in parts {
             // Schedulers and tokenizers have no weights.
             if path.join(&part).join("config.json").is_file() {
                 files.extend(part_files(&path.join(part))?);

@@ -51,7 +51,7 @@ PIPELINES = {
             use_linear_projection=True, upcast_attention=True, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0,
             center_input_sample=True, mid_block_scale_factor=1.4, conv_in_kernel=5, conv_out_kernel=1, time_embedding_dim=28,
         ),
-        vae=dict(block_out_channels=(8, 16, 16), layers_per_block=2, norm_num_groups=2, scaling_factor=0.3, use_quant_conv=True, use_post_quant_conv=False),
+        vae=dict(block_out_channels=(4, 8, 16), layers_per_block=2, norm_num_groups=2, scaling_factor=0.3, use_quant_conv=True, use_post_quant_conv=False),
         scheduler=DDIMScheduler(prediction_type="v_prediction", **NOISE),
     ),
 }
@@ -301,6 +301,19 @@ def safety(pipeline: StableDiffusionPipeline) -> None:
     (OUT / "safety.json").write_text(json.dumps({"prompt": PROMPTS[0], "steps": 3, "size": 64, "flags": drawn}))
 
 
+def float16(pipeline: StableDiffusionPipeline) -> None:
+    """Pictures in float16, noise included, from noise and from a photo; weights are then used up."""
+    parts = pipeline.components | {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    options = dict(prompt=PROMPTS[0], num_inference_steps=3, guidance_scale=2.0)
+    for kind, extra in [(StableDiffusionPipeline, dict(width=40, height=48)), (StableDiffusionImg2ImgPipeline, dict(image=photo(600, 48, 40), strength=0.7))]:
+        drawing = kind(**parts).to(torch.float16)
+        drawing.set_progress_bar_config(disable=True)
+        picture = drawing(**options, **extra, generator=torch.Generator("cpu").manual_seed(21)).images[0]
+        picture.save(OUT / ("float16_photo.png" if "image" in extra else "float16.png"))
+    photo(600, 48, 40).save(OUT / "float16_from.png")
+
+
+@torch.no_grad()
 def embedded() -> None:
     """The embedded mini-sd-v1-5, from noise and from a photo: `python sd15.py embedded` again whenever it is made anew."""
     mini = Path(__file__).parent.parent.parent / "experiments" / "mini"
@@ -315,7 +328,6 @@ def embedded() -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     shutil.rmtree(OUT, ignore_errors=True)
@@ -327,8 +339,10 @@ def main() -> None:
         plain_middle()
         draw(pipelines)
         safety(pipelines["like_v1"])
+        float16(pipelines["like_v1"])
         embedded()
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     embedded() if sys.argv[1:] == ["embedded"] else main()

@@ -155,15 +155,28 @@ impl StableDiffusion {
         self.prompts.forget();
     }
 
+    /// Where the checker's folders are, if the checkpoint has one.
+    fn checker_folder(&self) -> Result<Option<&Path>> {
+        match &self.source {
+            Source::Folder(folder) if self.source.has(SAFETY_CHECKER.folder)? => Ok(Some(folder)),
+            _ => Ok(None),
+        }
+    }
+
     /// The checker, which is loaded when it is first asked for.
     fn checker(&self) -> Result<&SafetyChecker> {
         if let Some(checker) = self.checker.get() {
             return Ok(checker);
         }
-        let missing = || usage("this checkpoint has no safety checker: leave the option out");
-        let Source::Folder(folder) = &self.source else { return Err(missing()) };
-        if !self.source.has(SAFETY_CHECKER.folder)? {
-            return Err(missing());
+        let Some(folder) = self.checker_folder()? else {
+            return Err(usage("this checkpoint has no safety checker: leave the option out"));
+        };
+        if !folder.join(SAFETY_CHECKER.folder).is_dir() {
+            return Err(usage(format!(
+                "{}: the safety checker is not there: add the checkpoint's folders safety_checker and feature_extractor \
+                 (`hf download OWNER/NAME --include \"safety_checker/*\" \"feature_extractor/*\"`)",
+                folder.display()
+            )));
         }
         let config = self.source.config(SAFETY_CHECKER.folder)?;
         let extractor = folder.join("feature_extractor");
@@ -171,6 +184,14 @@ impl StableDiffusion {
             SafetyChecker::new(weights, &config, &extractor)
         })?;
         Ok(self.checker.get_or_init(|| checker))
+    }
+
+    /// Builds the checker where its files are there, so that they can be verified.
+    pub fn build_checker(&self) -> Result<()> {
+        match self.checker_folder()? {
+            Some(folder) if folder.join(SAFETY_CHECKER.folder).is_dir() => self.checker().map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Width and height of picture `i` in latent places: as asked for, else the photo's own, cut to whole places, else
