@@ -11,6 +11,7 @@ pub mod frechet;
 pub mod lpips;
 pub mod meteor;
 pub mod numpy_random;
+pub mod photo;
 pub mod pictures;
 pub mod ptb;
 pub mod rouge;
