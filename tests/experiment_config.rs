@@ -95,6 +95,16 @@ fn set_takes_toml_bare_words_dots_and_new_values() {
 }
 
 #[test]
+fn strengths_are_read_written_and_named() {
+    let config = load(GOOD, "mini", &["strength=['none', 0.25, 1]"]).unwrap();
+    assert_eq!(names(&config), ["plain__t2i", "plain__i2i0.25", "plain__i2i1"]);
+    let named = load(GOOD, "mini", &["strength.text_only=none", "strength.half=0.5"]).unwrap();
+    assert_eq!(names(&named), ["plain__text_only", "plain__half"]);
+    let again: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
+    assert_eq!(again, config);
+}
+
+#[test]
 fn a_path_from_the_command_line_is_the_working_folders() {
     // `photos` exists beside the file, `src` in the folder the tests run in.
     let config = load(GOOD, "mini", &["photos=src"]).unwrap();
@@ -146,6 +156,17 @@ fn what_is_wrong_is_one_line_that_names_it() {
             "unknown key \"style_txt.a\", did you mean \"style_text\"?",
         ),
         (load(GOOD, "mini", &["comparison_size=10"]).unwrap_err(), "comparison_size = 10"),
+        (
+            load(GOOD, "mini", &["strength=0"]).unwrap_err(),
+            "--set strength=0: strength = 0 is not above 0 and up to 1 (text-to-image, without the photo, is \"none\")",
+        ),
+        (load(GOOD, "mini", &["strength=[0.5, 1.5]"]).unwrap_err(), "strength = 1.5 is not above 0 and up to 1"),
+        (load(GOOD, "mini", &["strength=non"]).unwrap_err(), "strength = \"non\" is not known, did you mean \"none\"?"),
+        (with("seed = 0", "seed = 0\nstrength = ['none', 'none']"), "t2i is there twice (as t2i)"),
+        (
+            load(GOOD, "mini", &["scheduler=['ddim', 'pmdm']"]).unwrap_err(),
+            "scheduler = \"pmdm\" is not known, did you mean \"pndm\"? (known: pndm, ddim, euler,",
+        ),
         (load(GOOD, "mini", &["photos=7"]).unwrap_err(), "photos must be the path of a folder"),
     ];
     for (error, expected) in cases {

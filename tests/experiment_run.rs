@@ -171,6 +171,10 @@ fn the_plan_is_checked_before_a_model_is_loaded() {
     let cases = [
         (vec!["photos=nowhere"], "nowhere"),
         (vec!["captioner=missing"], "no model is called \"missing\""),
+        (
+            vec!["scheduler=['ddim', 'pndm']", "generator=['painter', 'stubborn']"],
+            "strategy plain__stubborn__ddim: stubborn has a solver of its own and cannot draw with scheduler ddim",
+        ),
         (vec!["style_text.much=1 2 3 4 5 6 7 8 9 10 11 12 13"], "strategy much: the style text has 13 tokens"),
     ];
     for (sets, expected) in cases {
@@ -186,20 +190,20 @@ fn the_plan_is_checked_before_a_model_is_loaded() {
 fn merged_shards_equal_the_whole_run() {
     let world = World::new(7);
     fs::write(world.path("photos/p03.png"), b"broken").unwrap();
-    let sets = ["limit=6", "guidance_scale=[1.5, 7]", "keep_drawn=true"];
+    let sets = ["limit=6", "guidance_scale=[1.5, 7]", "strength=['none', 0.7]", "keep_drawn=true"];
     world.run("whole", &sets, &Doubles::new(1)).unwrap();
     let mut dirs = Vec::new();
     for shard in ["3/3", "1/3", "2/3"] {
         let name = format!("x-shard-{}", shard.replace('/', "-of-"));
         let shard = format!("shard={shard}");
         let summary = world.run(&name, &[&sets[..], &[shard.as_str()]].concat(), &Doubles::new(1)).unwrap();
-        assert_eq!(summary.pictures, 8);
+        assert_eq!(summary.pictures, 16);
         dirs.push(world.path(&name));
     }
     let error = merge(&dirs[..2], &world.path("merged")).unwrap_err().to_string();
     assert!(error.contains("shards are missing: 2/3"), "{error}");
     let summary = merge(&dirs, &world.path("merged")).unwrap();
-    assert_eq!((summary.pictures, summary.failed.len()), (24, 4));
+    assert_eq!((summary.pictures, summary.failed.len()), (48, 8));
     assert_same_runs(&world.path("merged"), &world.path("whole"));
     assert_eq!(
         fs::read_to_string(world.path("merged/config.toml")).unwrap(),
@@ -240,6 +244,66 @@ fn shards_and_limits_draw_the_same_pictures() {
         );
     }
     assert!(!without_times(&world.path("part/items.csv")).contains("p02"));
+}
+
+#[test]
+fn one_run_mixes_text_to_image_with_strengths() {
+    let world = World::new(4);
+    let sets = ["strength=['none', 0.3, 0.9]", "style_text={ plain = 'in ink' }"];
+    let doubles = Doubles::new(3);
+    let summary = world.run("run", &sets, &doubles).unwrap();
+    assert_eq!((summary.pictures, summary.failed.len()), (12, 0));
+    assert_eq!(doubles.described.load(Ordering::SeqCst), 4, "described once for all strengths");
+    let strengths: Vec<Option<f64>> = summary.results.iter().map(|row| row.strength).collect();
+    assert_eq!(strengths, [None, Some(0.3), Some(0.9)]);
+    for row in &summary.results {
+        assert!(row.fid_low <= row.fid && row.fid <= row.fid_high, "{row:?}");
+        assert!(row.lpips_low <= row.lpips && row.lpips <= row.lpips_high, "{row:?}");
+    }
+    let rows = items(world.path("run/items.csv"));
+    for id in ["p00", "p03"] {
+        let own: Vec<&ItemRow> = rows.iter().filter(|row| row.id == id).collect();
+        assert!(own.windows(2).all(|pair| pair[0].seed == pair[1].seed && pair[0].prompt == pair[1].prompt));
+        let pictures: Vec<Vec<u8>> =
+            own.iter().map(|row| fs::read(world.path("run").join(&row.image)).unwrap()).collect();
+        assert!(pictures[0] != pictures[1] && pictures[1] != pictures[2], "each strength draws otherwise");
+    }
+    // Without the axis a run draws what text-to-image draws in one with it.
+    world.run("text", &["style_text={ plain = 'in ink' }"], &Doubles::new(3)).unwrap();
+    let file = |run: &str| fs::read(world.path(run)).unwrap();
+    assert_eq!(file("text/images/plain/p02.png"), file("run/images/plain__t2i/p02.png"));
+}
+
+#[test]
+fn schedulers_draw_apart_and_are_recorded() {
+    let world = World::new(3);
+    let sets = ["strength=0.5", "scheduler=['ddim', 'euler-ancestral']", "style_text={ plain = 'in ink' }"];
+    let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
+    let recorded: Vec<(&str, &str)> =
+        summary.results.iter().map(|row| (row.strategy.as_str(), row.scheduler.as_str())).collect();
+    assert_eq!(recorded, [("plain__ddim", "ddim"), ("plain__euler-ancestral", "euler-ancestral")]);
+    let file = |strategy: &str| fs::read(world.path(&format!("run/images/{strategy}/p01.png"))).unwrap();
+    assert_ne!(file("plain__ddim"), file("plain__euler-ancestral"));
+}
+
+#[test]
+fn every_measured_picture_has_its_score_and_its_photo_is_measured() {
+    let world = World::new(5);
+    fs::write(world.path("photos/p03.png"), b"broken").unwrap();
+    world.run("run", &["strength=['none', 0.5]"], &Doubles::new(2)).unwrap();
+    let rows = items(world.path("run/items.csv"));
+    let (done, failed): (Vec<&ItemRow>, Vec<&ItemRow>) = rows.iter().partition(|row| row.status == "done");
+    assert_eq!((done.len(), failed.len()), (16, 4));
+    assert!(failed.iter().all(|row| row.gallery_score.is_none() && row.photo_luma.is_none()));
+    let scores: Vec<f64> = done.iter().filter_map(|row| row.gallery_score).collect();
+    assert_eq!(scores.len(), 16);
+    assert!(scores.iter().sum::<f64>().abs() < 1e-9 && scores.iter().any(|score| *score > 0.5));
+    for row in done {
+        let photo = toolkit::images::load(world.path(&format!("photos/{}.png", row.id))).unwrap();
+        let measures = toolkit::metrics::photo::measure(&photo);
+        assert_eq!((row.photo_luma, row.photo_sharpness), (Some(measures.luma), measures.sharpness));
+        assert_eq!(row.face_share, measures.face_share);
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ const PICTURES: usize = 2 * PHOTOS as usize;
 #[test]
 fn child() {
     let Ok(world) = std::env::var("TOOLKIT_TEST_WORLD") else { return };
-    let config = toolkit::experiment::Config::load(&Path::new(&world).join("test.toml"), "mini", &[]).unwrap();
+    let sets: Vec<String> = std::env::var("TOOLKIT_TEST_SETS").unwrap_or_default().lines().map(String::from).collect();
+    let config = toolkit::experiment::Config::load(&Path::new(&world).join("test.toml"), "mini", &sets).unwrap();
     say_on_stop("the same command goes on\n".to_string());
     let doubles = Doubles { pause: Duration::from_millis(4), ..Doubles::new(2) };
     if let Err(error) = run_in(&Path::new(&world).join("run"), &config, &doubles) {
@@ -57,16 +58,28 @@ fn wait_for(child: &mut Child, file: &Path, count: usize, moment: Duration) -> O
 
 #[test]
 fn killed_at_any_moment_a_run_ends_the_same() {
+    let (kills, in_the_middle) = kill_and_continue(6, &[]);
+    assert!(kills >= 8 && in_the_middle >= 3, "{kills} kills, {in_the_middle} of them between two rows");
+}
+
+#[test]
+fn killed_between_text_and_photo_a_run_ends_the_same() {
+    let (kills, in_the_middle) = kill_and_continue(3, &["strength=['none', 0.4]", "scheduler=['pndm', 'ddim']"]);
+    assert!(kills >= 3 && in_the_middle >= 2, "{kills} kills, {in_the_middle} of them between two rows");
+}
+
+/// Kills runs at random moments until each has ended; returns the kills, and those between two rows.
+fn kill_and_continue(rounds: usize, sets: &[&str]) -> (usize, usize) {
     let whole = World::new(PHOTOS);
-    whole.run("run", &[], &Doubles::new(2)).unwrap();
+    whole.run("run", sets, &Doubles::new(2)).unwrap();
     let complete = lines(&whole.path("run/items.csv"));
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     let (mut kills, mut in_the_middle) = (0, 0);
-    for _ in 0..6 {
+    for _ in 0..rounds {
         let world = World::new(PHOTOS);
         let items = world.path("run/items.csv");
         loop {
-            let mut child = start(&world).spawn().unwrap();
+            let mut child = start(&world).env("TOOLKIT_TEST_SETS", sets.join("\n")).spawn().unwrap();
             let (file, most) = if random.random_bool(0.3) {
                 ("run/captions.csv", 2 * PHOTOS as usize)
             } else {
@@ -94,7 +107,7 @@ fn killed_at_any_moment_a_run_ends_the_same() {
         }
         assert_same_runs(&world.path("run"), &whole.path("run"));
     }
-    assert!(kills >= 8 && in_the_middle >= 3, "{kills} kills, {in_the_middle} of them between two rows");
+    (kills, in_the_middle)
 }
 
 #[test]

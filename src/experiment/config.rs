@@ -25,8 +25,10 @@ use toml::{Table, Value};
 
 use super::axis::Axis;
 use super::settings::Settings;
+use super::strength::Strength;
 use crate::error::{nearest, usage};
 use crate::metrics::artfid::Mode;
+use crate::schedulers::SchedulerName;
 
 /// What an experiment does with the photos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,12 @@ pub struct Axes {
     pub instruction: Axis<String>,
     pub captioner: Axis<String>,
     pub generator: Axis<String>,
+    /// Text-to-image, or how far image-to-image leaves the photo; none: text-to-image.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub strength: Axis<Strength>,
+    /// The solver of the denoising steps, where the generator knows several; none: its checkpoint's own.
+    #[serde(default, skip_serializing_if = "Axis::is_empty")]
+    pub scheduler: Axis<SchedulerName>,
     /// Denoising steps; none: the generator's default.
     #[serde(default, skip_serializing_if = "Axis::is_empty")]
     pub steps: Axis<usize>,
@@ -119,8 +127,18 @@ pub struct Axes {
     pub seed: Axis<u64>,
 }
 
-const AXES: [&str; 8] =
-    ["style_text", "instruction", "captioner", "generator", "steps", "guidance_scale", "negative_prompt", "seed"];
+const AXES: [&str; 10] = [
+    "style_text",
+    "instruction",
+    "captioner",
+    "generator",
+    "strength",
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "negative_prompt",
+    "seed",
+];
 
 fn comparison_size() -> u32 {
     224

@@ -1,12 +1,13 @@
 //! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 use image::RgbImage;
 use indicatif::ProgressBar;
+use rayon::prelude::*;
 
 use super::config::Config;
 use super::describe::{Descriptions, ahead};
@@ -17,6 +18,7 @@ use super::record::{Finished, Recorder, RunFolder, image_path, photo_path};
 use super::results::{StyleMean, column};
 use crate::datasets::Photo;
 use crate::images::{self, Filter, resize};
+use crate::metrics::photo::{PhotoMeasures, measure};
 use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;
@@ -29,6 +31,19 @@ struct Job<'a> {
     cell: &'a Cell,
     photo: &'a Photo,
 }
+
+/// A photo as a batch needs it.
+#[derive(Debug)]
+struct Pixels {
+    /// At the size of the comparison.
+    small: RgbImage,
+    /// As it was decoded, where pictures start from it.
+    whole: Option<RgbImage>,
+    measures: PhotoMeasures,
+}
+
+/// Photos that were looked at before: each is measured and saved once.
+type Seen = BTreeMap<String, PhotoMeasures>;
 
 /// What drawing needs beside the jobs.
 pub struct Drawing<'a> {
@@ -54,7 +69,7 @@ impl Drawing<'_> {
         let paths: Vec<PathBuf> =
             batches.iter().flat_map(|jobs| photos_of(jobs)).map(|photo| photo.path.clone()).collect();
         let mut decoded = images::stream(paths, ahead(batch_size));
-        let (mut rows, mut features, mut saved) = (Vec::new(), Features::new(), BTreeSet::new());
+        let (mut rows, mut features, mut seen) = (Vec::new(), Features::new(), Seen::new());
         let mut loaded: Option<(&str, Box<dyn Generator>)> = None;
         for jobs in &batches {
             let name = jobs[0].cell.generator.as_str();
@@ -67,7 +82,7 @@ impl Drawing<'_> {
             let Some((_, generator)) = &loaded else { continue };
             let photos: Vec<Result<RgbImage>> =
                 decoded.by_ref().take(photos_of(jobs).len()).map(|(_, photo)| photo).collect();
-            let mut finished = self.batch(jobs, photos, generator.as_ref(), &mut saved);
+            let mut finished = self.batch(jobs, photos, generator.as_ref(), &mut seen);
             // A batch is drawn whole, so that a picture never depends on where a run was stopped;
             // what was recorded before stays.
             finished.rows.retain(|row| jobs.iter().any(|job| job.is(row) && pending(job.cell, job.photo)));
@@ -86,24 +101,21 @@ impl Drawing<'_> {
         jobs: &[Job],
         decoded: Vec<Result<RgbImage>>,
         generator: &dyn Generator,
-        saved: &mut BTreeSet<String>,
+        seen: &mut Seen,
     ) -> Finished {
         let mut finished = Finished::default();
-        let side = self.config.comparison_size;
-        let mut small: Vec<(&str, Result<RgbImage, String>)> = Vec::new();
-        for (photo, pixels) in photos_of(jobs).into_iter().zip(decoded) {
-            let pixels = pixels.map(|pixels| resize(&pixels, side, side, Filter::Bicubic));
-            if let Ok(pixels) = &pixels
-                && saved.insert(photo.id.clone())
+        let photos = self.look_at(jobs, decoded, seen);
+        for (id, pixels) in &photos {
+            if let Ok(pixels) = pixels
+                && seen.insert(id.to_string(), pixels.measures).is_none()
             {
-                finished.pictures.push((self.folder.path(&photo_path(&photo.id)), pixels.clone()));
+                finished.pictures.push((self.folder.path(&photo_path(id)), pixels.small.clone()));
             }
-            small.push((&photo.id, pixels.map_err(|error| one_line(&error))));
         }
         let mut tasks = Vec::new();
         for job in jobs {
             let mut row = job.row();
-            let photo = small.iter().find(|(id, _)| *id == job.photo.id).map(|(_, photo)| photo);
+            let photo = photos.iter().find(|(id, _)| *id == job.photo.id).map(|(_, photo)| photo);
             match self.prepare(job, photo, generator.token_budget(), &mut row) {
                 Ok(photo) => tasks.push((job, row, photo)),
                 Err(error) => finished.rows.push(failed(row, error)),
@@ -113,15 +125,38 @@ impl Drawing<'_> {
         finished
     }
 
-    /// The photo at the size of the comparison; fills in what the generator is to be told.
+    /// The photos of a batch, with their ids.
+    fn look_at<'j>(
+        &self,
+        jobs: &[Job<'j>],
+        decoded: Vec<Result<RgbImage>>,
+        seen: &Seen,
+    ) -> Vec<(&'j str, Result<Pixels, String>)> {
+        let side = self.config.comparison_size;
+        let starts = jobs.iter().any(|job| job.cell.strength.is_some());
+        let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
+            let pixels = decoded.map_err(|error| one_line(&error)).map(|whole| Pixels {
+                small: resize(&whole, side, side, Filter::Bicubic),
+                measures: seen.get(&photo.id).copied().unwrap_or_else(|| measure(&whole)),
+                whole: starts.then_some(whole),
+            });
+            (photo.id.as_str(), pixels)
+        };
+        photos_of(jobs).into_par_iter().zip(decoded).map(look).collect()
+    }
+
+    /// The photo; fills in what is known of it and what the generator is to be told.
     fn prepare<'p>(
         &self,
         job: &Job,
-        photo: Option<&'p Result<RgbImage, String>>,
+        photo: Option<&'p Result<Pixels, String>>,
         budget: &TokenBudget,
         row: &mut ItemRow,
-    ) -> Result<&'p RgbImage, String> {
+    ) -> Result<&'p Pixels, String> {
         let photo = photo.ok_or("it was not decoded")?.as_ref().map_err(Clone::clone)?;
+        row.photo_luma = column(photo.measures.luma);
+        row.photo_sharpness = photo.measures.sharpness.and_then(column);
+        row.face_share = photo.measures.face_share;
         row.caption = self.descriptions.get(job.cell, job.photo)?.to_string();
         let composed = budget.compose(&row.caption, &job.cell.style_text).map_err(|error| one_line(&error))?;
         row.prompt = composed.prompt;
@@ -131,11 +166,14 @@ impl Drawing<'_> {
 
     fn draw_and_measure(
         &self,
-        tasks: Vec<(&Job, ItemRow, &RgbImage)>,
+        tasks: Vec<(&Job, ItemRow, &Pixels)>,
         generator: &dyn Generator,
         finished: &mut Finished,
     ) {
         let Some((first, _, _)) = tasks.first() else { return };
+        // Text-to-image draws at this size by itself; from a photo all pictures are to have it as well, so that both
+        // ways can be compared and photos of any size share a batch.
+        let own = first.cell.strength.map(|_| generator.own_size());
         let request = GenerateRequest {
             prompts: tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect(),
             seeds: tasks.iter().map(|(_, row, _)| row.seed).collect(),
@@ -143,9 +181,14 @@ impl Drawing<'_> {
             safety_checker: self.config.safety_checker,
             steps: first.cell.steps,
             guidance_scale: first.cell.guidance_scale,
-            width: self.config.width,
-            height: self.config.height,
-            ..GenerateRequest::default()
+            width: self.config.width.or(own.map(|(width, _)| width)),
+            height: self.config.height.or(own.map(|(_, height)| height)),
+            images: match first.cell.strength {
+                Some(_) => tasks.iter().filter_map(|(.., photo)| photo.whole.clone()).collect(),
+                None => Vec::new(),
+            },
+            strength: first.cell.strength,
+            scheduler: first.cell.scheduler,
         };
         let start = Instant::now();
         let drawn = draw(generator, &request);
@@ -157,7 +200,7 @@ impl Drawing<'_> {
             match result {
                 Ok(Generated { image, remark }) => {
                     row.remark = remark.unwrap_or_default();
-                    photos.push(photo.clone());
+                    photos.push(photo.small.clone());
                     pictures.push(resize(&image, side, side, Filter::Bicubic));
                     if self.config.keep_drawn {
                         let path = format!("drawn/{}/{}.png", row.strategy, row.id);
@@ -233,7 +276,7 @@ fn photos_of<'a>(jobs: &[Job<'a>]) -> Vec<&'a Photo> {
 }
 
 /// The batches in which something is pending. Pictures that can be drawn together (same generator,
-/// steps, guidance) go photo by photo through their strategies, so that a run that is stopped early
+/// strength, scheduler, steps, guidance) go photo by photo through their strategies, so that a run that is stopped early
 /// has all strategies of the photos it got to.
 fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo) -> bool) -> Vec<Vec<Job<'a>>> {
     let mut lanes: Vec<Vec<&Cell>> = Vec::new();

@@ -8,7 +8,7 @@
 //! [`caption`] holds the other kind of experiment: models × data sets, without drawing.
 //! A run folder holds `config.toml` (written first), `manifest.json`, `captions.csv`, `items.csv`,
 //! `results.csv`, `images/STRATEGY/ID.png` and `photos/ID.png` at the size of the comparison,
-//! `features/` (so that FID needs no picture twice), `plots/` and `report.html`; with `keep_drawn`
+//! `features/` (so that FID needs no picture twice), `plots/`, `gallery/` and `report.html`; with `keep_drawn`
 //! also `drawn/STRATEGY/ID.png` at the size at which the pictures were drawn. It can be continued
 //! after any stop, and the folders of shards can be merged into one.
 
@@ -30,6 +30,7 @@ mod results;
 mod runner;
 pub mod settings;
 mod stop;
+pub mod strength;
 
 pub use config::Config;
 pub use library::{Found, built_in, find, kind_of};

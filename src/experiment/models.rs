@@ -22,6 +22,9 @@ pub trait Models {
     /// What a generator's text encoder can take, without its weights.
     fn token_budget(&self, generator: &str) -> Result<TokenBudget>;
 
+    /// Whether a generator can be told which scheduler to draw with.
+    fn takes_schedulers(&self, generator: &str) -> Result<bool>;
+
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
 
     fn generator(&self, name: &str) -> Result<Box<dyn Generator>>;
@@ -86,6 +89,10 @@ impl Models for OnThisMachine {
 
     fn token_budget(&self, generator: &str) -> Result<TokenBudget> {
         models::load_token_budget(generator, &self.runtime)
+    }
+
+    fn takes_schedulers(&self, generator: &str) -> Result<bool> {
+        Ok(models::locate(generator, &self.runtime)?.family.takes_schedulers())
     }
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {

@@ -7,8 +7,10 @@ use anyhow::Result;
 use sha2::{Digest, Sha256};
 
 use super::config::{Axes, Config};
+use super::strength::Strength;
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
+use crate::schedulers::SchedulerName;
 
 /// One strategy: a value of every axis.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +21,10 @@ pub struct Cell {
     pub instruction: Option<String>,
     pub captioner: String,
     pub generator: String,
+    /// None: text-to-image.
+    pub strength: Option<f64>,
+    /// None: the checkpoint's own.
+    pub scheduler: Option<SchedulerName>,
     pub steps: Option<usize>,
     pub guidance_scale: Option<f64>,
     pub negative_prompt: Option<String>,
@@ -28,8 +34,8 @@ pub struct Cell {
 impl Cell {
     /// Whether pictures of both can be drawn in one batch.
     pub fn draws_like(&self, other: &Self) -> bool {
-        (&self.generator, self.steps, self.guidance_scale, &self.negative_prompt)
-            == (&other.generator, other.steps, other.guidance_scale, &other.negative_prompt)
+        let how = |cell: &Self| (cell.strength, cell.scheduler, cell.steps, cell.guidance_scale);
+        (&self.generator, &self.negative_prompt, how(self)) == (&other.generator, &other.negative_prompt, how(other))
     }
 }
 
@@ -121,6 +127,10 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
     multiply(&mut cells, one(&axes.instruction), "", false, |cell, text| cell.instruction = text);
     multiply(&mut cells, one(&axes.captioner), "", false, |cell, name| cell.captioner = name.unwrap_or_default());
     multiply(&mut cells, one(&axes.generator), "", false, |cell, name| cell.generator = name.unwrap_or_default());
+    multiply(&mut cells, axes.strength.choices(), "", false, |cell, strength| {
+        cell.strength = strength.and_then(Strength::value);
+    });
+    multiply(&mut cells, axes.scheduler.choices(), "", false, |cell, name| cell.scheduler = name);
     multiply(&mut cells, axes.steps.choices(), "steps", false, |cell, steps| cell.steps = steps);
     multiply(&mut cells, axes.guidance_scale.choices(), "cfg", false, |cell, scale| cell.guidance_scale = scale);
     multiply(&mut cells, one(&axes.negative_prompt), "without-", false, |cell, text| cell.negative_prompt = text);
@@ -188,6 +198,22 @@ mod tests {
         assert_eq!((last.style_text.as_str(), last.guidance_scale, last.seed), ("B", Some(7.0), 1));
         assert_eq!(last.steps, None);
         assert!(cells[0].draws_like(&cells[1]) && !cells[0].draws_like(&cells[2]));
+    }
+
+    #[test]
+    fn one_axis_mixes_text_and_photo() {
+        let of = |strength: &str| {
+            let text =
+                format!("style_text = {{ plain = 'A' }}\ncaptioner = 'c'\ngenerator = 'g'\nseed = 0\n{strength}");
+            cells(&axes(&text)).unwrap().into_iter().map(|cell| (cell.strategy, cell.strength)).collect::<Vec<_>>()
+        };
+        let cell = |name: &str, strength| (name.to_string(), strength);
+        let all = of("strength = ['none', 0.45, 1]");
+        assert_eq!(all, [cell("plain__t2i", None), cell("plain__i2i0.45", Some(0.45)), cell("plain__i2i1", Some(1.0))]);
+        let named = of("strength = { text_only = 'none', half = 0.5 }");
+        assert_eq!(named, [cell("plain__text_only", None), cell("plain__half", Some(0.5))]);
+        assert_eq!(of("strength = 0.5"), [cell("plain", Some(0.5))]);
+        assert_eq!(of(""), [cell("plain", None)]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::config::Config;
 use super::features::{Features, key};
 use super::plan::Cell;
-use crate::metrics::artfid::{Options, score};
+use crate::metrics::artfid::{Intervals, Options, score};
 use crate::report::rows::{ItemRow, ResultRow};
 
 /// The mean feature of the style pictures.
@@ -45,7 +45,12 @@ pub fn results(
 ) -> Result<Vec<ResultRow>> {
     let mut warnings = BTreeSet::new();
     let results = cells.iter().map(|cell| strategy(config, cell, rows, features, style, &mut warnings)).collect();
-    // Mostly the same for all strategies.
+    // The same for all strategies but for how well each is told apart, which the intervals say.
+    let said = |warning: &String| match warning.split_once(". Strategies that") {
+        Some((common, _)) if cells.len() > 1 => common.to_string(),
+        _ => warning.clone(),
+    };
+    let warnings: BTreeSet<String> = warnings.iter().map(said).collect();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     results
 }
@@ -69,8 +74,11 @@ fn strategy(
         captioner: cell.captioner.clone(),
         generator: cell.generator.clone(),
         instruction: cell.instruction.clone().unwrap_or_default(),
+        strength: cell.strength,
+        scheduler: cell.scheduler.map(|name| name.to_string()).unwrap_or_default(),
         steps: cell.steps,
         guidance_scale: cell.guidance_scale,
+        negative_prompt: cell.negative_prompt.clone().unwrap_or_default(),
         seed: Some(cell.seed),
         ..ResultRow::default()
     };
@@ -89,9 +97,10 @@ fn strategy(
     result.artfid = column(scores.artfid);
     result.fid = column(scores.fid);
     result.lpips = column(scores.lpips);
-    if let Some(intervals) = scores.intervals {
-        result.artfid_low = column(intervals.artfid.low);
-        result.artfid_high = column(intervals.artfid.high);
+    if let Some(Intervals { artfid, fid, lpips }) = scores.intervals {
+        (result.artfid_low, result.artfid_high) = (column(artfid.low), column(artfid.high));
+        (result.fid_low, result.fid_high) = (column(fid.low), column(fid.high));
+        (result.lpips_low, result.lpips_high) = (column(lpips.low), column(lpips.high));
     }
     Ok(result)
 }

@@ -19,6 +19,7 @@ use super::results::{StyleMean, results};
 use crate::datasets::Photo;
 use crate::error::usage;
 use crate::images::{self, Filter, resize};
+use crate::report::gallery::score;
 use crate::report::rows::{ItemRow, ResultRow};
 
 /// What a run came to.
@@ -31,13 +32,22 @@ pub struct Summary {
 }
 
 /// What can be known to be wrong before any model is loaded: folders, names of models, style texts
-/// that do not fit the text encoder.
+/// that do not fit the text encoder, schedulers that a generator does not know.
 pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
     models.find(config)?;
     let mut budgets = BTreeMap::new();
     for cell in &plan.cells {
         if !budgets.contains_key(&cell.generator) {
             budgets.insert(&cell.generator, models.token_budget(&cell.generator)?);
+        }
+        if let Some(scheduler) = cell.scheduler
+            && !models.takes_schedulers(&cell.generator)?
+        {
+            return Err(usage(format!(
+                "strategy {}: {} has a solver of its own and cannot draw with scheduler {scheduler}: leave the axis out, \
+                 or the generator",
+                cell.strategy, cell.generator
+            )));
         }
         let alone = budgets[&cell.generator].compose("", &cell.style_text);
         alone.map_err(|error| usage(format!("strategy {}: {error:#}", cell.strategy)))?;
@@ -113,6 +123,7 @@ pub(super) fn finish(ending: Ending, mut rows: Vec<ItemRow>, features: Features)
     let Ending { folder, config, cells, store, style, manifest } = ending;
     let rank = |strategy: &str| cells.iter().position(|cell| cell.strategy == strategy);
     rows.sort_by(|a, b| rank(&a.strategy).cmp(&rank(&b.strategy)).then_with(|| a.id.cmp(&b.id)));
+    score(&mut rows);
     let features: Features = rows
         .iter()
         .filter_map(|row| features.get_key_value(&key(&row.strategy, &row.id)))

@@ -137,6 +137,9 @@ pub trait Generator {
     /// One picture for each prompt. Text is encoded once for equal prompts over the life of the model.
     fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>>;
 
+    /// Width and height that the model was made for, in pixels.
+    fn own_size(&self) -> (usize, usize);
+
     /// The composed prompt that fits the text encoder (the CLIP limit for Stable Diffusion).
     fn token_budget(&self) -> &crate::prompts::TokenBudget;
 }

@@ -30,6 +30,11 @@ impl Family {
         matches!(self, Self::Blip | Self::Phi4Multimodal)
     }
 
+    /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
+    pub fn takes_schedulers(self) -> bool {
+        self == Self::StableDiffusion
+    }
+
     pub fn is_generator(self) -> bool {
         matches!(self, Self::StableDiffusion3 | Self::StableDiffusion)
     }

@@ -1,4 +1,15 @@
-//! Which pictures stand for a strategy: its best and its worst.
+//! Which pictures stand for a strategy: its successes and its failures.
+//!
+//! A picture is to keep its photo and to reach the style, so it is judged by both: its LPIPS distance
+//! from the photo and the Euclidean distance of its art-Inception feature from the mean feature of the
+//! style pictures. These are the two parts of ArtFID (Wright and Ommer, "ArtFID: Quantitative
+//! Evaluation of Neural Style Transfer", <https://arxiv.org/abs/2207.12280>) taken to one picture: the
+//! squared style distance is what a picture adds to ‖μ − μ_style‖² + tr Σ, the terms of FID in which
+//! the pictures stand by themselves. Divided by no covariance: that of fewer style pictures than
+//! features has no inverse.
+//!
+//! The two have other units and other spreads, so each is standardised over all measured pictures of
+//! the run (mean 0, standard deviation 1) before they are added: then neither outweighs the other.
 
 use super::number::finite;
 use super::rows::ItemRow;
@@ -6,11 +17,17 @@ use super::rows::ItemRow;
 /// Pictures at each end.
 pub const CASES: usize = 5;
 
+/// The rule in words, for the page and the notebook.
+pub const RULE: &str = "Gallery score = LPIPS (distance from the photo) + style distance (of the picture's art-Inception \
+                        feature from the mean of the style pictures), each standardised over all measured pictures of \
+                        this run, so that both count the same. Successes have the smallest scores of their strategy, \
+                        failures the largest; they are so beside the others of this run only.";
+
 /// By what the pictures of a strategy were ranked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// (1 + LPIPS) · (1 + style distance): ArtFID's product for one picture.
-    Product,
+    /// The gallery score.
+    Score,
     /// LPIPS alone: some picture has no style distance, and unlike numbers cannot be compared.
     Lpips,
     /// Not at all: no picture has an LPIPS. The first ones are shown.
@@ -21,9 +38,52 @@ pub enum Rule {
 #[derive(Debug)]
 pub struct Choice<'a> {
     pub rule: Rule,
-    pub best: Vec<&'a ItemRow>,
+    /// The best first.
+    pub successes: Vec<&'a ItemRow>,
     /// The worst first.
-    pub worst: Vec<&'a ItemRow>,
+    pub failures: Vec<&'a ItemRow>,
+}
+
+/// Gives every measured picture of a run its gallery score, and takes it from the others.
+pub fn score(rows: &mut [ItemRow]) {
+    let measured = |row: &ItemRow| {
+        let done = row.status != "failed";
+        Some((finite(row.lpips).filter(|_| done)?, finite(row.style_distance)?))
+    };
+    let pairs: Vec<(f64, f64)> = rows.iter().filter_map(measured).collect();
+    let content = Standard::of(pairs.iter().map(|pair| pair.0));
+    let style = Standard::of(pairs.iter().map(|pair| pair.1));
+    for row in rows {
+        row.gallery_score = measured(row).map(|pair| content.of_one(pair.0) + style.of_one(pair.1));
+    }
+}
+
+/// Gives the scores where a file has none: it was written before there were any.
+pub fn score_where_missing(rows: &mut [ItemRow]) {
+    let lacks = |row: &ItemRow| row.status != "failed" && row.gallery_score.is_none() && row.style_distance.is_some();
+    if rows.iter().any(lacks) {
+        score(rows);
+    }
+}
+
+/// Mean and standard deviation (of these values, not of a population they were drawn from).
+struct Standard {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Standard {
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let count = values.clone().count().max(1) as f64;
+        let mean = values.clone().sum::<f64>() / count;
+        let deviation = (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+        Self { mean, deviation }
+    }
+
+    /// Values that are all alike tell no picture from another.
+    fn of_one(&self, value: f64) -> f64 {
+        if self.deviation > 0.0 { (value - self.mean) / self.deviation } else { 0.0 }
+    }
 }
 
 /// Chooses among the items of one strategy. Items that failed or have no picture take no part.
@@ -31,25 +91,18 @@ pub fn choose<'a>(items: impl Iterator<Item = &'a ItemRow>) -> Choice<'a> {
     let shown: Vec<&ItemRow> = items.filter(|item| item.status != "failed" && !item.image.is_empty()).collect();
     let mut ranked: Vec<&ItemRow> = shown.iter().copied().filter(|item| finite(item.lpips).is_some()).collect();
     if ranked.is_empty() {
-        return Choice { rule: Rule::Unranked, best: shown.into_iter().take(CASES).collect(), worst: Vec::new() };
+        let first = shown.into_iter().take(CASES).collect();
+        return Choice { rule: Rule::Unranked, successes: first, failures: Vec::new() };
     }
-    let everywhere = ranked.iter().all(|item| finite(item.style_distance).is_some());
-    let rule = if everywhere { Rule::Product } else { Rule::Lpips };
-    ranked
-        .sort_by(|a, b| score(a, rule).total_cmp(&score(b, rule)).then_with(|| (&a.id, a.seed).cmp(&(&b.id, b.seed))));
+    let everywhere = ranked.iter().all(|item| finite(item.gallery_score).is_some());
+    let rule = if everywhere { Rule::Score } else { Rule::Lpips };
+    let value = |item: &ItemRow| if everywhere { item.gallery_score } else { item.lpips }.unwrap_or(f64::INFINITY);
+    ranked.sort_by(|a, b| value(a).total_cmp(&value(b)).then_with(|| (&a.id, a.seed).cmp(&(&b.id, b.seed))));
     let best = ranked.len().div_ceil(2).min(CASES);
     let worst = (ranked.len() - best).min(CASES);
-    let tail = ranked.iter().rev().take(worst).copied().collect();
+    let failures = ranked.iter().rev().take(worst).copied().collect();
     ranked.truncate(best);
-    Choice { rule, best: ranked, worst: tail }
-}
-
-fn score(item: &ItemRow, rule: Rule) -> f64 {
-    let lpips = 1.0 + item.lpips.unwrap_or(f64::INFINITY);
-    match rule {
-        Rule::Product => lpips * (1.0 + item.style_distance.unwrap_or(f64::INFINITY)),
-        _ => lpips,
-    }
+    Choice { rule, successes: ranked, failures }
 }
 
 #[cfg(test)]
@@ -73,24 +126,60 @@ mod tests {
     }
 
     #[test]
-    fn ranked_by_the_product_else_by_lpips() {
-        // LPIPS alone says a < b < c, the product c < b < a.
-        let mut items = [item("a", 0.1, Some(9.0)), item("b", 0.2, Some(5.0)), item("c", 0.3, Some(1.0))];
-        let choice = choose(items.iter());
-        assert_eq!((choice.rule, ids(&choice.best), ids(&choice.worst)), (Rule::Product, "cb".into(), "a".into()));
-        items[2].style_distance = Some(f64::NAN);
-        let choice = choose(items.iter());
-        assert_eq!((choice.rule, ids(&choice.best), ids(&choice.worst)), (Rule::Lpips, "ab".into(), "c".into()));
+    fn both_parts_count_the_same_whatever_their_units() {
+        // LPIPS alone says a < b < c < d, the style distance d < c < b < a in units a thousand times larger.
+        let mut rows = [
+            item("a", 0.1, Some(9000.0)),
+            item("b", 0.2, Some(5000.0)),
+            item("c", 0.3, Some(4000.0)),
+            item("d", 0.9, Some(3900.0)),
+        ];
+        score(&mut rows);
+        let choice = choose(rows.iter());
+        assert_eq!(
+            (choice.rule, ids(&choice.successes), ids(&choice.failures)),
+            (Rule::Score, "cb".into(), "da".into())
+        );
+        let scores: Vec<f64> = rows.iter().filter_map(|row| row.gallery_score).collect();
+        assert!(scores.iter().sum::<f64>().abs() < 1e-12, "standardised: {scores:?}");
+        // Another unit for one part changes no score.
+        rows.iter_mut().for_each(|row| row.style_distance = row.style_distance.map(|value| value / 1000.0 + 7.0));
+        let before = rows.clone();
+        score(&mut rows);
+        for (row, before) in rows.iter().zip(&before) {
+            assert!((row.gallery_score.unwrap() - before.gallery_score.unwrap()).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn alike_missing_and_failed_values_are_no_trouble() {
+        let mut rows =
+            [item("a", 0.5, Some(1.0)), item("b", 0.5, Some(3.0)), item("c", 0.9, None), item("d", 9.0, Some(9.0))];
+        rows[3].status = "failed".into();
+        rows[3].gallery_score = Some(1.0);
+        score(&mut rows);
+        let scores: Vec<Option<f64>> = rows.iter().map(|row| row.gallery_score).collect();
+        assert_eq!(scores, [Some(-1.0), Some(1.0), None, None]);
+        // One picture without a style distance, and LPIPS alone decides.
+        assert_eq!(choose(rows.iter()).rule, Rule::Lpips);
+        // Old files have no score; the rest of the row is enough.
+        rows.iter_mut().for_each(|row| row.gallery_score = None);
+        score_where_missing(&mut rows);
+        assert_eq!(rows[1].gallery_score, Some(1.0));
+        rows[1].gallery_score = Some(42.0);
+        score_where_missing(&mut rows);
+        assert_eq!(rows[1].gallery_score, Some(42.0), "what is recorded is taken");
     }
 
     #[test]
     fn five_at_each_end_the_worst_first_and_none_twice() {
-        let items: Vec<_> =
+        let mut items: Vec<_> =
             "abcdefghijklm".chars().rev().map(|c| item(&c.to_string(), c as u32 as f64, Some(1.0))).collect();
+        score(&mut items);
         let choice = choose(items.iter());
-        assert_eq!((ids(&choice.best), ids(&choice.worst)), ("abcde".into(), "mlkji".into()));
+        assert_eq!((ids(&choice.successes), ids(&choice.failures)), ("abcde".into(), "mlkji".into()));
         let choice = choose(items[..7].iter());
-        assert_eq!((ids(&choice.best), ids(&choice.worst)), ("ghij".into(), "mlk".into()));
+        assert_eq!((ids(&choice.successes), ids(&choice.failures)), ("ghij".into(), "mlk".into()));
     }
 
     #[test]
@@ -98,9 +187,9 @@ mod tests {
         let mut items = [item("a", 0.1, Some(1.0)), item("b", 0.2, Some(1.0)), item("c", 0.3, Some(1.0))];
         items[0].status = "failed".into();
         items[1].lpips = None;
-        assert_eq!(ids(&choose(items.iter()).best), "c");
+        assert_eq!(ids(&choose(items.iter()).successes), "c");
         items[2].lpips = None;
         let choice = choose(items.iter());
-        assert_eq!((choice.rule, ids(&choice.best)), (Rule::Unranked, "bc".into()));
+        assert_eq!((choice.rule, ids(&choice.successes)), (Rule::Unranked, "bc".into()));
     }
 }

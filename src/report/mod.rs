@@ -3,21 +3,24 @@
 //!
 //! ```text
 //! items.csv, results.csv ─► run ─► plots ─► figure ─► plots/*.png, *.svg
-//! config.toml, manifest.json ┘  └► gallery, page ───► report.html
+//! config.toml, manifest.json ┘  └► gallery ─► sheets ─► gallery/*.png
+//!                                      └► page ───► report.html
 //! ```
 //! The same files give the same bytes.
 
 pub mod caption;
+pub mod causes;
 pub mod contact_sheet;
 pub mod csv;
 mod figure;
-mod gallery;
+pub mod gallery;
 mod notebook;
 mod number;
 mod page;
 mod plots;
 pub mod rows;
 mod run;
+mod sheets;
 mod thumbnails;
 mod verdict;
 
@@ -30,13 +33,14 @@ use crate::runtime::write_whole;
 
 pub use run::Run;
 
-/// Makes the plots and the page of a run folder. Returns the files it wrote.
+/// Makes the plots, the gallery sheets and the page of a run folder. Returns the files it wrote.
 pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
     if caption::is_caption(run_dir) {
         return caption::render(run_dir);
     }
     let run = Run::read(run_dir)?;
     let mut files = plots::write(&run)?;
+    files.extend(sheets::write(&run)?);
     files.push(page::write(&run)?);
     Ok(files)
 }
@@ -49,12 +53,15 @@ pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
     plots::write(&Run::read(run_dir)?)
 }
 
-/// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
+/// Writes `report.html` of a run folder, and the sheets of its `gallery/`, without touching its `plots/`. Returns
+/// the page.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
     if caption::is_caption(run_dir) {
         return caption::page(run_dir);
     }
-    page::write(&Run::read(run_dir)?)
+    let run = Run::read(run_dir)?;
+    sheets::write(&run)?;
+    page::write(&run)
 }
 
 /// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.

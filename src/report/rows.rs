@@ -22,6 +22,8 @@ pub struct ItemRow {
     pub lpips: Option<f64>,
     /// Distance of the picture's art-Inception feature from the mean of the style pictures.
     pub style_distance: Option<f64>,
+    /// LPIPS and style distance, each standardised over the run, added; see [`super::gallery`].
+    pub gallery_score: Option<f64>,
     /// `done` or `failed`.
     pub status: String,
     /// Why it failed, in one line.
@@ -32,6 +34,11 @@ pub struct ItemRow {
     pub image: String,
     /// The photo at the size of the comparison, relative to the run folder.
     pub photo: String,
+    /// Mean luma of the photo, 0 to 255; this and the following as [`crate::metrics::photo`] measures them.
+    pub photo_luma: Option<f64>,
+    pub photo_sharpness: Option<f64>,
+    /// Share of the photo's area that is the largest face; 0 where none was found.
+    pub face_share: Option<f64>,
 }
 
 /// One strategy over all its pictures. Intervals are 95 % bootstrap intervals.
@@ -47,6 +54,10 @@ pub struct ResultRow {
     pub lpips: Option<f64>,
     pub artfid_low: Option<f64>,
     pub artfid_high: Option<f64>,
+    pub fid_low: Option<f64>,
+    pub fid_high: Option<f64>,
+    pub lpips_low: Option<f64>,
+    pub lpips_high: Option<f64>,
     pub seconds_per_image: Option<f64>,
     /// Pictures that failed.
     pub failed: usize,
@@ -54,7 +65,12 @@ pub struct ResultRow {
     pub captioner: String,
     pub generator: String,
     pub instruction: String,
+    /// How far image-to-image left the photo; none: text-to-image.
+    pub strength: Option<f64>,
+    /// The solver; empty: the checkpoint's own.
+    pub scheduler: String,
     pub steps: Option<usize>,
     pub guidance_scale: Option<f64>,
+    pub negative_prompt: String,
     pub seed: Option<u64>,
 }

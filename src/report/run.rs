@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::gallery::score_where_missing;
 use super::number::finite;
 use super::rows::{ItemRow, ResultRow};
 use crate::error::usage;
@@ -61,6 +62,7 @@ impl Run {
         if run.results.is_empty() && run.items.is_empty() {
             bail!("{shown}: items.csv and results.csv have no rows: there is nothing to report");
         }
+        score_where_missing(&mut run.items);
         run.check_strategies(&results)?;
         run.read_origin()?;
         Ok(run)

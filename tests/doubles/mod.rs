@@ -59,6 +59,10 @@ impl Models for Doubles {
         Ok(budget())
     }
 
+    fn takes_schedulers(&self, generator: &str) -> Result<bool> {
+        Ok(generator != "stubborn")
+    }
+
     fn captioner(&self, _name: &str) -> Result<Box<dyn Captioner>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Describer { pause: self.pause, count: self.described.clone() }))
@@ -123,6 +127,18 @@ impl Generator for Painter {
             self.count.fetch_add(1, Ordering::SeqCst);
             let salt = prompt.bytes().fold(*seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             let salt = salt.wrapping_add(request.guidance_scale.unwrap_or(0.0).to_bits() >> 40);
+            let salt = salt.wrapping_add(request.strength.unwrap_or(0.0).to_bits() >> 40);
+            let salt = salt.wrapping_add(request.scheduler.map_or(0, |name| 1 + name.name().len() as u64));
+            assert_eq!(request.images.len(), if request.strength.is_some() { request.prompts.len() } else { 0 });
+            // Image-to-image would else take the size of the photo, and text-to-image another.
+            let size = if request.images.is_empty() { (None, None) } else { (Some(100), Some(100)) };
+            assert_eq!((request.width, request.height), size);
+            // The whole photo counts, not the one of the comparison.
+            let photo = request.images.get(pictures.len());
+            let photo = photo.map_or(0, |photo| {
+                photo.as_raw().iter().fold(photo.width().into(), |sum: u64, v| sum * 3 % 65521 + u64::from(*v))
+            });
+            let salt = salt.wrapping_add(photo);
             let image = RgbImage::from_fn(100, 100, |x, y| {
                 let at = salt.wrapping_mul(u64::from(x / 20 + 1)).wrapping_add(u64::from(y / 20) * 7919);
                 Rgb([(at >> 3) as u8, (at >> 11) as u8, (at >> 19) as u8])
@@ -131,6 +147,10 @@ impl Generator for Painter {
             pictures.push(Generated { image, remark });
         }
         Ok(pictures)
+    }
+
+    fn own_size(&self) -> (usize, usize) {
+        (100, 100)
     }
 
     fn token_budget(&self) -> &TokenBudget {

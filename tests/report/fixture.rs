@@ -54,6 +54,9 @@ impl Fixture {
                     lpips: Some(0.42 + 0.025 * s as f64 + 0.18 * (noise - 0.5) + 0.1 * (noise - 0.5).powi(3)),
                     style_distance: Some(11.0 + 1.5 * ((s * 5) % 7) as f64 + 3.0 * noise),
                     status: "done".into(),
+                    photo_luma: Some(if p % 8 == 3 { 41.5 } else { 128.0 }),
+                    photo_sharpness: Some(if p % 8 == 5 { 0.0012 } else { 0.15 }),
+                    face_share: Some(if p % 8 == 6 { 0.0 } else { 0.18 }),
                     caption,
                     id,
                     ..Default::default()
@@ -102,6 +105,7 @@ impl Fixture {
                 steps: Some(28),
                 guidance_scale: Some(7.0),
                 seed: Some(0),
+                ..Default::default()
             }
         };
         STYLES.iter().enumerate().take(self.strategies).map(row).collect()

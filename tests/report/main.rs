@@ -21,6 +21,10 @@ fn look() -> Result<()> {
         Fixture { strategies, photos, side: 224 }.write(&dir)?;
         report::render(&dir)?;
     }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("look/strength");
+    Fixture { strategies: 4, photos: 24, side: 224 }.write(&dir)?;
+    along_strength(&dir)?;
+    report::render(&dir)?;
     Ok(())
 }
 
@@ -79,8 +83,8 @@ fn the_page_shows_every_strategy_with_its_gallery() -> Result<()> {
         assert_eq!(html.matches("<section class=\"strategy\">").count(), strategies);
         assert_eq!(html.matches("<tr>\n<th scope=\"row\"").count(), strategies);
         assert_eq!(html.matches("<svg ").count(), 3);
-        assert_eq!(html.matches("<h4>Best</h4>").count(), strategies);
-        assert_eq!(html.matches("<h4>Worst</h4>").count(), strategies);
+        assert_eq!(html.matches("<h4>Successes</h4>").count(), strategies);
+        assert_eq!(html.matches("<h4>Failures</h4>").count(), strategies);
         for (name, style) in &fixture::STYLES[..strategies] {
             assert!(html.contains(&format!("</span>{name}</h3>")), "{name}");
             assert!(html.contains(style), "{style}");
@@ -92,17 +96,28 @@ fn the_page_shows_every_strategy_with_its_gallery() -> Result<()> {
     Ok(())
 }
 
+/// Mean and standard deviation.
+fn standard(values: &[f64]) -> (f64, f64) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    (mean, (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt())
+}
+
 #[test]
-fn galleries_hold_the_five_best_and_worst_by_the_rule_on_the_page() -> Result<()> {
+fn galleries_hold_five_successes_and_failures_by_the_rule_on_the_page() -> Result<()> {
     let (_temp, dir) = run_folder(2, 30)?;
     let html = page_of(&dir)?;
+    assert!(html.contains("each standardised over all measured pictures of this run"), "the rule is stated");
+    let items = Fixture { strategies: 2, photos: 30, side: 8 }.items();
+    let both = items.iter().filter_map(|item| Some((item.lpips?, item.style_distance?)));
+    let (lpips, style): (Vec<f64>, Vec<f64>) = both.unzip();
+    let (lpips, style) = (standard(&lpips), standard(&style));
     for (strategy, _) in &fixture::STYLES[..2] {
-        let score = |item: &ItemRow| Some((1.0 + item.lpips?) * (1.0 + item.style_distance?));
-        let mut ranked: Vec<(f64, String)> = Fixture { strategies: 2, photos: 30, side: 8 }
-            .items()
-            .into_iter()
+        let score =
+            |item: &ItemRow| Some((item.lpips? - lpips.0) / lpips.1 + (item.style_distance? - style.0) / style.1);
+        let mut ranked: Vec<(f64, String)> = items
+            .iter()
             .filter(|item| item.strategy == *strategy)
-            .filter_map(|item| Some((score(&item)?, item.id)))
+            .filter_map(|item| Some((score(item)?, item.id.clone())))
             .collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
         let section = between(&html, &format!("</span>{strategy}</h3>"), "</section>");
@@ -112,9 +127,137 @@ fn galleries_hold_the_five_best_and_worst_by_the_rule_on_the_page() -> Result<()
         };
         let best: Vec<String> = ranked.iter().take(5).map(|(_, id)| id.clone()).collect();
         let worst: Vec<String> = ranked.iter().rev().take(5).map(|(_, id)| id.clone()).collect();
-        assert_eq!(ids(between(section, "<h4>Best</h4>", "</ol>")), best);
-        assert_eq!(ids(between(section, "<h4>Worst</h4>", "</ol>")), worst);
+        assert_eq!(ids(between(section, "<h4>Successes</h4>", "</ol>")), best);
+        assert_eq!(ids(between(section, "<h4>Failures</h4>", "</ol>")), worst);
     }
+    Ok(())
+}
+
+#[test]
+fn the_rule_gives_what_numpy_gives() -> Result<()> {
+    use toolkit::report::gallery;
+
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gallery");
+    let mut rows: Vec<ItemRow> = csv::read(&golden.join("items.csv"), &["id", "strategy"])?;
+    let expected: serde_json::Value = serde_json::from_slice(&std::fs::read(golden.join("expected.json"))?)?;
+    gallery::score(&mut rows);
+    let mut scored = 0;
+    for (strategy, expected) in expected.as_object().unwrap() {
+        let own = || rows.iter().filter(|row| row.strategy == *strategy);
+        for row in own() {
+            match (row.gallery_score, expected["scores"].get(&row.id)) {
+                (Some(score), Some(golden)) => {
+                    // Sums of float64 in another order.
+                    assert!((score - golden.as_f64().unwrap()).abs() < 1e-12, "{strategy} {}: {score}", row.id);
+                    scored += 1;
+                }
+                (None, None) => {}
+                other => panic!("{strategy} {}: {other:?}", row.id),
+            }
+        }
+        let choice = gallery::choose(own());
+        let ids = |items: &[&ItemRow]| serde_json::json!(items.iter().map(|item| &item.id).collect::<Vec<_>>());
+        assert_eq!(ids(&choice.successes), expected["successes"], "{strategy}");
+        assert_eq!(ids(&choice.failures), expected["failures"], "{strategy}");
+    }
+    assert_eq!(scored, 35);
+    Ok(())
+}
+
+#[test]
+fn failures_name_what_was_measured_with_its_measure() -> Result<()> {
+    type Change = fn(&mut ItemRow);
+    let (_temp, dir) = run_folder(1, 30)?;
+    let make = |score: usize, change: Change| {
+        move |items: &mut Vec<ItemRow>| {
+            for item in items.iter_mut() {
+                (item.dropped, item.remark) = (String::new(), String::new());
+                (item.photo_luma, item.photo_sharpness, item.face_share) = (Some(128.0), Some(0.15), Some(0.2));
+            }
+            let done = items.iter_mut().filter(|item| item.status == "done");
+            let worst = done.max_by(|a, b| a.lpips.partial_cmp(&b.lpips).unwrap()).unwrap();
+            worst.lpips = Some(score as f64);
+            change(worst);
+        }
+    };
+    let cases: [(Change, &str); 5] = [
+        (|item| item.dropped = "to the left".into(), "<b>Prompt cut:</b> 3 of 18 words dropped"),
+        (|item| item.photo_luma = Some(31.0), "<b>Dark photo:</b> mean luma 31.00 of 255"),
+        (|item| item.photo_sharpness = Some(0.002), "<b>Blurred photo:</b> sharpness 0.0020, below 0.004"),
+        (|item| item.face_share = Some(0.0), "<b>No face found:</b> SeetaFace sees none"),
+        (|item| item.face_share = Some(0.0125), "<b>Very small face:</b> 1.2 % of the photo"),
+    ];
+    for (change, expected) in cases {
+        edit(&dir, make(5, change), |_| {})?;
+        let html = page_of(&dir)?;
+        let failures = between(&html, "<h4>Failures</h4>", "</ol>");
+        assert_eq!(failures.matches("<ul class=\"causes\">").count(), 1);
+        assert!(failures.contains(expected), "{expected}");
+        assert!(between(&html, "<table class=\"findings\">", "</table>").contains("1 of 5</td>"));
+    }
+    // A run of an older toolkit has no such columns, and says nothing of them.
+    edit(&dir, make(5, |_| {}), |_| {})?;
+    let text = std::fs::read_to_string(dir.join("items.csv"))?;
+    let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+    let new = ["gallery_score", "photo_luma", "photo_sharpness", "face_share"];
+    let kept: Vec<usize> =
+        reader.headers()?.iter().enumerate().filter(|(_, name)| !new.contains(name)).map(|(at, _)| at).collect();
+    let mut writer = ::csv::Writer::from_path(dir.join("items.csv"))?;
+    for record in std::iter::once(reader.headers()?.clone()).chain(reader.records().map(|record| record.unwrap())) {
+        writer.write_record(kept.iter().map(|at| &record[*at]))?;
+    }
+    writer.flush()?;
+    let html = page_of(&dir)?;
+    assert!(!html.contains("<ul class=\"causes\">") && !html.contains("<b>Photo</b>"));
+    assert_eq!(html.matches("<p class=\"numbers\"><b>").count(), 10, "scored from LPIPS and style distance");
+    assert!(!between(&html, "<h4>Failures</h4>", "</ol>").contains("score&nbsp;–"));
+    Ok(())
+}
+
+/// Makes the four strategies of a run folder those of two ways along strength.
+fn along_strength(dir: &Path) -> Result<()> {
+    let ways = [("ink__t2i", None), ("ink__i2i0.3", Some(0.3)), ("ink__i2i0.9", Some(0.9)), ("oil__i2i0.3", Some(0.3))];
+    edit(
+        dir,
+        |items| {
+            for item in items {
+                let at = fixture::STYLES.iter().position(|(name, _)| *name == item.strategy).unwrap();
+                item.strategy = ways[at].0.to_string();
+            }
+        },
+        |results| {
+            for (row, (name, strength)) in results.iter_mut().zip(ways) {
+                (row.strategy, row.strength) = (name.to_string(), strength);
+                row.style_text = format!("in {}", &name[..3]);
+                (row.fid_low, row.fid_high) = (row.fid.map(|v| v - 20.0), row.fid.map(|v| v + 25.0));
+                (row.lpips_low, row.lpips_high) = (row.lpips.map(|v| v - 0.02), row.lpips.map(|v| v + 0.02));
+            }
+        },
+    )
+}
+
+#[test]
+fn the_frontier_is_drawn_from_the_csv_files_alone_where_there_is_one() -> Result<()> {
+    let (_temp, dir) = run_folder(4, 12)?;
+    report::plot(&dir)?;
+    assert!(!dir.join("plots/frontier.svg").exists(), "no strengths, no frontier");
+    along_strength(&dir)?;
+    for gone in ["images", "photos"] {
+        std::fs::remove_dir_all(dir.join(gone))?;
+    }
+    std::fs::remove_file(dir.join("config.toml"))?;
+    std::fs::remove_file(dir.join("manifest.json"))?;
+    assert_eq!(report::plot(&dir)?.len(), 8);
+    let svg = std::fs::read_to_string(dir.join("plots/frontier.svg"))?;
+    let alt = between(&svg, "aria-label=\"", "\"");
+    // From the photo to text alone, whatever the order of the rows.
+    let order = ["ink 0.3: LPIPS", "0.9: LPIPS", "text: LPIPS", "oil 0.3: LPIPS"].map(|part| alt.find(part));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{alt}");
+    assert_eq!(image::open(dir.join("plots/frontier.png"))?.width(), 1520);
+    let html = page_of(&dir)?;
+    assert_eq!(html.matches("<svg ").count(), 4);
+    assert!(html.contains("Lines of FID against LPIPS along strength"));
+    assert!(html.contains("photo, strength 0.9") && html.contains("Drawn from"));
     Ok(())
 }
 
@@ -226,13 +369,43 @@ fn files(dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
 #[test]
 fn the_same_run_gives_the_same_bytes() -> Result<()> {
     let (_temp, dir) = run_folder(3, 10)?;
-    assert_eq!(report::render(&dir)?.len(), 7);
+    assert_eq!(report::render(&dir)?.len(), 13);
     let first = files(&dir)?;
     std::fs::remove_dir_all(dir.join("plots"))?;
+    std::fs::remove_dir_all(dir.join("gallery"))?;
     std::fs::remove_file(dir.join("report.html"))?;
     report::plot(&dir)?;
     report::page(&dir)?;
     assert!(files(&dir)? == first, "files differ when they are made again");
+    Ok(())
+}
+
+#[test]
+fn sheets_hold_the_gallery_for_papers() -> Result<()> {
+    let (_temp, dir) = run_folder(2, 20)?;
+    std::fs::remove_file(dir.join("images/pixel-art/face-003.png")).ok();
+    page_of(&dir)?;
+    for name in ["watercolour-successes", "watercolour-failures", "pixel-art-successes", "pixel-art-failures"] {
+        let sheet = image::open(dir.join(format!("gallery/{name}.png")))?.to_rgb8();
+        // Five beside each other, photo above picture.
+        assert!(sheet.width() > 5 * 384 && sheet.height() > 2 * 384, "{name}: {:?}", sheet.dimensions());
+    }
+    let html = page_of(&dir)?;
+    let part = between(&html, "</span>watercolour</h3>", "</section>");
+    let first = between(part, "<p class=\"numbers\"><b>", "</b>");
+    let photo = image::open(dir.join(format!("photos/{first}.png")))?.to_rgb8();
+    let sheet = image::open(dir.join("gallery/watercolour-successes.png"))?.to_rgb8();
+    // Each pixel of the 32 x 32 photo is a square of 12: somewhere in the sheet's first column.
+    let at = |x: u32, y: u32| {
+        photo.enumerate_pixels().all(|(i, j, pixel)| sheet.get_pixel(x + 12 * i + 6, y + 12 * j + 6) == pixel)
+    };
+    let found = (0..300).any(|x| (0..40).any(|y| at(x, y)));
+    assert!(found, "the photo of {first}");
+    // Without pictures there is nothing to lay out.
+    std::fs::remove_dir_all(dir.join("gallery"))?;
+    std::fs::remove_dir_all(dir.join("images"))?;
+    page_of(&dir)?;
+    assert!(!dir.join("gallery").exists());
     Ok(())
 }
 

@@ -393,6 +393,11 @@ impl Generator for StableDiffusion {
         })
     }
 
+    fn own_size(&self) -> (usize, usize) {
+        let (height, width) = self.default_size();
+        (width as usize, height as usize)
+    }
+
     fn token_budget(&self) -> &TokenBudget {
         &self.budget
     }

@@ -311,6 +311,10 @@ impl Generator for StableDiffusion3 {
         tch::no_grad(|| self.draw(request))
     }
 
+    fn own_size(&self) -> (usize, usize) {
+        (self.default_size() as usize, self.default_size() as usize)
+    }
+
     fn token_budget(&self) -> &TokenBudget {
         &self.budget
     }

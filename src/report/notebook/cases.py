@@ -1,15 +1,16 @@
 def cases(strategy, count=5):
-    """The best and worst pictures of a strategy, each beside its photo."""
+    """The successes and failures of a strategy, each beside its photo."""
     shown = items[(items.strategy == strategy) & (items.status != "failed") & (items.image != "")]
     shown = shown.dropna(subset="lpips")
     if shown.empty:
         return print("No picture of this strategy was measured.")
-    style = shown.style_distance if shown.style_distance.notna().all() else 0
-    shown = shown.assign(score=(1 + shown.lpips) * (1 + style)).sort_values(["score", "id", "seed"])
+    score = "gallery_score" if shown.gallery_score.notna().all() else "lpips"
+    shown = shown.sort_values([score, "id", "seed"])
     best = shown.head(min(count, (len(shown) + 1) // 2))
     worst = shown.iloc[len(best):].tail(count).iloc[::-1]
-    chosen = pd.concat([best.assign(case="best"), worst.assign(case="worst")])
-    display(show(chosen[["case", "id", "lpips", "style_distance", "caption", "prompt", "dropped"]], index=False))
+    chosen = pd.concat([best.assign(case="success"), worst.assign(case="failure")])
+    columns = ["case", "id", "lpips", "style_distance", "gallery_score"] + PHOTO + ["caption", "prompt", "dropped"]
+    display(show(chosen[columns], index=False))
     figure, axes = plt.subplots(2, 2 * count, figsize=(12, 3), squeeze=False)
     for spot in axes.flat:
         spot.axis("off")

@@ -46,7 +46,8 @@ pub(super) fn write_cells(run: &Run, folder: &Path, make: impl FnOnce(&Path) -> 
 
 fn style_cells(run: &Run, folder: &Path) -> Result<Vec<Cell>> {
     let verdict = verdict(run);
-    let colors = run.ranking().into_iter().map(|at| (run.results[at].strategy.clone(), plots::color(at)));
+    let colors = plots::strategy_colors(run);
+    let colors = run.ranking().into_iter().map(|at| (run.results[at].strategy.clone(), colors[at]));
     let load = format!("{}\n\n{}", preamble(run, folder, colors)?, include_str!("load.py"));
     let mut cells = vec![introduction(run, &[verdict.sentence], &verdict.warnings), code("load", &load, Vec::new())];
     origin(run, folder, &mut cells);
@@ -137,6 +138,12 @@ fn figures(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
     let listed = &run.results[..run.listed];
     for (name, figure) in plots::all(run) {
         let (source, drawn) = match name {
+            "frontier" => {
+                let text = include_str!("frontier.py").replace("@LINES@", &frontier_lines(run)?);
+                let png = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
+                cells.push(self::cells::code("plot-frontier", &text, vec![png]));
+                continue;
+            }
             "artfid" => (include_str!("artfid.py"), listed.iter().any(|row| finite(row.artfid).is_some())),
             "fid_lpips" => {
                 let both = |row: &super::rows::ResultRow| finite(row.fid).and(finite(row.lpips)).is_some();
@@ -152,11 +159,28 @@ fn figures(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
     Ok(())
 }
 
-/// A cell for each strategy: its best and worst pictures.
+/// The lines of the frontier as a Python dictionary: name to colour and measured strategies.
+fn frontier_lines(run: &Run) -> Result<String> {
+    let mut shown = Map::new();
+    for (at, line) in plots::lines::lines(run).into_iter().enumerate() {
+        let measured = |row: &super::rows::ResultRow| finite(row.fid).and(finite(row.lpips)).is_some();
+        let members = line.members.iter().filter(|member| **member < run.listed).map(|member| &run.results[*member]);
+        let names: Vec<&str> = members.filter(|row| measured(row)).map(|row| row.strategy.as_str()).collect();
+        if !names.is_empty() {
+            shown.insert(line.name, json!([page::css_color(plots::color(at)), names]));
+        }
+    }
+    Ok(serde_json::to_string_pretty(&shown)?)
+}
+
+/// A cell for each strategy: its successes and failures.
 fn cases(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
-    let rule = "## Best and worst pictures\n\nRanked by (1 + LPIPS) · (1 + style distance), by LPIPS alone where a style \
-                distance is missing. Above the best, below the worst; each photo is left of its picture.";
-    cells.push(markdown("cases-title", rule));
+    let rule = format!(
+        "## Successes and failures\n\n{} By LPIPS alone where a style distance is missing. Above the successes, below \
+         the failures; each photo is left of its picture.",
+        gallery::RULE
+    );
+    cells.push(markdown("cases-title", &rule));
     cells.push(code("cases", include_str!("cases.py"), Vec::new()));
     for at in run.ranking() {
         let strategy = &run.results[at].strategy;
@@ -171,7 +195,7 @@ fn cases(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
                 };
                 items.iter().enumerate().map(case).collect()
             };
-            let lines = [line("best", &choice.best), line("worst", &choice.worst)];
+            let lines = [line("success", &choice.successes), line("failure", &choice.failures)];
             let (png, size) = montage::png(&run.dir, &lines)?;
             vec![Output::displayed(tables::cases(&choice)), Output::figure(&png, size)]
         };

@@ -1,1 +1,1 @@
-show(results, index=False)
+show(results[["strategy", "style_text"] + NUMBERS], index=False)

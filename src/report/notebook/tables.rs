@@ -77,13 +77,28 @@ pub fn manifest(manifest: &Map<String, Value>) -> Table {
 /// The chosen pictures of a strategy.
 pub fn cases(choice: &Choice) -> Table {
     let row = |case: &str, item: &ItemRow| {
-        let (lpips, style) = (number(item.lpips), number(item.style_distance));
+        let measures = [item.lpips, item.style_distance, item.gallery_score].map(number);
+        let photo = [item.photo_luma, item.photo_sharpness, item.face_share].map(number);
         let text = [&item.caption, &item.prompt, &item.dropped].map(String::clone);
-        [case.to_string(), item.id.clone(), lpips, style].into_iter().chain(text).collect()
+        let names = [case.to_string(), item.id.clone()];
+        names.into_iter().chain(measures).chain(photo).chain(text).collect()
     };
-    let best = choice.best.iter().map(|item| row("best", item));
-    let rows = best.chain(choice.worst.iter().map(|item| row("worst", item))).collect();
-    Table { columns: vec!["case", "id", "lpips", "style_distance", "caption", "prompt", "dropped"], rows }
+    let successes = choice.successes.iter().map(|item| row("success", item));
+    let rows = successes.chain(choice.failures.iter().map(|item| row("failure", item))).collect();
+    let columns = vec![
+        "case",
+        "id",
+        "lpips",
+        "style_distance",
+        "gallery_score",
+        "photo_luma",
+        "photo_sharpness",
+        "face_share",
+        "caption",
+        "prompt",
+        "dropped",
+    ];
+    Table { columns, rows }
 }
 
 /// The pictures that failed.

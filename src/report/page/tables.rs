@@ -47,12 +47,15 @@ pub struct Remark {
 
 type Axis = (&'static str, fn(&ResultRow) -> String);
 
-const AXES: [Axis; 6] = [
+const AXES: [Axis; 9] = [
     ("Captioner", |row| row.captioner.clone()),
     ("Generator", |row| row.generator.clone()),
     ("Instruction", |row| row.instruction.clone()),
+    ("Drawn from", |row| row.strength.map_or("text".to_string(), |v| format!("photo, strength {v}"))),
+    ("Scheduler", |row| row.scheduler.clone()),
     ("Steps", |row| row.steps.map(|v| v.to_string()).unwrap_or_default()),
     ("Guidance", |row| row.guidance_scale.map(|v| v.to_string()).unwrap_or_default()),
+    ("Negative prompt", |row| row.negative_prompt.clone()),
     ("Seed", |row| row.seed.map(|v| v.to_string()).unwrap_or_default()),
 ];
 
@@ -84,9 +87,10 @@ pub fn results(run: &Run) -> (Vec<Column>, Vec<Vec<Cell>>) {
         run.results.iter().filter_map(|row| finite(value(row))).reduce(f64::min).filter(|_| run.results.len() > 1)
     };
     let best = [lowest(|r| r.artfid), lowest(|r| r.fid), lowest(|r| r.lpips)];
+    let colors = plots::strategy_colors(run);
     let row = |at: usize| {
         let row = &run.results[at];
-        let (color, small) = (css_color(plots::color(at)), row.style_text.clone());
+        let (color, small) = (css_color(colors[at]), row.style_text.clone());
         let mut cells = vec![Cell { color, small, ..text(&row.strategy) }];
         cells.extend(axes.iter().map(|axis| text(&axis.1(row))));
         cells.push(whole(row.n));

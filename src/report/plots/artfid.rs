@@ -1,6 +1,8 @@
 //! ArtFID per strategy with its interval: bars, best first.
 
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use plotters::style::RGBColor;
+
+use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
 use crate::report::Run;
 use crate::report::figure::{Align, Figure, INK, MUTED, shorten, text_width, wrap};
 use crate::report::number::{finite, short};
@@ -25,13 +27,14 @@ pub fn figure(run: &Run) -> Figure {
         return nothing(titled(140.0, title, ""), "No strategy has an ArtFID.");
     };
     axis.draw_horizontal(&mut figure, TOP, bottom, "ArtFID = (1 + LPIPS) · (1 + FID)");
+    let colors = strategy_colors(run);
     let mut top = TOP;
     for ((at, style), height) in order.iter().zip(&styles).zip(&heights) {
         let row = &run.results[*at];
         let middle = top + height / 2.0;
         names(&mut figure, row, style, middle);
         match finite(row.artfid) {
-            Some(value) => bar(&mut figure, &axis, row, value, *at, middle),
+            Some(value) => bar(&mut figure, &axis, row, value, colors[*at], middle),
             None => figure.text((axis.pixels.0 + 8.0, middle), "not measured", SMALL, MUTED, Align::Left),
         }
         top += height;
@@ -60,8 +63,8 @@ fn names(figure: &mut Figure, row: &ResultRow, style: &[String], middle: f64) {
     }
 }
 
-fn bar(figure: &mut Figure, axis: &Axis, row: &ResultRow, value: f64, strategy: usize, middle: f64) {
-    figure.rect((axis.at(0.0), middle - 9.0), (axis.at(value), middle + 9.0), color(strategy), 0.85);
+fn bar(figure: &mut Figure, axis: &Axis, row: &ResultRow, value: f64, color: RGBColor, middle: f64) {
+    figure.rect((axis.at(0.0), middle - 9.0), (axis.at(value), middle + 9.0), color, 0.85);
     if let (Some(low), Some(high)) = (finite(row.artfid_low), finite(row.artfid_high)) {
         let (low, high) = (axis.at(low.max(0.0)), axis.at(high));
         figure.line([(low, middle), (high, middle)], INK, 1.5);

@@ -1,6 +1,8 @@
 //! LPIPS of each picture, per strategy: the shape of the distribution, its quartiles, and every picture.
 
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use plotters::style::RGBColor;
+
+use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
 use crate::report::Run;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten, text_width};
 use crate::report::number::{finite, quantile, short};
@@ -25,13 +27,14 @@ pub fn figure(run: &Run) -> Figure {
                    dots: pictures.";
     let mut figure = titled(bottom + 48.0, title, reading);
     axis.draw_horizontal(&mut figure, TOP, bottom, "LPIPS");
+    let colors = strategy_colors(run);
     for (row, (at, values)) in order.iter().zip(&values).enumerate() {
         let middle = TOP + ROW * (row as f64 + 0.56);
         let name = shorten(&run.results[*at].strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
         figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
         let count = if values.is_empty() { "not measured".to_string() } else { format!("n = {}", values.len()) };
         figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);
-        cloud(&mut figure, &axis, values, *at, middle);
+        cloud(&mut figure, &axis, values, colors[*at], middle);
     }
     figure.line([(axis.pixels.0, TOP), (axis.pixels.0, bottom)], MUTED, 1.0);
     figure.alt = alt(run, &order, &values);
@@ -55,8 +58,7 @@ fn axis(run: &Run, values: &[Vec<f64>]) -> Option<Axis> {
 }
 
 /// Half a violin above, the quartiles on the middle line, the pictures below.
-fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], strategy: usize, middle: f64) {
-    let color = color(strategy);
+fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], color: RGBColor, middle: f64) {
     if values.len() >= ENOUGH_FOR_A_SHAPE {
         let shape = density(values, axis.values);
         let highest = shape.iter().map(|(_, d)| *d).fold(f64::MIN_POSITIVE, f64::max);

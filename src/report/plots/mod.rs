@@ -1,7 +1,10 @@
-//! The plots of a style experiment. A strategy has one colour and one mark in all of them.
+//! The plots of a style experiment. A strategy has one colour and one mark in all of them; where
+//! strategies form lines along strength, a line has one hue, paler towards the photo.
 
 mod artfid;
+mod frontier;
 mod labels;
+pub(super) mod lines;
 mod lpips;
 mod tradeoff;
 
@@ -37,7 +40,10 @@ const PALETTE: [RGBColor; 7] = [
 
 /// The plots, in the order in which the page shows them: file stem and figure.
 pub(super) fn all(run: &Run) -> Vec<(&'static str, Figure)> {
-    vec![("artfid", artfid::figure(run)), ("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]
+    let mut figures = vec![("artfid", artfid::figure(run))];
+    figures.extend(frontier::figure(run).map(|figure| ("frontier", figure)));
+    figures.extend([("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]);
+    figures
 }
 
 /// Writes every plot as PNG and SVG into the run's `plots/`.
@@ -59,21 +65,51 @@ pub(super) fn write_all(dir: &Path, figures: &[(&'static str, Figure)]) -> Resul
     Ok(written?.into_iter().flatten().collect())
 }
 
-/// The colour of the strategy at this position of results.csv.
-pub(super) fn color(strategy: usize) -> RGBColor {
-    let RGBColor(r, g, b) = PALETTE[strategy % PALETTE.len()];
-    let towards = |end: f64, part: f64| move |c: u8| (f64::from(c) * (1.0 - part) + end * part).round() as u8;
-    match strategy / PALETTE.len() % 3 {
-        0 => RGBColor(r, g, b),
-        1 => RGBColor(towards(0.0, 0.4)(r), towards(0.0, 0.4)(g), towards(0.0, 0.4)(b)),
-        _ => RGBColor(towards(255.0, 0.4)(r), towards(255.0, 0.4)(g), towards(255.0, 0.4)(b)),
+/// The colour of the thing at this position of a list.
+pub(super) fn color(position: usize) -> RGBColor {
+    let base = PALETTE[position % PALETTE.len()];
+    match position / PALETTE.len() % 3 {
+        0 => base,
+        1 => mixed(base, 0.0, 0.4),
+        _ => mixed(base, 255.0, 0.4),
     }
 }
 
-/// Draws the mark of the strategy at this position of results.csv.
-fn mark(figure: &mut Figure, strategy: usize, (x, y): (f64, f64), r: f64) {
-    let color = color(strategy);
-    match strategy / PALETTE.len() % 3 {
+/// The colour with `part` of black (0) or white (255) in it.
+fn mixed(RGBColor(r, g, b): RGBColor, end: f64, part: f64) -> RGBColor {
+    let mix = |c: u8| (f64::from(c) * (1.0 - part) + end * part).round() as u8;
+    RGBColor(mix(r), mix(g), mix(b))
+}
+
+/// The colours of the strategies, in the order of results.csv.
+pub(super) fn strategy_colors(run: &Run) -> Vec<RGBColor> {
+    let mut colors: Vec<RGBColor> = (0..run.results.len()).map(color).collect();
+    for (at, line) in lines::lines(run).into_iter().enumerate() {
+        for (rank, member) in line.members.iter().enumerate() {
+            // From pale, near the photo, to dark, far from it.
+            let place = (rank + 1) as f64 / line.members.len() as f64;
+            colors[*member] = if place > 0.75 {
+                mixed(color(at), 0.0, place - 0.75)
+            } else {
+                mixed(color(at), 255.0, 0.7 * (0.75 - place))
+            };
+        }
+    }
+    colors
+}
+
+/// Which marks the strategies have, in the order of results.csv: those of a line share one.
+fn strategy_shapes(run: &Run) -> Vec<usize> {
+    let mut shapes: Vec<usize> = (0..run.results.len()).collect();
+    for (at, line) in lines::lines(run).into_iter().enumerate() {
+        line.members.iter().for_each(|member| shapes[*member] = at);
+    }
+    shapes
+}
+
+/// Draws the mark of the thing at this position of a list.
+fn shape(figure: &mut Figure, position: usize, (x, y): (f64, f64), r: f64, color: RGBColor) {
+    match position / PALETTE.len() % 3 {
         0 => figure.disc((x, y), r, color, 1.0),
         1 => figure.rect((x - r * 0.88, y - r * 0.88), (x + r * 0.88, y + r * 0.88), color, 1.0),
         _ => figure.area([(x, y - r * 1.2), (x + r * 1.2, y), (x, y + r * 1.2), (x - r * 1.2, y)], color, 1.0),
@@ -137,12 +173,17 @@ mod tests {
             let v = spread * ((s * 7) % 5) as f64;
             run.results.push(ResultRow {
                 strategy: format!("strategy number {s} {}", "x".repeat(s * 5)),
-                style_text: "a style text of some length ".repeat(s),
+                style_text: "a style text of some length ".repeat(s / 4),
                 artfid: Some((1.5 + v / 100.0) * (300.0 + v)),
                 artfid_low: Some(400.0),
                 artfid_high: Some(1234.5 + v),
                 fid: Some(299.0 + v),
                 lpips: Some(0.5 + v / 100.0),
+                fid_low: Some(290.0 + v),
+                fid_high: Some(320.0 + v),
+                // Lines of four, the last of each from text alone.
+                instruction: format!("{}", s / 4),
+                strength: (s % 4 < 3 && s > 0).then(|| 0.25 * (s % 4 + 1) as f64),
                 ..Default::default()
             });
             for k in 0..s * 3 {
@@ -177,13 +218,15 @@ mod tests {
         run.results[1].artfid = Some(f64::NAN);
         run.results[1].fid = None;
         run.items.clear();
-        let texts = |at: usize| {
-            let boxes = all(&run)[at].1.text_boxes();
+        let texts = |name: &str| {
+            let figures = all(&run);
+            let boxes = figures.iter().find(|figure| figure.0 == name).unwrap().1.text_boxes();
             boxes.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("\n")
         };
-        assert_eq!(texts(0).matches("not measured").count(), 1);
-        assert!(texts(1).contains("Without FID or LPIPS, not drawn: strategy number 1"));
-        assert!(texts(2).contains("No picture has an LPIPS."));
+        assert_eq!(texts("artfid").matches("not measured").count(), 1);
+        assert!(texts("fid_lpips").contains("Without FID or LPIPS, not drawn: strategy number 1"));
+        assert!(texts("frontier").contains("Without FID or LPIPS, not drawn: strategy number 1"));
+        assert!(texts("lpips").contains("No picture has an LPIPS."));
         for (_, figure) in all(&Run { results: vec![ResultRow::default()], ..Run::default() }) {
             assert!(figure.text_boxes().len() >= 2 && figure.png().is_ok());
         }

@@ -1,15 +1,15 @@
 //! FID against LPIPS: how near the style, how near the photo, with lines of equal ArtFID.
 
 use super::labels::{self, Box4};
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, mark, nothing, titled};
+use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, strategy_colors, strategy_shapes, titled};
 use crate::report::Run;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, text_width};
 use crate::report::number::{finite, short, ticks};
 
-const TOP: f64 = 84.0;
-const BOTTOM: f64 = 484.0;
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = WIDTH - 70.0;
+pub(super) const TOP: f64 = 84.0;
+pub(super) const BOTTOM: f64 = 484.0;
+pub(super) const LEFT: f64 = 72.0;
+pub(super) const RIGHT: f64 = WIDTH - 70.0;
 const RADIUS: f64 = 6.0;
 
 struct Strategy {
@@ -33,7 +33,7 @@ pub fn figure(run: &Run) -> Figure {
     let y = Axis { values: padded(known.iter().map(|s| s.fid)), pixels: (BOTTOM, TOP) };
     axes(&mut figure, &x, &y);
     let contours = contours(&mut figure, &x, &y, &known);
-    let unlabelled = points(&mut figure, &x, &y, &known, &contours);
+    let unlabelled = points(&mut figure, &x, &y, &known, &contours, run);
     notes(&mut figure, run, &known, &unlabelled);
     let values = known.iter().map(|s| format!("{} LPIPS {} FID {}", s.name, short(Some(s.lpips)), short(Some(s.fid))));
     figure.alt = format!("Scatter plot of FID against LPIPS: {}.", values.collect::<Vec<_>>().join("; "));
@@ -53,7 +53,8 @@ fn padded(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     ((low - room).max(0.0), high + room)
 }
 
-fn axes(figure: &mut Figure, x: &Axis, y: &Axis) {
+/// Grid, values and names of both axes.
+pub(super) fn axes(figure: &mut Figure, x: &Axis, y: &Axis) {
     x.draw_horizontal(figure, TOP, BOTTOM, "LPIPS (distance from the photo)");
     let (values, decimals) = y.ticks();
     for value in values {
@@ -93,7 +94,7 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
 }
 
 /// Draws marks and names; returns the names for which there was no room.
-fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4]) -> Vec<String> {
+fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4], run: &Run) -> Vec<String> {
     let marks: Vec<_> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
     let names: Vec<_> = known.iter().map(|s| shorten(&s.name, NAME, 190.0)).collect();
     let sizes: Vec<_> = names.iter().map(|name| (text_width(name, NAME, false), NAME)).collect();
@@ -107,8 +108,9 @@ fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[
             figure.line([*at, near], MUTED, 0.75);
         }
     }
+    let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
     for (s, at) in known.iter().zip(&marks) {
-        mark(figure, s.at, *at, RADIUS);
+        shape(figure, shapes[s.at], *at, RADIUS, colors[s.at]);
     }
     let mut unlabelled = Vec::new();
     for (name, place) in names.iter().zip(&places) {

@@ -1,0 +1,70 @@
+//! The galleries as pictures for papers: `gallery/STRATEGY-successes.png` and `-failures.png`, each
+//! photo above its picture.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::causes::{self, Count};
+use super::contact_sheet::{Cell, Row, contact_sheet};
+use super::figure::png_bytes;
+use super::gallery::{Rule, choose};
+use super::number::short;
+use super::rows::{ItemRow, ResultRow};
+use super::thumbnails::open;
+use super::{Run, save};
+
+/// Writes the sheets of every strategy of which some picture is there. Returns the files.
+pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
+    let written: Result<Vec<Vec<PathBuf>>> =
+        run.ranking().into_par_iter().map(|at| of_strategy(run, &run.results[at])).collect();
+    Ok(written?.into_iter().flatten().collect())
+}
+
+fn of_strategy(run: &Run, row: &ResultRow) -> Result<Vec<PathBuf>> {
+    let choice = choose(run.items_of(&row.strategy));
+    let counts = causes::count(run.items_of(&row.strategy), &choice);
+    // A cause is named where something went wrong.
+    let ends: [(&str, &Vec<&ItemRow>, &[Count]); 2] =
+        [("successes", &choice.successes, &[]), ("failures", &choice.failures, &counts)];
+    let mut files = Vec::new();
+    for (name, items, counts) in ends {
+        let known = items.iter().any(|item| run.dir.join(&item.image).is_file());
+        if known && choice.rule != Rule::Unranked {
+            let file = run.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
+            save(&file, &png_bytes(&sheet(run, row, name, items, counts)?)?)?;
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Names of strategies are safe in paths when this program wrote them; a table may be edited.
+fn file_name(strategy: &str) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    strategy.chars().map(safe).collect()
+}
+
+fn sheet(run: &Run, row: &ResultRow, name: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
+    let picture = |file: &str| (!file.is_empty()).then(|| open(&run.dir, file).ok()).flatten();
+    let photo = |item: &&ItemRow| Cell { picture: picture(&item.photo), caption: item.id.clone() };
+    let drawn = |item: &&ItemRow| Cell { picture: picture(&item.image), caption: caption(item, counts) };
+    let photos = Row { label: "photo".to_string(), cells: items.iter().map(photo).collect() };
+    // Lines break at blanks only.
+    let label = format!("{}: {name}", row.strategy.replace("__", " / "));
+    contact_sheet(&[photos, Row { label, cells: items.iter().map(drawn).collect() }])
+}
+
+/// The measures, the likely causes, the prompt, what was dropped of it.
+fn caption(item: &ItemRow, counts: &[Count]) -> String {
+    let [score, lpips, style] = [item.gallery_score, item.lpips, item.style_distance].map(short);
+    let mut lines = vec![format!("score {score}, LPIPS {lpips}, style distance {style}")];
+    lines.extend(causes::likely(item, counts).into_iter().map(|(cause, said)| format!("{}: {said}", cause.title())));
+    lines.push(item.prompt.replace('\n', " "));
+    if !item.dropped.is_empty() {
+        lines.push(format!("Dropped: {}", item.dropped.replace('\n', " ")));
+    }
+    lines.join("\n")
+}
