@@ -14,6 +14,8 @@ const COLUMNS: [(f64, f64); 2] = [(54.0, 372.0), (430.0, WIDTH - MARGIN)];
 const MOST_POINTS: usize = 300;
 /// The line joins the means of this many equal parts of a model's captions, ordered by length.
 const PARTS: usize = 8;
+/// A mean of fewer captions says more of them than of their length.
+const LEAST_IN_PART: usize = 6;
 
 /// What it is called, and its value.
 type Metric<'a> = (&'a str, fn(&CaptionItem) -> Option<f64>);
@@ -96,7 +98,7 @@ fn panel(
 
 /// Mean length and score of equal parts of the points, which are sorted by length; captions of one length stay together.
 fn means(points: &[(usize, f64)]) -> Vec<(f64, f64)> {
-    let size = points.len().div_ceil(PARTS).max(1);
+    let size = points.len().div_ceil(PARTS).max(LEAST_IN_PART);
     let mut parts: Vec<Vec<(usize, f64)>> = Vec::new();
     for same in points.chunk_by(|a, b| a.0 == b.0) {
         match parts.last_mut().filter(|part| part.len() < size) {
@@ -129,9 +131,10 @@ mod tests {
 
     #[test]
     fn captions_of_one_length_share_one_mean() {
-        let points: Vec<(usize, f64)> = (0..16).map(|k| (if k < 8 { 3 } else { k }, k as f64)).collect();
-        let means = means(&points);
-        assert_eq!(means[0], (3.0, 3.5));
-        assert_eq!((means.len(), means[4]), (5, (14.5, 14.5)));
+        let points =
+            |count: usize| -> Vec<(usize, f64)> { (0..count).map(|k| (if k < 8 { 3 } else { k }, k as f64)).collect() };
+        let many = means(&points(64));
+        assert_eq!((many.len(), many[0], many[4]), (8, (3.0, 3.5), (35.5, 35.5)));
+        assert_eq!(means(&points(16)), [(3.0, 3.5), (10.5, 10.5), (14.5, 14.5)]);
     }
 }

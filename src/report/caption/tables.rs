@@ -11,11 +11,12 @@ use crate::report::page::tables::{Fact, date};
 pub const COMPARED: [(&str, &str); 5] =
     [("bleu", "BLEU"), ("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("meteor", "METEOR"), ("cider", "CIDEr")];
 
-/// A cell: what is shown, what it is sorted by, and a small line under it.
+/// A cell: what is shown, what it is sorted by, and small lines under it.
 #[derive(Debug, Default, Serialize)]
 pub struct Cell {
     pub text: String,
     pub small: String,
+    pub smaller: String,
     pub key: String,
     pub numeric: bool,
     pub best: bool,
@@ -87,7 +88,8 @@ fn value(row: &CaptionResult, (name, _, of, marked): &Column, all: &[&CaptionRes
         small = format!("people {}", short(row.reference_words));
     }
     let key = value.map(|value| value.to_string()).unwrap_or_default();
-    Cell { text: short(value), small, key, numeric: true, best: value.is_some() && value == highest }
+    let best = value.is_some() && value == highest;
+    Cell { text: short(value), small, key, numeric: true, best, ..Cell::default() }
 }
 
 /// The published table beside the measured one: dataset, model, then measured and published of each metric.
@@ -156,7 +158,8 @@ fn difference(row: &Comparison) -> Cell {
     let (low, high) = (four(Some(row.low)), four(Some(row.high)));
     Cell {
         text: signed(row.difference),
-        small: format!("{low} to {high}; p {}", equal(row.p_value)),
+        small: format!("{low} to {high}"),
+        smaller: format!("p {}", equal(row.p_value)),
         numeric: true,
         best: row.p_value < 0.05,
         ..Cell::default()

@@ -137,8 +137,8 @@ fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
         let outputs = if choice.differ.is_empty() && choice.fail.is_empty() {
             vec![Output::stdout("No picture of this data set was scored for every model.\n".to_string())]
         } else {
-            let (png, size) = montage::png(&run.origin.dir, &kinds.map(|(kind, cases)| pictures(kind, cases)))?;
-            vec![Output::displayed(said(run, dataset, &kinds)), Output::figure(&png, size)]
+            let (jpeg, size) = montage::jpeg(&run.origin.dir, &kinds.map(|(kind, cases)| pictures(kind, cases)))?;
+            vec![Output::displayed(said(run, dataset, &kinds)), Output::photos(&jpeg, size)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(dataset)), outputs));
     }
