@@ -19,7 +19,8 @@ def seen(output):
     if output.output_type == "stream":
         return output.name, output.text
     data = output.get("data", {})
-    return (output.output_type, "picture") if "image/png" in data else (output.output_type, data.get("text/html"))
+    is_picture = any(kind.startswith("image/") for kind in data)
+    return output.output_type, "picture" if is_picture else data.get("text/html")
 
 
 def check(path):

@@ -30,11 +30,20 @@ impl Output {
         Self::Stdout(text)
     }
 
-    /// A picture shown at this width and height, whatever its pixels.
-    pub fn figure(png: &[u8], (width, height): (u32, u32)) -> Self {
+    /// A drawing (PNG) shown at this width and height, whatever its pixels.
+    pub fn figure(png: &[u8], size: (u32, u32)) -> Self {
+        Self::picture("image/png", png, size)
+    }
+
+    /// The same of photos, as JPEG: a notebook must not be large.
+    pub fn photos(jpeg: &[u8], size: (u32, u32)) -> Self {
+        Self::picture("image/jpeg", jpeg, size)
+    }
+
+    fn picture(format: &str, bytes: &[u8], (width, height): (u32, u32)) -> Self {
         Self::Display {
-            data: json!({ "image/png": BASE64_STANDARD.encode(png), "text/plain": ["<Figure>"] }),
-            metadata: json!({ "image/png": { "width": width, "height": height } }),
+            data: json!({ format: BASE64_STANDARD.encode(bytes), "text/plain": ["<Figure>"] }),
+            metadata: json!({ format: { "width": width, "height": height } }),
         }
     }
 

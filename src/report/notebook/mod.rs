@@ -196,8 +196,8 @@ fn cases(run: &Run, cells: &mut Vec<Cell>) -> Result<()> {
                 items.iter().enumerate().map(case).collect()
             };
             let lines = [line("success", &choice.successes), line("failure", &choice.failures)];
-            let (png, size) = montage::png(&run.dir, &lines)?;
-            vec![Output::displayed(tables::cases(&choice)), Output::figure(&png, size)]
+            let (jpeg, size) = montage::jpeg(&run.dir, &lines)?;
+            vec![Output::displayed(tables::cases(&choice)), Output::photos(&jpeg, size)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(strategy)), outputs));
     }

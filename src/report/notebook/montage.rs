@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use anyhow::Result;
+use image::codecs::jpeg::JpegEncoder;
 use image::imageops;
 use rayon::prelude::*;
 
 use crate::images;
-use crate::report::figure::{Align, Figure, INK, PNG_SCALE, png_bytes, shorten};
+use crate::report::figure::{Align, Figure, INK, PNG_SCALE, shorten};
 use crate::report::thumbnails::open;
 
 const SIDE: f64 = 84.0;
 const LINE: f64 = SIDE + 30.0;
+const QUALITY: u8 = 80;
 
 /// A case: its title, and its files relative to the run folder.
 #[derive(Debug)]
@@ -20,12 +22,13 @@ pub struct Case {
     pub files: Vec<String>,
 }
 
-/// The bitmap as PNG, and the size at which it is to be shown. A picture that cannot be read leaves
+/// The bitmap as JPEG, and the size at which it is to be shown. A picture that cannot be read leaves
 /// its place empty.
-pub fn png(dir: &Path, lines: &[Vec<Case>]) -> Result<(Vec<u8>, (u32, u32))> {
-    let most = |count: fn(&Case) -> usize| lines.iter().flatten().map(count).max().unwrap_or(1).max(1) as f64;
+pub fn jpeg(dir: &Path, lines: &[Vec<Case>]) -> Result<(Vec<u8>, (u32, u32))> {
+    let lines: Vec<&Vec<Case>> = lines.iter().filter(|cases| !cases.is_empty()).collect();
+    let most = |count: fn(&Case) -> usize| lines.iter().copied().flatten().map(count).max().unwrap_or(1).max(1) as f64;
     let case_width = most(|case| case.files.len()) * (SIDE + 4.0) + 8.0;
-    let longest = lines.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let longest = lines.iter().map(|cases| cases.len()).max().unwrap_or(0).max(1);
     let (width, height) = (longest as f64 * case_width, lines.len() as f64 * LINE);
     let mut figure = Figure { width, height, alt: String::new(), shapes: Vec::new() };
     let mut places: Vec<(f64, f64, &str)> = Vec::new();
@@ -48,5 +51,7 @@ pub fn png(dir: &Path, lines: &[Vec<Case>]) -> Result<(Vec<u8>, (u32, u32))> {
         let scale = f64::from(PNG_SCALE);
         imageops::replace(&mut bitmap, &picture, (x * scale) as i64, (y * scale) as i64);
     }
-    Ok((png_bytes(&bitmap)?, (width as u32, height as u32)))
+    let mut bytes = Vec::new();
+    bitmap.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))?;
+    Ok((bytes, (width as u32, height as u32)))
 }
