@@ -321,12 +321,10 @@ impl StableDiffusion {
         self.vae.pictures(latents, self.vae_kind)
     }
 
-    /// Pictures of one size and later the others: what is drawn of a photo does not depend on those beside it.
+    /// Pictures of one size together, then those of the next: what is drawn from a photo does not depend on the photos
+    /// beside it.
     fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         request.check()?;
-        if request.safety_checker {
-            self.checker()?;
-        }
         let sizes: Vec<(i64, i64)> =
             (0..request.prompts.len()).map(|i| self.latent_size(request, i)).collect::<Result<_>>()?;
         self.warn_of_size(request, &sizes);
@@ -388,8 +386,12 @@ impl Generator for StableDiffusion {
             return Ok(Vec::new());
         }
         tch::no_grad(|| {
-            let drawn = self.draw(request)?;
-            if request.safety_checker { self.check(drawn) } else { Ok(drawn) }
+            if !request.safety_checker {
+                return self.draw(request);
+            }
+            // One that is not there is said before anything is drawn.
+            self.checker()?;
+            self.check(self.draw(request)?)
         })
     }
 
