@@ -390,3 +390,33 @@ fn verify_and_measure_the_embedded_model() {
         );
     }
 }
+
+/// In an experiment what the checker objects to is black, and its row says why; without one it does not begin.
+#[test]
+fn an_experiment_with_the_safety_checker() {
+    let (folder, like_v1) = (tempfile::tempdir().unwrap(), golden().join("like_v1"));
+    let run = |generator: &str| {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        command.args(["--device", "cpu", "--offline", "experiment", "style_ablation", "--limit", "1", "--out"]);
+        command.arg(folder.path().join("run")).args(["--set", &format!("generator={generator}")]);
+        for set in ["safety_checker=true", "seed=[0,1,2,3]", "steps=3", "width=64", "height=64"] {
+            command.args(["--set", set]);
+        }
+        command.assert()
+    };
+    let refused = run("mini-sd-v1-5").code(2);
+    assert!(String::from_utf8_lossy(&refused.get_output().stderr).contains("mini-sd-v1-5 has no safety checker"));
+    run(like_v1.to_str().unwrap()).success();
+    let mut items = csv::Reader::from_path(folder.path().join("run/items.csv")).unwrap();
+    let column = |name: &str, headers: &csv::StringRecord| headers.iter().position(|header| header == name).unwrap();
+    let headers = items.headers().unwrap().clone();
+    let (image, remark) = (column("image", &headers), column("remark", &headers));
+    let mut flagged = Vec::new();
+    for row in items.records().map(Result::unwrap) {
+        let drawn = toolkit::images::load(folder.path().join("run").join(&row[image])).unwrap();
+        let black = drawn.as_raw().iter().all(|&value| value == 0);
+        assert_eq!(black, row[remark].contains("safety checker"), "{row:?}");
+        flagged.push(black);
+    }
+    assert!(flagged.contains(&true) && flagged.contains(&false), "{flagged:?}");
+}

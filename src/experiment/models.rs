@@ -8,6 +8,7 @@ use tch::Kind;
 
 use super::config::Config;
 use crate::cli::DtypeChoice;
+use crate::error::usage;
 use crate::metrics::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
@@ -79,6 +80,15 @@ impl Models for OnThisMachine {
         let mut found = Vec::new();
         for name in config.axes.captioner.values().chain(config.axes.generator.values()) {
             found.push((name.clone(), models::locate(name, &self.runtime)?.path));
+        }
+        for (name, path) in &found {
+            let draws = config.axes.generator.values().any(|generator| generator == name);
+            if config.safety_checker && draws && !path.join("safety_checker/config.json").is_file() {
+                return Err(usage(format!(
+                    "safety_checker = true, but {name} has no safety checker in {}",
+                    path.display()
+                )));
+            }
         }
         found.push((config.inception.clone(), models::locate_inception(&config.inception, &self.runtime)?));
         let lpips = models::locate_lpips(&config.lpips_backbone, &config.lpips_linear, &self.runtime)?;
