@@ -230,6 +230,20 @@ pub fn shorten(text: &str, size: f64, width: f64) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// The text, or its beginning and end where all of it does not fit `width`: names of strategies differ at their ends.
+pub fn shorten_middle(text: &str, size: f64, width: f64) -> String {
+    if text_width(text, size, false) <= width {
+        return text.to_string();
+    }
+    let all: Vec<char> = text.chars().collect();
+    let cut = |kept: usize| {
+        let (head, tail) = (&all[..kept * 2 / 5], &all[all.len() - (kept - kept * 2 / 5)..]);
+        head.iter().chain(&['…']).chain(tail).collect::<String>()
+    };
+    let fits = (0..all.len()).rev().map(cut).find(|cut| text_width(cut, size, false) <= width);
+    fits.unwrap_or_else(|| "…".to_string())
+}
+
 fn load(bytes: &'static [u8]) -> Result<FontRef<'static>> {
     FontRef::try_from_slice(bytes).context("the embedded font is damaged")
 }
@@ -328,6 +342,12 @@ mod tests {
         assert_eq!(wrap(long, 11.0, 9999.0, 2), [long]);
         assert!(text_width(&shorten(&"x".repeat(500), 11.0, 80.0), 11.0, false) <= 80.0);
         assert!(wrap("", 11.0, 100.0, 2).is_empty());
+        let name = "peanuts_detailed__appearance__i2i0.4__ddim";
+        let short = shorten_middle(name, 13.0, 170.0);
+        assert!(short.starts_with("peanuts") && short.ends_with("__ddim") && short.contains('…'), "{short}");
+        assert!(text_width(&short, 13.0, false) <= 170.0);
+        assert_eq!(shorten_middle(name, 13.0, 900.0), name);
+        assert_eq!(shorten_middle(name, 13.0, 0.0), "…");
     }
 
     #[test]

@@ -57,11 +57,12 @@ fn sheet(run: &Run, row: &ResultRow, name: &str, items: &[&ItemRow], counts: &[C
     contact_sheet(&[photos, Row { label, cells: items.iter().map(drawn).collect() }])
 }
 
-/// The measures, the likely causes, the prompt, what was dropped of it.
+/// The likely causes, which stand out, the measures, the prompt, what was dropped of it.
 fn caption(item: &ItemRow, counts: &[Count]) -> String {
     let [score, lpips, style] = [item.gallery_score, item.lpips, item.style_distance].map(short);
-    let mut lines = vec![format!("score {score}, LPIPS {lpips}, style distance {style}")];
-    lines.extend(causes::likely(item, counts).into_iter().map(|(cause, said)| format!("{}: {said}", cause.title())));
+    let likely = causes::likely(item, counts).into_iter().map(|(cause, said)| format!("{}: {said}", cause.title()));
+    let mut lines = Vec::from_iter(Some(likely.collect::<Vec<_>>().join("; ")).filter(|causes| !causes.is_empty()));
+    lines.push(format!("score {score}, LPIPS {lpips}, style distance {style}"));
     lines.push(item.prompt.replace('\n', " "));
     if !item.dropped.is_empty() {
         lines.push(format!("Dropped: {}", item.dropped.replace('\n', " ")));

@@ -4,7 +4,7 @@ use plotters::style::RGBColor;
 
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
 use crate::report::Run;
-use crate::report::figure::{Align, Figure, INK, MUTED, shorten, text_width, wrap};
+use crate::report::figure::{Align, Figure, INK, MUTED, shorten_middle, text_width, wrap};
 use crate::report::number::{finite, short};
 use crate::report::rows::ResultRow;
 
@@ -56,7 +56,7 @@ fn axis(run: &Run) -> Option<Axis> {
 fn names(figure: &mut Figure, row: &ResultRow, style: &[String], middle: f64) {
     let right = MARGIN + LABELS;
     let mut y = middle - LINE * style.len() as f64 / 2.0;
-    figure.text((right, y), shorten(&row.strategy, NAME, LABELS), NAME, INK, Align::Right);
+    figure.text((right, y), shorten_middle(&row.strategy, NAME, LABELS), NAME, INK, Align::Right);
     for line in style {
         y += LINE + 1.0;
         figure.text((right, y), line, SMALL, MUTED, Align::Right);

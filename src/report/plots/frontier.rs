@@ -5,7 +5,7 @@ use super::lines::{Line, lines};
 use super::tradeoff::{BOTTOM, LEFT, RIGHT, TOP, axes};
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, shape, titled};
 use crate::report::Run;
-use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, text_width};
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
 use crate::report::rows::ResultRow;
 
@@ -88,7 +88,7 @@ fn intervals(figure: &mut Figure, line: &Drawn, x: &Axis, y: &Axis) {
         let at = (x.at(spot.lpips), y.at(spot.fid));
         let mut stroke = |from, to| {
             let points = vec![from, to];
-            figure.shapes.push(Shape::Line { points, color: color(line.at), width: 1.0, opacity: 0.45 });
+            figure.shapes.push(Shape::Line { points, color: color(line.at), width: 1.0, opacity: 0.35 });
         };
         if let (Some(low), Some(high)) = (finite(spot.row.lpips_low), finite(spot.row.lpips_high)) {
             stroke((x.at(low), at.1), (x.at(high), at.1));
@@ -162,7 +162,7 @@ fn legend(figure: &mut Figure, drawn: &[Drawn]) {
         let (left, y) = (MARGIN + width * (k / rows) as f64, top + LEGEND_LINE * (k % rows) as f64);
         figure.line([(left, y), (left + 26.0, y)], color(line.at), 2.0);
         shape(figure, line.at, (left + 13.0, y), RADIUS, color(line.at));
-        let name = shorten(&line.line.name, NAME, width - 50.0);
+        let name = shorten_middle(&line.line.name, NAME, width - 50.0);
         figure.text((left + 34.0, y), name, NAME, INK, Align::Left);
     }
     figure.height = top + LEGEND_LINE * rows as f64;

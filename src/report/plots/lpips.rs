@@ -4,7 +4,7 @@ use plotters::style::RGBColor;
 
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
 use crate::report::Run;
-use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten, text_width};
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width};
 use crate::report::number::{finite, quantile, short};
 
 const TOP: f64 = 66.0;
@@ -30,7 +30,7 @@ pub fn figure(run: &Run) -> Figure {
     let colors = strategy_colors(run);
     for (row, (at, values)) in order.iter().zip(&values).enumerate() {
         let middle = TOP + ROW * (row as f64 + 0.56);
-        let name = shorten(&run.results[*at].strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
+        let name = shorten_middle(&run.results[*at].strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
         figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
         let count = if values.is_empty() { "not measured".to_string() } else { format!("n = {}", values.len()) };
         figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);

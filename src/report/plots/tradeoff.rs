@@ -3,7 +3,7 @@
 use super::labels::{self, Box4};
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, strategy_colors, strategy_shapes, titled};
 use crate::report::Run;
-use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, text_width};
+use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short, ticks};
 
 pub(super) const TOP: f64 = 84.0;
@@ -96,7 +96,7 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
 /// Draws marks and names; returns the names for which there was no room.
 fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4], run: &Run) -> Vec<String> {
     let marks: Vec<_> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
-    let names: Vec<_> = known.iter().map(|s| shorten(&s.name, NAME, 190.0)).collect();
+    let names: Vec<_> = known.iter().map(|s| shorten_middle(&s.name, NAME, 190.0)).collect();
     let sizes: Vec<_> = names.iter().map(|name| (text_width(name, NAME, false), NAME)).collect();
     let bounds = [LEFT + 4.0, TOP, RIGHT, BOTTOM - 4.0];
     let places = labels::place(&marks, &sizes, RADIUS, bounds, taken);
