@@ -53,15 +53,21 @@ pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
     plots::write(&Run::read(run_dir)?)
 }
 
-/// Writes `report.html` of a run folder, and the sheets of its `gallery/`, without touching its `plots/`. Returns
-/// the page.
+/// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
     if caption::is_caption(run_dir) {
         return caption::page(run_dir);
     }
-    let run = Run::read(run_dir)?;
-    sheets::write(&run)?;
-    page::write(&run)
+    page::write(&Run::read(run_dir)?)
+}
+
+/// Lays the galleries of a style run out as pictures, `gallery/STRATEGY-successes.png` and `-failures.png`; none of
+/// a caption run, and none where the pictures are gone. Returns the files it wrote.
+pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    if caption::is_caption(run_dir) {
+        return Ok(Vec::new());
+    }
+    sheets::write(&Run::read(run_dir)?)
 }
 
 /// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.

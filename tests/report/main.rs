@@ -375,6 +375,7 @@ fn the_same_run_gives_the_same_bytes() -> Result<()> {
     std::fs::remove_dir_all(dir.join("gallery"))?;
     std::fs::remove_file(dir.join("report.html"))?;
     report::plot(&dir)?;
+    report::gallery_sheets(&dir)?;
     report::page(&dir)?;
     assert!(files(&dir)? == first, "files differ when they are made again");
     Ok(())
@@ -384,7 +385,7 @@ fn the_same_run_gives_the_same_bytes() -> Result<()> {
 fn sheets_hold_the_gallery_for_papers() -> Result<()> {
     let (_temp, dir) = run_folder(2, 20)?;
     std::fs::remove_file(dir.join("images/pixel-art/face-003.png")).ok();
-    page_of(&dir)?;
+    assert_eq!(report::gallery_sheets(&dir)?.len(), 4);
     for name in ["watercolour-successes", "watercolour-failures", "pixel-art-successes", "pixel-art-failures"] {
         let sheet = image::open(dir.join(format!("gallery/{name}.png")))?.to_rgb8();
         // Five beside each other, photo above picture.
@@ -404,7 +405,7 @@ fn sheets_hold_the_gallery_for_papers() -> Result<()> {
     // Without pictures there is nothing to lay out.
     std::fs::remove_dir_all(dir.join("gallery"))?;
     std::fs::remove_dir_all(dir.join("images"))?;
-    page_of(&dir)?;
+    assert!(report::gallery_sheets(&dir)?.is_empty());
     assert!(!dir.join("gallery").exists());
     Ok(())
 }
