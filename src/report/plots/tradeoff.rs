@@ -1,6 +1,7 @@
 //! FID against LPIPS: how near the style, how near the photo, with lines of equal ArtFID.
 
 use super::labels::{self, Box4};
+use super::lines::lines;
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, strategy_colors, strategy_shapes, titled};
 use crate::report::Run;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, shorten_middle, text_width};
@@ -11,6 +12,8 @@ pub(super) const BOTTOM: f64 = 484.0;
 pub(super) const LEFT: f64 = 72.0;
 pub(super) const RIGHT: f64 = WIDTH - 70.0;
 const RADIUS: f64 = 6.0;
+/// More names than this hide the marks; strategies along strength are named by the frontier's legend then.
+const MOST_NAMES: usize = 12;
 
 struct Strategy {
     at: usize,
@@ -26,14 +29,25 @@ pub fn figure(run: &Run) -> Figure {
     if known.is_empty() {
         return nothing(titled(140.0, title, ""), "No strategy has both FID and LPIPS.");
     }
-    let reading = "Towards the bottom the style is met better, towards the left the photo is kept better. \
-                   Dashed: equal ArtFID.";
+    let named = known.len() <= MOST_NAMES || lines(run).is_empty();
+    let reading = if !named {
+        "Lower: nearer the style; left: nearer the photo. Dashed: equal ArtFID. A hue is a line of the frontier, darker at \
+         higher strength."
+    } else {
+        "Towards the bottom the style is met better, towards the left the photo is kept better. \
+                   Dashed: equal ArtFID."
+    };
     let mut figure = titled(BOTTOM + 50.0, title, reading);
     let x = Axis { values: padded(known.iter().map(|s| s.lpips)), pixels: (LEFT, RIGHT) };
     let y = Axis { values: padded(known.iter().map(|s| s.fid)), pixels: (BOTTOM, TOP) };
     axes(&mut figure, &x, &y);
     let contours = contours(&mut figure, &x, &y, &known);
-    let unlabelled = points(&mut figure, &x, &y, &known, &contours, run);
+    let unlabelled = if named {
+        points(&mut figure, &x, &y, &known, &contours, run)
+    } else {
+        marks(&mut figure, &x, &y, &known, run);
+        Vec::new()
+    };
     notes(&mut figure, run, &known, &unlabelled);
     let values = known.iter().map(|s| format!("{} LPIPS {} FID {}", s.name, short(Some(s.lpips)), short(Some(s.fid))));
     figure.alt = format!("Scatter plot of FID against LPIPS: {}.", values.collect::<Vec<_>>().join("; "));
@@ -93,6 +107,13 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
     boxes
 }
 
+fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &Run) {
+    let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
+    for s in known {
+        shape(figure, shapes[s.at], (x.at(s.lpips), y.at(s.fid)), RADIUS, colors[s.at]);
+    }
+}
+
 /// Draws marks and names; returns the names for which there was no room.
 fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4], run: &Run) -> Vec<String> {
     let marks: Vec<_> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
@@ -108,10 +129,7 @@ fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[
             figure.line([*at, near], MUTED, 0.75);
         }
     }
-    let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
-    for (s, at) in known.iter().zip(&marks) {
-        shape(figure, shapes[s.at], *at, RADIUS, colors[s.at]);
-    }
+    self::marks(figure, x, y, known, run);
     let mut unlabelled = Vec::new();
     for (name, place) in names.iter().zip(&places) {
         match place {
