@@ -10,6 +10,9 @@ pub fn is_finite(tensor: &Tensor) -> bool {
     if !super::read::is_float(kind) || tensor.numel() == 0 {
         return true;
     }
+    if matches!(kind, Kind::Float8e4m3fn | Kind::Float8e5m2) {
+        return is_finite(&tensor.to_kind(Kind::Half));
+    }
     if tensor.device() != Device::Cpu || !tensor.is_contiguous() {
         return tensor.isfinite().all().int64_value(&[]) != 0;
     }

@@ -9,6 +9,7 @@ mod folder;
 mod pickle;
 mod read;
 mod safetensors;
+mod view;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use finite::{first_not_finite, is_finite};
 pub use folder::files_of_dir;
+pub use view::View;
 pub use weights::Weights;
 
 /// One tensor of a checkpoint, described but not read.
@@ -34,6 +36,7 @@ pub struct Entry {
     pub range: std::ops::Range<usize>,
     /// Distances between elements, in elements; None = row-major and dense.
     pub strides: Option<Vec<i64>>,
+    pub view: View,
 }
 
 impl Entry {
@@ -90,6 +93,12 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// This checkpoint with one more tensor, in the place of one of the same name.
+    pub fn with(mut self, name: &str, entry: Entry) -> Self {
+        self.entries.insert(name.to_string(), entry);
+        self
+    }
+
     /// Every name, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
@@ -118,6 +127,21 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// Gives each tensor new names, each with the tensor itself or a view of it (see [`View`]): a key map
+    /// that may split tensors. Without a name, a tensor is dropped.
+    pub fn convert(mut self, views: impl Fn(&str, Entry) -> Result<Vec<(String, Entry)>>) -> Result<Self> {
+        let mut converted = BTreeMap::new();
+        for (name, entry) in std::mem::take(&mut self.entries) {
+            for (to, view) in views(&name, entry)? {
+                if let Some(previous) = converted.insert(to.clone(), view) {
+                    bail!("{}: two tensors would both be called {to}", previous.file.display());
+                }
+            }
+        }
+        self.entries = converted;
+        Ok(self)
+    }
+
     /// Only the tensors under `prefix.`, without it: one of several dictionaries in a pickle, or one
     /// network of a single-file pipeline.
     pub fn below(self, prefix: &str) -> Result<Self> {
@@ -131,7 +155,7 @@ impl Checkpoint {
     pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
         let Some(entry) = self.entries.get(name) else { bail!("tensor {name} is missing") };
         let map = &self.maps[entry.file.as_path()];
-        read::tensor(map, entry, device, kind)
+        view::apply(entry, device, kind, || read::tensor(map, entry, device, kind))
             .with_context(|| format!("{}: reading tensor {name}", entry.file.display()))
     }
 

@@ -39,5 +39,6 @@ pub(super) fn dense_strides(shape: &[i64]) -> Vec<i64> {
 
 /// Which kinds are cast on load.
 pub(super) fn is_float(kind: Kind) -> bool {
-    matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16)
+    use Kind::{BFloat16, Double, Float, Float8e4m3fn, Float8e5m2, Half};
+    matches!(kind, Double | Float | Half | BFloat16 | Float8e4m3fn | Float8e5m2)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use tch::Kind;
 
-use super::{Entries, Entry};
+use super::{Entries, Entry, View};
 
 /// Reads the header. The crate checks it against hostile files: length over 100 MB or over the file,
 /// ranges that overlap, leave holes, do not fit shape and number type, or miss the file's end.
@@ -23,6 +23,7 @@ pub(super) fn open(bytes: &[u8], file: &Arc<PathBuf>) -> Result<Entries> {
             file: file.clone(),
             range: data + info.data_offsets.0..data + info.data_offsets.1,
             strides: None,
+            view: View::Stored,
         };
         entries.insert(name, entry);
     }
@@ -48,6 +49,9 @@ fn kind(dtype: Dtype) -> Result<Kind> {
         Dtype::F32 => Kind::Float,
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
+        // Published for T5, where nothing is computed in it.
+        Dtype::F8_E4M3 => Kind::Float8e4m3fn,
+        Dtype::F8_E5M2 => Kind::Float8e5m2,
         Dtype::I64 => Kind::Int64,
         Dtype::I32 => Kind::Int,
         Dtype::I16 => Kind::Int16,

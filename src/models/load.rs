@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::blip::Blip;
 use super::locate::{Located, locate};
 use super::phi4_multimodal::Phi4Multimodal;
+use super::pipeline_source::Source;
 use super::stable_diffusion::StableDiffusion;
 use super::stable_diffusion_3::StableDiffusion3;
-use super::{Captioner, Family, Generator, clip_tokenizers};
+use super::{Captioner, Family, Generator};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
@@ -42,7 +43,7 @@ pub fn load_token_budget(name: &str, rt: &Runtime) -> Result<TokenBudget> {
     if !located.family.is_generator() {
         return Err(wrong_family(name, &located, "draw pictures", Family::is_generator));
     }
-    let tokenizers = clip_tokenizers(&located.path)?;
+    let tokenizers = Source::at(&located.path)?.clip_tokenizers()?;
     let limit = tokenizers.iter().map(|tokenizer| tokenizer.length()).min().unwrap_or(0);
     Ok(TokenBudget::new(tokenizers.iter().map(|tokenizer| tokenizer.tokenizer().clone()).collect(), limit))
 }

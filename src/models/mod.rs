@@ -14,6 +14,7 @@ pub mod phi4_multimodal;
 pub(crate) mod pipeline_source;
 mod rescue;
 mod sentencepiece;
+mod single_file;
 pub mod stable_diffusion;
 pub mod stable_diffusion_3;
 pub mod t5_encoder;

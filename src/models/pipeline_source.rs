@@ -2,14 +2,16 @@
 //! speed, random weights at the published size.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::{Device, Kind};
 
-use crate::checkpoints::{Checkpoint, Weights};
+use super::single_file::SingleFile;
+use super::text_tokenizer::{TextTokenizer, clip_tokenizers};
+use crate::checkpoints::{Checkpoint, Entry, Weights};
 use crate::schedulers::{Scheduler, SchedulerName};
 
 /// A part with weights: its folder and the name of its files.
@@ -26,16 +28,28 @@ pub struct Part {
 pub enum Source {
     /// What `save_pretrained` of diffusers writes.
     Folder(PathBuf),
+    /// One file of the original layout.
+    SingleFile(SingleFile),
     /// The published sizes, with weights that are drawn on the device. Holds the published configurations: JSON, by the
     /// name of the part.
     Random(&'static str),
 }
 
 impl Source {
+    /// What lies at `path`: a folder in diffusers' layout, or one file.
+    pub fn at(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return SingleFile::open(path).map(Self::SingleFile);
+        }
+        Ok(Self::Folder(path.to_path_buf()))
+    }
+
     /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
     pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
         match self {
             Self::Random(published) => Ok(serde_json::from_value(published_config(published, part)?)?),
+            Self::SingleFile(single) => serde_json::from_value(single.config(part)?)
+                .with_context(|| format!("{}: the configuration of {part}", single.file().display())),
             Self::Folder(folder) => {
                 let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
                 let file = folder.join(part).join(name);
@@ -50,12 +64,20 @@ impl Source {
         match self {
             Self::Random(_) => Scheduler::new(&self.config("scheduler")?, name),
             Self::Folder(folder) => Scheduler::from_config(&folder.join("scheduler/scheduler_config.json"), name),
+            Self::SingleFile(single) => {
+                let beside = single.companion().join("scheduler/scheduler_config.json");
+                if beside.is_file() {
+                    return Scheduler::from_config(&beside, name);
+                }
+                Scheduler::new(&self.config("scheduler")?, name)
+            }
         }
     }
 
     /// Whether the pipeline has a part: `model_index.json` says `[null, null]` of one that was left out.
     pub fn has(&self, part: &str) -> Result<bool> {
         let index = match self {
+            Self::SingleFile(single) => return single.has(part),
             Self::Random(published) => published_config(published, "model_index")?,
             Self::Folder(folder) => {
                 let file = folder.join("model_index.json");
@@ -70,6 +92,7 @@ impl Source {
     pub fn weights(&self, part: Part, device: Device, kind: Kind) -> Result<Weights> {
         match self {
             Self::Random(_) => Ok(Weights::random(device, kind)),
+            Self::SingleFile(single) => Ok(single.part(part)?.weights(device, kind)),
             Self::Folder(folder) => {
                 Ok(Checkpoint::open_dir(&folder.join(part.folder), part.stem)?.weights(device, kind))
             }
@@ -85,26 +108,50 @@ impl Source {
         new: impl FnOnce(&Weights) -> Result<T>,
     ) -> Result<T> {
         let weights = self.weights(part, device, kind)?;
-        let model = new(&weights)?;
-        weights.finish()?;
-        Ok(model)
+        let model = new(&weights).and_then(|model| weights.finish().map(|()| model));
+        match self {
+            Self::SingleFile(single) => model.with_context(|| single.sizes_of(part)),
+            _ => model,
+        }
+    }
+
+    /// The tokenizers of the CLIP encoders, in their order.
+    pub fn clip_tokenizers(&self) -> Result<Vec<TextTokenizer>> {
+        match self {
+            Self::Random(_) => bail!("random weights have no tokenizer"),
+            Self::Folder(folder) => clip_tokenizers(folder),
+            Self::SingleFile(single) => single.clip_tokenizers(),
+        }
+    }
+
+    /// The tokenizer of T5, filled or cut to `length` tokens.
+    pub fn t5_tokenizer(&self, length: usize) -> Result<TextTokenizer> {
+        match self {
+            Self::Random(_) => bail!("random weights have no tokenizer"),
+            Self::Folder(folder) => TextTokenizer::t5(&folder.join("tokenizer_3"), length),
+            Self::SingleFile(single) => single.t5_tokenizer(length),
+        }
     }
 
     /// Bytes that a part takes on the device.
     pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
         let parameters = match self {
             Self::Random(_) => part.parameters,
-            Self::Folder(folder) => {
-                let checkpoint = Checkpoint::open_dir(&folder.join(part.folder), part.stem)?;
-                let size = |name| checkpoint.entry(name).map_or(0, |entry| entry.shape.iter().product::<i64>());
-                checkpoint.names().map(size).sum::<i64>() as u64
-            }
+            Self::Folder(folder) => numbers(&Checkpoint::open_dir(&folder.join(part.folder), part.stem)?),
+            Self::SingleFile(single) => numbers(&single.part(part)?),
         };
         Ok(parameters * kind.elt_size_in_bytes() as u64)
     }
 }
 
-fn published_config(published: &str, part: &str) -> Result<Value> {
+/// Numbers in all tensors.
+fn numbers(checkpoint: &Checkpoint) -> u64 {
+    let size = |name| checkpoint.entry(name).map_or(0, Entry::len);
+    checkpoint.names().map(size).sum::<i64>() as u64
+}
+
+/// The configuration of a part among published ones.
+pub fn published_config(published: &str, part: &str) -> Result<Value> {
     let mut all: Value = serde_json::from_str(published)?;
     match all.get_mut(part) {
         Some(config) => Ok(config.take()),

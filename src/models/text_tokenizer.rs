@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
 use super::sentencepiece;
+use super::single_file::clip_vocabulary;
 
 /// A tokenizer that fills or cuts every text to one length, as text-to-image pipelines do.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ impl TextTokenizer {
         let special = SpecialTokens::read(dir, &config)?;
         let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
         let tokenizer = if vocab.exists() && merges.exists() {
-            clip_from_vocab(&vocab, &merges, &special)
+            clip_from_files(&vocab, &merges, &special)
         } else {
             from_tokenizer_json(dir, "vocab.json and merges.txt, nor tokenizer.json,")
         };
@@ -39,6 +40,21 @@ impl TextTokenizer {
         tokenizer.add_special_tokens(&special.all);
         let length = config["model_max_length"].as_f64().unwrap_or(f64::MAX).min(positions as f64) as usize;
         Self::new(tokenizer, length, &special.pad, dir)
+    }
+
+    /// The one that every published CLIP encoder has, built in. `pad` fills a text up.
+    pub(super) fn published_clip(positions: usize, pad: &str) -> Result<Self> {
+        let (vocabulary, merges) = clip_vocabulary()?;
+        let roles = json!({"pad_token": pad});
+        let special = SpecialTokens::of(&roles, &Value::Null);
+        let mut tokenizer = clip_from_vocab(vocabulary, &merges, &special).context("the built-in vocabulary")?;
+        tokenizer.add_special_tokens(&special.all);
+        Self::new(tokenizer, positions, &special.pad, Path::new("the built-in vocabulary"))
+    }
+
+    /// Of another length.
+    pub(super) fn with_length(self, length: usize) -> Self {
+        Self { length, ..self }
     }
 
     /// T5's, from a `tokenizer` folder: `tokenizer.json`, or `spiece.model` alone.
@@ -93,9 +109,6 @@ impl TextTokenizer {
 /// where there is one, each for the `text_encoder` of the same number. All take the first one's
 /// length, as the pipelines do.
 pub fn clip_tokenizers(pipeline: &Path) -> Result<Vec<TextTokenizer>> {
-    if pipeline.is_file() {
-        bail!("{}: one file holds no tokenizer: give a folder in diffusers' layout", pipeline.display());
-    }
     let mut tokenizers: Vec<TextTokenizer> = Vec::new();
     for (tokenizer, encoder) in [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")] {
         let (tokenizer, config) = (pipeline.join(tokenizer), pipeline.join(encoder).join("config.json"));
@@ -141,7 +154,10 @@ struct SpecialTokens {
 impl SpecialTokens {
     /// From `tokenizer_config.json`, else `special_tokens_map.json`, else CLIP's own.
     fn read(dir: &Path, config: &Value) -> Result<Self> {
-        let map = optional_json(&dir.join("special_tokens_map.json"))?;
+        Ok(Self::of(config, &optional_json(&dir.join("special_tokens_map.json"))?))
+    }
+
+    fn of(config: &Value, map: &Value) -> Self {
         let role = |role: &str, default: &str| {
             [&config[role], &map[role]]
                 .into_iter()
@@ -163,7 +179,7 @@ impl SpecialTokens {
             all.retain(|other| !same(other));
             all.push(token.clone());
         }
-        Ok(Self { bos: bos.content, eos: eos.content, unk: unk.content, pad: pad.content, all })
+        Self { bos: bos.content, eos: eos.content, unk: unk.content, pad: pad.content, all }
     }
 }
 
@@ -184,7 +200,7 @@ fn added_token(value: &Value) -> Option<AddedToken> {
 }
 
 /// The file as JSON; `null` where there is no file.
-fn optional_json(file: &Path) -> Result<Value> {
+pub(super) fn optional_json(file: &Path) -> Result<Value> {
     if !file.exists() {
         return Ok(Value::Null);
     }
@@ -192,18 +208,22 @@ fn optional_json(file: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{}: not JSON", file.display()))
 }
 
-fn clip_from_vocab(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Result<Tokenizer> {
-    let vocabulary = optional_json(vocab)?;
+fn clip_from_files(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Result<Tokenizer> {
     let text = fs::read_to_string(merges).with_context(|| format!("reading {}", merges.display()))?;
-    let pairs: Vec<&str> = text
+    let pairs: Vec<String> = text
         .lines()
         .enumerate()
         .filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")))
-        .map(|(_, line)| line)
+        .map(|(_, line)| line.to_string())
         .collect();
+    clip_from_vocab(optional_json(vocab)?, &pairs, special)
+        .with_context(|| format!("{} and {}", vocab.display(), merges.display()))
+}
+
+fn clip_from_vocab(vocabulary: Value, merges: &[String], special: &SpecialTokens) -> Result<Tokenizer> {
     let id = |token: &str| match vocabulary[token].as_u64() {
         Some(id) => Ok(id),
-        None => Err(anyhow!("{}: token {token:?} is missing", vocab.display())),
+        None => Err(anyhow!("token {token:?} is missing in the vocabulary")),
     };
     let recipe = json!({
         "version": "1.0",
@@ -241,8 +261,8 @@ fn clip_from_vocab(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Resu
             "fuse_unk": false,
             "byte_fallback": false,
             "vocab": vocabulary,
-            "merges": pairs,
+            "merges": merges,
         },
     });
-    serde_json::from_value(recipe).with_context(|| format!("{} and {}", vocab.display(), merges.display()))
+    Ok(serde_json::from_value(recipe)?)
 }

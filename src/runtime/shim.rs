@@ -126,6 +126,8 @@ fn scalar_type(kind: Kind) -> Result<i8> {
         Kind::Double => 7,
         Kind::Bool => 11,
         Kind::BFloat16 => 15,
+        Kind::Float8e5m2 => 23,
+        Kind::Float8e4m3fn => 24,
         other => bail!("number type {other:?} cannot be mapped"),
     })
 }

@@ -9,7 +9,7 @@ use tch::Kind;
 
 use super::machine::{Arena, Value};
 use crate::checkpoints::read::dense_strides;
-use crate::checkpoints::{Entries, Entry};
+use crate::checkpoints::{Entries, Entry, View};
 
 /// A function or class that is known; none of them does more than describe data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +43,9 @@ pub(super) fn function(module: &str, name: &str) -> Result<Function> {
         ("torch", name) if dtype(name).is_some() => Function::Dtype(dtype(name).context("a number type")?),
         ("__builtin__" | "builtins", "set" | "frozenset") => Function::Inert,
         (module, _) if module.split('.').next() == Some("pytorch_lightning") => Function::Inert,
+        // Scores that trainers keep: numbers of numpy, and the bytes of them.
+        ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Function::Inert,
+        ("numpy", "dtype") | ("_codecs", "encode") => Function::Inert,
         _ => {
             let full = format!("{module}.{name}");
             let shown: String = full.escape_debug().take(100).collect();
@@ -291,6 +294,7 @@ fn entry(
         file: file.clone(),
         range: bytes.start + start..bytes.start + end,
         strides: (!dense).then(|| tensor.strides.clone()),
+        view: View::Stored,
     })
 }
 

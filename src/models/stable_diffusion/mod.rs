@@ -20,7 +20,8 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-use self::config::{PUBLISHED, SAFETY_CHECKER, UNET, VAE};
+pub(crate) use self::config::PUBLISHED;
+use self::config::{SAFETY_CHECKER, UNET, VAE};
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::step_noise::StepNoise;
@@ -83,10 +84,10 @@ pub struct StableDiffusion {
 }
 
 impl StableDiffusion {
-    /// From a folder in diffusers' layout.
-    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Folder(folder.to_path_buf()), rt.device, rt.kind(Kind::Half))
-            .with_context(|| format!("loading Stable Diffusion from {}", folder.display()))
+    /// From a folder in diffusers' layout, or from one file of the original layout.
+    pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
+        let open = |source| Self::open(source, rt.device, rt.kind(Kind::Half));
+        Source::at(path).and_then(open).with_context(|| format!("loading Stable Diffusion from {}", path.display()))
     }
 
     /// At the published size, with random weights: to measure speed.

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::config::TEXT_ENCODER;
+use crate::models::TextTokenizer;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::pipeline_source::Source;
-use crate::models::{TextTokenizer, clip_tokenizers};
 use crate::prompts::TokenBudget;
 
 /// The most encoded texts that are kept, on the device: 1024 of 77 × 768 float16 numbers are 120 MB.
@@ -39,7 +39,7 @@ impl PromptEncoder {
     pub fn load(source: &Source, device: Device, kind: Kind) -> Result<Self> {
         let tokenizer = match source {
             Source::Random(_) => None,
-            Source::Folder(folder) => Some(clip_tokenizers(folder)?.into_iter().next().context("no tokenizer")?),
+            _ => Some(source.clip_tokenizers()?.into_iter().next().context("no tokenizer")?),
         };
         let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;
         let encoder = source.build(TEXT_ENCODER, device, kind, |weights| ClipText::new(weights, &config, false))?;

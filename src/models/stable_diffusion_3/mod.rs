@@ -16,7 +16,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use self::config::{PUBLISHED, TRANSFORMER, VAE};
+pub(crate) use self::config::PUBLISHED;
+use self::config::{TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
@@ -76,17 +77,10 @@ pub struct StableDiffusion3 {
 }
 
 impl StableDiffusion3 {
-    /// From a folder in diffusers' layout.
-    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
-        if folder.is_file() {
-            return Err(usage(format!(
-                "{}: one file holds neither tokenizers nor configurations: give the folder in diffusers' layout, \
-                 or the hub id stabilityai/stable-diffusion-3-medium-diffusers",
-                folder.display()
-            )));
-        }
-        Self::open(Source::Folder(folder.to_path_buf()), rt.device, rt.kind(Kind::BFloat16))
-            .with_context(|| format!("loading Stable Diffusion 3 from {}", folder.display()))
+    /// From a folder in diffusers' layout, or from one file of the original layout.
+    pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
+        let open = |source| Self::open(source, rt.device, rt.kind(Kind::BFloat16));
+        Source::at(path).and_then(open).with_context(|| format!("loading Stable Diffusion 3 from {}", path.display()))
     }
 
     /// At the published size, with random weights: to measure speed.

@@ -11,10 +11,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{CLIP_G, CLIP_L, T5};
 use crate::error::usage;
+use crate::models::TextTokenizer;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::pipeline_source::{Part, Source};
 use crate::models::t5_encoder::{self, T5Encoder};
-use crate::models::{TextTokenizer, clip_tokenizers};
 use crate::prompts::TokenBudget;
 
 /// Tokens that T5 reads, as in the pipeline.
@@ -103,9 +103,9 @@ impl PromptEncoder {
         }
         let tokenization = match source {
             Source::Random(_) => Tokenization::Synthetic,
-            Source::Folder(folder) => Tokenization::Files {
-                clip: clip_tokenizers(folder)?,
-                t5: has_t5.then(|| TextTokenizer::t5(&folder.join("tokenizer_3"), T5_TOKENS)).transpose()?,
+            _ => Tokenization::Files {
+                clip: source.clip_tokenizers()?,
+                t5: has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose()?,
             },
         };
         let (encoders, cache) = (RefCell::default(), RefCell::default());
