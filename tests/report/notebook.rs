@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 use toolkit::report;
 
-use crate::{edit, run_folder};
+use crate::{along_strength, edit, run_folder};
 
 /// Text that a notebook holds as a list of lines.
 fn text(value: &Value) -> String {
@@ -131,6 +131,23 @@ fn what_is_missing_makes_no_invalid_notebook() -> Result<()> {
     assert_valid(&notebook);
     let ids: Vec<&str> = notebook["cells"].as_array().unwrap().iter().filter_map(|cell| cell["id"].as_str()).collect();
     assert!(!ids.contains(&"configuration") && !ids.contains(&"plot-artfid") && ids.contains(&"plot-lpips"));
+    Ok(())
+}
+
+#[test]
+fn the_frontier_of_a_notebook_runs_in_jupyter() -> Result<()> {
+    let (temp, dir) = run_folder(4, 12)?;
+    along_strength(&dir)?;
+    let out = temp.path().join("notebooks-export");
+    let notebook = export(&dir, &out)?;
+    assert_valid(&notebook);
+    let cell = notebook["cells"].as_array().unwrap().iter().find(|cell| cell["id"] == "plot-frontier").unwrap();
+    let source = text(&cell["source"]);
+    // Along each line from the photo to text alone.
+    let order = ["\"ink\":", "ink__i2i0.3", "ink__i2i0.9", "ink__t2i", "\"oil\":", "oil__i2i0.3"];
+    let places = order.map(|part| source.find(part));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{source}");
+    crate::notebook_python::runs_and_gives_what_it_stores(&out.join("style_ablation.ipynb"));
     Ok(())
 }
 
