@@ -402,6 +402,9 @@ pub struct BenchArgs {
     /// Height in pixels of generated pictures (default: the model's own)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
+    /// On CUDA without recorded work and own kernels: what they bring
+    #[arg(long)]
+    pub plain: bool,
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub format: Format,
 }

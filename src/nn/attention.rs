@@ -2,6 +2,22 @@
 
 use tch::Tensor;
 
+use super::fused;
+use crate::runtime::shim::{AttentionBackend, attention_order};
+
+/// Computes attention as suits thousands of tokens and one shape over many steps: on CUDA cuDNN's
+/// kernels first, which are faster there but want a plan for each shape.
+pub fn with_long_attention<T>(work: impl FnOnce() -> T) -> T {
+    use AttentionBackend::{Cudnn, Flash, Math, MemoryEfficient};
+    if !fused::enabled() {
+        return work();
+    }
+    attention_order(&[Cudnn, Flash, MemoryEfficient, Math]);
+    let out = work();
+    attention_order(&[Flash, MemoryEfficient, Math, Cudnn]);
+    out
+}
+
 /// [batch, tokens, heads · head_dim] → [batch, heads, tokens, head_dim]
 pub fn split_heads(x: &Tensor, heads: i64) -> Tensor {
     let size = x.size();

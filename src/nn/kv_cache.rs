@@ -16,6 +16,17 @@ impl KvCache {
         Self { keys: new(), values: new() }
     }
 
+    /// Writes tokens to the first places. `keys`, `values`: [prompts, kv_heads, tokens, head_dim], each
+    /// prompt for as many rows, one after another, as there are.
+    pub fn fill(&self, keys: &Tensor, values: &Tensor) {
+        let (prompts, tokens) = (keys.size()[0], keys.size()[2]);
+        for (place, new) in [(&self.keys, keys), (&self.values, values)] {
+            let [rows, heads, capacity, width] = place.size()[..] else { unreachable!("a cache has four axes") };
+            let rows_of_prompts = place.view([prompts, rows / prompts, heads, capacity, width]);
+            rows_of_prompts.narrow(3, 0, tokens).copy_(&new.unsqueeze(1));
+        }
+    }
+
     /// Writes tokens to the places from `start` on. `keys`, `values`: [rows, kv_heads, tokens, head_dim].
     pub fn write(&self, start: i64, keys: &Tensor, values: &Tensor) {
         let tokens = keys.size()[2];
@@ -24,9 +35,9 @@ impl KvCache {
     }
 
     /// Writes one token to the place that `slot` ([1], int64) names: nothing of it is known to the host.
-    pub fn write_at(&mut self, slot: &Tensor, keys: &Tensor, values: &Tensor) {
-        let _ = self.keys.index_copy_(2, slot, keys);
-        let _ = self.values.index_copy_(2, slot, values);
+    pub fn write_at(&self, slot: &Tensor, keys: &Tensor, values: &Tensor) {
+        let _ = self.keys.shallow_clone().index_copy_(2, slot, keys);
+        let _ = self.values.shallow_clone().index_copy_(2, slot, values);
     }
 
     /// The first `length` places: [rows, kv_heads, length, head_dim] of keys and values.
@@ -34,10 +45,9 @@ impl KvCache {
         (self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length))
     }
 
-    /// Makes `copies` rows of each, one after another.
-    pub fn repeat(&mut self, copies: i64) {
-        self.keys = self.keys.repeat_interleave_self_int(copies, 0, None);
-        self.values = self.values.repeat_interleave_self_int(copies, 0, None);
+    /// All places, filled or not.
+    pub fn whole(&self) -> (&Tensor, &Tensor) {
+        (&self.keys, &self.values)
     }
 
     /// Row `i` becomes what row `rows[i]` was, as far as its first `length` places. Where `rows` are

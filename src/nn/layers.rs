@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+use super::fused;
 use crate::checkpoints::Weights;
 use crate::runtime::shim;
 
@@ -60,6 +61,16 @@ impl Linear {
             .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
     }
 
+    /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU.
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let fits = activation == Activation::GeluPytorchTanh && fused::fits(x);
+        let Some(bias) = self.bias.as_ref().filter(|_| fits) else { return activation.apply(&self.forward(x)) };
+        let mut shape = x.size();
+        let rows = x.reshape([-1, shape.pop().unwrap_or(1)]);
+        shape.push(bias.size()[0]);
+        bias.internal_addmm_activation(&rows, &self.weight.tr(), true).view(shape.as_slice())
+    }
+
     pub fn kind(&self) -> Kind {
         self.weight.kind()
     }
@@ -103,7 +114,19 @@ impl RmsNorm {
         Ok(Self { weight: weights.get("weight", &[size])?, eps })
     }
 
+    /// x + y, and its norm.
+    pub fn add_forward(&self, x: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
+        fused::add_rms_norm(x, y, &self.weight, self.eps).unwrap_or_else(|| {
+            let sum = x + y;
+            let normed = self.forward(&sum);
+            (sum, normed)
+        })
+    }
+
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(normed) = fused::rms_norm(x, &self.weight, self.eps) {
+            return normed;
+        }
         let wide = x.to_kind(Kind::Float);
         let mean_square = wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
         (wide * (mean_square + self.eps).rsqrt()).to_kind(self.weight.kind()) * &self.weight

@@ -2,12 +2,13 @@
 //! its fields carry the checkpoint's own key names.
 
 mod attention;
+pub mod fused;
 mod kv_cache;
 mod layers;
 mod lora;
 mod rotary;
 
-pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads};
+pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};

@@ -10,6 +10,11 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// Cosines and sines.
+    pub fn tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Turns the first `rotary_dim` numbers of each head; the rest passes through.
     /// [batch, heads, tokens, head_dim] → the same
     pub fn apply(&self, x: &Tensor) -> Tensor {

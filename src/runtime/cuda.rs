@@ -64,7 +64,7 @@ fn load() -> Cuda {
 }
 
 /// Loads a shared library for good; the error is the loader's own text.
-fn open(name: &OsStr, flags: c_int) -> Result<(), String> {
+pub(super) fn open(name: &OsStr, flags: c_int) -> Result<(), String> {
     let name = CString::new(name.as_bytes()).map_err(|error| error.to_string())?;
     // SAFETY: the name is a C string; the handle is never closed, so nothing dangles. dlerror's text
     // is copied before any other call to the loader.

@@ -3,10 +3,13 @@
 use std::io::IsTerminal;
 
 mod cuda;
+mod cuda_shim;
 mod device;
 mod failure;
 mod files;
+mod graph;
 mod home;
+pub mod kernel;
 pub mod machine;
 mod memory;
 pub mod shim;
@@ -16,6 +19,7 @@ pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
 pub use files::{UNFINISHED, write_whole};
+pub use graph::Graph;
 pub use home::home;
 pub use memory::{peak_memory, reset_peak_memory};
 pub use threads::wait_asleep;

@@ -44,7 +44,7 @@ pub(super) fn search(model: &mut dyn StepModel, prompts: &Prompts, options: &Gen
             break;
         }
         if is_time_to_ask(device, new) {
-            match departures.ask(&beams.goes_on(), &beams.best())? {
+            match departures.ask(&beams.goes_on(), &beams.best(), model.may_shrink())? {
                 Next::End => break,
                 Next::All => {}
                 Next::Only(kept) => {

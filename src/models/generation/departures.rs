@@ -32,14 +32,15 @@ impl Departures {
         Self { whole: texts.copy(), prompts }
     }
 
-    /// Waits for the device to say which go on (bool [running]); keeps the texts of those that leave.
-    pub(super) fn ask(&mut self, goes_on: &Tensor, texts: &Tensor) -> Result<Next> {
+    /// Waits for the device to say which go on (bool [running]); keeps the texts of those that leave, if
+    /// any may.
+    pub(super) fn ask(&mut self, goes_on: &Tensor, texts: &Tensor, may_leave: bool) -> Result<Next> {
         let goes_on: Vec<bool> = goes_on.to_device(Device::Cpu).try_into()?;
         let rows: Vec<i64> = (0..).zip(&goes_on).filter(|(_, goes_on)| **goes_on).map(|(row, _)| row).collect();
         if rows.is_empty() {
             return Ok(Next::End);
         }
-        if (goes_on.len() - rows.len()) * SHARE < goes_on.len() {
+        if !may_leave || (goes_on.len() - rows.len()) * SHARE < goes_on.len() {
             return Ok(Next::All);
         }
         self.keep(texts);

@@ -39,6 +39,11 @@ pub trait StepModel {
     /// From now on row `i` goes on from what row `rows[i]` was (int64, on the device). Rows only change
     /// places among those of one prompt, but all rows of a prompt may leave: then there are fewer.
     fn reorder(&mut self, rows: &Tensor) -> Result<()>;
+
+    /// Whether rows of texts that have ended may leave.
+    fn may_shrink(&self) -> bool {
+        true
+    }
 }
 
 /// When beam search stops looking for better texts.
@@ -209,7 +214,7 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
         ended = ended.logical_or(&Tensor::isin(&tokens, &eos, false, false));
         let last = new + 1 == options.max_new_tokens;
         if !last && is_time_to_ask(device, new) {
-            match departures.ask(&ended.logical_not(), &texts)? {
+            match departures.ask(&ended.logical_not(), &texts, model.may_shrink())? {
                 Next::End => return Ok(departures.texts(&texts).narrow(1, prompt_length, new as i64 + 1)),
                 Next::All => {}
                 Next::Only(rows) => {

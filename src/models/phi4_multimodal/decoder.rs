@@ -2,32 +2,61 @@
 //! key and value heads, partial rotary embedding with `longrope`. Source: `Phi4MultimodalModel` in
 //! transformers' `modeling_phi4_multimodal.py`.
 
+use std::cell::{OnceCell, RefCell};
+
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{DecoderConfig, RopeConfig};
+use super::steps::Steps;
 use crate::checkpoints::Weights;
+use crate::nn::fused::{self, Sight};
 use crate::nn::{
     Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, attention, causal_attention,
     join_heads, merged_linear, repeat_heads, split_heads,
 };
 
-/// What the tokens of one pass see.
-pub(super) enum View<'a> {
-    /// The tokens themselves, from the first place of the cache on; None = up to their own place.
-    Prompt(Option<&'a Tensor>),
-    /// One token a row, written to the place `slot`: the first `length` places of the cache, of
-    /// which the additive `mask` [rows, 1, 1, length] hides some.
-    Step { slot: &'a Slot, length: i64, mask: Option<&'a Tensor> },
+/// What one new token a row sees.
+pub(super) struct StepView<'a> {
+    pub slot: &'a Slot,
+    /// First place that each row sees: [rows].
+    pub padding: &'a Tensor,
+    pub window: Option<i64>,
+    /// Places of the cache that are looked at.
+    pub length: i64,
+    /// Which of them are hidden, additive [rows, 1, 1, length]; None = none. Computed when first needed.
+    pub mask: OnceCell<Option<Tensor>>,
 }
 
 /// Where the next token goes: as the host knows it, or as the device does.
 pub(super) enum Slot {
     Host(i64),
+    /// [1] of int64
     Device(Tensor),
 }
 
-struct Attention {
+impl StepView<'_> {
+    fn mask(&self, kind: Kind) -> Option<&Tensor> {
+        self.mask.get_or_init(|| self.make_mask(kind)).as_ref()
+    }
+
+    fn make_mask(&self, kind: Kind) -> Option<Tensor> {
+        let places = Tensor::arange(self.length, (Kind::Int64, self.padding.device())).view([1, 1, 1, -1]);
+        let mut seen = places.ge_tensor(&self.padding.view([-1, 1, 1, 1]));
+        let last = match self.slot {
+            Slot::Host(place) => Tensor::from(*place),
+            Slot::Device(place) => place.shallow_clone(),
+        };
+        seen = seen.logical_and(&places.le_tensor(&last));
+        if let Some(window) = self.window {
+            seen = seen.logical_and(&places.gt_tensor(&(last - window)));
+        }
+        let hidden = seen.logical_not();
+        Some(hidden.zeros_like().to_kind(kind).masked_fill(&hidden, f64::NEG_INFINITY))
+    }
+}
+
+pub(super) struct Attention {
     qkv_proj: Linear,
     o_proj: Linear,
     heads: i64,
@@ -49,34 +78,49 @@ impl Attention {
         })
     }
 
-    /// x: [rows, tokens, hidden]
-    fn forward(&self, x: &Tensor, rotation: &Rotation, view: &View, cache: &mut KvCache) -> Tensor {
-        let groups = self.heads / self.kv_heads;
+    /// Queries, keys and values [rows, heads, tokens, head_dim] of the joint projection, turned.
+    fn parts(&self, joint: &Tensor, rotation: &Rotation) -> [Tensor; 3] {
         let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let parts = self.qkv_proj.forward(x).split_with_sizes([query, key, key], 2);
-        let q = rotation.apply(&split_heads(&parts[0], self.heads)); // [rows, heads, tokens, head_dim]
-        let k = rotation.apply(&split_heads(&parts[1], self.kv_heads));
-        let v = split_heads(&parts[2], self.kv_heads);
-        let mixed = match view {
-            View::Prompt(mask) => {
-                cache.write(0, &k, &v);
-                let (k, v) = (repeat_heads(&k, groups), repeat_heads(&v, groups));
-                match mask {
-                    None => causal_attention(&q, &k, &v),
-                    Some(mask) => attention(&q, &k, &v, Some(mask)),
-                }
-            }
-            View::Step { slot, length, mask } => {
-                match slot {
-                    Slot::Host(place) => cache.write(*place, &k, &v),
-                    Slot::Device(place) => cache.write_at(place, &k, &v),
-                }
-                let (k, v) = cache.filled(*length);
-                // The queries that share a key head stand as so many tokens: nothing is repeated.
-                let q = q.reshape([-1, self.kv_heads, groups, self.head_dim]);
-                attention(&q, &k, &v, *mask).reshape([-1, self.heads, 1, self.head_dim])
-            }
+        let parts = joint.split_with_sizes([query, key, key], 2);
+        [
+            rotation.apply(&split_heads(&parts[0], self.heads)),
+            rotation.apply(&split_heads(&parts[1], self.kv_heads)),
+            split_heads(&parts[2], self.kv_heads),
+        ]
+    }
+
+    /// Prompts from their first token on, x: [prompts, tokens, hidden]. Without a mask a token sees
+    /// those up to its own place.
+    fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache) -> Tensor {
+        let groups = self.heads / self.kv_heads;
+        let [q, k, v] = self.parts(&self.qkv_proj.forward(x), rotation);
+        cache.fill(&k, &v);
+        let (k, v) = (repeat_heads(&k, groups), repeat_heads(&v, groups));
+        let mixed = match mask {
+            None => causal_attention(&q, &k, &v),
+            Some(mask) => attention(&q, &k, &v, Some(mask)),
         };
+        self.o_proj.forward(&join_heads(&mixed))
+    }
+
+    /// One new token a row, x: [rows, 1, hidden].
+    fn step(&self, x: &Tensor, rotation: &Rotation, view: &StepView, cache: &KvCache) -> Tensor {
+        let joint = self.qkv_proj.forward(x);
+        if let Slot::Device(slot) = view.slot {
+            let sight = Sight { slot, padding: view.padding, window: view.window };
+            if let Some(mixed) = fused::decode_attention(&joint, self.heads, rotation, cache, &sight) {
+                return self.o_proj.forward(&mixed);
+            }
+        }
+        let [q, k, v] = self.parts(&joint, rotation);
+        match view.slot {
+            Slot::Host(place) => cache.write(*place, &k, &v),
+            Slot::Device(place) => cache.write_at(place, &k, &v),
+        }
+        let (k, v) = cache.filled(view.length);
+        // The queries that share a key head stand as so many tokens: nothing is repeated.
+        let q = q.reshape([-1, self.kv_heads, self.heads / self.kv_heads, self.head_dim]);
+        let mixed = attention(&q, &k, &v, view.mask(x.kind())).reshape([-1, self.heads, 1, self.head_dim]);
         self.o_proj.forward(&join_heads(&mixed))
     }
 }
@@ -98,8 +142,13 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let gate_up = self.gate_up_proj.forward(x).chunk(2, -1);
-        self.down_proj.forward(&(&gate_up[1] * self.activation.apply(&gate_up[0])))
+        let gate_up = self.gate_up_proj.forward(x);
+        let fused = if self.activation == Activation::Silu { fused::silu_product(&gate_up) } else { None };
+        let inner = fused.unwrap_or_else(|| {
+            let parts = gate_up.chunk(2, -1);
+            &parts[1] * self.activation.apply(&parts[0])
+        });
+        self.down_proj.forward(&inner)
     }
 }
 
@@ -121,9 +170,20 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, rotation: &Rotation, view: &View, cache: &mut KvCache) -> Tensor {
-        let x = x + self.self_attn.forward(&self.input_layernorm.forward(x), rotation, view, cache);
-        &x + self.mlp.forward(&self.post_attention_layernorm.forward(&x))
+    /// States are x, or x + y where `y` has not been added yet: the norm adds it on its way. Gives
+    /// the same two.
+    fn forward(
+        &self,
+        x: Tensor,
+        y: Option<Tensor>,
+        attend: impl Fn(&Attention, &Tensor) -> Tensor,
+    ) -> (Tensor, Tensor) {
+        let (x, normed) = match y {
+            Some(y) => self.input_layernorm.add_forward(&x, &y),
+            None => (x.shallow_clone(), self.input_layernorm.forward(&x)),
+        };
+        let (x, normed) = self.post_attention_layernorm.add_forward(&x, &attend(&self.self_attn, &normed));
+        (x, self.mlp.forward(&normed))
     }
 }
 
@@ -136,6 +196,8 @@ pub struct Decoder {
     pub(super) config: DecoderConfig,
     pub(super) device: Device,
     pub(super) kind: Kind,
+    /// What the steps of the last batch used, for the next one of its size.
+    pub(super) spare: RefCell<Option<Steps>>,
 }
 
 impl Decoder {
@@ -157,6 +219,7 @@ impl Decoder {
             config: config.clone(),
             device: weights.device(),
             kind: weights.kind(),
+            spare: RefCell::default(),
         })
     }
 
@@ -174,12 +237,30 @@ impl Decoder {
         self.layers.iter().map(new).collect()
     }
 
-    /// Embedded tokens [rows, tokens, hidden] → logits after the last of them [rows, vocabulary].
-    pub(super) fn forward(&self, x: Tensor, rotation: &Rotation, view: &View, caches: &mut [KvCache]) -> Tensor {
-        let layers = self.layers.iter().zip(caches);
-        let x = layers.fold(x, |x, (layer, cache)| layer.forward(&x, rotation, view, cache));
-        let last = x.select(1, x.size()[1] - 1);
-        self.lm_head.forward(&self.norm.forward(&last))
+    /// Prompts [prompts, tokens, hidden] → logits after the last token [prompts, vocabulary]; their
+    /// keys and values are left in the caches. `mask`: bool [prompts, 1, tokens, tokens].
+    pub(super) fn read(&self, x: Tensor, rotation: &Rotation, mask: Option<&Tensor>, caches: &[KvCache]) -> Tensor {
+        self.run(x, |layer, attention, x| attention.read(x, rotation, mask, &caches[layer]))
+    }
+
+    /// One new token a row [rows, 1, hidden] → logits of the next [rows, vocabulary].
+    pub(super) fn step(&self, x: Tensor, rotation: &Rotation, view: &StepView, caches: &[KvCache]) -> Tensor {
+        self.run(x, |layer, attention, x| attention.step(x, rotation, view, &caches[layer]))
+    }
+
+    /// [rows, tokens, hidden] → [rows, vocabulary], `attend` being what attention does in a layer.
+    fn run(&self, x: Tensor, attend: impl Fn(usize, &Attention, &Tensor) -> Tensor) -> Tensor {
+        let (mut x, mut y) = (x, None);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (sum, next) = layer.forward(x, y, |attention, normed| attend(i, attention, normed));
+            (x, y) = (sum, Some(next));
+        }
+        let last = |x: &Tensor| x.select(1, x.size()[1] - 1).contiguous();
+        let normed = match y {
+            Some(y) => self.norm.add_forward(&last(&x), &last(&y)).1,
+            None => self.norm.forward(&last(&x)),
+        };
+        self.lm_head.forward(&normed)
     }
 
     /// Rotations of positions up to `positions`: list 0 for short texts, list 1 for long ones.

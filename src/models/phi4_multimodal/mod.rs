@@ -9,6 +9,7 @@ mod keys;
 pub mod merge;
 pub mod prompt;
 pub mod session;
+mod steps;
 pub mod vision;
 
 use std::path::Path;

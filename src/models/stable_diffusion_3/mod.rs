@@ -4,6 +4,7 @@
 //! <https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/stable_diffusion_3>:
 //! the same seed gives the same picture.
 
+mod block;
 mod config;
 pub mod mmdit;
 mod prompt_encoding;
@@ -26,6 +27,7 @@ use super::pipeline_source::Source;
 use super::{GenerateRequest, Generated, Generator, rescue};
 use crate::error::usage;
 use crate::images::{self, Filter};
+use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
 use crate::schedulers::{FlowMatchEuler, Schedule};
@@ -256,19 +258,20 @@ impl StableDiffusion3 {
             None => of(&job.positive).shallow_clone(),
         };
         let conditioning = transformer.condition(&both(|e| &e.prompt), &both(|e| &e.pooled), &job.schedule.timesteps);
-        let mut latents = job.latents.shallow_clone();
-        for step in 0..job.schedule.steps() {
-            let velocity = match negative {
-                None => transformer.forward(&latents, &conditioning, step),
-                Some(_) => {
-                    let doubled = Tensor::cat(&[&latents, &latents], 0);
-                    let parts = transformer.forward(&doubled, &conditioning, step).chunk(2, 0);
-                    &parts[0] + (&parts[1] - &parts[0]) * job.guidance
-                }
-            };
-            latents = job.schedule.step(step, &latents, &velocity);
-        }
-        Ok(latents)
+        let velocity = |latents: &Tensor, step| match negative {
+            None => transformer.forward(latents, &conditioning, step),
+            Some(_) => {
+                let doubled = Tensor::cat(&[latents, latents], 0);
+                let parts = transformer.forward(&doubled, &conditioning, step).chunk(2, 0);
+                &parts[0] + (&parts[1] - &parts[0]) * job.guidance
+            }
+        };
+        Ok(with_long_attention(|| {
+            (0..job.schedule.steps()).fold(job.latents.shallow_clone(), |latents, step| {
+                let velocity = velocity(&latents, step);
+                job.schedule.step(step, &latents, &velocity)
+            })
+        }))
     }
 
     /// Pictures as bytes, and whether each is all numbers, on the device:

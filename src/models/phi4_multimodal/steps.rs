@@ -1,0 +1,149 @@
+//! The steps of a batch: one new token a row, on tensors that keep their places in memory. On CUDA a
+//! step is recorded once and then only asked for again, also by later batches of the same size.
+
+use std::cell::OnceCell;
+
+use anyhow::Result;
+use tch::{Kind, Tensor};
+
+use super::decoder::{Decoder, Slot, StepView};
+use crate::nn::{KvCache, RotaryTable, Rotation, fused};
+use crate::runtime::Graph;
+
+/// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
+const CAPACITY_STEP: i64 = 256;
+/// Places past the text that recording a step may write to.
+const SPARE_PLACES: i64 = 4;
+
+pub struct Steps {
+    rows: i64,
+    capacity: i64,
+    pub caches: Vec<KvCache>,
+    table: RotaryTable,
+    slot: Slot,
+    /// Of each row: the last token, its position, its list of rotary frequencies [rows, 1], and the
+    /// first place that it sees [rows].
+    tokens: Tensor,
+    positions: Tensor,
+    list: Tensor,
+    padding: Tensor,
+    is_padded: bool,
+    recorded: Option<(Graph, Tensor)>,
+}
+
+impl Steps {
+    /// For so many rows, the longest text (prompt and padding included) of so many tokens.
+    pub fn new(decoder: &Decoder, rows: i64, longest: i64) -> Result<Self> {
+        let device = decoder.device;
+        let most = decoder.config.max_position_embeddings;
+        let capacity = match device.is_cuda() {
+            true => {
+                ((longest + SPARE_PLACES + CAPACITY_STEP - 1) / CAPACITY_STEP * CAPACITY_STEP).min(most.max(longest))
+            }
+            false => longest,
+        };
+        if let Some(spare) = decoder.spare.take()
+            && spare.rows == rows
+            && (capacity..=2 * capacity).contains(&spare.capacity)
+        {
+            return Ok(spare);
+        }
+        let column = || Tensor::zeros([rows, 1], (Kind::Int64, device));
+        let slot =
+            if device.is_cuda() { Slot::Device(Tensor::zeros([1], (Kind::Int64, device))) } else { Slot::Host(0) };
+        Ok(Self {
+            rows,
+            capacity,
+            caches: decoder.caches(rows, capacity),
+            table: decoder.rotary_table(capacity)?,
+            slot,
+            tokens: column(),
+            positions: column(),
+            list: column(),
+            padding: column().squeeze_dim(1),
+            is_padded: false,
+            recorded: None,
+        })
+    }
+
+    /// After prompts of `length` tokens, each with its padding; `list`: [rows, 1].
+    pub fn start(&mut self, length: i64, padding: &[i64], list: &Tensor) {
+        self.padding.copy_(&Tensor::from_slice(padding));
+        self.is_padded = padding.iter().any(|padding| *padding > 0);
+        self.list.copy_(list);
+        self.go_to(length);
+    }
+
+    /// The next token goes to this place.
+    fn go_to(&mut self, length: i64) {
+        self.positions.copy_(&(length - &self.padding).unsqueeze(1));
+        match &mut self.slot {
+            Slot::Host(place) => *place = length,
+            Slot::Device(place) => drop(place.fill_(length)),
+        }
+    }
+
+    /// The rotation of places 0..`length` of rows with this padding.
+    pub fn rotation(&self, padding: &Tensor, length: i64, list: &Tensor) -> Rotation {
+        let places = Tensor::arange(length, (Kind::Int64, padding.device()));
+        self.table.at(&(places - padding).clamp_min(0), list)
+    }
+
+    /// Appends `tokens` [rows] at place `length`; logits of the next, valid until the next step.
+    pub fn step(&mut self, decoder: &Decoder, tokens: &Tensor, length: i64) -> Result<Tensor> {
+        self.tokens.copy_(&tokens.unsqueeze(1));
+        if self.recorded.is_none() && length + SPARE_PLACES <= self.capacity && fused::enabled() {
+            self.recorded = Graph::record(decoder.device, || Ok(self.forward(decoder)))?;
+            // Recording went some places ahead.
+            self.go_to(length);
+        }
+        if let Some((graph, logits)) = &self.recorded {
+            graph.replay()?;
+            return Ok(logits.shallow_clone());
+        }
+        let logits = self.forward(decoder);
+        if let Slot::Host(place) = &mut self.slot {
+            *place += 1;
+        }
+        Ok(logits)
+    }
+
+    pub fn are_recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Row `i` becomes what row `rows[i]` was, with `length` places filled; there may be fewer than before.
+    pub fn reorder(&mut self, rows: &Tensor, length: i64) {
+        self.caches.iter_mut().for_each(|cache| cache.reorder(rows, length));
+        if rows.size()[0] == self.rows {
+            // They are of one prompt each: padding and positions stay.
+            return;
+        }
+        self.rows = rows.size()[0];
+        for column in [&mut self.tokens, &mut self.positions, &mut self.list, &mut self.padding] {
+            *column = column.index_select(0, rows);
+        }
+        self.recorded = None;
+    }
+
+    /// One step, and what is on the device moves on to the next.
+    fn forward(&self, decoder: &Decoder) -> Tensor {
+        let window = decoder.config.sliding_window.filter(|window| *window < self.capacity);
+        let length = match self.slot {
+            Slot::Host(place) => place + 1,
+            Slot::Device(_) => self.capacity,
+        };
+        let view = StepView { slot: &self.slot, padding: &self.padding, window, length, mask: OnceCell::new() };
+        if matches!(self.slot, Slot::Host(_)) && !self.is_padded && window.is_none() {
+            // Every place that is filled may be seen.
+            let _ = view.mask.set(None);
+        }
+        let rotation = self.table.at(&self.positions, &self.list);
+        let logits = decoder.step(decoder.embed(&self.tokens), &rotation, &view, &self.caches);
+        let _ = self.positions.shallow_clone().g_add_scalar_(1);
+        if let Slot::Device(place) = &self.slot {
+            let _ = place.shallow_clone().g_add_scalar_(1);
+        }
+        logits
+    }
+}

@@ -1,0 +1,269 @@
+//! The blocks of the denoiser: attention of image and text tokens together, then each by itself.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::mmdit::Config;
+use crate::checkpoints::Weights;
+use crate::nn::fused::{self, Modulation};
+use crate::nn::{Activation, LayerNorm, Linear, RmsNorm, attention, join_heads};
+
+/// Every norm of the transformer.
+const EPS: f64 = 1e-6;
+
+/// Two layers with an activation between.
+#[derive(Debug)]
+pub(super) struct TwoLayers {
+    first: Linear,
+    second: Linear,
+    act: Activation,
+}
+
+impl TwoLayers {
+    pub(super) fn new(weights: &Weights, names: [&str; 2], sizes: [i64; 3], act: Activation) -> Result<Self> {
+        Ok(Self {
+            first: Linear::new(&weights.at(names[0]), sizes[0], sizes[1])?,
+            second: Linear::new(&weights.at(names[1]), sizes[1], sizes[2])?,
+            act,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        self.second.forward(&self.first.forward_activated(x, self.act))
+    }
+}
+
+/// The layer that makes shifts, scales and gates from time and text.
+#[derive(Debug)]
+pub(super) struct AdaNorm {
+    linear: Linear,
+    parts: i64,
+}
+
+impl AdaNorm {
+    /// `parts`: 2 = scale, shift; 6 = shift, scale, gate of the attention, then of the feed-forward;
+    /// 9 = the same with a second attention.
+    pub(super) fn new(weights: &Weights, size: i64, parts: i64) -> Result<Self> {
+        Ok(Self { linear: Linear::new(&weights.at("linear"), size, parts * size)?, parts })
+    }
+
+    /// `temb`: SiLU of the conditioning of all steps, [steps, batch, size] → the same, `parts` times as wide.
+    pub(super) fn all_steps(&self, temb: &Tensor) -> Tensor {
+        self.linear.forward(temb)
+    }
+
+    /// The parts of one step, [batch, size] each.
+    pub(super) fn of_step(&self, all_steps: &Tensor, step: i64) -> Vec<Tensor> {
+        all_steps.select(0, step).chunk(self.parts, -1)
+    }
+}
+
+/// x + gate · y, `gate` being [batch, size].
+fn gated_add(x: &Tensor, y: &Tensor, gate: &Tensor) -> Tensor {
+    fused::gated_add(x, y, gate).unwrap_or_else(|| x + gate.unsqueeze(1) * y)
+}
+
+/// A norm without weights, then scale and shift.
+pub(super) fn modulated_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
+    fused::modulated_norm(x, &Modulation { shift, scale }, EPS).unwrap_or_else(|| {
+        let size = *x.size().last().unwrap_or(&0);
+        LayerNorm::plain(size, EPS).forward(x) * (scale.unsqueeze(1) + 1.0) + shift.unsqueeze(1)
+    })
+}
+
+/// s = x + gate · y, and the norm of s with scale and shift.
+fn gated_add_norm(x: &Tensor, y: &Tensor, gate: &Tensor, shift: &Tensor, scale: &Tensor) -> (Tensor, Tensor) {
+    fused::gated_add_modulated_norm(x, y, gate, &Modulation { shift, scale }, EPS).unwrap_or_else(|| {
+        let sum = gated_add(x, y, gate);
+        let normed = modulated_norm(&sum, shift, scale);
+        (sum, normed)
+    })
+}
+
+/// Tokens x, or x + gate · y where that has not been added yet: the next norm adds it on its way.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    x: Tensor,
+    added: Option<(Tensor, Tensor)>,
+}
+
+impl Tokens {
+    pub(super) fn new(x: Tensor) -> Self {
+        Self { x, added: None }
+    }
+
+    /// The tokens, and their norm with scale and shift.
+    pub(super) fn norm(self, shift: &Tensor, scale: &Tensor) -> (Tensor, Tensor) {
+        match &self.added {
+            None => {
+                let normed = modulated_norm(&self.x, shift, scale);
+                (self.x, normed)
+            }
+            Some((y, gate)) => gated_add_norm(&self.x, y, gate, shift, scale),
+        }
+    }
+}
+
+/// Queries, keys and values of one stream, each head by itself.
+#[derive(Debug)]
+struct Projections {
+    /// The three layers side by side.
+    qkv: Linear,
+    norm_q: Option<RmsNorm>,
+    norm_k: Option<RmsNorm>,
+    heads: i64,
+}
+
+impl Projections {
+    /// `names`: of query, key, value, norm of query, norm of key.
+    fn new(weights: &Weights, names: [&str; 5], config: &Config) -> Result<Self> {
+        let size = config.inner_dim();
+        let linear = |name: &str| Linear::new(&weights.at(name), size, size);
+        let norm = |name: &str| RmsNorm::new(&weights.at(name), config.attention_head_dim, EPS);
+        let normed = config.qk_norm.is_some();
+        Ok(Self {
+            qkv: Linear::side_by_side(&[linear(names[0])?, linear(names[1])?, linear(names[2])?]),
+            norm_q: normed.then(|| norm(names[3])).transpose()?,
+            norm_k: normed.then(|| norm(names[4])).transpose()?,
+            heads: config.num_attention_heads,
+        })
+    }
+
+    /// [batch, tokens, size] → [batch, tokens, 3, heads, head_dim]
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let qkv = self.qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]);
+        let (Some(norm_q), Some(norm_k)) = (&self.norm_q, &self.norm_k) else { return qkv };
+        let parts = qkv.unbind(2);
+        let normed = |norm: &RmsNorm, part: &Tensor| norm.forward(&part.contiguous());
+        Tensor::stack(&[normed(norm_q, &parts[0]), normed(norm_k, &parts[1]), parts[2].shallow_clone()], 2)
+    }
+}
+
+/// Attention over [batch, tokens, 3, heads, head_dim]: [batch, tokens, heads · head_dim].
+fn attend(qkv: &Tensor) -> Tensor {
+    let parts: Vec<Tensor> = qkv.unbind(2).iter().map(|part| part.transpose(1, 2)).collect();
+    join_heads(&attention(&parts[0], &parts[1], &parts[2], None))
+}
+
+const OWN: [&str; 5] = ["to_q", "to_k", "to_v", "norm_q", "norm_k"];
+const ADDED: [&str; 5] = ["add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q", "norm_added_k"];
+
+/// Attention of image tokens and text tokens over both.
+#[derive(Debug)]
+struct JointAttention {
+    image: Projections,
+    text: Projections,
+    to_out: Linear,
+    /// None where the text is not read any more.
+    to_add_out: Option<Linear>,
+}
+
+impl JointAttention {
+    fn new(weights: &Weights, config: &Config, last: bool) -> Result<Self> {
+        let size = config.inner_dim();
+        let add_out = || Linear::new(&weights.at("to_add_out"), size, size);
+        Ok(Self {
+            image: Projections::new(weights, OWN, config)?,
+            text: Projections::new(weights, ADDED, config)?,
+            to_out: Linear::new(&weights.at("to_out.0"), size, size)?,
+            to_add_out: (!last).then(add_out).transpose()?,
+        })
+    }
+
+    fn forward(&self, image: &Tensor, text: &Tensor) -> (Tensor, Option<Tensor>) {
+        let out = attend(&Tensor::cat(&[self.image.forward(image), self.text.forward(text)], 1));
+        let (image_tokens, text_tokens) = (image.size()[1], text.size()[1]);
+        let image = self.to_out.forward(&out.narrow(1, 0, image_tokens).contiguous());
+        let text = |linear: &Linear| linear.forward(&out.narrow(1, image_tokens, text_tokens).contiguous());
+        (image, self.to_add_out.as_ref().map(text))
+    }
+}
+
+/// Attention of image tokens over themselves.
+#[derive(Debug)]
+struct ImageAttention {
+    image: Projections,
+    to_out: Linear,
+}
+
+impl ImageAttention {
+    fn new(weights: &Weights, config: &Config) -> Result<Self> {
+        let size = config.inner_dim();
+        Ok(Self {
+            image: Projections::new(weights, OWN, config)?,
+            to_out: Linear::new(&weights.at("to_out.0"), size, size)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.to_out.forward(&attend(&self.image.forward(x)))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Block {
+    norm1: AdaNorm,
+    norm1_context: AdaNorm,
+    attn: JointAttention,
+    attn2: Option<ImageAttention>,
+    ff: TwoLayers,
+    /// None in the last block, after which the text is not read any more.
+    ff_context: Option<TwoLayers>,
+}
+
+impl Block {
+    pub(super) fn new(weights: &Weights, index: usize, config: &Config) -> Result<Self> {
+        let size = config.inner_dim();
+        let (last, dual) = (index + 1 == config.num_layers, config.dual_attention_layers.contains(&index));
+        let feed_forward = |name| {
+            let sizes = [size, 4 * size, size];
+            TwoLayers::new(&weights.at(name), ["net.0.proj", "net.2"], sizes, Activation::GeluPytorchTanh)
+        };
+        Ok(Self {
+            norm1: AdaNorm::new(&weights.at("norm1"), size, if dual { 9 } else { 6 })?,
+            norm1_context: AdaNorm::new(&weights.at("norm1_context"), size, if last { 2 } else { 6 })?,
+            attn: JointAttention::new(&weights.at("attn"), config, last)?,
+            attn2: dual.then(|| ImageAttention::new(&weights.at("attn2"), config)).transpose()?,
+            ff: feed_forward("ff")?,
+            ff_context: (!last).then(|| feed_forward("ff_context")).transpose()?,
+        })
+    }
+
+    /// Shifts, scales and gates of image and text, for all steps at once.
+    pub(super) fn all_steps(&self, temb: &Tensor) -> [Tensor; 2] {
+        [self.norm1.all_steps(temb), self.norm1_context.all_steps(temb)]
+    }
+
+    /// Image tokens and text tokens, one block on. The last block gives no text.
+    pub(super) fn forward(
+        &self,
+        image: Tokens,
+        text: Tokens,
+        all_steps: &[Tensor; 2],
+        step: i64,
+    ) -> (Tokens, Option<Tokens>) {
+        let of_image = self.norm1.of_step(&all_steps[0], step);
+        let of_text = self.norm1_context.of_step(&all_steps[1], step);
+        let (image, normed_image) = image.norm(&of_image[0], &of_image[1]);
+        let (text, normed_text) = match &self.ff_context {
+            Some(_) => text.norm(&of_text[0], &of_text[1]),
+            None => text.norm(&of_text[1], &of_text[0]),
+        };
+        let (image_out, text_out) = self.attn.forward(&normed_image, &normed_text);
+        let (image, normed) = match &self.attn2 {
+            None => gated_add_norm(&image, &image_out, &of_image[2], &of_image[3], &of_image[4]),
+            Some(attn2) => {
+                let out = attn2.forward(&modulated_norm(&image, &of_image[6], &of_image[7]));
+                let image = gated_add(&image, &image_out, &of_image[2]);
+                gated_add_norm(&image, &out, &of_image[8], &of_image[3], &of_image[4])
+            }
+        };
+        let image = Tokens { x: image, added: Some((self.ff.forward(&normed), of_image[5].shallow_clone())) };
+        let text = self.ff_context.as_ref().zip(text_out).map(|(ff, out)| {
+            let (text, normed) = gated_add_norm(&text, &out, &of_text[2], &of_text[3], &of_text[4]);
+            Tokens { x: text, added: Some((ff.forward(&normed), of_text[5].shallow_clone())) }
+        });
+        (image, text)
+    }
+}

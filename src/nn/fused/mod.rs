@@ -1,0 +1,366 @@
+//! The arithmetic of several layers in one kernel, where a GPU computes in 16 bits: there memory
+//! traffic and the starting of kernels cost more than the arithmetic.
+//!
+//! Each function gives None where its kernel does not fit (the CPU, float32, odd sizes); the caller
+//! then computes the same plainly. Within a kernel everything is float32, so results differ from the
+//! plain ones by the roundings that are left out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use tch::{Device, Kind, Tensor};
+
+use super::{KvCache, Rotation};
+use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
+use crate::runtime::kernel::{Argument, Kernel, Kernels};
+
+/// Numbers that a thread reads at once.
+const VECTOR: i64 = 8;
+/// Longest row that a block of the norms keeps.
+const LONGEST_ROW: i64 = 8192;
+/// Threads of a block where each takes one vector.
+const THREADS: i64 = 256;
+/// Places of the cache that one block of the decoding attention reads.
+const SHARE: i64 = 64;
+/// Blocks that measure the groups of a batch of feature maps: a few for each multiprocessor.
+const MOMENT_BLOCKS: i64 = 512;
+
+static ENABLED: AtomicBool = AtomicBool::new(true);
+
+/// Switches all of this off (or on again), so that both ways can be compared.
+pub fn enable(on: bool) {
+    ENABLED.store(on, Ordering::Relaxed);
+}
+
+/// Whether kernels are used where they fit.
+pub fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Whether kernels are made for tensors like this one.
+pub fn fits(x: &Tensor) -> bool {
+    enabled() && x.device().is_cuda() && matches!(x.kind(), Kind::Half | Kind::BFloat16)
+}
+
+/// The files of kernels beside this one, with what they are compiled for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Norms,
+    Pictures,
+    /// Width of a head, and queries that share a key head.
+    Decoding(i64, i64),
+}
+
+impl Source {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Norms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
+            Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
+            Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
+        }
+    }
+
+    fn options(self, kind: Kind) -> Vec<String> {
+        let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
+        let mut options = vec!["--std=c++17".to_string(), number.to_string()];
+        if let Self::Decoding(width, groups) = self {
+            options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]);
+        }
+        options
+    }
+}
+
+/// A kernel on a device.
+#[derive(Clone, Copy)]
+struct Ready {
+    kernel: Kernel,
+    device: usize,
+}
+
+impl Ready {
+    /// The kernel for tensors like `x`; None where there is none.
+    fn find(x: &Tensor, source: Source, name: &'static str) -> Option<Self> {
+        let Device::Cuda(device) = x.device() else { return None };
+        if !fits(x) {
+            return None;
+        }
+        let kind = x.kind();
+        type Known = HashMap<(usize, bool, Source), Option<(Kernels, HashMap<&'static str, Kernel>)>>;
+        static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
+        let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let compiled = known.entry((device, kind == Kind::Half, source)).or_insert_with(|| {
+            match Kernels::compile(device, name, source.text(), &source.options(kind)) {
+                Ok(kernels) => kernels.map(|kernels| (kernels, HashMap::new())),
+                Err(error) => {
+                    tracing::warn!("plain layers are used, for a kernel does not compile: {error:#}");
+                    None
+                }
+            }
+        });
+        let (kernels, kept) = compiled.as_mut()?;
+        let kernel = match kept.get(name) {
+            Some(kernel) => *kernel,
+            None => *kept.entry(name).or_insert(kernels.get(name).ok()?),
+        };
+        Some(Self { kernel, device })
+    }
+
+    /// Starts it. A kernel that cannot be started is not tried again.
+    ///
+    /// # Safety
+    /// As of [`Kernel::launch`].
+    unsafe fn launch(self, grid: [i64; 3], block: i64, shared_bytes: i64, arguments: &[Argument]) -> Option<()> {
+        // SAFETY: as the caller promises.
+        match unsafe { self.kernel.launch(self.device, grid, block, shared_bytes, arguments) } {
+            Ok(()) => Some(()),
+            Err(error) => {
+                tracing::warn!("plain layers are used from now on: {error:#}");
+                enable(false);
+                None
+            }
+        }
+    }
+}
+
+/// Rows and their length, where blocks of the norms can take them.
+fn rows_of(x: &Tensor) -> Option<(i64, i64)> {
+    let size = *x.size().last()?;
+    let fits = size % VECTOR == 0 && (1..=LONGEST_ROW).contains(&size) && x.is_contiguous();
+    fits.then(|| (x.numel() as i64 / size, size))
+}
+
+/// Threads for a row: enough that each keeps at most two vectors.
+fn threads_of(size: i64) -> i64 {
+    ((size / VECTOR + 31) / 32 * 32).min(512)
+}
+
+/// x / rms(x) · weight.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Option<Tensor> {
+    launch_rms_norm(x, None, weight, eps).map(|(_, normed)| normed)
+}
+
+/// s = x + y, and s / rms(s) · weight.
+pub fn add_rms_norm(x: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Option<(Tensor, Tensor)> {
+    launch_rms_norm(x, Some(y), weight, eps)
+}
+
+fn launch_rms_norm(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f64) -> Option<(Tensor, Tensor)> {
+    let ready = Ready::find(x, Source::Norms, "add_rms_norm")?;
+    let (rows, size) = rows_of(x)?;
+    if weight.kind() != x.kind() || y.is_some_and(|y| y.size() != x.size() || !y.is_contiguous()) {
+        return None;
+    }
+    let normed = x.empty_like();
+    let sum = if y.is_some() { x.empty_like() } else { x.shallow_clone() };
+    let arguments = [
+        Data(Some(x)),
+        Data(y),
+        Data(Some(weight)),
+        Data(Some(&sum)),
+        Data(Some(&normed)),
+        Int(size as i32),
+        Float(eps as f32),
+    ];
+    // SAFETY: all are contiguous, of one type and of `rows` · `size` numbers; the weight has `size`.
+    unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;
+    Some((sum, normed))
+}
+
+/// Scale and shift of each picture's tokens after a norm without weights.
+pub struct Modulation<'a> {
+    /// [batch, size] each, rows of one distance from each other.
+    pub shift: &'a Tensor,
+    pub scale: &'a Tensor,
+}
+
+/// Layer norm of x [batch, tokens, size], times (1 + scale), plus shift.
+pub fn modulated_norm(x: &Tensor, modulation: &Modulation, eps: f64) -> Option<Tensor> {
+    launch_modulated(x, None, Some(modulation), eps).and_then(|(_, normed)| normed)
+}
+
+/// s = x + gate · y, and the modulated norm of s. `gate`: [batch, size].
+pub fn gated_add_modulated_norm(
+    x: &Tensor,
+    y: &Tensor,
+    gate: &Tensor,
+    modulation: &Modulation,
+    eps: f64,
+) -> Option<(Tensor, Tensor)> {
+    let (sum, normed) = launch_modulated(x, Some((y, gate)), Some(modulation), eps)?;
+    Some((sum, normed?))
+}
+
+/// x + gate · y
+pub fn gated_add(x: &Tensor, y: &Tensor, gate: &Tensor) -> Option<Tensor> {
+    launch_modulated(x, Some((y, gate)), None, 0.0).map(|(sum, _)| sum)
+}
+
+fn launch_modulated(
+    x: &Tensor,
+    added: Option<(&Tensor, &Tensor)>,
+    modulation: Option<&Modulation>,
+    eps: f64,
+) -> Option<(Tensor, Option<Tensor>)> {
+    let ready = Ready::find(x, Source::Norms, "gated_add_modulated_norm")?;
+    let (rows, size) = rows_of(x)?;
+    let tokens = *x.size().get(1)?;
+    let per_picture: Vec<&Tensor> =
+        added.iter().map(|(_, gate)| *gate).chain(modulation.iter().flat_map(|m| [m.shift, m.scale])).collect();
+    let stride = per_picture.first()?.stride()[0];
+    let alike = |t: &&Tensor| t.stride() == [stride, 1] && t.size() == [rows / tokens, size] && t.kind() == x.kind();
+    if stride % VECTOR != 0 || !per_picture.iter().all(alike) {
+        return None;
+    }
+    if added.is_some_and(|(y, _)| y.size() != x.size() || !y.is_contiguous() || y.kind() != x.kind()) {
+        return None;
+    }
+    let sum = if added.is_some() { x.empty_like() } else { x.shallow_clone() };
+    let normed = modulation.map(|_| x.empty_like());
+    let (y, gate) = added.unzip();
+    let (scale, shift) = modulation.map(|m| (m.scale, m.shift)).unzip();
+    let tensors = [Some(x), y, gate, scale, shift, Some(&sum), normed.as_ref()].map(Data);
+    let numbers = [Int(size as i32), Int(tokens as i32), Long(stride), Float(eps as f32)];
+    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
+    // SAFETY: shapes, strides and types were checked above.
+    unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;
+    Some((sum, normed))
+}
+
+/// silu(gate) · up, where x [..., 2 · size] holds gate, then up.
+pub fn silu_product(x: &Tensor) -> Option<Tensor> {
+    product_of_halves(x, Source::Norms, "silu_product")
+}
+
+/// value · gelu(gate), where x [..., 2 · size] holds value, then gate.
+pub fn gelu_product(x: &Tensor) -> Option<Tensor> {
+    product_of_halves(x, Source::Pictures, "gelu_product")
+}
+
+fn product_of_halves(x: &Tensor, source: Source, name: &'static str) -> Option<Tensor> {
+    let ready = Ready::find(x, source, name)?;
+    let mut shape = x.size();
+    let size = shape.pop()? / 2;
+    if size == 0 || size % VECTOR != 0 || !x.is_contiguous() {
+        return None;
+    }
+    shape.push(size);
+    let out = Tensor::empty(&shape, (x.kind(), x.device()));
+    let count = out.numel() as i64 / VECTOR;
+    let arguments = [Data(Some(x)), Data(Some(&out)), Int(size as i32), Long(count)];
+    // SAFETY: x has two halves of `size` for each row of out.
+    unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
+    Some(out)
+}
+
+fn blocks(count: i64) -> i64 {
+    (count + THREADS - 1) / THREADS
+}
+
+/// Where the next token goes and what it sees; on the device.
+pub struct Sight<'a> {
+    /// Place of the token in the cache, [1] of int64.
+    pub slot: &'a Tensor,
+    /// First place that each row sees, [rows] of int64.
+    pub padding: &'a Tensor,
+    /// How many places a token sees at most.
+    pub window: Option<i64>,
+}
+
+/// Attention of one new token a row, from the joint projection of queries, keys and values
+/// [rows, 1, (heads + 2 · kv_heads) · width], which is turned and written into the cache:
+/// [rows, 1, heads · width].
+pub fn decode_attention(
+    joint: &Tensor,
+    heads: i64,
+    rotation: &Rotation,
+    cache: &KvCache,
+    sight: &Sight,
+) -> Option<Tensor> {
+    let (keys, values) = cache.whole();
+    let (rows, kv_heads, capacity, width) = keys.size4().ok()?;
+    let groups = heads / kv_heads;
+    let source = Source::Decoding(width, groups);
+    if !matches!(width, 64 | 128 | 256) || !(1..=8).contains(&groups) || joint.size()[..2] != [rows, 1] {
+        return None;
+    }
+    let (cos, sin) = rotation.tables();
+    let rotary = *cos.size().last()?;
+    let tensors = [joint, keys, values, cos, sin, sight.slot, sight.padding];
+    let kinds_fit = tensors[..5].iter().all(|t| t.kind() == joint.kind());
+    if !kinds_fit || tensors.iter().any(|t| !t.is_contiguous()) || cos.numel() as i64 != rows * rotary {
+        return None;
+    }
+    let options = (joint.kind(), joint.device());
+    let queries = Tensor::empty([rows, heads, width], options);
+    let turn = Ready::find(joint, source, "turn_and_store")?;
+    let tables = [joint, cos, sin, sight.slot, &queries, keys, values].map(|tensor| Data(Some(tensor)));
+    let sizes = [heads, kv_heads, width, rotary].map(|size| Int(size as i32));
+    let arguments: Vec<Argument> = tables.into_iter().chain(sizes).chain([Long(capacity)]).collect();
+    // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it.
+    unsafe { turn.launch([heads + 2 * kv_heads, rows, 1], width, 0, &arguments) }?;
+
+    let splits = (capacity + SHARE - 1) / SHARE;
+    let partial = Tensor::empty([rows, kv_heads, splits, groups, width + 2], (Kind::Float, joint.device()));
+    let attend = Ready::find(joint, source, "attend_share")?;
+    let tensors = [&queries, keys, values, sight.slot, sight.padding, &partial].map(|tensor| Data(Some(tensor)));
+    let numbers =
+        [Int(SHARE as i32), Long(capacity), Long(sight.window.unwrap_or(0)), Float((width as f32).sqrt().recip())];
+    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
+    // SAFETY: as above; `partial` has a place for each block.
+    unsafe { attend.launch([splits, kv_heads, rows], 128, 0, &arguments) }?;
+
+    let out = Tensor::empty([rows, 1, heads * width], options);
+    let join = Ready::find(joint, source, "join_shares")?;
+    let arguments = [Data(Some(&partial)), Data(Some(&out)), Int(splits as i32)];
+    // SAFETY: as above.
+    unsafe { join.launch([heads, rows, 1], width, 0, &arguments) }?;
+    Some(out)
+}
+
+/// Group norm of x [batch, channels, height, width] with the channels last in memory, and SiLU after
+/// it where asked for.
+pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64, silu: bool) -> Option<Tensor> {
+    let moments = Ready::find(x, Source::Pictures, "group_moments")?;
+    let (pictures, channels, height, width) = x.size4().ok()?;
+    let (places, vectors) = (height * width, channels / VECTOR);
+    let last = [channels * places, 1, width * channels, channels];
+    let fits = channels % VECTOR == 0 && channels % groups == 0 && (1..=512).contains(&vectors) && places > 0;
+    if !fits || x.stride() != last || weight.kind() != x.kind() || bias.kind() != x.kind() {
+        return None;
+    }
+    let per_share = (places * pictures / MOMENT_BLOCKS).max(16);
+    let shares = (places + per_share - 1) / per_share;
+    let float = (Kind::Float, x.device());
+    let partial = Tensor::empty([pictures, shares, groups, 2], float);
+    let [many, channel_count, group_count] = [per_share, channels, groups].map(|size| Int(size as i32));
+    let arguments = [Data(Some(x)), Data(Some(&partial)), Long(places), channel_count, group_count, many];
+    let threads = vectors * (512 / vectors).max(1);
+    // SAFETY: x is contiguous with the channels last, of the size said; `partial` has a place for each block.
+    unsafe { moments.launch([shares, pictures, 1], threads, channels * 3 * 4, &arguments) }?;
+
+    let affine = Tensor::empty([pictures, channels, 2], float);
+    let tensors = [&partial, weight, bias, &affine].map(|tensor| Data(Some(tensor)));
+    let sizes = [channels, groups, shares, per_share].map(|size| Int(size as i32));
+    let arguments: Vec<Argument> =
+        tensors.into_iter().chain([Long(places)]).chain(sizes).chain([Float(eps as f32)]).collect();
+    // SAFETY: as above.
+    unsafe {
+        Ready::find(x, Source::Pictures, "group_affine")?.launch([pictures, 1, 1], groups.min(256), 0, &arguments)
+    }?;
+
+    let out = x.empty_like();
+    let count = pictures * places * vectors;
+    let arguments = [
+        Data(Some(x)),
+        Data(Some(&affine)),
+        Data(Some(&out)),
+        Long(places),
+        Int(channels as i32),
+        Long(count),
+        Int(i32::from(silu)),
+    ];
+    // SAFETY: as above; `out` is laid out like x.
+    unsafe { Ready::find(x, Source::Pictures, "apply_affine")?.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
+    Some(out)
+}

@@ -1,0 +1,89 @@
+// Norms over the last axis, with what stands before and after them. A block takes a row; each thread
+// keeps up to VECTORS times eight numbers of it.
+
+#define VECTORS 2
+
+// sum = x + y (y null: nothing is added, and sum not written); out = sum / rms(sum) · weight.
+extern "C" __global__ void add_rms_norm(const Eight* x, const Eight* y, const Eight* weight, Eight* sum, Eight* out,
+                                        int size, float eps) {
+  __shared__ float shared[32];
+  const int vectors = size / 8;
+  const long row = (long)blockIdx.x * vectors;
+  float kept[VECTORS][8];
+  float squares = 0;
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    Eight numbers = x[row + i];
+    if (y != nullptr) {
+      const Eight added = y[row + i];
+      for (int j = 0; j < 8; j++) numbers.x[j] = down(up(numbers.x[j]) + up(added.x[j]));
+      sum[row + i] = numbers;
+    }
+    for (int j = 0; j < 8; j++) {
+      kept[v][j] = up(numbers.x[j]);
+      squares += kept[v][j] * kept[v][j];
+    }
+  }
+  const float scale = rsqrtf(block_sum(squares, shared) / size + eps);
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    const Eight factors = weight[i];
+    Eight result;
+    for (int j = 0; j < 8; j++) result.x[j] = down(rounded(kept[v][j] * scale) * up(factors.x[j]));
+    out[row + i] = result;
+  }
+}
+
+// sum = x + gate · y (y null: nothing is added, and sum not written);
+// out = (sum − mean) / deviation · (1 + scale) + shift (out null: only the sum is wanted).
+// gate, scale and shift are per picture: rows of `stride` numbers, one for `tokens` rows of x.
+extern "C" __global__ void gated_add_modulated_norm(const Eight* x, const Eight* y, const Eight* gate,
+                                                    const Eight* scale, const Eight* shift, Eight* sum, Eight* out,
+                                                    int size, int tokens, long stride, float eps) {
+  __shared__ float shared[32];
+  const int vectors = size / 8;
+  const long row = (long)blockIdx.x * vectors;
+  const long picture = blockIdx.x / tokens * (stride / 8);
+  float kept[VECTORS][8];
+  float total = 0;
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    Eight numbers = x[row + i];
+    if (y != nullptr) {
+      const Eight added = y[row + i], gates = gate[picture + i];
+      for (int j = 0; j < 8; j++) numbers.x[j] = down(up(numbers.x[j]) + up(gates.x[j]) * up(added.x[j]));
+      sum[row + i] = numbers;
+    }
+    for (int j = 0; j < 8; j++) {
+      kept[v][j] = up(numbers.x[j]);
+      total += kept[v][j];
+    }
+  }
+  if (out == nullptr) return;
+  const float mean = block_sum(total, shared) / size;
+  float squares = 0;
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    for (int j = 0; j < 8; j++) squares += (kept[v][j] - mean) * (kept[v][j] - mean);
+  }
+  const float factor = rsqrtf(block_sum(squares, shared) / size + eps);
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    const Eight scales = scale[picture + i], shifts = shift[picture + i];
+    Eight result;
+    for (int j = 0; j < 8; j++) {
+      result.x[j] = down((kept[v][j] - mean) * factor * (1 + up(scales.x[j])) + up(shifts.x[j]));
+    }
+    out[row + i] = result;
+  }
+}
+
+// out = silu(gate) · up, the two halves of each row of `size` + `size` numbers.
+extern "C" __global__ void silu_product(const Eight* gate_up, Eight* out, int size, long count) {
+  const long at = (long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= count) return;
+  const int vectors = size / 8;
+  const long row = at / vectors, column = at % vectors;
+  const Eight gates = gate_up[row * 2 * vectors + column], ups = gate_up[(row * 2 + 1) * vectors + column];
+  Eight result;
+  for (int j = 0; j < 8; j++) {
+    const float gate = up(gates.x[j]);
+    result.x[j] = down(rounded(gate / (1 + __expf(-gate))) * up(ups.x[j]));
+  }
+  out[at] = result;
+}

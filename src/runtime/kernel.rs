@@ -1,0 +1,115 @@
+//! Own kernels for the GPU, compiled when they are first needed by the compiler that comes with
+//! libtorch (NVRTC), for the very device at hand.
+
+use std::ffi::{CString, c_char, c_void};
+
+use anyhow::{Result, bail};
+use tch::Tensor;
+
+use super::cuda_shim::{Shim, shim};
+
+/// Kernels of one source, loaded for good.
+pub struct Kernels {
+    shim: &'static Shim,
+    module: *mut c_void,
+}
+
+// SAFETY: a loaded module may be used from every thread; the driver locks where it must.
+unsafe impl Send for Kernels {}
+// SAFETY: as above.
+unsafe impl Sync for Kernels {}
+
+/// One kernel. It lives as long as the process, like the module that it belongs to.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    shim: &'static Shim,
+    function: *mut c_void,
+}
+
+// SAFETY: as of `Kernels`.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+impl Kernels {
+    /// Compiles `source` for a device; `options` are the compiler's. None where there is no CUDA.
+    pub fn compile(device: usize, name: &str, source: &str, options: &[String]) -> Result<Option<Self>> {
+        let Some(shim) = shim() else { return Ok(None) };
+        let (name, source) = (CString::new(name)?, CString::new(source)?);
+        let options: Vec<CString> =
+            options.iter().map(|option| CString::new(option.as_str())).collect::<Result<_, _>>()?;
+        let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
+        // SAFETY: all texts live through the call; as many options as said.
+        let module = unsafe {
+            let count = pointers.len() as i32;
+            (shim.module_new)(device as i8, source.as_ptr(), name.as_ptr(), pointers.as_ptr(), count)
+        };
+        if module.is_null() {
+            bail!("{}: {}", name.to_string_lossy(), shim.error());
+        }
+        Ok(Some(Self { shim, module }))
+    }
+
+    /// The kernel of this name (`extern "C"` in the source).
+    pub fn get(&self, name: &str) -> Result<Kernel> {
+        let name = CString::new(name)?;
+        // SAFETY: module and text live through the call.
+        let function = unsafe { (self.shim.module_function)(self.module, name.as_ptr()) };
+        if function.is_null() {
+            bail!("{}: {}", name.to_string_lossy(), self.shim.error());
+        }
+        Ok(Kernel { shim: self.shim, function })
+    }
+}
+
+/// What a kernel is given, in the order of its parameters and of exactly their types.
+pub enum Argument<'a> {
+    /// A pointer to the numbers; None is a null pointer.
+    Tensor(Option<&'a Tensor>),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+}
+
+impl Kernel {
+    /// Starts the kernel on the current stream of the device.
+    ///
+    /// # Safety
+    /// The arguments must be those that the kernel's source names, with tensors on this device that
+    /// are contiguous and as large as the kernel reads and writes.
+    pub unsafe fn launch(
+        self,
+        device: usize,
+        grid: [i64; 3],
+        block: i64,
+        shared_bytes: i64,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        // Each place holds a value of at most eight bytes, little end first.
+        let mut values: Vec<u64> = arguments.iter().map(Argument::bits).collect();
+        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (value as *mut u64).cast()).collect();
+        let grid = grid.map(|size| size as u32);
+        let block = [block as u32, 1, 1];
+        // SAFETY: as the caller promises; the values live through the call, which copies them.
+        let started = unsafe {
+            let shared = shared_bytes as u32;
+            (self.shim.launch)(self.function, device as i8, grid.as_ptr(), block.as_ptr(), shared, places.as_mut_ptr())
+        };
+        if !started {
+            bail!("{}", self.shim.error());
+        }
+        Ok(())
+    }
+}
+
+impl Argument<'_> {
+    fn bits(&self) -> u64 {
+        match self {
+            Self::Tensor(None) => 0,
+            Self::Tensor(Some(tensor)) => tensor.data_ptr() as u64,
+            Self::Int(value) => *value as u32 as u64,
+            Self::Long(value) => *value as u64,
+            Self::Float(value) => value.to_bits() as u64,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Own kernels against the same arithmetic in float32, and recorded work against work done at once.
+//! On a machine without a GPU there is nothing to compare, and each test says so.
+
+use tch::{Device, IndexOp, Kind, Tensor};
+use toolkit::nn::fused::{self, Modulation, Sight};
+use toolkit::nn::{KvCache, RotaryTable};
+use toolkit::runtime::{Graph, load_cuda};
+
+/// Numbers of 16 bits are rounded to these parts of themselves.
+const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 8e-3)];
+
+fn gpu() -> Option<Device> {
+    load_cuda();
+    let device = Device::cuda_if_available();
+    if !device.is_cuda() {
+        println!("no GPU here: not compared");
+    }
+    device.is_cuda().then_some(device)
+}
+
+fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
+}
+
+fn wide(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float)
+}
+
+/// ‖ours − theirs‖ / ‖theirs‖
+fn apart(ours: &Tensor, theirs: &Tensor) -> f64 {
+    assert_eq!(ours.size(), theirs.size());
+    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
+    (&ours - &theirs).norm().double_value(&[]) / theirs.norm().double_value(&[])
+}
+
+/// Compares in both number types what `ours` gives with what `theirs` gives of the same numbers.
+fn compare(name: &str, device: Device, case: impl Fn(Kind, Device) -> (Tensor, Tensor)) {
+    for (kind, precision) in PRECISION {
+        let (ours, theirs) = case(kind, device);
+        let difference = apart(&ours, &theirs);
+        println!("{name} {kind:?}: {difference:.1e}");
+        assert!(difference < precision, "{name} {kind:?}: {difference:.1e}");
+    }
+}
+
+fn rms(x: &Tensor, weight: &Tensor) -> Tensor {
+    x * (x.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + 1e-5).rsqrt() * weight
+}
+
+#[test]
+fn rms_norms() {
+    let Some(device) = gpu() else { return };
+    for shape in [[1, 3072], [7, 64], [3, 8192], [2, 1000]] {
+        compare(&format!("rms_norm {shape:?}"), device, |kind, device| {
+            let (x, y) = (random(&shape, kind, device) * 3.0, random(&shape, kind, device));
+            let weight = random(&shape[1..], kind, device);
+            let (sum, normed) = fused::add_rms_norm(&x, &y, &weight, 1e-5).unwrap();
+            assert!(sum.equal(&(&x + &y)));
+            assert!(normed.equal(&fused::rms_norm(&sum, &weight, 1e-5).unwrap()));
+            (normed, rms(&wide(&sum), &wide(&weight)))
+        });
+    }
+}
+
+#[test]
+fn modulated_norms() {
+    let Some(device) = gpu() else { return };
+    for (batch, tokens, size) in [(2, 37, 1536), (1, 5, 96), (3, 2, 2432)] {
+        compare(&format!("modulated norm {size}"), device, |kind, device| {
+            let (x, y) =
+                (random(&[batch, tokens, size], kind, device) + 2.0, random(&[batch, tokens, size], kind, device));
+            let parts = random(&[batch, 6 * size], kind, device).chunk(6, -1);
+            let modulation = Modulation { shift: &parts[3], scale: &parts[4] };
+            let (sum, normed) = fused::gated_add_modulated_norm(&x, &y, &parts[2], &modulation, 1e-6).unwrap();
+            let expected = wide(&x) + wide(&parts[2]).unsqueeze(1) * wide(&y);
+            assert!(apart(&sum, &expected) < 5e-3);
+            assert!(sum.equal(&fused::gated_add(&x, &y, &parts[2]).unwrap()));
+            assert!(normed.equal(&fused::modulated_norm(&sum, &modulation, 1e-6).unwrap()));
+            let plain = wide(&sum).layer_norm([size], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
+            (normed, plain * (wide(&parts[4]).unsqueeze(1) + 1.0) + wide(&parts[3]).unsqueeze(1))
+        });
+    }
+}
+
+#[test]
+fn products_of_halves() {
+    let Some(device) = gpu() else { return };
+    for shape in [[1, 1, 16384], [3, 7, 160]] {
+        let half = shape[2] / 2;
+        compare("silu product", device, |kind, device| {
+            let x = random(&shape, kind, device);
+            let parts = wide(&x).chunk(2, -1);
+            (fused::silu_product(&x).unwrap(), parts[0].silu() * &parts[1])
+        });
+        compare("gelu product", device, |kind, device| {
+            let x = random(&shape, kind, device);
+            let parts = wide(&x).chunk(2, -1);
+            (fused::gelu_product(&x).unwrap(), &parts[0] * parts[1].gelu("none"))
+        });
+        assert_eq!(half * 2, shape[2]);
+    }
+}
+
+#[test]
+fn group_norms() {
+    let Some(device) = gpu() else { return };
+    for (batch, channels, height, width, groups) in
+        [(2, 320, 64, 64, 32), (1, 128, 300, 200, 32), (3, 64, 7, 5, 8), (1, 2560, 8, 8, 32), (2, 8, 1, 3, 4)]
+    {
+        for silu in [false, true] {
+            compare(&format!("group norm {channels}"), device, |kind, device| {
+                // A mean far from zero loses digits where squares are summed carelessly.
+                let x = random(&[batch, height, width, channels], kind, device) + 8.0;
+                let x = x.permute([0, 3, 1, 2]);
+                let (weight, bias) = (random(&[channels], kind, device), random(&[channels], kind, device));
+                let ours = fused::group_norm(&x, &weight, &bias, groups, 1e-5, silu).unwrap();
+                let theirs = wide(&x).group_norm(groups, Some(&wide(&weight)), Some(&wide(&bias)), 1e-5, false);
+                (ours, if silu { theirs.silu() } else { theirs })
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_of_one_new_token() {
+    let Some(device) = gpu() else { return };
+    for (rows, kv_heads, groups, width, capacity, window) in
+        [(1, 8, 3, 128, 1280, None), (3, 2, 1, 64, 130, None), (6, 8, 3, 128, 512, Some(100)), (2, 4, 8, 128, 70, None)]
+    {
+        compare(&format!("attention {rows} rows, {width} wide"), device, |kind, device| {
+            let heads = kv_heads * groups;
+            let cache = KvCache::new(rows, kv_heads, capacity, width, kind, device);
+            let (keys, values) = cache.whole();
+            keys.shallow_clone().copy_(&random(&keys.size(), kind, device));
+            values.shallow_clone().copy_(&random(&values.size(), kind, device));
+            let joint = random(&[rows, 1, (heads + 2 * kv_heads) * width], kind, device);
+            let place = capacity - 3;
+            let slot = Tensor::full([1], place, (Kind::Int64, device));
+            let padding = Tensor::arange(rows, (Kind::Int64, device)) * 5;
+            let frequencies = Tensor::rand([1, width / 4], (Kind::Float, device));
+            let table = RotaryTable::new(&frequencies, capacity, 1.0, kind, device);
+            let positions = (place - &padding).unsqueeze(1);
+            let rotation = table.at(&positions, &positions.zeros_like());
+
+            let sight = Sight { slot: &slot, padding: &padding, window };
+            let ours = fused::decode_attention(&joint, heads, &rotation, &cache, &sight).unwrap();
+
+            let parts = joint.view([rows, 1, heads + 2 * kv_heads, width]).transpose(1, 2);
+            let q = wide(&rotation.apply(&parts.narrow(1, 0, heads)));
+            let own_key = rotation.apply(&parts.narrow(1, heads, kv_heads));
+            let (keys, values) = cache.whole();
+            assert!(apart(&keys.i((.., .., place)), &own_key.squeeze_dim(2)) < 5e-3);
+            assert!(values.i((.., .., place)).equal(&parts.narrow(1, heads + kv_heads, kv_heads).squeeze_dim(2)));
+            let places = Tensor::arange(capacity, (Kind::Int64, device)).view([1, -1]);
+            let mut seen = places.ge_tensor(&padding.view([-1, 1])).logical_and(&places.le(place));
+            if let Some(window) = window {
+                seen = seen.logical_and(&places.gt(place - window));
+            }
+            let repeat = |x: &Tensor| wide(x).repeat_interleave_self_int(groups, 1, None);
+            let scores = q.matmul(&repeat(keys).transpose(2, 3)) / (width as f64).sqrt();
+            let scores = scores.masked_fill(&seen.logical_not().view([rows, 1, 1, -1]), f64::NEG_INFINITY);
+            let theirs = scores.softmax(-1, Kind::Float).matmul(&repeat(values));
+            (ours, theirs.transpose(1, 2).reshape([rows, 1, heads * width]))
+        });
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_left_to_the_plain_layers() {
+    let cpu = Tensor::randn([2, 16], (Kind::Float, Device::Cpu));
+    assert!(fused::rms_norm(&cpu, &cpu.i(0), 1e-5).is_none());
+    assert!(fused::silu_product(&cpu.to_kind(Kind::BFloat16)).is_none());
+    let Some(device) = gpu() else { return };
+    let odd = random(&[2, 13], Kind::Half, device);
+    assert!(fused::rms_norm(&odd, &odd.i(0), 1e-5).is_none());
+    let precise = random(&[2, 16], Kind::Float, device);
+    assert!(fused::rms_norm(&precise, &precise.i(0), 1e-5).is_none());
+}
+
+#[test]
+fn recorded_work_reads_what_its_inputs_hold_now() {
+    let nothing = Graph::record(Device::Cpu, || Ok(Tensor::zeros([1], (Kind::Float, Device::Cpu)))).unwrap();
+    assert!(nothing.is_none());
+    let Some(device) = gpu() else { return };
+    let input = random(&[64, 64], Kind::Float, device);
+    let mut place = input.shallow_clone();
+    let (graph, out) = Graph::record(device, || Ok(input.matmul(&input).relu() + 1.0)).unwrap().unwrap();
+    for _ in 0..3 {
+        let new = random(&[64, 64], Kind::Float, device);
+        place.copy_(&new);
+        graph.replay().unwrap();
+        assert!(out.equal(&(new.matmul(&new).relu() + 1.0)));
+    }
+}
+
+#[test]
+fn work_that_fails_while_it_is_recorded_leaves_the_device_in_order() {
+    let Some(device) = gpu() else { return };
+    let input = random(&[8, 8], Kind::Float, device);
+    let mut calls = 0;
+    let recorded = Graph::record(device, || {
+        calls += 1;
+        let out = input.matmul(&input);
+        anyhow::ensure!(calls < 3, "the third time is the recording");
+        Ok(out)
+    });
+    assert_eq!(recorded.err().unwrap().to_string(), "the third time is the recording");
+    let (graph, sum) = Graph::record(device, || Ok(&input + 1.0)).unwrap().unwrap();
+    graph.replay().unwrap();
+    assert!(sum.equal(&(&input + 1.0)));
+    assert_eq!(random(&[8, 8], Kind::Float, device).size(), [8, 8], "random numbers are still drawn");
+}
