@@ -24,7 +24,7 @@ const RUN: [&str; 10] = [
     "--set",
     "steps=2",
     "--set",
-    "comparison_size=128",
+    "comparison_size=96",
     "--device",
     "cpu",
 ];
@@ -59,7 +59,7 @@ fn a_run_agrees_with_its_parts() {
         assert!(first.contains(word), "{word} in {first}");
     }
     let items: Vec<ItemRow> = rows(run.join("items.csv"));
-    assert_eq!(items.len(), 6);
+    assert_eq!(items.len(), 9);
     assert!(items.iter().all(|row| row.status == "done" && !row.prompt.is_empty()));
 
     let cpu = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
@@ -74,9 +74,10 @@ fn a_run_agrees_with_its_parts() {
     let generator = load_generator("mini-sd3", &cpu).unwrap();
     for row in &items {
         let (prompts, seeds) = (vec![row.prompt.clone()], vec![row.seed]);
-        let request = GenerateRequest { prompts, seeds, steps: Some(2), ..GenerateRequest::default() };
+        let guidance_scale = Some(3.0);
+        let request = GenerateRequest { prompts, seeds, steps: Some(2), guidance_scale, ..GenerateRequest::default() };
         let alone = generator.generate(&request).unwrap().remove(0).image;
-        assert_eq!(alone.dimensions(), (128, 128));
+        assert_eq!(alone.dimensions(), (96, 96));
         let in_run = toolkit::images::load(run.join(&row.image)).unwrap();
         assert!(alone == in_run, "{} under {}: the same seed and prompt, another picture", row.id, row.strategy);
     }

@@ -47,7 +47,16 @@ impl FeatureNet {
         joined(parts)
     }
 
-    /// The same of picture files, decoded while the device works.
+    /// Features [pictures, width] → what the network's classifiers make of them: logits [pictures, styles]
+    /// and [pictures, classes], on the CPU. None where the checkpoint has no classifiers.
+    pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
+        let features = features.to_device(self.device).to_kind(self.kind);
+        let (styles, classes) = no_grad(|| self.net.classify(&features))?;
+        let home = |logits: Tensor| logits.to_device(Device::Cpu).to_kind(Kind::Float);
+        Some((home(styles), home(classes)))
+    }
+
+    /// Features of picture files, decoded while the device works.
     pub fn features_of_files(&self, files: &[PathBuf], batch: usize) -> Result<Tensor> {
         let batch = batch.max(1);
         let mut pictures = OneSize::new(files.to_vec(), batch, MIN_SIZE);

@@ -1,8 +1,9 @@
 //! The trunk of ArtFID's two-headed Inception v3: pictures → features.
 //!
 //! Architecture: <https://github.com/matthias-wright/art-fid/blob/main/src/art_fid/inception.py>, which is
-//! torchvision's Inception v3 (padding counts in its 3×3 averages) with two classifiers. The
-//! classifiers are not needed for features; their tensors are accepted and not read.
+//! torchvision's Inception v3 (padding counts in its 3×3 averages) with two classifiers: `fc1` names
+//! styles, `fc2` what else the network was trained on. Features need neither; a file may lack them.
+//! The auxiliary classifiers serve training only: their tensors are accepted and not read.
 //!
 //! Channel widths are those of the tensors, so a narrower network of the same structure loads too;
 //! what does not fit together is an error. BatchNorm is folded into the convolutions at load.
@@ -288,10 +289,34 @@ pub struct ArtInception {
     mixed: Vec<Mixed>,
     mixed_7b: MixedE,
     mixed_7c: MixedE,
+    fc1: Option<Linear>,
+    fc2: Option<Linear>,
+}
+
+/// A classifier on the features.
+#[derive(Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// None where the file has no such head.
+    fn find(weights: &Weights, input: i64) -> Result<Option<Self>> {
+        let Some(&[classes, _]) = weights.shape("weight").as_deref() else {
+            weights.ignore();
+            return Ok(None);
+        };
+        Ok(Some(Self { weight: weights.get("weight", &[classes, input])?, bias: weights.get("bias", &[classes])? }))
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
 }
 
 impl ArtInception {
-    /// Builds the trunk; the classifiers (`fc1`, `fc2`, `AuxLogits1`, `AuxLogits2`) may be there or not.
+    /// Builds the network; the classifiers (`fc1`, `fc2`, `AuxLogits1`, `AuxLogits2`) may be there or not.
     pub fn new(weights: &Weights) -> Result<Self> {
         let mut stem = Chain::new(
             weights,
@@ -323,10 +348,12 @@ impl ArtInception {
         let c = push(Mixed::block_d(&at("Mixed_7a"), c)?);
         let mixed_7b = MixedE::new(&at("Mixed_7b"), c)?;
         let mixed_7c = MixedE::new(&at("Mixed_7c"), mixed_7b.output())?;
-        for head in ["fc1", "fc2", "AuxLogits1", "AuxLogits2"] {
-            weights.at(head).ignore();
+        let head = |name: &str| Linear::find(&weights.at(name), mixed_7c.output());
+        let (fc1, fc2) = (head("fc1")?, head("fc2")?);
+        for unused in ["AuxLogits1", "AuxLogits2"] {
+            weights.at(unused).ignore();
         }
-        Ok(Self { stem, stem_pooled, mixed, mixed_7b, mixed_7c })
+        Ok(Self { stem, stem_pooled, mixed, mixed_7b, mixed_7c, fc1, fc2 })
     }
 
     /// How many numbers describe a picture (2048 in the published network).
@@ -350,5 +377,11 @@ impl ArtInception {
         }
         x = self.mixed_7c.forward(&self.mixed_7b.forward(&x));
         Ok(x.mean_dim([2i64, 3].as_slice(), false, x.kind()))
+    }
+
+    /// Features [batch, features] → the logits of both classifiers, [batch, styles] and
+    /// [batch, classes]; none where the file has no classifiers.
+    pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some((self.fc1.as_ref()?.forward(features), self.fc2.as_ref()?.forward(features)))
     }
 }

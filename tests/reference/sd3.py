@@ -6,6 +6,7 @@ Weights are stored in float16 to keep the files small; the reference computes in
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -231,7 +232,7 @@ def bfloat16(pipeline: StableDiffusion3Pipeline) -> None:
 
 
 def embedded() -> None:
-    """The embedded mini-sd3. Run again whenever experiments/mini/models/mini-sd3 is made anew."""
+    """The embedded mini-sd3: `python sd3.py embedded` again whenever it is made anew."""
     folder = Path(__file__).parent.parent.parent / "experiments" / "mini" / "models" / "mini-sd3"
     pipeline = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -255,4 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    embedded() if sys.argv[1:] == ["embedded"] else main()

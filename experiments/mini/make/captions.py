@@ -1,5 +1,5 @@
 """Two tiny captioning sets over the embedded photos, five references each, written from the
-attribute lists: `datasets/mini-coco` in the form of COCO's captions_*.json, and
+attributes of the people: `datasets/mini-coco` in the form of COCO's captions_*.json, and
 `datasets/mini-flickr30k` in the form of the nlphuji hub folders (a CSV and an image zip).
 Run from the repository root: python3 experiments/mini/make/captions.py"""
 
@@ -10,34 +10,25 @@ import random
 import zipfile
 from pathlib import Path
 
+import texts
+
 MINI = Path("experiments/mini")
-SUBJECTS = ["a person", "someone", "a cartoon person", "a figure", "a cartoon character"]
-VERBS = ["wearing", "dressed in", "in", "who wears"]
-
-
-def article(words):
-    """`words` with a or an where they lack one."""
-    if words.startswith(("a ", "an ")):
-        return words
-    return ("an " if words[0] in "aeiou" else "a ") + words
+SIZE = 96
+SUBJECTS = ["a person", "someone", "a cartoon person", "a figure"]
 
 
 def references(attributes, rng):
-    """Five captions of one face, each saying another part of what is there."""
-    hair, clothing = attributes["hair"], article(attributes["clothing"])
-    is_hat = any(word in hair for word in ("hat", "hijab", "turban"))
-    extras = [attributes[key] for key in ("glasses", "facial_hair") if attributes[key] != "none"]
-    extras = [extra if extra.endswith("glasses") else article(extra) for extra in extras]
+    """Five captions of one face, as five people would write them: some say more, some less."""
     subject = lambda: rng.choice(SUBJECTS)
-    head = article(hair) if is_hat else hair
-    has_head = f"wearing {head}" if is_hat else f"with {head}"
-    also = f" and {rng.choice(extras)}" if extras else ""
+    parts, clothes = texts.features(attributes), texts.clothes(attributes)
+    mood = "smiling" if attributes["expression"] == "smiling" else "looking sad"
+    other = texts.listed(texts.features(attributes, 1))
     return [
-        f"{subject()} {has_head}{also}.".capitalize(),
-        f"{subject()} {rng.choice(VERBS)} {clothing}.".capitalize(),
-        f"{subject()} with {attributes['skin']} skin and {head}, {attributes['expression']}.".capitalize(),
-        f"The {attributes['background']} background shows {subject()} {has_head}, {rng.choice(VERBS)} {clothing}.",
-        f"A face {attributes['expression']}, {has_head}{also}, above {clothing}.",
+        f"{subject()} with {texts.listed(parts)} wearing {clothes}.".capitalize(),
+        f"{subject()} with {other} in {clothes}.".capitalize(),
+        f"A {attributes['expression']} person with {attributes['skin']} skin and {parts[0]}, wearing {clothes}.",
+        f"{subject()} in {clothes} with {texts.listed(parts)}, {mood}.".capitalize(),
+        f"Portrait of {subject()} with {texts.listed(parts)}, dressed in {clothes}.",
     ]
 
 
@@ -45,7 +36,7 @@ def coco(people, folder):
     folder.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for number, person in enumerate(people, 1):
-        images.append(dict(id=number, file_name=person["file"], height=128, width=128, license=1))
+        images.append(dict(id=number, file_name=person["file"], height=SIZE, width=SIZE, license=1))
         for caption in person["references"]:
             annotations.append(dict(image_id=number, id=len(annotations) + 1, caption=caption))
     licenses = [dict(id=1, name="see experiments/mini/LICENSES.md")]

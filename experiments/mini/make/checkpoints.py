@@ -1,41 +1,32 @@
-"""Makes the checkpoints of experiments/mini/models: the file layouts of the real ones, with tiny nets.
+"""Writes the mini checkpoints in the file layouts of the real ones, by the reference libraries' own means.
 
-The nets are built by the reference libraries and hold seeded random weights. Needs torch, transformers,
-diffusers, art-fid, sentencepiece and Pillow:
+    python checkpoints.py tokenizers --out DIR         before training: the tokenizers alone
+    python checkpoints.py models --tokenizers DIR --states DIR [--out DIR]
+                                                       after it: everything, from the trained weights
 
-    python checkpoints.py [--out DIR] [--seed S]
+The tokenizers are made once and kept: their trainers do not number equally frequent pieces alike twice.
+
+Needs torch, transformers, diffusers, art-fid and sentencepiece.
 """
 
 import argparse
-import functools
 import json
+import math
 import shutil
 from pathlib import Path
 
-import art_fid.inception as reference_inception
+import art_fid.inception
 import diffusers
-import numpy
 import torch
-import transformers
-from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+import nets
 import texts
 import vocabularies
 
 HERE = Path(__file__).parent
-# Widths of the metric nets: the published ones divided by this.
-NARROWER = 8
-
-
-def fill(module, generator):
-    """Weights that keep the size of what passes through; biases small but not zero, so that they count."""
-    for name, parameter in module.named_parameters():
-        with torch.no_grad():
-            if parameter.ndim > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
-            elif name.endswith("bias"):
-                parameter.normal_(0, 0.02, generator=generator)
+BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def write_json(path, value):
@@ -44,59 +35,57 @@ def write_json(path, value):
 
 
 def read_me(folder, text):
-    (folder / "README.md").write_text(f"{text} Made by `experiments/mini/make/checkpoints.py`.\n")
+    (folder / "README.md").write_text(f"{text} Trained and made by `experiments/mini/make`: see the README there above.\n")
 
 
-# ---------------------------------------------------------------------------------------- Phi-4-multimodal
+# -------------------------------------------------------------------------------------------------- tokenizers
 
 
-def phi4_config(vocab_size, added):
-    """The configuration that transformers' own class takes."""
-    factors = 12  # half of the rotary part of a head: 32 · 0.75 / 2
-    return transformers.Phi4MultimodalConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=131072,
-        original_max_position_embeddings=4096,
-        sliding_window=262144,
-        tie_word_embeddings=True,
-        bos_token_id=added["<|endoftext|>"],
-        eos_token_id=[added["<|end|>"], added["<|endoftext|>"]],
-        pad_token_id=added["<|endoftext|>"],
-        rope_parameters={
-            "rope_type": "longrope",
-            "rope_theta": 10000.0,
-            "partial_rotary_factor": 0.75,
-            "short_factor": [1.0] * factors,
-            "long_factor": [1.0 + 3.0 * i for i in range(factors)],
-        },
-        vision_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "image_token_id": added["<|endoftext10|>"],
-        },
-        # Never used: kept as small as the class allows.
-        audio_config={
-            "hidden_size": 8,
-            "intermediate_size": 8,
-            "num_blocks": 1,
-            "num_attention_heads": 1,
-            "ext_pw_out_channel": 8,
-            "depthwise_separable_out_channel": 8,
-            "nemo_conv_channels": 8,
-            "audio_token_id": added["<|endoftext11|>"],
-        },
-    )
+def bert(folder, lines, size):
+    """BERT's WordPiece."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=BERT_SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(lines, trainer)
+    vocab = tokenizer.get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocab, key=vocab.get)) + "\n")
+    names = ["pad", "unk", "cls", "sep", "mask"]
+    tokens = {f"{name}_token": token for name, token in zip(names, BERT_SPECIAL)}
+    options = {"do_lower_case": True, "model_max_length": 512, "tokenizer_class": "BertTokenizer"}
+    write_json(folder / "special_tokens_map.json", tokens)
+    write_json(folder / "tokenizer_config.json", options | tokens)
+
+
+def tokenizers(out):
+    """Writes all tokenizers below `out`."""
+    lines = texts.corpus()
+    bert(out / "mini-blip", lines, nets.BLIP_WORDS)
+    vocabularies.clip([out / "mini-sd3/tokenizer", out / "mini-sd3/tokenizer_2"], lines, nets.CLIP_WORDS)
+    vocabularies.t5(out / "mini-sd3/tokenizer_3", lines, nets.T5_WORDS)
+    vocabularies.clip([out / "mini-sd-v1-5/tokenizer"], lines, nets.CLIP_WORDS)
+    vocabularies.phi4(out / "mini-phi-4-multimodal", lines, nets.PHI4_WORDS)
+
+
+# -------------------------------------------------------------------------------------------------- captioners
+
+
+def blip(folder, state):
+    net = nets.blip(len((folder / "vocab.txt").read_text().split("\n")) - 1)
+    net.load_state_dict(state)
+    torch.save({key: value.half() for key, value in net.state_dict().items()}, folder / "pytorch_model.bin")
+    net.config.architectures = ["BlipForConditionalGeneration"]
+    net.config.to_json_file(folder / "config.json", use_diff=False)
+    preprocessor = {"do_normalize": True, "do_resize": True, "image_processor_type": "BlipImageProcessor", "size": nets.SIZE}
+    preprocessor["image_mean"] = [0.48145466, 0.4578275, 0.40821073]
+    preprocessor["image_std"] = [0.26862954, 0.26130258, 0.27577711]
+    write_json(folder / "preprocessor_config.json", preprocessor)
+    read_me(folder, "BLIP in the layout of blip-image-captioning-base, narrow.")
 
 
 def original_key(key):
-    """The name that the hub's main revision uses for a tensor of transformers' class."""
+    """The name that the hub's main revision uses for a tensor of transformers' class, with or without our adapters."""
     for native, original in {
         "img_projection_up.": "img_projection.0.",
         "img_projection_down.": "img_projection.2.",
@@ -107,27 +96,26 @@ def original_key(key):
     for layer in ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]:
         if key.startswith("model.layers."):
             key = key.replace(f".{layer}.weight", f".{layer}.base_layer.weight")
+    for side in "AB":
+        if key.endswith(f".lora_{side}"):
+            key += ".vision.weight"
     return key
 
 
-def phi4_original_state(model, ranks, generator):
+def phi4_original_state(net, generator):
     """The state dict in the original layout: base layers, the LoRAs of both kinds, a few of the audio tensors."""
     state = {}
-    for key, tensor in model.state_dict().items():
+    for key, tensor in net.state_dict().items():
         if key == "lm_head.weight" or ".audio_embed." in key:
             continue
-        key = original_key(key)
-        state[key] = tensor
+        state[original_key(key)] = tensor
         if key.endswith(".base_layer.weight"):
+            # The adapter of speech is never used: random.
             rows, columns = tensor.shape
-            stem = key.removesuffix("base_layer.weight")
-            for kind, rank in ranks.items():
-                # Large enough that a net without its adapter says something else.
-                down = torch.randn(rank, columns, generator=generator) * columns**-0.5
-                up = torch.randn(rows, rank, generator=generator) * 0.3 * rank**-0.5
-                state[f"{stem}lora_A.{kind}.weight"] = down
-                state[f"{stem}lora_B.{kind}.weight"] = up
-    hidden = model.config.hidden_size
+            stem, rank = key.removesuffix("base_layer.weight"), nets.LORA["speech"]
+            state[f"{stem}lora_A.speech.weight"] = torch.randn(rank, columns, generator=generator) * columns**-0.5
+            state[f"{stem}lora_B.speech.weight"] = torch.randn(rows, rank, generator=generator) * 0.3 * rank**-0.5
+    hidden = net.config.hidden_size
     for kind in ["speech", "vision"]:
         stem = f"model.embed_tokens_extend.audio_embed.audio_projection.{kind}"
         for layer, columns in [(0, 8), (2, hidden)]:
@@ -199,15 +187,15 @@ def write_shards(folder, state, count):
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def phi4(folder, lines, generator):
-    vocab_size = 1024
-    added = vocabularies.phi4(folder, lines, vocab_size)
-    config = phi4_config(vocab_size, added)
-    model = transformers.Phi4MultimodalForCausalLM(config)
-    fill(model, generator)
-    ranks = {"vision": 8, "speech": 10}
-    write_shards(folder, phi4_original_state(model, ranks, generator), 2)
-    write_json(folder / "config.json", phi4_original_config(config, ranks))
+def phi4(folder, state):
+    names = ["<|endoftext|>", "<|end|>", "<|endoftext10|>", "<|endoftext11|>"]
+    added = {e["content"]: e["id"] for e in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]}
+    added = {name: added[name] for name in names}
+    net = nets.phi4(nets.PHI4_WORDS, added)
+    net.load_state_dict(state)
+    config = net.config
+    write_shards(folder, phi4_original_state(net, torch.Generator().manual_seed(0)), 2)
+    write_json(folder / "config.json", phi4_original_config(config, nets.LORA))
     ends = {"bos_token_id": config.bos_token_id, "pad_token_id": config.pad_token_id}
     write_json(folder / "generation_config.json", ends | {"eos_token_id": config.eos_token_id})
     processor = {"image_processor_type": "Phi4MMImageProcessor", "processor_class": "Phi4MMProcessor"}
@@ -215,148 +203,57 @@ def phi4(folder, lines, generator):
     processor |= {"audio_compression_rate": 8, "audio_downsample_rate": 1, "audio_feat_stride": 1}
     write_json(folder / "preprocessor_config.json", processor)
     write_json(folder / "processor_config.json", {"processor_class": "Phi4MMProcessor"})
-    read_me(folder, "Phi-4-multimodal in the layout of the hub's main revision, tiny, random weights.")
+    read_me(folder, "Phi-4-multimodal in the layout of the hub's main revision, narrow.")
 
 
-# --------------------------------------------------------------------------------------- Stable Diffusion 3
+# -------------------------------------------------------------------------------------------------- generators
 
 
-def clip_config(hidden, layers, activation, vocab_size):
-    return transformers.CLIPTextConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        projection_dim=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 16,
-        hidden_act=activation,
-        max_position_embeddings=77,
-        bos_token_id=0,
-        pad_token_id=1,
-        # As published: it means "the end token is the highest id".
-        eos_token_id=2,
-    )
-
-
-def sd3_parts(clip_vocab, t5_vocab):
-    """The nets of the pipeline, smaller in width and depth only."""
-    clip_l, clip_g = clip_config(32, 2, "quick_gelu", clip_vocab), clip_config(48, 3, "gelu", clip_vocab)
-    t5_config = transformers.T5Config(
-        vocab_size=-(-t5_vocab // 64) * 64,
-        d_model=96,
-        d_kv=16,
-        num_heads=6,
-        d_ff=128,
-        num_layers=2,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-    )
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=16,
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=3,
-        num_attention_heads=3,
-        attention_head_dim=32,
-        joint_attention_dim=t5_config.d_model,
-        caption_projection_dim=96,
-        pooled_projection_dim=clip_l.hidden_size + clip_g.hidden_size,
-        pos_embed_max_size=48,
-    )
-    vae = diffusers.AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 4,
-        up_block_types=["UpDecoderBlock2D"] * 4,
-        block_out_channels=[16, 32, 32, 32],
-        layers_per_block=1,
-        latent_channels=16,
-        norm_num_groups=8,
-        sample_size=128,
-        scaling_factor=1.5305,
-        shift_factor=0.0609,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        force_upcast=True,
-    )
-    return {
-        "text_encoder": transformers.CLIPTextModelWithProjection(clip_l),
-        "text_encoder_2": transformers.CLIPTextModelWithProjection(clip_g),
-        "text_encoder_3": transformers.T5EncoderModel(t5_config),
-        "transformer": transformer,
-        "vae": vae,
-    }
-
-
-@torch.no_grad()
-def level(transformer, vae, generator):
-    """Scales the two last layers, so that a velocity has about unit size and a picture has contrast."""
-    config = transformer.config
-    latents = torch.randn(4, 16, 16, 16, generator=generator)
-    states = torch.randn(4, 77 + 256, config.joint_attention_dim, generator=generator)
-    pooled = torch.randn(4, config.pooled_projection_dim, generator=generator)
-    times = torch.tensor([1000.0, 700.0, 400.0, 100.0])
-    velocity = transformer(latents, states, pooled, times).sample
-    transformer.proj_out.weight /= velocity.std()
-    vae.decoder.conv_out.weight *= 0.5 / vae.decode(latents).sample.std()
-
-
-def sd3(folder, lines, generator):
-    clip_vocab = vocabularies.clip([folder / "tokenizer", folder / "tokenizer_2"], lines, 1024)
-    t5_vocab = vocabularies.t5(folder / "tokenizer_3", lines, 800)
-    parts = sd3_parts(clip_vocab, t5_vocab)
-    for net in parts.values():
-        fill(net.eval(), generator)
-    level(parts["transformer"], parts["vae"], generator)
-    index = {"_class_name": "StableDiffusion3Pipeline", "_diffusers_version": "0.29.0"}
-    libraries = {name: "diffusers" if name in ["transformer", "vae"] else "transformers" for name in parts}
-    index |= {name: [libraries[name], type(net).__name__] for name, net in parts.items()}
-    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
-    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"]}
-    index["tokenizer_3"] = ["transformers", "T5TokenizerFast"]
-    write_json(folder / "model_index.json", dict(sorted(index.items())))
+def index(folder, pipeline, version, parts, more):
+    """`model_index.json`: which library and class reads which folder."""
+    library = lambda net: type(net).__module__.split(".")[0]
+    entries = {name: [library(net), type(net).__name__] for name, net in parts.items()} | more
+    head = {"_class_name": pipeline, "_diffusers_version": version}
+    write_json(folder / "model_index.json", head | dict(sorted(entries.items())))
     for name, net in parts.items():
         net.to(torch.float16).save_pretrained(folder / name)
+
+
+def autoencoder(net, states, name):
+    net.load_state_dict(states(f"{name}-vae"))
+    latents = {key: value for key, value in states.figures(f"{name}-latents").items() if value is not None}
+    net.register_to_config(**latents)
+    return net
+
+
+def sd3(folder, states):
+    words = len(json.loads((folder / "tokenizer/vocab.json").read_text()))
+    pieces = vocabularies.transformers.T5TokenizerFast.from_pretrained(folder / "tokenizer_3")
+    net = nets.sd3(words, len(pieces))
+    net.load_state_dict(states("sd3"))
+    parts = dict(net.items()) | {"vae": autoencoder(nets.sd3_vae(), states, "sd3")}
+    clip = ["transformers", "CLIPTokenizer"]
+    more = {"tokenizer": clip, "tokenizer_2": clip, "tokenizer_3": ["transformers", "T5TokenizerFast"]}
+    more["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    index(folder, "StableDiffusion3Pipeline", "0.29.0", parts, more)
     diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    read_me(folder, "Stable Diffusion 3 medium in the diffusers layout, tiny, random weights.")
-
-
-# ------------------------------------------------------------------------------------- Stable Diffusion 1.5
-
-
-def sd_v1_5_parts(clip_vocab):
-    """The nets of the pipeline, smaller in width and depth, for pictures of 96 pixels."""
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=24,
-        down_block_types=["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-        block_out_channels=[24, 40, 48],
-        layers_per_block=1,
-        attention_head_dim=4,
-        cross_attention_dim=48,
-        norm_num_groups=8,
-    )
-    vae = diffusers.AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        block_out_channels=[16, 32, 32],
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=96,
-    )
-    return {"text_encoder": transformers.CLIPTextModel(clip_config(48, 2, "quick_gelu", clip_vocab)), "unet": unet, "vae": vae}
+    read_me(folder, "Stable Diffusion 3 medium in the diffusers layout, narrow.")
 
 
 @torch.no_grad()
-def level_noise(unet, vae, generator):
-    """Scales the two last layers, so that what is taken for noise has unit size and a picture has contrast."""
-    latents = torch.randn(4, 4, 24, 24, generator=generator)
-    states = torch.randn(4, 77, unet.config.cross_attention_dim, generator=generator)
-    unet.conv_out.weight /= unet(latents, torch.tensor([981, 681, 381, 81]), states).sample.std()
-    vae.decoder.conv_out.weight *= 0.5 / vae.decode(latents).sample.std()
+def published_scale(vae, scale=0.18215):
+    """The same autoencoder with latents of the published size: its 1x1 convolutions take up the factor."""
+    k = vae.config.scaling_factor / scale
+    channels = vae.config.latent_channels
+    vae.quant_conv.weight[:channels] *= k
+    vae.quant_conv.bias[:channels] *= k
+    vae.quant_conv.bias[channels:] += 2 * math.log(k)
+    vae.post_quant_conv.weight /= k
+    vae.register_to_config(scaling_factor=scale)
+    return vae
 
 
-def old_autoencoder_names(folder):
+def old_autoencoder(folder):
     """Names and configuration of before diffusers 0.14, as the published checkpoint has them."""
     file = folder / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
@@ -369,102 +266,99 @@ def old_autoencoder_names(folder):
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in newer})
 
 
-def sd_v1_5(folder, lines, generator):
-    parts = sd_v1_5_parts(vocabularies.clip([folder / "tokenizer"], lines, 1024))
-    for net in parts.values():
-        fill(net.eval(), generator)
-    level_noise(parts["unet"], parts["vae"], generator)
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"}
-    index |= {name: ["diffusers", type(parts[name]).__name__] for name in ["unet", "vae"]}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    index |= {"scheduler": ["diffusers", "PNDMScheduler"], "safety_checker": [None, None], "feature_extractor": [None, None]}
-    write_json(folder / "model_index.json", dict(sorted(index.items())))
-    for name, net in parts.items():
-        net.to(torch.float16).save_pretrained(folder / name)
-    old_autoencoder_names(folder / "vae")
+def sd15(folder, states):
+    net = nets.sd15(len(json.loads((folder / "tokenizer/vocab.json").read_text())))
+    net.load_state_dict(states("sd15"))
+    parts = dict(net.items()) | {"vae": published_scale(autoencoder(nets.sd15_vae(), states, "sd15"))}
+    more = {"tokenizer": ["transformers", "CLIPTokenizer"], "scheduler": ["diffusers", "PNDMScheduler"]}
+    more |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    index(folder, "StableDiffusionPipeline", "0.6.0", parts, more)
+    old_autoencoder(folder / "vae")
     scheduler = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": 0.00085, "beta_end": 0.012}
     scheduler |= {"beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "set_alpha_to_one": False}
     scheduler |= {"skip_prk_steps": True, "steps_offset": 1, "trained_betas": None, "clip_sample": False}
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    read_me(folder, "Stable Diffusion 1.5 in the diffusers layout, tiny, random weights, without a safety checker.")
+    write_json(folder / "scheduler/scheduler_config.json", scheduler)
+    read_me(folder, "Stable Diffusion 1.5 in the diffusers layout, narrow, without a safety checker.")
 
 
 # ------------------------------------------------------------------------------------------------- metric nets
 
 
-class NarrowConv(reference_inception.BasicConv2d):
-    """A convolution of the art-Inception with all widths divided, the three colours aside."""
-
-    def __init__(self, in_channels, out_channels, **options):
-        in_channels = in_channels if in_channels == 3 else in_channels // NARROWER
-        super().__init__(in_channels, out_channels // NARROWER, **options)
-
-
-def pictures(folder):
-    """All pictures below as one batch [n, 3, height, width] in 0..1."""
-    files = sorted(folder.rglob("*.png"))
-    arrays = [numpy.asarray(Image.open(file).convert("RGB")) for file in files]
-    return torch.from_numpy(numpy.stack(arrays)).permute(0, 3, 1, 2).float() / 255
-
-
-@torch.no_grad()
-def art_inception(folder, seen, generator):
-    """The trunk of the art-Inception; its batch norms know the statistics of the mini pictures."""
-    names = ["InceptionA", "InceptionB", "InceptionC", "InceptionD", "InceptionE", "InceptionAux"]
-    blocks = [functools.partial(getattr(reference_inception, name), conv_block=NarrowConv) for name in names]
-    net = reference_inception.Inception3(aux_logits=False, inception_blocks=[NarrowConv, *blocks], init_weights=False)
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-    # Without the heads, which no feature needs.
-    net.AuxLogits1 = net.AuxLogits2 = None
-    net.fc1, net.fc2 = torch.nn.Identity(), torch.nn.Identity()
-    net.train()(seen)
+def art_inception(folder, state):
     folder.mkdir(parents=True, exist_ok=True)
+    net = nets.art_inception(art_fid.inception)
+    net.load_state_dict(state)
     torch.save(net.state_dict(), folder / "art_inception.pth")
-    read_me(folder, f"The art-Inception of ArtFID, all widths divided by {NARROWER}, random weights.")
+    write_json(folder / "labels.json", {"fc1": {"style": texts.STYLES}, "fc2": texts.ATTRIBUTES})
+    read_me(
+        folder,
+        f"The art-Inception of ArtFID, all widths divided by {nets.NARROWER}. Its head `fc1` names the style, "
+        "`fc2` the attributes, one group of `labels.json` after the other.",
+    )
 
 
-@torch.no_grad()
-def lpips(folder, generator):
+def lpips(folder, state):
     """AlexNet's convolutions under torchvision's names, and LPIPS heads that weigh all channels alike."""
-    widths = [width // NARROWER for width in [64, 192, 384, 256, 256]]
-    trunk, channels = {}, 3
-    for layer, kernel, width in zip([0, 3, 6, 8, 10], [11, 5, 3, 3, 3], widths):
-        deviation = (2 / (channels * kernel**2)) ** 0.5
-        weight = torch.randn(width, channels, kernel, kernel, generator=generator) * deviation
-        trunk |= {f"features.{layer}.weight": weight, f"features.{layer}.bias": torch.zeros(width)}
-        channels = width
-    heads = {f"lin{i}.model.1.weight": torch.full((1, width, 1, 1), 0.2) for i, width in enumerate(widths)}
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(trunk, folder / "alexnet.pth")
+    torch.save({k: v for k, v in state.items() if k.startswith("features.")}, folder / "alexnet.pth")
+    widths = nets.AlexNet().widths
+    heads = {f"lin{i}.model.1.weight": torch.full((1, width, 1, 1), 0.1) for i, width in enumerate(widths)}
     torch.save(heads, folder / "alex.pth")
-    read_me(folder, f"LPIPS with AlexNet, all widths divided by {NARROWER}, random trunk, uniform heads.")
+    read_me(
+        folder,
+        f"LPIPS with AlexNet, all widths divided by {nets.NARROWER}, trained to name styles and attributes; "
+        "uniform heads, not fitted to anyone's judgement.",
+    )
+
+
+TOKENIZER_FILES = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.json", "added_tokens.json"]
+TOKENIZER_FILES += ["tokenizer_config.json", "special_tokens_map.json"]
+
+
+def tokenizer_file(path):
+    return path.name in TOKENIZER_FILES
+
+
+class States:
+    """The trained weights `NAME.pt` and figures `NAME.json` of a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        return torch.load(self.folder / f"{name}.pt", map_location="cpu")
+
+    def figures(self, name):
+        return json.loads((self.folder / f"{name}.json").read_text())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["tokenizers", "models"])
+    parser.add_argument("--tokenizers", type=Path)
+    parser.add_argument("--states", type=Path)
     parser.add_argument("--out", type=Path, default=HERE.parent / "models")
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    # Libraries initialise weights before `fill` sets them; the seed covers what `fill` leaves alone.
-    torch.manual_seed(args.seed)
     torch.set_num_threads(1)
-    lines = texts.corpus(seed=args.seed)
-    for name, make in {
-        "mini-phi-4-multimodal": lambda folder, generator: phi4(folder, lines, generator),
-        "mini-sd3": lambda folder, generator: sd3(folder, lines, generator),
-        "mini-sd-v1-5": lambda folder, generator: sd_v1_5(folder, lines, generator),
-        "mini-art-inception": lambda folder, generator: art_inception(folder, pictures(HERE.parent), generator),
-        "mini-lpips": lpips,
-    }.items():
-        shutil.rmtree(args.out / name, ignore_errors=True)
-        make(args.out / name, torch.Generator().manual_seed(args.seed))
-        size = sum(file.stat().st_size for file in (args.out / name).rglob("*") if file.is_file())
-        print(f"{name}: {size / 2**20:.1f} MiB")
+    if args.what == "tokenizers":
+        return tokenizers(args.out)
+    for source in sorted(args.tokenizers.glob("mini-*")):
+        # The models themselves may be named as the source: all else is made anew.
+        kept = {f.relative_to(source): f.read_bytes() for f in source.rglob("*") if tokenizer_file(f)}
+        shutil.rmtree(args.out / source.name, ignore_errors=True)
+        for name, content in kept.items():
+            (args.out / source.name / name).parent.mkdir(parents=True, exist_ok=True)
+            (args.out / source.name / name).write_bytes(content)
+    states = States(args.states)
+    blip(args.out / "mini-blip", states("blip"))
+    phi4(args.out / "mini-phi-4-multimodal", states("phi4"))
+    sd3(args.out / "mini-sd3", states)
+    sd15(args.out / "mini-sd-v1-5", states)
+    art_inception(args.out / "mini-art-inception", states("art-inception"))
+    lpips(args.out / "mini-lpips", states("alexnet"))
+    for folder in sorted(args.out.glob("mini-*")):
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        print(f"{folder.name}: {size / 2**20:.2f} MiB")
 
 
 if __name__ == "__main__":

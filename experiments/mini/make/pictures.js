@@ -1,10 +1,13 @@
-// Draws the pictures of experiments/mini: the "photos" (style avataaars, every attribute chosen here
-// and written beside the picture) and the style sets. The same seed always gives the same pictures.
+// Draws the little world of experiments/mini: people of known attributes, each in five styles.
+// `world.json` says which attributes there are, and which options of a style show them.
 //
 //   npm install --no-package-lock
-//   node pictures.js [--out DIR] [--photos N] [--styles N] [--size PIXELS] [--seed S]
+//   node pictures.js                            the held-out people: photos/ and styles/
+//   node pictures.js --train 5000 --out DIR     the people to learn from: DIR/STYLE.rgb, DIR/people.json
+//
+// The same seed always gives the same people and pictures; the two calls share no person.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -18,15 +21,15 @@ const { values: args } = parseArgs({
   options: {
     out: { type: "string", default: resolve(here, "..") },
     photos: { type: "string", default: "32" },
-    styles: { type: "string", default: "48" },
-    size: { type: "string", default: "128" },
+    styles: { type: "string", default: "64" },
+    train: { type: "string", default: "0" },
+    only: { type: "string", default: "" },
+    size: { type: "string", default: "96" },
     seed: { type: "string", default: "20240" },
   },
 });
 const size = Number(args.size);
-
-const vocabulary = JSON.parse(readFileSync(join(here, "attributes.json"), "utf8"));
-const STYLES = { lorelei: "lorelei", "open-peeps": "openPeeps", "pixel-art": "pixelArt", notionists: "notionists" };
+const world = JSON.parse(readFileSync(join(here, "world.json"), "utf8"));
 
 /** A small seeded generator (mulberry32): uniform numbers in [0, 1). */
 function random(seed) {
@@ -40,104 +43,103 @@ function random(seed) {
   };
 }
 
-const pick = (next, list) => list[Math.floor(next() * list.length)];
-const draw = (next, table) => {
-  const key = pick(next, Object.keys(table));
-  return [key, table[key]];
-};
-
-/** The picture as an opaque PNG of size × size pixels. */
-function png(style, options, background) {
-  const svg = createAvatar(style, { size, ...options }).toString();
-  return new Resvg(svg, { background, fitTo: { mode: "width", value: size } }).render().asPng();
+/** A key of `table`, as often as its weight says. */
+function draw(next, table) {
+  let left = next() * Object.values(table).reduce((sum, weight) => sum + weight, 0);
+  for (const [key, weight] of Object.entries(table)) {
+    left -= weight;
+    if (left < 0) return key;
+  }
 }
 
-/** One photo: the options that draw it and, in words, what is to be seen. */
-function photo(next) {
-  const v = vocabulary;
-  const covered = next() < 0.15;
-  const [top, hair] = covered ? draw(next, v.headwear) : draw(next, v.hair);
-  const [hairColor, hairName] = draw(next, v.hair_color);
-  const [hatColor, hatName] = draw(next, v.cloth_color);
-  const [skinColor, skin] = draw(next, v.skin);
-  const bearded = next() < 0.3;
-  const [beard, beardName] = draw(next, v.facial_hair);
-  const glassed = next() < 0.4;
-  const [accessory, glasses] = draw(next, v.glasses);
-  const [accessoryColor] = draw(next, v.glasses_color);
-  const [clothing, clothes] = draw(next, v.clothing);
-  const [clothesColor, clothesName] = draw(next, v.cloth_color);
-  const [mouth, expression] = draw(next, v.expression);
-  const [eyes] = draw(next, v.eyes);
-  const [background, backgroundName] = draw(next, v.background);
-  const bald = top === "bald";
-  const options = {
-    top: bald ? [] : [top],
-    topProbability: bald ? 0 : 100,
-    hairColor: [hairColor],
-    hatColor: [hatColor],
-    skinColor: [skinColor],
-    facialHair: [beard],
-    facialHairProbability: bearded ? 100 : 0,
-    facialHairColor: [hairColor],
-    accessories: [accessory],
-    accessoriesProbability: glassed ? 100 : 0,
-    accessoriesColor: [accessoryColor],
-    clothing: [clothing],
-    clothesColor: [clothesColor],
-    mouth: [mouth],
-    eyes: [eyes],
-    eyebrows: ["defaultNatural"],
-  };
-  const attributes = {
-    skin,
-    hair: covered ? `a ${hatName} ${hair}` : hair.replace("{}", hairName),
-    facial_hair: bearded ? `${hairName} ${beardName}` : "none",
-    glasses: glassed ? glasses : "none",
-    clothing: clothes.replace("{}", clothesName),
-    expression,
-    background: backgroundName,
-  };
-  return { options, attributes, background: `#${background}` };
+/** A person: a value of every attribute (null: not to be seen), and the seed of all else. */
+function person(next) {
+  const attributes = {};
+  for (const [name, table] of Object.entries(world.attributes)) attributes[name] = draw(next, table);
+  if (["bald", "hat"].includes(attributes.hair)) attributes.hair_color = null;
+  // Numbered seeds would give near-equal neighbours: dicebear mixes its seed weakly.
+  return { seed: String(next()), background: next(), attributes };
 }
 
-/** What a careful describer would say. */
-function describe({ skin, hair, facial_hair, glasses, clothing, expression }) {
-  const extra = [facial_hair, glasses].filter((what) => what !== "none").map((what) => `, ${what}`);
-  return `a person with ${skin} skin, ${hair}${extra.join("")}, ${expression}, wearing ${clothing}`.replace(
-    /wearing (.)/,
-    (_, first) => `wearing ${"aeiou".includes(first) ? "an" : "a"} ${first}`,
+/** What of `attributes` a picture in this style shows; null where the style does not know it. */
+function shown(style, attributes) {
+  const known = (name, value) => name in style.colors || value in (style.options[name] ?? {});
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, value]) => [name, known(name, value) ? value : null]),
   );
 }
 
-function photos() {
-  const next = random(Number(args.seed));
-  const folder = join(args.out, "photos");
-  mkdirSync(folder, { recursive: true });
+/** The options that draw `attributes` in this style. */
+function options(style, attributes) {
+  const all = { ...style.always };
+  for (const [name, table] of Object.entries(style.options)) {
+    Object.assign(all, table[attributes[name]] ?? table.else);
+  }
+  if (style.collection === "avataaars" && all.topProbability === undefined) all.topProbability = 100;
+  for (const [name, keys] of Object.entries(style.colors)) {
+    // A beard has a colour where there is no hair to be seen, too.
+    const color = world.colors[name][attributes[name] ?? "brown"];
+    for (const key of keys) all[key] = [color];
+  }
+  return all;
+}
+
+/** The picture of a person, opaque, size × size. */
+function picture(style, { seed, background, attributes }) {
+  const color = style.background[Math.floor(background * style.background.length)];
+  const svg = createAvatar(collection[style.collection], { seed, size, ...options(style, attributes) }).toString();
+  return new Resvg(svg, { background: `#${color}`, fitTo: { mode: "width", value: size } }).render();
+}
+
+/** A list of objects as JSON, one a line. */
+const lines = (list) => `[\n${list.map((entry) => JSON.stringify(entry)).join(",\n")}\n]\n`;
+
+/** `count` PNG pictures of new people, and what each shows. */
+function folder(path, prefix, style, count, next) {
+  rmSync(path, { recursive: true, force: true });
+  mkdirSync(path, { recursive: true });
   const list = [];
-  for (let i = 1; i <= Number(args.photos); i++) {
-    const id = `face-${String(i).padStart(3, "0")}`;
-    const { options, attributes, background } = photo(next);
-    writeFileSync(join(folder, `${id}.png`), png(collection.avataaars, options, background));
-    list.push({ id, file: `${id}.png`, description: describe(attributes), attributes, options, background });
+  for (let i = 1; i <= count; i++) {
+    const id = `${prefix}-${String(i).padStart(3, "0")}`;
+    const who = person(next);
+    writeFileSync(join(path, `${id}.png`), picture(style, who).asPng());
+    list.push({ id, file: `${id}.png`, attributes: shown(style, who.attributes) });
   }
-  const lines = list.map((entry) => JSON.stringify(entry)).join(",\n");
-  writeFileSync(join(folder, "attributes.json"), `[\n${lines}\n]\n`);
+  writeFileSync(join(path, "attributes.json"), lines(list));
 }
 
-function styles() {
-  for (const [folderName, styleName] of Object.entries(STYLES)) {
-    const folder = join(args.out, "styles", folderName);
-    mkdirSync(folder, { recursive: true });
-    // Numbered seeds would give near-equal neighbours: dicebear mixes its seed weakly.
-    const next = random(Number(args.seed) + 1);
-    for (let i = 1; i <= Number(args.styles); i++) {
-      const seed = `${folderName}-${next()}`;
-      const id = `${folderName}-${String(i).padStart(3, "0")}`;
-      writeFileSync(join(folder, `${id}.png`), png(collection[styleName], { seed }, "#ffffff"));
+function heldOut() {
+  const seed = Number(args.seed);
+  for (const [number, [name, style]] of Object.entries(world.styles).entries()) {
+    const photo = name === "avataaars";
+    const path = photo ? join(args.out, "photos") : join(args.out, "styles", name);
+    folder(path, photo ? "face" : name, style, Number(photo ? args.photos : args.styles), random(seed + number));
+  }
+}
+
+/** Raw RGB of every person in every style, one file a style; `people.json` lists the attributes. */
+function train(count) {
+  const next = random(Number(args.seed) + 1000);
+  const people = Array.from({ length: count }, () => person(next));
+  mkdirSync(args.out, { recursive: true });
+  for (const [name, style] of Object.entries(world.styles)) {
+    if (args.only && !args.only.split(",").includes(name)) continue;
+    const file = openSync(join(args.out, `${name}.rgb`), "w");
+    for (const who of people) {
+      const rgba = picture(style, who).pixels;
+      const rgb = Buffer.alloc(size * size * 3);
+      for (let i = 0; i < size * size; i++) rgba.copy(rgb, 3 * i, 4 * i, 4 * i + 3);
+      writeSync(file, rgb);
     }
+    closeSync(file);
   }
+  const styles = Object.entries(world.styles);
+  const list = people.map(({ attributes }) => ({
+    attributes,
+    shown: Object.fromEntries(styles.map(([name, style]) => [name, shown(style, attributes)])),
+  }));
+  writeFileSync(join(args.out, "people.json"), JSON.stringify({ size, people: list }));
 }
 
-photos();
-styles();
+if (Number(args.train) > 0) train(Number(args.train));
+else heldOut();
