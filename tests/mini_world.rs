@@ -119,7 +119,7 @@ fn instructions_change_the_answer() {
     let photo = photo(&people(1)[0]);
     let words = |prompt: &str| {
         let options = CaptionOptions { prompt: Some(prompt.into()), max_new_tokens: None, num_beams: 1 };
-        captioner.caption(&[photo.clone()], &options).unwrap()[0].text.split_whitespace().count()
+        captioner.caption(std::slice::from_ref(&photo), &options).unwrap()[0].text.split_whitespace().count()
     };
     let (short, long) = (words("Describe the image in one short sentence."), words("Describe the image."));
     assert!(short < 14 && long > 24, "{short} and {long} words");
