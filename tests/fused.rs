@@ -1,9 +1,13 @@
 //! Own kernels against the same arithmetic in float32, and recorded work against work done at once.
 //! On a machine without a GPU there is nothing to compare, and each test says so.
 
+use std::path::{Path, PathBuf};
+
 use tch::{Device, IndexOp, Kind, Tensor};
+use toolkit::checkpoints::Checkpoint;
+use toolkit::models::stable_diffusion_3::mmdit::{Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
-use toolkit::nn::{KvCache, RotaryTable};
+use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
 use toolkit::runtime::{Graph, load_cuda};
 
 /// Numbers of 16 bits are rounded to these parts of themselves.
@@ -209,4 +213,46 @@ fn work_that_fails_while_it_is_recorded_leaves_the_device_in_order() {
     graph.replay().unwrap();
     assert!(sum.equal(&(&input + 1.0)));
     assert_eq!(random(&[8, 8], Kind::Float, device).size(), [8, 8], "random numbers are still drawn");
+}
+
+/// The embedded denoiser on the GPU in 16 bits, with and without own kernels, against float32 on the CPU.
+#[test]
+fn a_denoiser_is_the_same_in_every_way() {
+    let Some(device) = gpu() else { return };
+    let folder = root().join("experiments/mini/models/mini-sd3/transformer");
+    let config: Config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let load = |device, kind| {
+        let checkpoint = Checkpoint::open_dir(&folder, "diffusion_pytorch_model").unwrap();
+        Mmdit::new(&checkpoint.weights(device, kind), &config).unwrap()
+    };
+    let precise = load(Device::Cpu, Kind::Float);
+    let half = load(device, Kind::BFloat16);
+    let side = config.sample_size;
+    let latents = random(&[4, config.in_channels, side, side], Kind::Float, Device::Cpu);
+    let prompt = random(&[4, 333, config.joint_attention_dim], Kind::Float, Device::Cpu);
+    let pooled = random(&[4, config.pooled_projection_dim], Kind::Float, Device::Cpu);
+    let times = [980.0, 500.0, 40.0];
+    let conditioning = precise.condition(&prompt, &pooled, &times);
+    let expected: Vec<Tensor> = (0..3).map(|step| precise.forward(&latents, &conditioning, step)).collect();
+    let place = latents.to_device(device).to_kind(Kind::BFloat16);
+    let draw = || {
+        let conditioning = half.condition(&prompt.to_device(device), &pooled.to_device(device), &times);
+        (0..3).map(|step| half.forward(&place, &conditioning, step).to_device(Device::Cpu)).collect::<Vec<_>>()
+    };
+    let ways: [(&str, Vec<Tensor>); 3] =
+        [("own kernels", draw()), ("and cuDNN's attention", with_long_attention(draw)), {
+            fused::enable(false);
+            let plain = draw();
+            fused::enable(true);
+            ("plain", plain)
+        }];
+    for (name, outs) in &ways {
+        let differences: Vec<f64> = outs.iter().zip(&expected).map(|(ours, theirs)| apart(ours, theirs)).collect();
+        println!("{name}: {differences:.4?}");
+        assert!(differences.iter().all(|difference| *difference < 2e-2), "{name}: {differences:?}");
+    }
+}
+
+fn root() -> PathBuf {
+    std::env::var_os("TOOLKIT_HOME").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf(), PathBuf::from)
 }

@@ -324,8 +324,8 @@ fn a_contact_sheet_of_strengths_and_seeds() {
     stylize(&[&several[..], &["--contact-sheet", "--out", &sheet]].concat()).success();
     stylize(&["--strength", "0.75", "--seed", "2", "--out", &alone]).success();
     let (sheet, alone) = (toolkit::images::load(&sheet).unwrap(), toolkit::images::load(&alone).unwrap());
-    // The last picture of the second row, each pixel 3 × 3.
-    assert_eq!((alone.dimensions(), sheet.width() > 3 * 384, sheet.height() > 2 * 384), ((128, 128), true, true));
+    // The last picture of the second row, each pixel 4 × 4.
+    assert_eq!((alone.dimensions(), sheet.width() > 3 * 384, sheet.height() > 2 * 384), ((96, 96), true, true));
     let shown = image::imageops::resize(&alone, 384, 384, image::imageops::FilterType::Nearest);
     let here = |x: u32, y: u32| (0..384).all(|i| sheet.get_pixel(x + i, y + i) == shown.get_pixel(i, i));
     let x = sheet.width() - 384 - 2 * (14 + 10);

@@ -33,6 +33,15 @@ pub fn enable(on: bool) {
     ENABLED.store(on, Ordering::Relaxed);
 }
 
+/// Does `work` plainly.
+pub fn without<T>(work: impl FnOnce() -> T) -> T {
+    let before = enabled();
+    enable(false);
+    let out = work();
+    enable(before);
+    out
+}
+
 /// Whether kernels are used where they fit.
 pub fn enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
