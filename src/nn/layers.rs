@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use super::fused;
+use super::fused::{self, Around};
 use crate::checkpoints::Weights;
 use crate::runtime::shim;
 
@@ -54,11 +54,48 @@ impl Linear {
 
     /// [..., input] → [..., output]
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(out) = self.over_few_rows(x, &Around::default()) {
+            return out;
+        }
         if !self.packed {
             return x.linear(&self.weight, self.bias.as_ref());
         }
         shim::packed_linear(x, &self.weight, self.bias.as_ref())
             .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
+    }
+
+    fn over_few_rows(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
+        if self.packed { None } else { fused::few_rows(x, &self.weight, self.bias.as_ref(), around) }
+    }
+
+    /// The layer over the norm of x.
+    pub fn forward_normed(&self, x: &Tensor, norm: &RmsNorm) -> Tensor {
+        let around = Around { norm: Some((&norm.weight, norm.eps)), ..Around::default() };
+        self.over_few_rows(x, &around).unwrap_or_else(|| self.forward(&norm.forward(x)))
+    }
+
+    /// The layer over x, plus `added`, which is as large as the output.
+    pub fn forward_added(&self, x: &Tensor, added: &Tensor) -> Tensor {
+        let around = Around { added: Some(added), ..Around::default() };
+        self.over_few_rows(x, &around).unwrap_or_else(|| added + self.forward(x))
+    }
+
+    /// silu(gate) · up, where gate and up are the halves of the output over the norm of x.
+    pub fn forward_normed_gated(&self, x: &Tensor, norm: &RmsNorm) -> Tensor {
+        let around = Around { norm: Some((&norm.weight, norm.eps)), gated: true, ..Around::default() };
+        self.over_few_rows(x, &around).unwrap_or_else(|| self.forward_gated(&norm.forward(x)))
+    }
+
+    /// silu(gate) · up, where gate and up are the halves of the output.
+    pub fn forward_gated(&self, x: &Tensor) -> Tensor {
+        let around = Around { gated: true, ..Around::default() };
+        self.over_few_rows(x, &around).unwrap_or_else(|| {
+            let both = self.forward(x);
+            fused::silu_product(&both).unwrap_or_else(|| {
+                let halves = both.chunk(2, -1);
+                &halves[1] * halves[0].silu()
+            })
+        })
     }
 
     /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU.

@@ -50,11 +50,14 @@ impl Kernels {
         Ok(Some(Self { shim, module }))
     }
 
-    /// The kernel of this name (`extern "C"` in the source).
-    pub fn get(&self, name: &str) -> Result<Kernel> {
+    /// The kernel of this name (`extern "C"` in the source). With `shared_bytes` a block of it may
+    /// take so much dynamic shared memory, and what a multiprocessor has goes there rather than to its
+    /// cache.
+    pub fn get(&self, name: &str, shared_bytes: Option<i64>) -> Result<Kernel> {
         let name = CString::new(name)?;
+        let shared_bytes = shared_bytes.map_or(-1, |bytes| bytes as i32);
         // SAFETY: module and text live through the call.
-        let function = unsafe { (self.shim.module_function)(self.module, name.as_ptr()) };
+        let function = unsafe { (self.shim.module_function)(self.module, name.as_ptr(), shared_bytes) };
         if function.is_null() {
             bail!("{}: {}", name.to_string_lossy(), self.shim.error());
         }
@@ -72,17 +75,20 @@ pub enum Argument<'a> {
 }
 
 impl Kernel {
-    /// Starts the kernel on the current stream of the device.
+    /// Starts the kernel on the current stream of the device; with `early`, where the device can do
+    /// that, as soon as all blocks of the kernel before it allow for it (or have ended).
     ///
     /// # Safety
     /// The arguments must be those that the kernel's source names, with tensors on this device that
-    /// are contiguous and as large as the kernel reads and writes.
+    /// are contiguous and as large as the kernel reads and writes. One that starts early must wait for
+    /// the one before it by itself.
     pub unsafe fn launch(
         self,
         device: usize,
         grid: [i64; 3],
         block: i64,
         shared_bytes: i64,
+        early: bool,
         arguments: &[Argument],
     ) -> Result<()> {
         // Each place holds a value of at most eight bytes, little end first.
@@ -92,8 +98,8 @@ impl Kernel {
         let block = [block as u32, 1, 1];
         // SAFETY: as the caller promises; the values live through the call, which copies them.
         let started = unsafe {
-            let shared = shared_bytes as u32;
-            (self.shim.launch)(self.function, device as i8, grid.as_ptr(), block.as_ptr(), shared, places.as_mut_ptr())
+            let (grid, block, shared) = (grid.as_ptr(), block.as_ptr(), shared_bytes as u32);
+            (self.shim.launch)(self.function, device as i8, grid, block, shared, early, places.as_mut_ptr())
         };
         if !started {
             bail!("{}", self.shim.error());

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{DecoderConfig, RopeConfig};
 use super::steps::Steps;
 use crate::checkpoints::Weights;
-use crate::nn::fused::{self, Sight};
+use crate::nn::fused::{self, FEW_ROWS, Sight};
 use crate::nn::{
     Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, attention, causal_attention,
     join_heads, merged_linear, repeat_heads, split_heads,
@@ -105,14 +105,18 @@ impl Attention {
 
     /// One new token a row, x: [rows, 1, hidden].
     fn step(&self, x: &Tensor, rotation: &Rotation, view: &StepView, cache: &KvCache) -> Tensor {
-        let joint = self.qkv_proj.forward(x);
+        self.o_proj.forward(&self.mix(&self.qkv_proj.forward(x), rotation, view, cache))
+    }
+
+    /// The joint projection of one new token a row → what its heads see: [rows, 1, heads · head_dim].
+    fn mix(&self, joint: &Tensor, rotation: &Rotation, view: &StepView, cache: &KvCache) -> Tensor {
         if let Slot::Device(slot) = view.slot {
             let sight = Sight { slot, padding: view.padding, window: view.window };
-            if let Some(mixed) = fused::decode_attention(&joint, self.heads, rotation, cache, &sight) {
-                return self.o_proj.forward(&mixed);
+            if let Some(mixed) = fused::decode_attention(joint, self.heads, rotation, cache, &sight) {
+                return mixed;
             }
         }
-        let [q, k, v] = self.parts(&joint, rotation);
+        let [q, k, v] = self.parts(joint, rotation);
         match view.slot {
             Slot::Host(place) => cache.write(*place, &k, &v),
             Slot::Device(place) => cache.write_at(place, &k, &v),
@@ -120,8 +124,8 @@ impl Attention {
         let (k, v) = cache.filled(view.length);
         // The queries that share a key head stand as so many tokens: nothing is repeated.
         let q = q.reshape([-1, self.kv_heads, self.heads / self.kv_heads, self.head_dim]);
-        let mixed = attention(&q, &k, &v, view.mask(x.kind())).reshape([-1, self.heads, 1, self.head_dim]);
-        self.o_proj.forward(&join_heads(&mixed))
+        let mixed = attention(&q, &k, &v, view.mask(joint.kind())).reshape([-1, self.heads, 1, self.head_dim]);
+        join_heads(&mixed)
     }
 }
 
@@ -142,13 +146,22 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let gate_up = self.gate_up_proj.forward(x);
-        let fused = if self.activation == Activation::Silu { fused::silu_product(&gate_up) } else { None };
-        let inner = fused.unwrap_or_else(|| {
-            let parts = gate_up.chunk(2, -1);
-            &parts[1] * self.activation.apply(&parts[0])
-        });
+        let inner = match self.activation {
+            Activation::Silu => self.gate_up_proj.forward_gated(x),
+            other => {
+                let parts = self.gate_up_proj.forward(x).chunk(2, -1);
+                &parts[1] * other.apply(&parts[0])
+            }
+        };
         self.down_proj.forward(&inner)
+    }
+
+    /// x + the block over the norm of x.
+    fn forward_residual(&self, x: &Tensor, norm: &RmsNorm) -> Tensor {
+        match self.activation {
+            Activation::Silu => self.down_proj.forward_added(&self.gate_up_proj.forward_normed_gated(x, norm), x),
+            _ => x + self.forward(&norm.forward(x)),
+        }
     }
 }
 
@@ -184,6 +197,13 @@ impl Layer {
         };
         let (x, normed) = self.post_attention_layernorm.add_forward(&x, &attend(&self.self_attn, &normed));
         (x, self.mlp.forward(&normed))
+    }
+
+    /// One new token a row, for few rows: norms and sums are left to the linear layers.
+    fn step(&self, x: &Tensor, rotation: &Rotation, view: &StepView, cache: &KvCache) -> Tensor {
+        let joint = self.self_attn.qkv_proj.forward_normed(x, &self.input_layernorm);
+        let x = self.self_attn.o_proj.forward_added(&self.self_attn.mix(&joint, rotation, view, cache), x);
+        self.mlp.forward_residual(&x, &self.post_attention_layernorm)
     }
 }
 
@@ -245,6 +265,14 @@ impl Decoder {
 
     /// One new token a row [rows, 1, hidden] → logits of the next [rows, vocabulary].
     pub(super) fn step(&self, x: Tensor, rotation: &Rotation, view: &StepView, caches: &[KvCache]) -> Tensor {
+        if fused::fits(&x) && x.size()[0] <= FEW_ROWS {
+            // Weights, and what is in the cache, are from before this step.
+            return fused::overlapped(|| {
+                let layers = self.layers.iter().zip(caches);
+                let x = layers.fold(x, |x, (layer, cache)| layer.step(&x, rotation, view, cache));
+                self.lm_head.forward_normed(&x, &self.norm).squeeze_dim(1)
+            });
+        }
         self.run(x, |layer, attention, x| attention.step(x, rotation, view, &caches[layer]))
     }
 

@@ -5,15 +5,21 @@
 //! then computes the same plainly. Within a kernel everything is float32, so results differ from the
 //! plain ones by the roundings that are left out.
 
-use std::collections::HashMap;
+mod decoding;
+mod few_rows;
+mod launch;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{KvCache, Rotation};
+pub use decoding::{Sight, decode_attention};
+pub use few_rows::{Around, FEW_ROWS, few_rows};
+pub use launch::overlapped;
+use launch::{Ready, Source};
+
+use crate::runtime::kernel::Argument;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
-use crate::runtime::kernel::{Argument, Kernel, Kernels};
 
 /// Numbers that a thread reads at once.
 const VECTOR: i64 = 8;
@@ -21,8 +27,6 @@ const VECTOR: i64 = 8;
 const LONGEST_ROW: i64 = 8192;
 /// Threads of a block where each takes one vector.
 const THREADS: i64 = 256;
-/// Places of the cache that one block of the decoding attention reads.
-const SHARE: i64 = 64;
 /// Blocks that measure the groups of a batch of feature maps: a few for each multiprocessor.
 const MOMENT_BLOCKS: i64 = 512;
 
@@ -50,86 +54,6 @@ pub fn enabled() -> bool {
 /// Whether kernels are made for tensors like this one.
 pub fn fits(x: &Tensor) -> bool {
     enabled() && x.device().is_cuda() && matches!(x.kind(), Kind::Half | Kind::BFloat16)
-}
-
-/// The files of kernels beside this one, with what they are compiled for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    Norms,
-    Pictures,
-    /// Width of a head, and queries that share a key head.
-    Decoding(i64, i64),
-}
-
-impl Source {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Norms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
-            Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
-            Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
-        }
-    }
-
-    fn options(self, kind: Kind) -> Vec<String> {
-        let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
-        let mut options = vec!["--std=c++17".to_string(), number.to_string()];
-        if let Self::Decoding(width, groups) = self {
-            options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]);
-        }
-        options
-    }
-}
-
-/// A kernel on a device.
-#[derive(Clone, Copy)]
-struct Ready {
-    kernel: Kernel,
-    device: usize,
-}
-
-impl Ready {
-    /// The kernel for tensors like `x`; None where there is none.
-    fn find(x: &Tensor, source: Source, name: &'static str) -> Option<Self> {
-        let Device::Cuda(device) = x.device() else { return None };
-        if !fits(x) {
-            return None;
-        }
-        let kind = x.kind();
-        type Known = HashMap<(usize, bool, Source), Option<(Kernels, HashMap<&'static str, Kernel>)>>;
-        static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
-        let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let compiled = known.entry((device, kind == Kind::Half, source)).or_insert_with(|| {
-            match Kernels::compile(device, name, source.text(), &source.options(kind)) {
-                Ok(kernels) => kernels.map(|kernels| (kernels, HashMap::new())),
-                Err(error) => {
-                    tracing::warn!("plain layers are used, for a kernel does not compile: {error:#}");
-                    None
-                }
-            }
-        });
-        let (kernels, kept) = compiled.as_mut()?;
-        let kernel = match kept.get(name) {
-            Some(kernel) => *kernel,
-            None => *kept.entry(name).or_insert(kernels.get(name).ok()?),
-        };
-        Some(Self { kernel, device })
-    }
-
-    /// Starts it. A kernel that cannot be started is not tried again.
-    ///
-    /// # Safety
-    /// As of [`Kernel::launch`].
-    unsafe fn launch(self, grid: [i64; 3], block: i64, shared_bytes: i64, arguments: &[Argument]) -> Option<()> {
-        // SAFETY: as the caller promises.
-        match unsafe { self.kernel.launch(self.device, grid, block, shared_bytes, arguments) } {
-            Ok(()) => Some(()),
-            Err(error) => {
-                tracing::warn!("plain layers are used from now on: {error:#}");
-                enable(false);
-                None
-            }
-        }
-    }
 }
 
 /// Rows and their length, where blocks of the norms can take them.
@@ -264,67 +188,6 @@ fn product_of_halves(x: &Tensor, source: Source, name: &'static str) -> Option<T
 
 fn blocks(count: i64) -> i64 {
     (count + THREADS - 1) / THREADS
-}
-
-/// Where the next token goes and what it sees; on the device.
-pub struct Sight<'a> {
-    /// Place of the token in the cache, [1] of int64.
-    pub slot: &'a Tensor,
-    /// First place that each row sees, [rows] of int64.
-    pub padding: &'a Tensor,
-    /// How many places a token sees at most.
-    pub window: Option<i64>,
-}
-
-/// Attention of one new token a row, from the joint projection of queries, keys and values
-/// [rows, 1, (heads + 2 · kv_heads) · width], which is turned and written into the cache:
-/// [rows, 1, heads · width].
-pub fn decode_attention(
-    joint: &Tensor,
-    heads: i64,
-    rotation: &Rotation,
-    cache: &KvCache,
-    sight: &Sight,
-) -> Option<Tensor> {
-    let (keys, values) = cache.whole();
-    let (rows, kv_heads, capacity, width) = keys.size4().ok()?;
-    let groups = heads / kv_heads;
-    let source = Source::Decoding(width, groups);
-    if !matches!(width, 64 | 128 | 256) || !(1..=8).contains(&groups) || joint.size()[..2] != [rows, 1] {
-        return None;
-    }
-    let (cos, sin) = rotation.tables();
-    let rotary = *cos.size().last()?;
-    let tensors = [joint, keys, values, cos, sin, sight.slot, sight.padding];
-    let kinds_fit = tensors[..5].iter().all(|t| t.kind() == joint.kind());
-    if !kinds_fit || tensors.iter().any(|t| !t.is_contiguous()) || cos.numel() as i64 != rows * rotary {
-        return None;
-    }
-    let options = (joint.kind(), joint.device());
-    let queries = Tensor::empty([rows, heads, width], options);
-    let turn = Ready::find(joint, source, "turn_and_store")?;
-    let tables = [joint, cos, sin, sight.slot, &queries, keys, values].map(|tensor| Data(Some(tensor)));
-    let sizes = [heads, kv_heads, width, rotary].map(|size| Int(size as i32));
-    let arguments: Vec<Argument> = tables.into_iter().chain(sizes).chain([Long(capacity)]).collect();
-    // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it.
-    unsafe { turn.launch([heads + 2 * kv_heads, rows, 1], width, 0, &arguments) }?;
-
-    let splits = (capacity + SHARE - 1) / SHARE;
-    let partial = Tensor::empty([rows, kv_heads, splits, groups, width + 2], (Kind::Float, joint.device()));
-    let attend = Ready::find(joint, source, "attend_share")?;
-    let tensors = [&queries, keys, values, sight.slot, sight.padding, &partial].map(|tensor| Data(Some(tensor)));
-    let numbers =
-        [Int(SHARE as i32), Long(capacity), Long(sight.window.unwrap_or(0)), Float((width as f32).sqrt().recip())];
-    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
-    // SAFETY: as above; `partial` has a place for each block.
-    unsafe { attend.launch([splits, kv_heads, rows], 128, 0, &arguments) }?;
-
-    let out = Tensor::empty([rows, 1, heads * width], options);
-    let join = Ready::find(joint, source, "join_shares")?;
-    let arguments = [Data(Some(&partial)), Data(Some(&out)), Int(splits as i32)];
-    // SAFETY: as above.
-    unsafe { join.launch([heads, rows, 1], width, 0, &arguments) }?;
-    Some(out)
 }
 
 /// Group norm of x [batch, channels, height, width] with the channels last in memory, and SiLU after

@@ -42,3 +42,18 @@ __device__ inline float block_sum(float x, float* shared) {
   for (int i = 0; i < warps; i++) x += shared[i];
   return x;
 }
+
+// Of kernels that may start before the one before them has ended (see `launch_early`): what that one
+// wrote can be read, and what it read be written to, only after this.
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// From here on of all blocks, the next kernel may start where there is room.
+__device__ inline void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}

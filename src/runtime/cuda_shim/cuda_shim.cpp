@@ -71,13 +71,19 @@ void check(CUresult result, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + (text != nullptr ? text : "unknown error"));
 }
 
+int device_attribute(CUdevice_attribute which, int device) {
+  static const auto get = symbol<CUresult (*)(int*, CUdevice_attribute, CUdevice)>("cuDeviceGetAttribute");
+  int value = 0;
+  check(get(&value, which, device), "the device's architecture");
+  return value;
+}
+
+int generation(int device) { return device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device); }
+
 // The name by which the compiler knows the device, e.g. sm_90.
 std::string machine(int device) {
-  const auto attribute = symbol<CUresult (*)(int*, CUdevice_attribute, CUdevice)>("cuDeviceGetAttribute");
-  int major = 0, minor = 0;
-  check(attribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device), "the device's architecture");
-  check(attribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device), "the device's architecture");
-  return "sm_" + std::to_string(major) + std::to_string(minor);
+  const int minor = device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
+  return "sm_" + std::to_string(generation(device)) + std::to_string(minor);
 }
 
 // The run-time compiler's calls, declared here because its header comes with another package.
@@ -180,25 +186,39 @@ void* toolkit_module_new(int8_t device, const char* source, const char* name, co
   return loaded ? module : nullptr;
 }
 
-void* toolkit_module_function(void* module, const char* name) {
+// `shared_bytes`: how much dynamic shared memory a block may take; what a multiprocessor has then goes
+// there rather than to its cache. Negative: as it is.
+void* toolkit_module_function(void* module, const char* name, int32_t shared_bytes) {
   CUfunction function = nullptr;
   const bool found = succeeds([&] {
     auto get = symbol<CUresult (*)(CUfunction*, CUmodule, const char*)>("cuModuleGetFunction");
     check(get(&function, static_cast<CUmodule>(module), name), name);
+    if (shared_bytes < 0) return;
+    auto set = symbol<CUresult (*)(CUfunction, CUfunction_attribute, int)>("cuFuncSetAttribute");
+    check(set(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes), "shared memory");
+    check(set(function, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100), "shared memory");
   });
   return found ? function : nullptr;
 }
 
-// On the current stream of the device. `arguments`: pointers to the values.
+// On the current stream of the device; with `early` as soon as the kernel before it allows for it,
+// where the device can do that. `arguments`: pointers to the values.
 bool toolkit_launch(void* function, int8_t device, const uint32_t* grid, const uint32_t* block, uint32_t shared_bytes,
-                    void** arguments) {
+                    bool early, void** arguments) {
   return succeeds([&] {
-    static const auto launch = symbol<CUresult (*)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned,
-                                                   unsigned, unsigned, CUstream, void**, void**)>("cuLaunchKernel");
-    const auto stream = c10::cuda::getCurrentCUDAStream(device).stream();
-    check(launch(static_cast<CUfunction>(function), grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                 shared_bytes, stream, arguments, nullptr),
-          "cuLaunchKernel");
+    static const auto launch =
+        symbol<CUresult (*)(const CUlaunchConfig*, CUfunction, void**, void**)>("cuLaunchKernelEx");
+    CUlaunchAttribute attribute{};
+    attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attribute.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig config{};
+    config.gridDimX = grid[0], config.gridDimY = grid[1], config.gridDimZ = grid[2];
+    config.blockDimX = block[0], config.blockDimY = block[1], config.blockDimZ = block[2];
+    config.sharedMemBytes = shared_bytes;
+    config.hStream = c10::cuda::getCurrentCUDAStream(device).stream();
+    config.attrs = &attribute;
+    config.numAttrs = early && generation(device) >= 9 ? 1 : 0;
+    check(launch(&config, static_cast<CUfunction>(function), arguments, nullptr), "cuLaunchKernelEx");
   });
 }
 }

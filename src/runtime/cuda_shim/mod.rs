@@ -26,8 +26,8 @@ pub(super) struct Shim {
     pub graph_replay: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_free: unsafe extern "C" fn(*mut c_void),
     pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_char, *const *const c_char, c_int) -> *mut c_void,
-    pub module_function: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void,
-    pub launch: unsafe extern "C" fn(*mut c_void, i8, *const u32, *const u32, u32, *mut *mut c_void) -> bool,
+    pub module_function: unsafe extern "C" fn(*mut c_void, *const c_char, i32) -> *mut c_void,
+    pub launch: unsafe extern "C" fn(*mut c_void, i8, *const u32, *const u32, u32, bool, *mut *mut c_void) -> bool,
 }
 
 impl Shim {

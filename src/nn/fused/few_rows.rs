@@ -1,0 +1,87 @@
+//! Linear layers over at most [`FEW_ROWS`] rows, as decoding has them: they take as long as their
+//! weights take to be read, and are computed with what stands around them.
+
+use tch::{Kind, Tensor};
+
+use super::launch::{Ready, Source};
+use super::{LONGEST_ROW, VECTOR};
+use crate::runtime::kernel::Argument::{Float, Int, Tensor as Data};
+
+/// Rows that the kernel takes at most.
+pub const FEW_ROWS: i64 = 8;
+/// Outputs that are computed together.
+const TILE: i64 = 16;
+/// Warps of a block. They share the inputs.
+pub(super) const WARPS: i64 = 8;
+/// Bytes of a weight's row that are fetched at once.
+const LINE: i64 = 128;
+/// From so many outputs on a block computes two tiles: with one there would be more blocks than the
+/// device runs at once, each reading x for itself.
+const MANY_OUTPUTS: i64 = 8192;
+
+/// How many fetches of a warp are on the way at once, and one that is used.
+pub(super) fn stages(tiles: i64) -> i64 {
+    if tiles == 1 { 4 } else { 3 }
+}
+
+/// For the weight, and for the norm's factors.
+fn shared_bytes(tiles: i64, factors: i64) -> i64 {
+    WARPS * stages(tiles) * tiles * TILE * LINE + (factors * 2 + LINE - 1) / LINE * LINE
+}
+
+pub(super) fn most_shared_bytes(tiles: i64) -> i64 {
+    shared_bytes(tiles, LONGEST_ROW)
+}
+
+/// What is computed before and after the layer.
+#[derive(Default)]
+pub struct Around<'a> {
+    /// Weight [inputs] and epsilon of a root-mean-square norm of the input. Not in float16, where a
+    /// number times the norm's weight could be too large.
+    pub norm: Option<(&'a Tensor, f64)>,
+    /// Added to the output; as large as that.
+    pub added: Option<&'a Tensor>,
+    /// silu(first half) · second half, instead of both.
+    pub gated: bool,
+}
+
+/// x [..., inputs] · weightᵀ [outputs, inputs] + bias [outputs], where x has few rows: [..., outputs].
+pub fn few_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, around: &Around) -> Option<Tensor> {
+    if !super::fits(x) {
+        return None;
+    }
+    let mut shape = x.size();
+    let (inputs, (outputs, width)) = (shape.pop()?, weight.size2().ok()?);
+    let rows = shape.iter().product::<i64>();
+    let outputs = if around.gated { outputs / 2 } else { outputs };
+    shape.push(outputs);
+    let norm = around.norm.map(|(factors, _)| factors);
+    let read = [Some(x), Some(weight), bias, around.added, norm];
+    // The kernel reads sixteen bytes at a time.
+    let fits = |t: &Tensor| {
+        let is_aligned = || (t.data_ptr() as usize).is_multiple_of(16);
+        t.kind() == x.kind() && t.device() == x.device() && t.is_contiguous() && is_aligned()
+    };
+    if !(1..=FEW_ROWS).contains(&rows)
+        || inputs != width
+        || inputs % VECTOR != 0
+        || outputs == 0
+        || (norm.is_some() && (x.kind() == Kind::Half || inputs > LONGEST_ROW))
+        || around.added.is_some_and(|added| added.numel() as i64 != rows * outputs)
+        || !read.iter().flatten().all(|t| fits(t))
+    {
+        return None;
+    }
+    let tiles = if around.gated || outputs >= MANY_OUTPUTS { 2 } else { 1 };
+    let ready = Ready::find(x, Source::FewRows(tiles), "few_rows")?;
+    let out = Tensor::empty(&shape, (x.kind(), x.device()));
+    let span = if around.gated { TILE } else { tiles * TILE };
+    let sizes = [rows, inputs, outputs, i64::from(around.gated)].map(|size| Int(size as i32));
+    let eps = around.norm.map_or(0.0, |(_, eps)| eps as f32);
+    let arguments: Vec<_> = read.into_iter().chain([Some(&out)]).map(Data).chain(sizes).chain([Float(eps)]).collect();
+    let shared = shared_bytes(tiles, norm.map_or(0, |_| inputs));
+    // SAFETY: shapes, types and places in memory were checked above. Ahead of its turn the kernel
+    // reads the weight and the norm's factors, which callers of `overlapped` promise to be old.
+    unsafe { ready.launch_early([(outputs + span - 1) / span, 1, 1], WARPS * 32, shared, &arguments) }?;
+    Some(out)
+}
