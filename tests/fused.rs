@@ -128,9 +128,14 @@ fn group_norms() {
 #[test]
 fn attention_of_one_new_token() {
     let Some(device) = gpu() else { return };
-    for (rows, kv_heads, groups, width, capacity, window) in
-        [(1, 8, 3, 128, 1280, None), (3, 2, 1, 64, 130, None), (6, 8, 3, 128, 512, Some(100)), (2, 4, 8, 128, 70, None)]
-    {
+    for (rows, kv_heads, groups, width, capacity, window) in [
+        (1, 8, 3, 128, 1280, None),
+        (3, 2, 1, 64, 130, None),
+        (6, 8, 3, 128, 512, Some(100)),
+        (2, 4, 8, 128, 70, None),
+        (2, 1, 2, 256, 9000, None),
+        (40, 8, 3, 128, 64, None),
+    ] {
         compare(&format!("attention {rows} rows, {width} wide"), device, |kind, device| {
             let heads = kv_heads * groups;
             let cache = KvCache::new(rows, kv_heads, capacity, width, kind, device);
@@ -140,7 +145,7 @@ fn attention_of_one_new_token() {
             let joint = random(&[rows, 1, (heads + 2 * kv_heads) * width], kind, device);
             let place = capacity - 3;
             let slot = Tensor::full([1], place, (Kind::Int64, device));
-            let padding = Tensor::arange(rows, (Kind::Int64, device)) * 5;
+            let padding = (Tensor::arange(rows, (Kind::Int64, device)) * 5).clamp_max(place - 1);
             let frequencies = Tensor::rand([1, width / 4], (Kind::Float, device));
             let table = RotaryTable::new(&frequencies, capacity, 1.0, kind, device);
             let positions = (place - &padding).unsqueeze(1);
@@ -148,6 +153,7 @@ fn attention_of_one_new_token() {
 
             let sight = Sight { slot: &slot, padding: &padding, window };
             let ours = fused::decode_attention(&joint, heads, &rotation, &cache, &sight).unwrap();
+            assert!(ours.equal(&fused::decode_attention(&joint, heads, &rotation, &cache, &sight).unwrap()));
 
             let parts = joint.view([rows, 1, heads + 2 * kv_heads, width]).transpose(1, 2);
             let q = wide(&rotation.apply(&parts.narrow(1, 0, heads)));

@@ -7,13 +7,15 @@ use tch::{Device, Kind, Tensor};
 pub struct KvCache {
     keys: Tensor,
     values: Tensor,
+    /// For kernels that count their blocks for each row and head: zeros [rows, kv_heads] of int32.
+    arrivals: Tensor,
 }
 
 impl KvCache {
     /// Takes the memory, zeroed: what attention masks must still be finite.
     pub fn new(rows: i64, kv_heads: i64, capacity: i64, head_dim: i64, kind: Kind, device: Device) -> Self {
         let new = || Tensor::zeros([rows, kv_heads, capacity, head_dim], (kind, device));
-        Self { keys: new(), values: new() }
+        Self { keys: new(), values: new(), arrivals: Tensor::zeros([rows, kv_heads], (Kind::Int, device)) }
     }
 
     /// Writes tokens to the first places. `keys`, `values`: [prompts, kv_heads, tokens, head_dim], each
@@ -48,6 +50,10 @@ impl KvCache {
     /// All places, filled or not.
     pub fn whole(&self) -> (&Tensor, &Tensor) {
         (&self.keys, &self.values)
+    }
+
+    pub(super) fn arrivals(&self) -> &Tensor {
+        &self.arrivals
     }
 
     /// Row `i` becomes what row `rows[i]` was, as far as its first `length` places. Where `rows` are

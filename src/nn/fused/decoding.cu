@@ -1,59 +1,73 @@
 // One new token a row: turned, written into the cache, and attended to.
 
-// From the joint projection [rows, (heads + 2 · kv_heads) · width]: queries and keys are turned by
-// cos and sin [rows, rotary] over their first `rotary` numbers; queries go to `queries`
-// [rows, heads, width], keys and values to place `slot` of the caches [rows, kv_heads, capacity, width].
-// A block takes a head of a row, a thread a number of it.
-extern "C" __global__ void turn_and_store(const half_t* joint, const half_t* cos, const half_t* sin, const long* slot,
-                                          half_t* queries, half_t* keys, half_t* values, int heads, int kv_heads,
-                                          int width, int rotary, long capacity) {
-  const int head = blockIdx.x, row = blockIdx.y, at = threadIdx.x;
-  const half_t* from = joint + ((long)row * (heads + 2 * kv_heads) + head) * width;
-  half_t number = from[at];
-  if (head < heads + kv_heads && at < rotary) {
-    const int half = rotary / 2;
-    const float crossed = at < half ? -up(from[at + half]) : up(from[at - half]);
-    const float turned = rounded(up(number) * up(cos[row * rotary + at]));
-    number = down(turned + rounded(crossed * up(sin[row * rotary + at])));
-  }
-  if (head < heads) {
-    queries[((long)row * heads + head) * width + at] = number;
-    return;
-  }
-  const bool is_key = head < heads + kv_heads;
-  const int kv_head = head - heads - (is_key ? 0 : kv_heads);
-  (is_key ? keys : values)[(((long)row * kv_heads + kv_head) * capacity + *slot) * width + at] = number;
-}
-
 #ifndef WIDTH
 #define WIDTH 128
 #endif
 #ifndef GROUPS
 #define GROUPS 3
 #endif
-// Threads that share a key, and keys that a block reads at once.
+// Threads that share a key, and keys that a block works on at once.
 #define LANES (WIDTH / 8)
-#define THREADS 128
+#define THREADS 256
 #define STREAMS (THREADS / LANES)
+#define WARPS (THREADS / 32)
+// Keys of a stream that are on the way.
+#define AHEAD 4
+#define MOST_SPLITS 64
 
-// Attention of the GROUPS queries that share a key head over `share` places of the cache; block
-// (split, kv_head, row). What it finds goes to `partial` [rows, kv_heads, splits, GROUPS, WIDTH + 2]:
-// the weighted values, the largest score and the sum of weights. A row sees the places from
-// padding[row] on, up to and with `slot`, at most `window` of them (0: all).
-extern "C" __global__ void attend_share(const half_t* queries, const half_t* keys, const half_t* values,
-                                        const long* slot, const long* padding, float* partial, int share,
-                                        long capacity, long window, float scale) {
-  const int split = blockIdx.x, kv_head = blockIdx.y, kv_heads = gridDim.y, row = blockIdx.z;
-  const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES;
-  const long last = *slot;
-  long first = padding[row];
-  if (window > 0 && last - window + 1 > first) first = last - window + 1;
-  const long from = max((long)split * share, first), to = min((long)(split + 1) * share - 1, last);
-  const long cache = ((long)row * kv_heads + kv_head) * capacity * WIDTH;
+// Eight numbers of a head, of which the first `rotary` are turned by cos and sin.
+__device__ inline Eight turned(const half_t* head, const half_t* cos, const half_t* sin, int rotary, int at) {
+  Eight own = *(const Eight*)(head + at);
+  if (at >= rotary) return own;
+  const bool front = at < rotary / 2;
+  const Eight other = *(const Eight*)(head + (front ? at + rotary / 2 : at - rotary / 2));
+  const Eight cosines = *(const Eight*)(cos + at), sines = *(const Eight*)(sin + at);
+  for (int j = 0; j < 8; j++) {
+    const float crossed = front ? -up(other.x[j]) : up(other.x[j]);
+    own.x[j] = down(rounded(up(own.x[j]) * up(cosines.x[j])) + rounded(crossed * up(sines.x[j])));
+  }
+  return own;
+}
 
+// Attention of the GROUPS queries that share a key head; block (split, kv_head, row) looks at one of
+// gridDim.x shares of the places that the row sees: from padding[row] on, up to and with `slot`, at
+// most `window` of them (0: all). The last block to end puts the shares together.
+// joint: [rows, heads + 2 · kv_heads, WIDTH], queries, keys, values; cos, sin: [rows, rotary]
+// keys, values: [rows, kv_heads, capacity, WIDTH], which get the new ones at place `slot`
+// partial: [rows, kv_heads, splits, GROUPS, WIDTH + 2], weighted values, largest score, sum of weights
+// arrivals: [rows, kv_heads] of zeros, and again after; out: [rows, heads, WIDTH]
+extern "C" __global__ void __launch_bounds__(THREADS, GROUPS > 4 || WIDTH > 128 ? 1 : 2)
+    attend(const half_t* joint, const half_t* cos, const half_t* sin, half_t* keys, half_t* values, const long* slot,
+           const long* padding, float* partial, int* arrivals, half_t* out, int rotary, long capacity, int window,
+           float scale) {
+  const int split = blockIdx.x, splits = gridDim.x, kv_head = blockIdx.y, kv_heads = gridDim.y, row = blockIdx.z;
+  const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES, at = lane * 8;
+  const int last = *slot, unseen = window > 0 ? last - window + 1 : 0, first = max((int)padding[row], unseen);
+  const int share = (last - first + splits) / splits;
+  const int from = first + split * share, to = min(from + share - 1, last);
+  const int pair = row * kv_heads + kv_head;
+  keys += (long)pair * capacity * WIDTH + at;
+  values += (long)pair * capacity * WIDTH + at;
+
+  // What earlier steps left in the cache is fetched before this one's projection is there.
+  Eight coming_keys[AHEAD] = {}, coming_values[AHEAD] = {};
+  auto look_ahead = [&](int u, int place) {
+    if (place > to || place == last) return;
+    coming_keys[u] = *(const Eight*)(keys + place * WIDTH);
+    coming_values[u] = *(const Eight*)(values + place * WIDTH);
+  };
+#pragma unroll
+  for (int u = 0; u < AHEAD; u++) look_ahead(u, from + u * STREAMS + stream);
+  let_next_start();
+  wait_for_previous();
+
+  const half_t* heads = joint + (long)row * kv_heads * (GROUPS + 2) * WIDTH;
+  cos += (long)row * rotary;
+  sin += (long)row * rotary;
   float query[GROUPS][8], sum[GROUPS][8], best[GROUPS], weight[GROUPS];
+#pragma unroll
   for (int g = 0; g < GROUPS; g++) {
-    const Eight numbers = *(const Eight*)(queries + (((long)row * kv_heads + kv_head) * GROUPS + g) * WIDTH + lane * 8);
+    const Eight numbers = turned(heads + (kv_head * GROUPS + g) * WIDTH, cos, sin, rotary, at);
     for (int j = 0; j < 8; j++) {
       query[g][j] = up(numbers.x[j]) * scale;
       sum[g][j] = 0;
@@ -61,63 +75,109 @@ extern "C" __global__ void attend_share(const half_t* queries, const half_t* key
     best[g] = -1e30f;
     weight[g] = 0;
   }
+  Eight new_key = {}, new_value = {};
+  if (to == last && from <= to) {
+    new_key = turned(heads + (kv_heads * GROUPS + kv_head) * WIDTH, cos, sin, rotary, at);
+    new_value = *(const Eight*)(heads + (kv_heads * (GROUPS + 1) + kv_head) * WIDTH + at);
+  }
+
   // All lanes of a warp go the same number of rounds: they talk to each other.
-  for (long base = from; base <= to; base += STREAMS) {
-    const long place = base + stream;
-    const bool seen = place <= to;
-    const long at = cache + (seen ? place : from) * WIDTH + lane * 8;
-    const Eight key = *(const Eight*)(keys + at), value = *(const Eight*)(values + at);
-    for (int g = 0; g < GROUPS; g++) {
-      float score = 0;
-      for (int j = 0; j < 8; j++) score += query[g][j] * up(key.x[j]);
-      for (int offset = LANES / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(~0u, score, offset);
-      if (!seen) continue;
-      const float higher = fmaxf(best[g], score), fade = __expf(best[g] - higher), own = __expf(score - higher);
-      for (int j = 0; j < 8; j++) sum[g][j] = sum[g][j] * fade + own * up(value.x[j]);
-      weight[g] = weight[g] * fade + own;
-      best[g] = higher;
+  for (int base = from; base <= to; base += AHEAD * STREAMS) {
+#pragma unroll
+    for (int u = 0; u < AHEAD; u++) {
+      if (base + u * STREAMS > to) break;
+      const int place = base + u * STREAMS + stream;
+      Eight key = coming_keys[u], value = coming_values[u];
+      if (place == last) {
+        key = new_key;
+        value = new_value;
+        *(Eight*)(keys + place * WIDTH) = key;
+        *(Eight*)(values + place * WIDTH) = value;
+      }
+      look_ahead(u, place + AHEAD * STREAMS);
+#pragma unroll
+      for (int g = 0; g < GROUPS; g++) {
+        float score = 0;
+        for (int j = 0; j < 8; j++) score += query[g][j] * up(key.x[j]);
+        for (int offset = LANES / 2; offset > 0; offset /= 2) score += __shfl_xor_sync(~0u, score, offset);
+        if (place > to) continue;
+        const float higher = fmaxf(best[g], score), fade = __expf(best[g] - higher), own = __expf(score - higher);
+        for (int j = 0; j < 8; j++) sum[g][j] = sum[g][j] * fade + own * up(value.x[j]);
+        weight[g] = weight[g] * fade + own;
+        best[g] = higher;
+      }
     }
   }
 
-  __shared__ float sums[STREAMS][WIDTH], bests[STREAMS], weights[STREAMS];
+  __shared__ float bests[GROUPS][STREAMS], weights[GROUPS][WARPS], sums[GROUPS][WARPS][WIDTH];
+  const int warp = threadIdx.x / 32;
+  if (lane == 0) {
+    for (int g = 0; g < GROUPS; g++) bests[g][stream] = best[g];
+  }
+  __syncthreads();
+#pragma unroll
   for (int g = 0; g < GROUPS; g++) {
-    __syncthreads();
-    for (int j = 0; j < 8; j++) sums[stream][lane * 8 + j] = sum[g][j];
-    if (lane == 0) {
-      bests[stream] = best[g];
-      weights[stream] = weight[g];
+    float highest = bests[g][0];
+    for (int s = 1; s < STREAMS; s++) highest = fmaxf(highest, bests[g][s]);
+    const float fade = __expf(best[g] - highest);
+    best[g] = highest;
+    weight[g] *= fade;
+    for (int j = 0; j < 8; j++) sum[g][j] *= fade;
+    for (int offset = LANES; offset < 32; offset *= 2) {
+      weight[g] += __shfl_xor_sync(~0u, weight[g], offset);
+      for (int j = 0; j < 8; j++) sum[g][j] += __shfl_xor_sync(~0u, sum[g][j], offset);
     }
-    __syncthreads();
-    float highest = -1e30f, total = 0;
-    for (int s = 0; s < STREAMS; s++) highest = fmaxf(highest, bests[s]);
-    for (int s = 0; s < STREAMS; s++) total += weights[s] * __expf(bests[s] - highest);
-    const long splits = gridDim.x;
-    float* out = partial + ((((long)row * kv_heads + kv_head) * splits + split) * GROUPS + g) * (WIDTH + 2);
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
-      float mixed = 0;
-      for (int s = 0; s < STREAMS; s++) mixed += sums[s][i] * __expf(bests[s] - highest);
-      out[i] = mixed;
-    }
-    if (threadIdx.x == 0) {
-      out[WIDTH] = highest;
-      out[WIDTH + 1] = total;
+    if (threadIdx.x % 32 < LANES) {
+      for (int j = 0; j < 8; j++) sums[g][warp][at + j] = sum[g][j];
+      if (lane == 0) weights[g][warp] = weight[g];
     }
   }
-}
+  __syncthreads();
+  float* shares = partial + (long)pair * splits * GROUPS * (WIDTH + 2);
+  for (int i = threadIdx.x; i < GROUPS * WIDTH; i += THREADS) {
+    const int g = i / WIDTH, number = i % WIDTH;
+    float mixed = 0, total = 0;
+    for (int w = 0; w < WARPS; w++) mixed += sums[g][w][number];
+    for (int w = 0; w < WARPS; w++) total += weights[g][w];
+    float* own = shares + (split * GROUPS + g) * (WIDTH + 2);
+    own[number] = mixed;
+    if (number == 0) own[WIDTH + 1] = total;
+  }
+  if (threadIdx.x == 0) {
+    for (int g = 0; g < GROUPS; g++) shares[(split * GROUPS + g) * (WIDTH + 2) + WIDTH] = best[g];
+  }
 
-// The shares of a query head together: block (head, row), a thread a number.
-// out: [rows, heads, WIDTH]
-extern "C" __global__ void join_shares(const float* partial, half_t* out, int splits) {
-  const int head = blockIdx.x, heads = gridDim.x, row = blockIdx.y, at = threadIdx.x;
-  const int kv_head = head / GROUPS, g = head % GROUPS, kv_heads = heads / GROUPS;
-  const float* from = partial + (((long)row * kv_heads + kv_head) * splits * GROUPS + g) * (WIDTH + 2);
-  const long step = GROUPS * (WIDTH + 2);
-  float highest = -1e30f, total = 0, mixed = 0;
-  for (int s = 0; s < splits; s++) highest = fmaxf(highest, from[s * step + WIDTH]);
-  for (int s = 0; s < splits; s++) {
-    const float fade = __expf(from[s * step + WIDTH] - highest);
-    total += from[s * step + WIDTH + 1] * fade;
-    mixed += from[s * step + at] * fade;
+  // Who finds that all others have arrived goes on.
+  __shared__ int arrived;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) arrived = atomicAdd(arrivals + pair, 1);
+  __syncthreads();
+  if (arrived != splits - 1) return;
+  __threadfence();
+  if (threadIdx.x == 0) arrivals[pair] = 0;
+  __shared__ float parts[GROUPS][MOST_SPLITS];
+  if (warp < GROUPS) {
+    // A warp takes a query, a lane every 32nd share.
+    const float* own = shares + warp * (WIDTH + 2) + WIDTH;
+    const int step = GROUPS * (WIDTH + 2), me = threadIdx.x % 32;
+    float highest = -1e30f, total = 0;
+    for (int s = me; s < splits; s += 32) highest = fmaxf(highest, __ldcg(own + s * step));
+    for (int offset = 16; offset > 0; offset /= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, offset));
+    for (int s = me; s < splits; s += 32) {
+      const float part = __expf(__ldcg(own + s * step) - highest);
+      parts[warp][s] = part;
+      total += part * __ldcg(own + s * step + 1);
+    }
+    for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(~0u, total, offset);
+    for (int s = me; s < splits; s += 32) parts[warp][s] /= total;
   }
-  out[((long)row * heads + head) * WIDTH + at] = down(mixed / total);
+  __syncthreads();
+  for (int i = threadIdx.x; i < GROUPS * WIDTH; i += THREADS) {
+    const int g = i / WIDTH, number = i % WIDTH;
+    float mixed = 0;
+#pragma unroll 8
+    for (int s = 0; s < splits; s++) mixed += parts[g][s] * __ldcg(shares + (s * GROUPS + g) * (WIDTH + 2) + number);
+    out[pair * (GROUPS * WIDTH) + i] = down(mixed);
+  }
 }

@@ -2,12 +2,16 @@
 
 use tch::{Kind, Tensor};
 
+use super::THREADS;
 use super::launch::{Ready, Source};
 use crate::nn::{KvCache, Rotation};
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
-/// Places of the cache that one block reads.
-const SHARE: i64 = 64;
+/// Blocks that the device is given at least, as far as each then has so many places of the cache to read.
+const BLOCKS: i64 = 264;
+const SMALLEST_SHARE: i64 = 64;
+/// Blocks that share a row and a key head at most.
+const MOST_SPLITS: i64 = 64;
 
 /// Where the next token goes and what it sees; on the device.
 pub struct Sight<'a> {
@@ -33,39 +37,31 @@ pub fn decode_attention(
     let (rows, kv_heads, capacity, width) = keys.size4().ok()?;
     let groups = heads / kv_heads;
     let source = Source::Decoding(width, groups);
-    if !matches!(width, 64 | 128 | 256) || !(1..=8).contains(&groups) || joint.size()[..2] != [rows, 1] {
+    let fits = matches!(width, 64 | 128 | 256) && (1..=8).contains(&groups) && groups * width <= 1024;
+    if !fits || joint.size()[..2] != [rows, 1] {
         return None;
     }
     let (cos, sin) = rotation.tables();
     let rotary = *cos.size().last()?;
-    let tensors = [joint, keys, values, cos, sin, sight.slot, sight.padding];
+    let tensors = [joint, cos, sin, keys, values, sight.slot, sight.padding];
     let kinds_fit = tensors[..5].iter().all(|t| t.kind() == joint.kind());
-    if !kinds_fit || tensors.iter().any(|t| !t.is_contiguous()) || cos.numel() as i64 != rows * rotary {
+    // The kernel turns eight numbers of a half at a time.
+    let rotary_fits = rotary % 16 == 0 && cos.numel() as i64 == rows * rotary;
+    if !kinds_fit || !rotary_fits || tensors.iter().any(|t| !t.is_contiguous()) {
         return None;
     }
-    let options = (joint.kind(), joint.device());
-    let queries = Tensor::empty([rows, heads, width], options);
-    let turn = Ready::find(joint, source, "turn_and_store")?;
-    let tables = [joint, cos, sin, sight.slot, &queries, keys, values].map(|tensor| Data(Some(tensor)));
-    let sizes = [heads, kv_heads, width, rotary].map(|size| Int(size as i32));
-    let arguments: Vec<Argument> = tables.into_iter().chain(sizes).chain([Long(capacity)]).collect();
-    // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it.
-    unsafe { turn.launch([heads + 2 * kv_heads, rows, 1], width, 0, &arguments) }?;
-
-    let splits = (capacity + SHARE - 1) / SHARE;
+    let attend = Ready::find(joint, source, "attend")?;
+    let most = ((capacity + SMALLEST_SHARE - 1) / SMALLEST_SHARE).min(MOST_SPLITS);
+    let splits = (BLOCKS / (rows * kv_heads)).clamp(1, most);
     let partial = Tensor::empty([rows, kv_heads, splits, groups, width + 2], (Kind::Float, joint.device()));
-    let attend = Ready::find(joint, source, "attend_share")?;
-    let tensors = [&queries, keys, values, sight.slot, sight.padding, &partial].map(|tensor| Data(Some(tensor)));
-    let numbers =
-        [Int(SHARE as i32), Long(capacity), Long(sight.window.unwrap_or(0)), Float((width as f32).sqrt().recip())];
-    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
-    // SAFETY: as above; `partial` has a place for each block.
-    unsafe { attend.launch([splits, kv_heads, rows], 128, 0, &arguments) }?;
-
-    let out = Tensor::empty([rows, 1, heads * width], options);
-    let join = Ready::find(joint, source, "join_shares")?;
-    let arguments = [Data(Some(&partial)), Data(Some(&out)), Int(splits as i32)];
-    // SAFETY: as above.
-    unsafe { join.launch([heads, rows, 1], width, 0, &arguments) }?;
+    let out = Tensor::empty([rows, 1, heads * width], (joint.kind(), joint.device()));
+    let tensors = tensors.into_iter().chain([&partial, cache.arrivals(), &out]).map(|tensor| Data(Some(tensor)));
+    let window = Int(sight.window.unwrap_or(0).min(capacity) as i32);
+    let numbers = [Int(rotary as i32), Long(capacity), window, Float((width as f32).sqrt().recip())];
+    let arguments: Vec<Argument> = tensors.chain(numbers).collect();
+    // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it, and
+    // `partial` has a place for each block. Ahead of its turn the kernel reads the slot, the padding
+    // and what earlier steps left in the cache.
+    unsafe { attend.launch_early([splits, kv_heads, rows], THREADS, 0, &arguments) }?;
     Some(out)
 }

@@ -51,8 +51,8 @@ impl Source {
     /// beside the other.
     fn shared_bytes(self) -> Option<i64> {
         match self {
-            Self::Norms | Self::Decoding(..) => Some(0),
-            Self::Pictures => None,
+            Self::Norms | Self::Pictures => None,
+            Self::Decoding(..) => Some(0),
             Self::FewRows(tiles) => Some(few_rows::most_shared_bytes(tiles)),
         }
     }
