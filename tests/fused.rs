@@ -1,51 +1,15 @@
 //! Own kernels against the same arithmetic in float32, and recorded work against work done at once.
 //! On a machine without a GPU there is nothing to compare, and each test says so.
 
-use std::path::{Path, PathBuf};
+mod gpu;
 
+use gpu::{apart, compare, gpu, random, root, wide};
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
 use toolkit::models::stable_diffusion_3::mmdit::{Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
 use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
-use toolkit::runtime::{Graph, load_cuda};
-
-/// Numbers of 16 bits are rounded to these parts of themselves.
-const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 8e-3)];
-
-fn gpu() -> Option<Device> {
-    load_cuda();
-    let device = Device::cuda_if_available();
-    if !device.is_cuda() {
-        println!("no GPU here: not compared");
-    }
-    device.is_cuda().then_some(device)
-}
-
-fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
-}
-
-fn wide(x: &Tensor) -> Tensor {
-    x.to_kind(Kind::Float)
-}
-
-/// ‖ours − theirs‖ / ‖theirs‖
-fn apart(ours: &Tensor, theirs: &Tensor) -> f64 {
-    assert_eq!(ours.size(), theirs.size());
-    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
-    (&ours - &theirs).norm().double_value(&[]) / theirs.norm().double_value(&[])
-}
-
-/// Compares in both number types what `ours` gives with what `theirs` gives of the same numbers.
-fn compare(name: &str, device: Device, case: impl Fn(Kind, Device) -> (Tensor, Tensor)) {
-    for (kind, precision) in PRECISION {
-        let (ours, theirs) = case(kind, device);
-        let difference = apart(&ours, &theirs);
-        println!("{name} {kind:?}: {difference:.1e}");
-        assert!(difference < precision, "{name} {kind:?}: {difference:.1e}");
-    }
-}
+use toolkit::runtime::Graph;
 
 fn rms(x: &Tensor, weight: &Tensor) -> Tensor {
     x * (x.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + 1e-5).rsqrt() * weight
@@ -257,8 +221,4 @@ fn a_denoiser_is_the_same_in_every_way() {
         println!("{name}: {differences:.4?}");
         assert!(differences.iter().all(|difference| *difference < 2e-2), "{name}: {differences:?}");
     }
-}
-
-fn root() -> PathBuf {
-    std::env::var_os("TOOLKIT_HOME").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf(), PathBuf::from)
 }

@@ -98,6 +98,15 @@ impl Linear {
         })
     }
 
+    /// The same into memory that is already there: `out` is contiguous, [..., output].
+    pub fn forward_into(&self, x: &Tensor, out: &Tensor) {
+        let as_rows = |x: &Tensor| x.view([-1, x.size().last().copied().unwrap_or(1)]);
+        if self.packed {
+            return as_rows(out).copy_(&as_rows(&self.forward(x)));
+        }
+        let _ = as_rows(x).linear_out(&as_rows(out), &self.weight, self.bias.as_ref());
+    }
+
     /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
         let fits = activation == Activation::GeluPytorchTanh && fused::fits(x);
@@ -135,6 +144,24 @@ impl LayerNorm {
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm([self.size], self.weight.as_ref(), self.bias.as_ref(), self.eps, true)
+    }
+
+    /// x + y, and its norm. `y` may have only the last axes of `x`.
+    pub fn add_forward(&self, x: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
+        let affine = self.weight.as_ref().zip(self.bias.as_ref());
+        affine.and_then(|(weight, bias)| fused::add_layer_norm(x, y, weight, bias, self.eps)).unwrap_or_else(|| {
+            let sum = x + y;
+            let normed = self.forward(&sum);
+            (sum, normed)
+        })
+    }
+
+    /// The norm of x + y, where the sum itself is not wanted.
+    pub fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Tensor {
+        let affine = self.weight.as_ref().zip(self.bias.as_ref());
+        affine
+            .and_then(|(weight, bias)| fused::layer_norm_of_sum(x, y, weight, bias, self.eps))
+            .unwrap_or_else(|| self.forward(&(x + y)))
     }
 }
 
@@ -220,6 +247,20 @@ impl Conv2d {
     /// [batch, input, height, width] → [batch, output, height', width']
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.conv2d(&self.weight, self.bias.as_ref(), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+
+    /// Where the kernel steps by its own width, nothing padded, each patch is a row of one matrix product, as
+    /// which a GPU computes it: [batch, input, height, width] → [batch, patches, output]
+    pub fn patches(&self, x: &Tensor) -> Tensor {
+        let ([batch, input, height, width], [output, _, side, _]) = (&x.size()[..], &self.weight.size()[..]) else {
+            unreachable!("a picture and a kernel have four axes")
+        };
+        let is_grid = self.stride == *side && self.padding == 0 && height % side == 0 && width % side == 0;
+        if !is_grid || !x.device().is_cuda() {
+            return self.forward(x).flatten(2, -1).transpose(1, 2);
+        }
+        let cut = x.reshape([*batch, *input, height / side, *side, width / side, *side]).permute([0, 2, 4, 1, 3, 5]);
+        cut.reshape([*batch, -1, input * side * side]).linear(&self.weight.reshape([*output, -1]), self.bias.as_ref())
     }
 
     /// The same with another bias: [output].

@@ -7,9 +7,11 @@ mod kv_cache;
 mod layers;
 mod lora;
 mod rotary;
+mod step_view;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};
 pub use rotary::{RotaryTable, Rotation};
+pub use step_view::{SPARE_PLACES, Slot, StepView, capacity};

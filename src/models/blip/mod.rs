@@ -6,10 +6,12 @@
 mod config;
 mod image_processor;
 mod published;
+mod steps;
 mod text_decoder;
 mod tokenizer;
 mod vision;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -25,14 +27,16 @@ use crate::runtime::Runtime;
 
 pub use config::Config;
 use image_processor::ImageProcessor;
-use text_decoder::{State, TextDecoder};
+use steps::Steps;
+use text_decoder::{PictureMemory, TextDecoder};
 use vision::VisionModel;
 
 /// The two networks.
-#[derive(Debug)]
 pub struct Networks {
     vision: VisionModel,
     decoder: TextDecoder,
+    /// What the steps of the last batch used, for the next one of its size.
+    spare: RefCell<Option<Steps>>,
 }
 
 impl Networks {
@@ -40,6 +44,7 @@ impl Networks {
         Ok(Self {
             vision: VisionModel::new(&weights.at("vision_model"), &config.vision_config)?,
             decoder: TextDecoder::new(&weights.at("text_decoder"), config)?,
+            spare: RefCell::default(),
         })
     }
 
@@ -55,51 +60,79 @@ impl Networks {
         self.vision.forward(pixels)
     }
 
-    /// New tokens for each picture, each text starting with `prompt` (ids, the start token included).
+    /// Reads the pictures for the decoder.
+    fn look(&self, pixels: &Tensor, memories: &[PictureMemory]) {
+        self.decoder.look(&self.picture_states(pixels), memories);
+    }
+
+    /// One batch of captions: its pictures, each text starting with `prompt` (ids, the start token
+    /// included), with at most so many tokens to follow.
+    pub fn session<'a>(&'a self, pixels: &'a Tensor, prompt: &'a [i64], max_new_tokens: usize) -> Session<'a> {
+        Session { networks: self, pixels, prompt, longest: (prompt.len() + max_new_tokens) as i64, steps: None }
+    }
+
+    /// New tokens for each picture, each text starting with `prompt`. Texts end at the latest where the
+    /// decoder knows no further position.
     pub fn generate(&self, pixels: &Tensor, prompt: &[i64], options: &GenerationOptions) -> Result<Vec<Vec<i64>>> {
         let batch = pixels.size()[0];
+        let positions = self.decoder.positions() as usize;
+        if prompt.len() > positions {
+            return Err(usage(format!("a prompt of {} tokens: this model takes {positions}", prompt.len())));
+        }
+        // The last token is not read any more.
+        let max_new_tokens = options.max_new_tokens.min(positions - prompt.len() + 1);
+        let options = GenerationOptions { max_new_tokens, ..options.clone() };
         let ids = Tensor::from_slice(prompt).unsqueeze(0).repeat([batch, 1]).to_device(pixels.device());
         let prompts = Prompts { ids, padding: vec![0; batch as usize] };
-        let mut steps = Steps { networks: self, pixels, prompt: &prompts.ids, state: None };
-        generation::generate(&mut steps, &prompts, options)
+        generation::generate(&mut self.session(pixels, prompt, max_new_tokens), &prompts, &options)
     }
 }
 
 /// One batch of captions on its way.
-struct Steps<'a> {
+pub struct Session<'a> {
     networks: &'a Networks,
     pixels: &'a Tensor,
-    prompt: &'a Tensor,
-    state: Option<State>,
+    prompt: &'a [i64],
+    /// Longest text, prompt included.
+    longest: i64,
+    steps: Option<Steps>,
 }
 
-impl Steps<'_> {
-    fn state(&mut self) -> Result<&mut State> {
-        self.state.as_mut().context("the decoder was not started")
+impl Session<'_> {
+    fn steps(&mut self) -> Result<&mut Steps> {
+        self.steps.as_mut().context("the decoder was not started")
     }
 }
 
-impl StepModel for Steps<'_> {
+impl StepModel for Session<'_> {
     fn start(&mut self, copies: i64) -> Result<Tensor> {
-        let mut state = self.networks.decoder.start(&self.networks.picture_states(self.pixels));
-        let logits = self.networks.decoder.step(self.prompt, &mut state);
-        let rows = Tensor::arange(self.pixels.size()[0], (Kind::Int64, self.pixels.device()));
-        let rows = rows.repeat_interleave_self_int(copies, 0, None);
-        if copies > 1 {
-            state.reorder(&rows);
-        }
-        self.state = Some(state);
-        Ok(logits.index_select(0, &rows))
+        let mut steps = Steps::new(self.networks, self.pixels.size()[0], copies, self.longest);
+        steps.look(self.networks, self.pixels)?;
+        self.steps.insert(steps).read(self.networks, self.prompt)
     }
 
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
-        let decoder = &self.networks.decoder;
-        Ok(decoder.step(&tokens.unsqueeze(1), self.state()?))
+        let networks = self.networks;
+        self.steps()?.step(networks, tokens)
     }
 
     fn reorder(&mut self, rows: &Tensor) -> Result<()> {
-        self.state()?.reorder(rows);
+        self.steps()?.reorder(rows);
         Ok(())
+    }
+
+    /// Recorded steps have the size of the batch.
+    fn may_shrink(&self) -> bool {
+        self.steps.as_ref().is_none_or(|steps| !steps.are_recorded())
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // Only what was recorded is worth its memory.
+        if let Some(steps) = self.steps.take_if(|steps| steps.are_recorded()) {
+            self.networks.spare.replace(Some(steps));
+        }
     }
 }
 

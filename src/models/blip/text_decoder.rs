@@ -1,39 +1,44 @@
 //! The caption decoder: post-norm BERT layers, each with cross attention to the picture.
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, TextConfig};
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, Embedding, LayerNorm, Linear, attention, causal_attention, join_heads, split_heads};
+use crate::nn::{
+    Activation, Embedding, KvCache, LayerNorm, Linear, Slot, StepView, attention, causal_attention, fused, join_heads,
+    split_heads,
+};
 
-/// Keys and values of one attention: [batch, heads, tokens, head_dim] each.
+/// Keys and values of a batch of pictures in one layer, computed once: [pictures, heads, tokens, head_dim] each.
 #[derive(Debug)]
-struct KeyValue {
+pub struct PictureMemory {
     key: Tensor,
     value: Tensor,
+    /// On CUDA, what both are views of, as the layer that makes them gives it: [pictures, tokens, 2 · hidden].
+    joint: Option<Tensor>,
 }
 
-impl KeyValue {
-    fn reorder(&mut self, rows: &Tensor) {
-        self.key = self.key.index_select(0, rows);
-        self.value = self.value.index_select(0, rows);
+impl PictureMemory {
+    /// Takes the memory.
+    fn new(shape: [i64; 3], heads: i64, kind: Kind, device: Device) -> Self {
+        let [pictures, tokens, hidden] = shape;
+        if device.is_cuda() {
+            let joint = Tensor::zeros([pictures, tokens, 2 * hidden], (kind, device));
+            let parts = split_heads(&joint, 2 * heads);
+            let part = |n: i64| parts.narrow(1, n * heads, heads);
+            return Self { key: part(0), value: part(1), joint: Some(joint) };
+        }
+        // Read again for every token: one stretch of memory for each head.
+        let new = || Tensor::empty([pictures, heads, tokens, hidden / heads], (kind, device));
+        Self { key: new(), value: new(), joint: None }
     }
-}
 
-/// What the decoder remembers of the tokens so far, and of the pictures.
-#[derive(Debug)]
-pub struct State {
-    own: Vec<KeyValue>,
-    /// Computed once per picture.
-    cross: Vec<KeyValue>,
-    length: i64,
-}
-
-impl State {
-    /// Keeps these rows of the batch, in this order (int64 [rows]).
-    pub fn reorder(&mut self, rows: &Tensor) {
-        self.own.iter_mut().chain(&mut self.cross).for_each(|layer| layer.reorder(rows));
+    /// Picture `i` becomes what picture `pictures[i]` was (int64), in new memory; there may be fewer or more.
+    pub fn reorder(&mut self, pictures: &Tensor) {
+        self.key = self.key.index_select(0, pictures);
+        self.value = self.value.index_select(0, pictures);
+        self.joint = None;
     }
 }
 
@@ -58,11 +63,9 @@ impl Embeddings {
         })
     }
 
-    /// [batch, tokens], the first of them at position `start` → [batch, tokens, hidden]
-    fn forward(&self, ids: &Tensor, start: i64) -> Tensor {
-        let positions = Tensor::arange_start(start, start + ids.size()[1], (Kind::Int64, ids.device()));
-        let sum = self.word_embeddings.forward(ids) + self.position_embeddings.forward(&positions);
-        self.layer_norm.forward(&sum)
+    /// [batch, tokens] at `positions` [tokens] → [batch, tokens, hidden]
+    fn forward(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
+        self.layer_norm.forward_sum(&self.word_embeddings.forward(ids), &self.position_embeddings.forward(positions))
     }
 }
 
@@ -82,9 +85,9 @@ impl AttentionOutput {
         })
     }
 
-    /// `mixed`: [batch, heads, tokens, head_dim]; `x`: [batch, tokens, hidden]
+    /// `mixed`, `x`: [batch, tokens, hidden]
     fn forward(&self, mixed: &Tensor, x: &Tensor) -> Tensor {
-        self.layer_norm.forward(&(self.dense.forward(&join_heads(mixed)) + x))
+        self.layer_norm.forward_sum(&self.dense.forward(mixed), x)
     }
 }
 
@@ -108,20 +111,31 @@ impl SelfAttention {
         })
     }
 
-    /// `memory` grows by the tokens of `x`.
-    fn forward(&self, x: &Tensor, memory: &mut KeyValue) -> Tensor {
-        let qkv = split_heads(&self.qkv.forward(x), 3 * self.heads); // [batch, 3 · heads, tokens, head_dim]
-        let part = |n: i64| qkv.narrow(1, n * self.heads, self.heads);
-        memory.key = Tensor::cat(&[&memory.key, &part(1)], 2);
-        memory.value = Tensor::cat(&[&memory.value, &part(2)], 2);
-        // Several tokens come only at the start, when nothing is remembered yet; one token may see all.
-        let attend = if x.size()[1] > 1 { causal_attention } else { see_all };
-        self.output.forward(&attend(&part(0), &memory.key, &memory.value), x)
+    /// Query, key and value of each head: [batch, heads, tokens, head_dim].
+    fn parts(&self, joint: &Tensor) -> [Tensor; 3] {
+        let qkv = split_heads(joint, 3 * self.heads);
+        [0, 1, 2].map(|n| qkv.narrow(1, n * self.heads, self.heads))
     }
-}
 
-fn see_all(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    attention(q, k, v, None)
+    /// Texts from their first token on, each for as many rows of the cache as there are.
+    fn read(&self, x: &Tensor, cache: &KvCache) -> Tensor {
+        let [q, k, v] = self.parts(&self.qkv.forward(x));
+        cache.fill(&k, &v);
+        self.output.forward(&join_heads(&causal_attention(&q, &k.contiguous(), &v.contiguous())), x)
+    }
+
+    /// One new token a row, x: [rows, 1, hidden].
+    fn step(&self, x: &Tensor, view: &StepView, cache: &KvCache) -> Tensor {
+        let joint = self.qkv.forward(x);
+        if let Slot::Device(slot) = view.slot
+            && let Some(mixed) = fused::attend_to_text(&joint, cache, slot)
+        {
+            return self.output.forward(&mixed, x);
+        }
+        let [q, k, v] = self.parts(&joint);
+        let (k, v) = view.append(cache, &k, &v);
+        self.output.forward(&join_heads(&attention(&q, &k, &v, view.mask(x.kind()))), x)
+    }
 }
 
 /// From the text to the picture.
@@ -147,16 +161,28 @@ impl CrossAttention {
         })
     }
 
-    fn keys_and_values(&self, picture: &Tensor) -> KeyValue {
-        let kv = split_heads(&self.kv.forward(picture), 2 * self.heads);
-        // Read again for every token: one stretch of memory for each head.
-        let part = |n: i64| kv.narrow(1, n * self.heads, self.heads).contiguous();
-        KeyValue { key: part(0), value: part(1) }
+    /// `pictures`: [pictures, tokens, vision hidden]
+    fn look(&self, pictures: &Tensor, memory: &PictureMemory) {
+        if let Some(joint) = &memory.joint {
+            return self.kv.forward_into(pictures, joint);
+        }
+        let kv = split_heads(&self.kv.forward(pictures), 2 * self.heads);
+        for (n, place) in [(0, &memory.key), (1, &memory.value)] {
+            place.shallow_clone().copy_(&kv.narrow(1, n * self.heads, self.heads));
+        }
     }
 
-    fn forward(&self, x: &Tensor, memory: &KeyValue) -> Tensor {
-        let q = split_heads(&self.query.forward(x), self.heads);
-        self.output.forward(&see_all(&q, &memory.key, &memory.value), x)
+    /// `x`: [texts, tokens, hidden], each picture having as many texts, one after another, as there are.
+    fn forward(&self, x: &Tensor, memory: &PictureMemory) -> Tensor {
+        let query = self.query.forward(x);
+        if let Some(mixed) = fused::attend_to_all(&query, &memory.key, &memory.value) {
+            return self.output.forward(&mixed, x);
+        }
+        // The texts of a picture stand as so many tokens: nothing is repeated.
+        let (pictures, size) = (memory.key.size()[0], x.size());
+        let q = split_heads(&query.view([pictures, -1, size[2]]), self.heads);
+        let mixed = join_heads(&attention(&q, &memory.key, &memory.value, None));
+        self.output.forward(&mixed.view(size.as_slice()), x)
     }
 }
 
@@ -183,12 +209,12 @@ impl Layer {
         })
     }
 
-    /// `own` grows by the tokens of `x`.
-    fn forward(&self, x: &Tensor, own: &mut KeyValue, cross: &KeyValue) -> Tensor {
-        let x = self.attention.forward(x, own);
+    /// `attend` is what self-attention does.
+    fn forward(&self, x: &Tensor, attend: impl Fn(&SelfAttention, &Tensor) -> Tensor, cross: &PictureMemory) -> Tensor {
+        let x = attend(&self.attention, x);
         let x = self.crossattention.forward(&x, cross);
         let inner = self.activation.apply(&self.intermediate.forward(&x));
-        self.output_norm.forward(&(self.output.forward(&inner) + x))
+        self.output_norm.forward_sum(&self.output.forward(&inner), &x)
     }
 }
 
@@ -233,6 +259,9 @@ pub struct TextDecoder {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     predictions: PredictionHead,
+    config: TextConfig,
+    pub device: Device,
+    kind: Kind,
 }
 
 impl TextDecoder {
@@ -243,25 +272,63 @@ impl TextDecoder {
             .map(|n| Layer::new(&weights.at("bert.encoder.layer").at(n), text, vision_size))
             .collect::<Result<_>>()?;
         let predictions = PredictionHead::new(&weights.at("cls.predictions"), text, &embeddings.word_embeddings)?;
-        Ok(Self { embeddings, layers, predictions })
+        let (device, kind) = (weights.device(), weights.kind());
+        Ok(Self { embeddings, layers, predictions, config: text.clone(), device, kind })
     }
 
-    /// Reads the pictures ([batch, tokens, vision hidden]); no text yet.
-    pub fn start(&self, pictures: &Tensor) -> State {
-        let cross: Vec<KeyValue> =
-            self.layers.iter().map(|layer| layer.crossattention.keys_and_values(pictures)).collect();
-        let empty = |kv: &KeyValue| KeyValue { key: kv.key.narrow(2, 0, 0), value: kv.value.narrow(2, 0, 0) };
-        State { own: cross.iter().map(empty).collect(), cross, length: 0 }
+    /// Longest text that it takes, in tokens.
+    pub fn positions(&self) -> i64 {
+        self.config.max_position_embeddings
     }
 
-    /// Appends tokens (int64 [batch, tokens]; several only at the start) and gives the scores of
-    /// the token after the last: [batch, vocab].
-    pub fn step(&self, ids: &Tensor, state: &mut State) -> Tensor {
-        let mut x = self.embeddings.forward(ids, state.length);
-        for ((layer, own), cross) in self.layers.iter().zip(&mut state.own).zip(&state.cross) {
-            x = layer.forward(&x, own, cross);
+    /// Empty memories of texts, one a layer.
+    pub fn caches(&self, rows: i64, capacity: i64) -> Vec<KvCache> {
+        let TextConfig { hidden_size, num_attention_heads: heads, .. } = self.config;
+        let new = |_: &Layer| KvCache::new(rows, heads, capacity, hidden_size / heads, self.kind, self.device);
+        self.layers.iter().map(new).collect()
+    }
+
+    /// Empty memories of so many pictures of so many tokens, one a layer.
+    pub fn picture_memories(&self, pictures: i64, tokens: i64) -> Vec<PictureMemory> {
+        let shape = [pictures, tokens, self.config.hidden_size];
+        let new = |_: &Layer| PictureMemory::new(shape, self.config.num_attention_heads, self.kind, self.device);
+        self.layers.iter().map(new).collect()
+    }
+
+    /// Reads the pictures ([pictures, tokens, vision hidden]).
+    pub fn look(&self, pictures: &Tensor, memories: &[PictureMemory]) {
+        for (layer, memory) in self.layers.iter().zip(memories) {
+            layer.crossattention.look(pictures, memory);
         }
-        state.length += ids.size()[1];
+    }
+
+    /// Reads texts (int64 [texts, tokens]) from their first token on, each for as many rows of the caches as
+    /// there are. Scores of the token after the last: [texts, vocab].
+    pub fn read(&self, ids: &Tensor, caches: &[KvCache], memories: &[PictureMemory]) -> Tensor {
+        let positions = Tensor::arange(ids.size()[1], (Kind::Int64, self.device));
+        self.run(ids, &positions, |layer, attention, x| attention.read(x, &caches[layer]), memories)
+    }
+
+    /// Appends one token to each row (int64 [rows, 1]). Scores of the next: [rows, vocab].
+    pub fn step(&self, tokens: &Tensor, view: &StepView, caches: &[KvCache], memories: &[PictureMemory]) -> Tensor {
+        let position = match view.slot {
+            Slot::Host(place) => Tensor::from_slice(&[*place]),
+            Slot::Device(place) => place.shallow_clone(),
+        };
+        self.run(tokens, &position, |layer, attention, x| attention.step(x, view, &caches[layer]), memories)
+    }
+
+    fn run(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        attend: impl Fn(usize, &SelfAttention, &Tensor) -> Tensor,
+        memories: &[PictureMemory],
+    ) -> Tensor {
+        let mut x = self.embeddings.forward(ids, positions);
+        for (i, (layer, memory)) in self.layers.iter().zip(memories).enumerate() {
+            x = layer.forward(&x, |attention, x| attend(i, attention, x), memory);
+        }
         self.predictions.forward(&x.select(1, -1))
     }
 }

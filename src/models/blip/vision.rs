@@ -25,11 +25,11 @@ impl Embeddings {
         })
     }
 
-    /// [batch, 3, side, side] → [batch, 1 + patches, hidden]
-    fn forward(&self, pixels: &Tensor) -> Tensor {
-        let patches = self.patch_embedding.forward(pixels).flatten(2, -1).transpose(1, 2);
+    /// [batch, 3, side, side] → [batch, 1 + patches, hidden], and what is still to be added to each.
+    fn forward(&self, pixels: &Tensor) -> (Tensor, Tensor) {
+        let patches = self.patch_embedding.patches(pixels);
         let class = self.class_embedding.expand([pixels.size()[0], 1, -1], false);
-        Tensor::cat(&[class, patches], 1) + &self.position_embedding
+        (Tensor::cat(&[class, patches], 1), self.position_embedding.shallow_clone())
     }
 }
 
@@ -80,10 +80,12 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let x = x + self.self_attn.forward(&self.layer_norm1.forward(x));
-        let inner = self.activation.apply(&self.fc1.forward(&self.layer_norm2.forward(&x)));
-        x + self.fc2.forward(&inner)
+    /// States are x + y: the norm adds the two on its way. Gives the same two of what comes out.
+    fn forward(&self, x: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
+        let (x, normed) = self.layer_norm1.add_forward(x, y);
+        let (x, normed) = self.layer_norm2.add_forward(&x, &self.self_attn.forward(&normed));
+        let inner = self.activation.apply(&self.fc1.forward(&normed));
+        (x, self.fc2.forward(&inner))
     }
 }
 
@@ -107,9 +109,15 @@ impl VisionModel {
         })
     }
 
+    /// States of a picture: 1 + patches.
+    pub fn tokens(&self) -> i64 {
+        self.embeddings.position_embedding.size()[1]
+    }
+
     /// [batch, 3, image_size, image_size], normalised → [batch, 1 + patches, hidden]
     pub fn forward(&self, pixels: &Tensor) -> Tensor {
-        let x = self.layers.iter().fold(self.embeddings.forward(pixels), |x, layer| layer.forward(&x));
-        self.post_layernorm.forward(&x)
+        let states = self.embeddings.forward(pixels);
+        let (x, y) = self.layers.iter().fold(states, |(x, y), layer| layer.forward(&x, &y));
+        self.post_layernorm.forward_sum(&x, &y)
     }
 }

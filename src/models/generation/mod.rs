@@ -203,22 +203,23 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
     let mut departures = Departures::new(&texts);
     let mut processors = Processors::new(prompts, options, 1);
     let eos = eos_tensor(options, device);
-    let mut ended = Tensor::zeros([rows], (Kind::Bool, device));
 
     let mut logits = model.start(1)?;
     for new in 0..options.max_new_tokens {
         let length = prompt_length + new as i64;
         let scores = processors.apply(logits, &texts.narrow(1, 0, length), new);
-        let mut tokens = scores.argmax(-1, false).masked_fill(&ended, options.pad);
+        let mut tokens = scores.argmax(-1, false);
         texts.select(1, length).copy_(&tokens);
-        ended = ended.logical_or(&Tensor::isin(&tokens, &eos, false, false));
         let last = new + 1 == options.max_new_tokens;
         if !last && is_time_to_ask(device, new) {
-            match departures.ask(&ended.logical_not(), &texts, model.may_shrink())? {
+            // A text that has ended may go on being written: it is cut off at its end.
+            let ended = Tensor::isin(&texts.narrow(1, prompt_length, new as i64 + 1), &eos, false, false);
+            let goes_on = ended.any_dim(1, false).logical_not();
+            match departures.ask(&goes_on, &texts, model.may_shrink())? {
                 Next::End => return Ok(departures.texts(&texts).narrow(1, prompt_length, new as i64 + 1)),
                 Next::All => {}
                 Next::Only(rows) => {
-                    [&mut texts, &mut tokens, &mut ended].into_iter().for_each(|x| *x = x.index_select(0, &rows));
+                    [&mut texts, &mut tokens].into_iter().for_each(|x| *x = x.index_select(0, &rows));
                     processors.keep(&rows);
                     model.reorder(&rows)?;
                 }

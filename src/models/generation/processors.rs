@@ -52,8 +52,11 @@ impl Processors {
     }
 
     /// `scores` of the next token [rows, vocabulary] after `texts` [rows, length], of which `new`
-    /// tokens are new. The result is float32.
+    /// tokens are new. The result is float32 where a rule applies.
     pub(super) fn apply(&mut self, scores: Tensor, texts: &Tensor, new: usize) -> Tensor {
+        if self.repetition_penalty == 1.0 && self.ngram == 0 && new >= self.largest_shortest {
+            return scores;
+        }
         let mut scores = scores.to_kind(Kind::Float);
         if self.repetition_penalty != 1.0 {
             scores = self.penalise_repetition(scores, texts);

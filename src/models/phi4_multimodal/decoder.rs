@@ -2,7 +2,7 @@
 //! key and value heads, partial rotary embedding with `longrope`. Source: `Phi4MultimodalModel` in
 //! transformers' `modeling_phi4_multimodal.py`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
@@ -12,49 +12,9 @@ use super::steps::Steps;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, FEW_ROWS, Sight};
 use crate::nn::{
-    Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, attention, causal_attention,
-    join_heads, merged_linear, repeat_heads, split_heads,
+    Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, Slot, StepView, attention,
+    causal_attention, join_heads, merged_linear, repeat_heads, split_heads,
 };
-
-/// What one new token a row sees.
-pub(super) struct StepView<'a> {
-    pub slot: &'a Slot,
-    /// First place that each row sees: [rows].
-    pub padding: &'a Tensor,
-    pub window: Option<i64>,
-    /// Places of the cache that are looked at.
-    pub length: i64,
-    /// Which of them are hidden, additive [rows, 1, 1, length]; None = none. Computed when first needed.
-    pub mask: OnceCell<Option<Tensor>>,
-}
-
-/// Where the next token goes: as the host knows it, or as the device does.
-pub(super) enum Slot {
-    Host(i64),
-    /// [1] of int64
-    Device(Tensor),
-}
-
-impl StepView<'_> {
-    fn mask(&self, kind: Kind) -> Option<&Tensor> {
-        self.mask.get_or_init(|| self.make_mask(kind)).as_ref()
-    }
-
-    fn make_mask(&self, kind: Kind) -> Option<Tensor> {
-        let places = Tensor::arange(self.length, (Kind::Int64, self.padding.device())).view([1, 1, 1, -1]);
-        let mut seen = places.ge_tensor(&self.padding.view([-1, 1, 1, 1]));
-        let last = match self.slot {
-            Slot::Host(place) => Tensor::from(*place),
-            Slot::Device(place) => place.shallow_clone(),
-        };
-        seen = seen.logical_and(&places.le_tensor(&last));
-        if let Some(window) = self.window {
-            seen = seen.logical_and(&places.gt_tensor(&(last - window)));
-        }
-        let hidden = seen.logical_not();
-        Some(hidden.zeros_like().to_kind(kind).masked_fill(&hidden, f64::NEG_INFINITY))
-    }
-}
 
 pub(super) struct Attention {
     qkv_proj: Linear,
@@ -117,11 +77,7 @@ impl Attention {
             }
         }
         let [q, k, v] = self.parts(joint, rotation);
-        match view.slot {
-            Slot::Host(place) => cache.write(*place, &k, &v),
-            Slot::Device(place) => cache.write_at(place, &k, &v),
-        }
-        let (k, v) = cache.filled(view.length);
+        let (k, v) = view.append(cache, &k, &v);
         // The queries that share a key head stand as so many tokens: nothing is repeated.
         let q = q.reshape([-1, self.kv_heads, self.heads / self.kv_heads, self.head_dim]);
         let mixed = attention(&q, &k, &v, view.mask(joint.kind())).reshape([-1, self.heads, 1, self.head_dim]);

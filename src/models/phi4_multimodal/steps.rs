@@ -1,19 +1,15 @@
 //! The steps of a batch: one new token a row, on tensors that keep their places in memory. On CUDA a
 //! step is recorded once and then only asked for again, also by later batches of the same size.
 
-use std::cell::OnceCell;
-
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::decoder::{Decoder, Slot, StepView};
-use crate::nn::{KvCache, RotaryTable, Rotation, fused};
+use super::decoder::Decoder;
+use crate::nn::{KvCache, RotaryTable, Rotation, SPARE_PLACES, Slot, StepView, capacity, fused};
 use crate::runtime::Graph;
 
 /// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
 const CAPACITY_STEP: i64 = 256;
-/// Places past the text that recording a step may write to.
-const SPARE_PLACES: i64 = 4;
 
 pub struct Steps {
     rows: i64,
@@ -36,12 +32,7 @@ impl Steps {
     pub fn new(decoder: &Decoder, rows: i64, longest: i64) -> Result<Self> {
         let device = decoder.device;
         let most = decoder.config.max_position_embeddings;
-        let capacity = match device.is_cuda() {
-            true => {
-                ((longest + SPARE_PLACES + CAPACITY_STEP - 1) / CAPACITY_STEP * CAPACITY_STEP).min(most.max(longest))
-            }
-            false => longest,
-        };
+        let capacity = capacity(device, longest, most, CAPACITY_STEP);
         if let Some(spare) = decoder.spare.take()
             && spare.rows == rows
             && (capacity..=2 * capacity).contains(&spare.capacity)
@@ -49,14 +40,12 @@ impl Steps {
             return Ok(spare);
         }
         let column = || Tensor::zeros([rows, 1], (Kind::Int64, device));
-        let slot =
-            if device.is_cuda() { Slot::Device(Tensor::zeros([1], (Kind::Int64, device))) } else { Slot::Host(0) };
         Ok(Self {
             rows,
             capacity,
             caches: decoder.caches(rows, capacity),
             table: decoder.rotary_table(capacity)?,
-            slot,
+            slot: Slot::new(device),
             tokens: column(),
             positions: column(),
             list: column(),
@@ -77,10 +66,7 @@ impl Steps {
     /// The next token goes to this place.
     fn go_to(&mut self, length: i64) {
         self.positions.copy_(&(length - &self.padding).unsqueeze(1));
-        match &mut self.slot {
-            Slot::Host(place) => *place = length,
-            Slot::Device(place) => drop(place.fill_(length)),
-        }
+        self.slot.go_to(length);
     }
 
     /// The rotation of places 0..`length` of rows with this padding.
@@ -102,9 +88,7 @@ impl Steps {
             return Ok(logits.shallow_clone());
         }
         let logits = self.forward(decoder);
-        if let Slot::Host(place) = &mut self.slot {
-            *place += 1;
-        }
+        self.slot.advance_on_host();
         Ok(logits)
     }
 
@@ -128,22 +112,12 @@ impl Steps {
 
     /// One step, and what is on the device moves on to the next.
     fn forward(&self, decoder: &Decoder) -> Tensor {
-        let window = decoder.config.sliding_window.filter(|window| *window < self.capacity);
-        let length = match self.slot {
-            Slot::Host(place) => place + 1,
-            Slot::Device(_) => self.capacity,
-        };
-        let view = StepView { slot: &self.slot, padding: &self.padding, window, length, mask: OnceCell::new() };
-        if matches!(self.slot, Slot::Host(_)) && !self.is_padded && window.is_none() {
-            // Every place that is filled may be seen.
-            let _ = view.mask.set(None);
-        }
+        let window = decoder.config.sliding_window;
+        let view = StepView::new(&self.slot, &self.padding, self.is_padded, window, self.capacity);
         let rotation = self.table.at(&self.positions, &self.list);
         let logits = decoder.step(decoder.embed(&self.tokens), &rotation, &view, &self.caches);
         let _ = self.positions.shallow_clone().g_add_scalar_(1);
-        if let Slot::Device(place) = &self.slot {
-            let _ = place.shallow_clone().g_add_scalar_(1);
-        }
+        self.slot.advance_on_device();
         logits
     }
 }

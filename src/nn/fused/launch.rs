@@ -17,6 +17,8 @@ pub(super) enum Source {
     Pictures,
     /// Width of a head, and queries that share a key head.
     Decoding(i64, i64),
+    /// Width of a head.
+    OneQuery(i64),
     /// Groups of 16 outputs that a block computes.
     FewRows(i64),
 }
@@ -27,6 +29,7 @@ impl Source {
             Self::Norms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
             Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
+            Self::OneQuery(_) => concat!(include_str!("numbers.cuh"), include_str!("one_query.cu")),
             Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),
         }
     }
@@ -37,6 +40,7 @@ impl Source {
         match self {
             Self::Norms | Self::Pictures => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
+            Self::OneQuery(width) => options.push(format!("-DWIDTH={width}")),
             Self::FewRows(tiles) => {
                 let stages = few_rows::stages(tiles);
                 let warps = few_rows::WARPS;
@@ -52,7 +56,7 @@ impl Source {
     fn shared_bytes(self) -> Option<i64> {
         match self {
             Self::Norms | Self::Pictures => None,
-            Self::Decoding(..) => Some(0),
+            Self::Decoding(..) | Self::OneQuery(_) => Some(0),
             Self::FewRows(tiles) => Some(few_rows::most_shared_bytes(tiles)),
         }
     }

@@ -8,6 +8,8 @@
 mod decoding;
 mod few_rows;
 mod launch;
+mod layer_norm;
+mod one_query;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,6 +19,8 @@ pub use decoding::{Sight, decode_attention};
 pub use few_rows::{Around, FEW_ROWS, few_rows};
 pub use launch::overlapped;
 use launch::{Ready, Source};
+pub use layer_norm::{add_layer_norm, layer_norm_of_sum};
+pub use one_query::{attend_to_all, attend_to_text};
 
 use crate::runtime::kernel::Argument;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};

@@ -32,6 +32,44 @@ extern "C" __global__ void add_rms_norm(const Eight* x, const Eight* y, const Ei
   }
 }
 
+// Of the row that the threads of a block keep.
+__device__ inline float variance(const float kept[VECTORS][8], float mean, int vectors, int size, float* shared) {
+  float squares = 0;
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    for (int j = 0; j < 8; j++) squares += (kept[v][j] - mean) * (kept[v][j] - mean);
+  }
+  return block_sum(squares, shared) / size;
+}
+
+// sum = x + y (null: not wanted, and then not rounded on its way); out = (sum − mean) / deviation ·
+// weight + bias. y has `y_rows` rows, again and again.
+extern "C" __global__ void add_layer_norm(const Eight* x, const Eight* y, const Eight* weight, const Eight* bias,
+                                          Eight* sum, Eight* out, int size, long y_rows, float eps) {
+  __shared__ float shared[32];
+  const int vectors = size / 8;
+  const long row = (long)blockIdx.x * vectors, y_row = blockIdx.x % y_rows * vectors;
+  float kept[VECTORS][8];
+  float total = 0;
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    Eight numbers = x[row + i];
+    const Eight added = y[y_row + i];
+    for (int j = 0; j < 8; j++) {
+      kept[v][j] = up(numbers.x[j]) + up(added.x[j]);
+      if (sum != nullptr) kept[v][j] = up(numbers.x[j] = down(kept[v][j]));
+      total += kept[v][j];
+    }
+    if (sum != nullptr) sum[row + i] = numbers;
+  }
+  const float mean = block_sum(total, shared) / size;
+  const float factor = rsqrtf(variance(kept, mean, vectors, size, shared) + eps);
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    const Eight factors = weight[i], shifts = bias[i];
+    Eight result;
+    for (int j = 0; j < 8; j++) result.x[j] = down((kept[v][j] - mean) * factor * up(factors.x[j]) + up(shifts.x[j]));
+    out[row + i] = result;
+  }
+}
+
 // sum = x + gate · y (y null: nothing is added, and sum not written);
 // out = (sum − mean) / deviation · (1 + scale) + shift (out null: only the sum is wanted).
 // gate, scale and shift are per picture: rows of `stride` numbers, one for `tokens` rows of x.
@@ -58,11 +96,7 @@ extern "C" __global__ void gated_add_modulated_norm(const Eight* x, const Eight*
   }
   if (out == nullptr) return;
   const float mean = block_sum(total, shared) / size;
-  float squares = 0;
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    for (int j = 0; j < 8; j++) squares += (kept[v][j] - mean) * (kept[v][j] - mean);
-  }
-  const float factor = rsqrtf(block_sum(squares, shared) / size + eps);
+  const float factor = rsqrtf(variance(kept, mean, vectors, size, shared) + eps);
   for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
     const Eight scales = scale[picture + i], shifts = shift[picture + i];
     Eight result;

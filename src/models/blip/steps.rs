@@ -1,0 +1,189 @@
+//! The steps of a batch of captions: one new token a row, on tensors that keep their places in memory. On
+//! CUDA a step is recorded once and then only asked for again, also by later batches of the same size.
+
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
+
+use super::Networks;
+use super::text_decoder::PictureMemory;
+use crate::nn::{KvCache, SPARE_PLACES, Slot, StepView, capacity, fused};
+use crate::runtime::Graph;
+
+/// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
+const CAPACITY_STEP: i64 = 64;
+/// Up to so many pictures are looked at by recorded work too: more keep a GPU busy as it is, and the
+/// recording would keep much memory.
+const RECORDED_PICTURES: i64 = 8;
+/// Prompts of up to so many tokens are read by recorded steps, one by one.
+const RECORDED_PROMPT: usize = 8;
+
+/// A row is one text; each picture has as many rows, one after another, as the search has beams.
+pub struct Steps {
+    pictures: i64,
+    rows: i64,
+    /// Rows that share the memory of a picture.
+    sharers: i64,
+    capacity: i64,
+    own: Vec<KvCache>,
+    cross: Vec<PictureMemory>,
+    slot: Slot,
+    /// Places that are filled: where the slot is.
+    length: i64,
+    /// The last token of each row: [rows, 1].
+    tokens: Tensor,
+    /// Zeros, [rows]: all texts of a batch start at the first place.
+    padding: Tensor,
+    /// Where recorded work finds the pictures.
+    pixels: Option<Tensor>,
+    looking: Option<(Graph, ())>,
+    stepping: Option<(Graph, Tensor)>,
+}
+
+impl Steps {
+    /// For so many pictures with so many texts each, the longest of so many tokens.
+    pub fn new(networks: &Networks, pictures: i64, copies: i64, longest: i64) -> Self {
+        let (decoder, rows) = (&networks.decoder, pictures * copies);
+        let device = decoder.device;
+        let capacity = capacity(device, longest, decoder.positions(), CAPACITY_STEP);
+        if let Some(spare) = networks.spare.take()
+            && (spare.pictures, spare.rows) == (pictures, rows)
+            && (capacity..=2 * capacity).contains(&spare.capacity)
+        {
+            return spare;
+        }
+        Self {
+            pictures,
+            rows,
+            sharers: copies,
+            capacity,
+            own: decoder.caches(rows, capacity),
+            cross: decoder.picture_memories(pictures, networks.vision.tokens()),
+            slot: Slot::new(device),
+            length: 0,
+            tokens: Tensor::zeros([rows, 1], (Kind::Int64, device)),
+            padding: Tensor::zeros([rows], (Kind::Int64, device)),
+            pixels: None,
+            looking: None,
+            stepping: None,
+        }
+    }
+
+    /// Reads the pictures ([pictures, 3, side, side]).
+    pub fn look(&mut self, networks: &Networks, pixels: &Tensor) -> Result<()> {
+        let device = networks.decoder.device;
+        if !device.is_cuda() || !fused::enabled() || self.pictures > RECORDED_PICTURES {
+            networks.look(pixels, &self.cross);
+            return Ok(());
+        }
+        let place = self.pixels.get_or_insert_with(|| pixels.zeros_like());
+        place.copy_(pixels);
+        if self.looking.is_none() {
+            let work = || {
+                networks.look(place, &self.cross);
+                Ok(())
+            };
+            self.looking = Graph::record(device, work)?;
+        }
+        match &self.looking {
+            Some((graph, ())) => graph.replay(),
+            None => {
+                networks.look(pixels, &self.cross);
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts all texts with `prompt`. Scores of the next token, [rows, vocab], valid until the next step.
+    pub fn read(&mut self, networks: &Networks, prompt: &[i64]) -> Result<Tensor> {
+        self.go_to(0);
+        if self.may_replay(networks) && prompt.len() <= RECORDED_PROMPT {
+            let mut scores = None;
+            for id in prompt {
+                let _ = self.tokens.fill_(*id);
+                scores = Some(self.advance(networks)?);
+            }
+            return scores.context("a caption starts with at least one token");
+        }
+        let ids = Tensor::from_slice(prompt).to_device(networks.decoder.device).repeat([self.pictures, 1]);
+        let scores = networks.decoder.read(&ids, &self.own, &self.cross);
+        self.go_to(prompt.len() as i64);
+        if self.rows == self.pictures {
+            return Ok(scores);
+        }
+        let pictures = Tensor::arange(self.pictures, (Kind::Int64, networks.decoder.device));
+        let pictures = pictures.repeat_interleave_self_int(self.rows / self.pictures, 0, None);
+        if !networks.decoder.device.is_cuda() {
+            // A text gives the same numbers with others beside it as alone only where it has a memory of its own.
+            self.cross.iter_mut().for_each(|memory| memory.reorder(&pictures));
+            self.sharers = 1;
+        }
+        Ok(scores.index_select(0, &pictures))
+    }
+
+    /// Appends `tokens` [rows]. Scores of the next, [rows, vocab], valid until the next step.
+    pub fn step(&mut self, networks: &Networks, tokens: &Tensor) -> Result<Tensor> {
+        self.tokens.copy_(&tokens.unsqueeze(1));
+        self.advance(networks)
+    }
+
+    /// Row `i` becomes what row `rows[i]` was: of the same picture, or fewer rows because pictures left.
+    pub fn reorder(&mut self, rows: &Tensor) {
+        self.own.iter_mut().for_each(|cache| cache.reorder(rows, self.length));
+        let count = rows.size()[0];
+        if count == self.rows {
+            return;
+        }
+        let pictures = rows.view([-1, self.sharers]).select(1, 0).divide_scalar_mode(self.sharers, "floor");
+        self.cross.iter_mut().for_each(|memory| memory.reorder(&pictures));
+        self.tokens = self.tokens.index_select(0, rows);
+        self.padding = self.padding.index_select(0, rows);
+        (self.rows, self.pictures) = (count, count / (self.rows / self.pictures));
+        (self.looking, self.stepping) = (None, None);
+    }
+
+    /// Whether the steps have the size of the batch for good.
+    pub fn are_recorded(&self) -> bool {
+        self.stepping.is_some()
+    }
+
+    /// The next token goes to this place.
+    fn go_to(&mut self, length: i64) {
+        self.length = length;
+        self.slot.go_to(length);
+    }
+
+    fn may_replay(&self, networks: &Networks) -> bool {
+        let may_record = self.length + SPARE_PLACES <= self.capacity && fused::enabled();
+        networks.decoder.device.is_cuda() && (self.are_recorded() || may_record)
+    }
+
+    /// Appends the tokens that stand in their place.
+    fn advance(&mut self, networks: &Networks) -> Result<Tensor> {
+        if !self.are_recorded() && self.may_replay(networks) {
+            self.stepping = Graph::record(networks.decoder.device, || Ok(self.forward(networks)))?;
+            // Recording went some places ahead.
+            self.slot.go_to(self.length);
+        }
+        let scores = match &self.stepping {
+            Some((graph, scores)) => {
+                graph.replay()?;
+                scores.shallow_clone()
+            }
+            None => {
+                let scores = self.forward(networks);
+                self.slot.advance_on_host();
+                scores
+            }
+        };
+        self.length += 1;
+        Ok(scores)
+    }
+
+    /// One step, and what is on the device moves on to the next.
+    fn forward(&self, networks: &Networks) -> Tensor {
+        let view = StepView::new(&self.slot, &self.padding, false, None, self.capacity);
+        let scores = networks.decoder.step(&self.tokens, &view, &self.own, &self.cross);
+        self.slot.advance_on_device();
+        scores
+    }
+}

@@ -1,0 +1,61 @@
+//! Attention of one new token a row where each query head has a key head of its own: one kernel.
+
+use tch::Tensor;
+
+use super::VECTOR;
+use super::launch::{Ready, Source};
+use crate::nn::KvCache;
+use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
+
+/// Threads that keep the memory of a GPU busy, over all blocks.
+const THREADS_IN_ALL: i64 = 132 * 1024;
+/// Threads of a block over a text so far: it is short.
+const THREADS_OF_TEXT: i64 = 128;
+
+/// Attention of the newest token of each row to its text, from the joint projection of queries, keys
+/// and values [rows, 1, 3 · heads · width], of which keys and values go to place `slot` ([1], int64) of the
+/// cache: [rows, 1, heads · width]. The places up to this one are seen.
+pub fn attend_to_text(joint: &Tensor, cache: &KvCache, slot: &Tensor) -> Option<Tensor> {
+    let (keys, values) = cache.whole();
+    let fits = slot.is_contiguous() && slot.device() == joint.device();
+    fits.then(|| attend(joint, 3, keys, values, Some(slot)))?
+}
+
+/// Attention of one token a row, `queries` [rows, 1, heads · width], to all places of what the rows share,
+/// one after another: `keys` and `values` [owners, heads, places, width] with the numbers of a head
+/// side by side: [rows, 1, heads · width].
+pub fn attend_to_all(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Option<Tensor> {
+    attend(queries, 1, keys, values, None)
+}
+
+/// `parts`: how many times heads · width a row of `queries` holds.
+fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Option<&Tensor>) -> Option<Tensor> {
+    let (owners, heads, places, width) = keys.size4().ok()?;
+    let ready = Ready::find(queries, Source::OneQuery(width), "attend_one")?;
+    let rows = queries.size()[0];
+    let alike = [keys, values].iter().all(|t| t.kind() == queries.kind() && t.device() == queries.device());
+    let strides = keys.stride();
+    let strides_fit = strides == values.stride() && strides[3] == 1 && strides.iter().take(3).all(|s| s % VECTOR == 0);
+    let sizes_fit = values.size() == keys.size()
+        && queries.size() == [rows, 1, parts * heads * width]
+        && places > 0
+        && (owners > 0 && rows % owners == 0)
+        && (width % VECTOR == 0 && (VECTOR..=256).contains(&width));
+    if !alike || !strides_fit || !sizes_fit || !queries.is_contiguous() {
+        return None;
+    }
+    let threads = match slot {
+        Some(_) => THREADS_OF_TEXT,
+        // A power of two.
+        None => 1 << (THREADS_IN_ALL / (rows * heads)).clamp(64, 1024).ilog2(),
+    };
+    let out = Tensor::empty([rows, 1, heads * width], (queries.kind(), queries.device()));
+    let tensors = [Some(queries), Some(keys), Some(values), Some(&out), slot].map(Data);
+    let numbers = [places, parts * heads * width, strides[0], strides[2], strides[1]].map(Long);
+    let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
+    let last = [Int((rows / owners) as i32), Float(scale)];
+    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).chain(last).collect();
+    // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache.
+    unsafe { ready.launch([heads, rows, 1], threads, 0, &arguments) }?;
+    Some(out)
+}
