@@ -13,7 +13,8 @@ use toolkit::cli::DtypeChoice;
 use toolkit::models::blip::{Blip, Config, Networks};
 use toolkit::models::generation::StepModel;
 use toolkit::models::{CaptionOptions, Captioner};
-use toolkit::nn::{KvCache, fused};
+use toolkit::nn::KvCache;
+use toolkit::nn::fused::{self, Around, few_rows};
 use toolkit::runtime::Runtime;
 
 #[test]
@@ -40,6 +41,21 @@ fn layer_norms_of_sums() {
     }
     let (x, y) = (random(&[2, 16], Kind::Half, device), random(&[3, 16], Kind::Half, device));
     assert!(fused::layer_norm_of_sum(&x, &y, &x.i(0), &x.i(0), 1e-5).is_none(), "two rows and three");
+}
+
+#[test]
+fn linear_layers_over_few_rows_with_a_gelu() {
+    let Some(device) = gpu() else { return };
+    for (rows, inputs, outputs) in [(1, 768, 3072), (8, 96, 9000), (3, 24, 40)] {
+        compare(&format!("{rows} rows, {inputs} to {outputs}, GELU"), device, |kind, device| {
+            let x = random(&[rows, 1, inputs], kind, device);
+            let weight = random(&[outputs, inputs], kind, device) / (inputs as f64).sqrt();
+            let bias = random(&[outputs], kind, device);
+            let around = Around { gelu: true, ..Around::default() };
+            let theirs = wide(&x).linear(&wide(&weight), Some(&wide(&bias))).gelu("none");
+            (few_rows(&x, &weight, Some(&bias), &around).unwrap(), theirs)
+        });
+    }
 }
 
 /// Attention in float32, heads first.

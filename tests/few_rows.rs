@@ -115,6 +115,7 @@ fn the_norm_before_and_the_gate_after() {
                         norm: normed.then_some((&case.factors, 1e-5)),
                         added: normed.then_some(&case.added),
                         gated,
+                        ..Around::default()
                     };
                     let ours = case.ours(normed, &around);
                     let difference = apart(&ours, &case.theirs(normed, &around));

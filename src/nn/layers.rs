@@ -107,8 +107,15 @@ impl Linear {
         let _ = as_rows(x).linear_out(&as_rows(out), &self.weight, self.bias.as_ref());
     }
 
-    /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU.
+    /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU, and over few
+    /// rows with an exact one.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let around = Around { gelu: true, ..Around::default() };
+        if activation == Activation::Gelu
+            && let Some(out) = self.over_few_rows(x, &around)
+        {
+            return out;
+        }
         let fits = activation == Activation::GeluPytorchTanh && fused::fits(x);
         let Some(bias) = self.bias.as_ref().filter(|_| fits) else { return activation.apply(&self.forward(x)) };
         let mut shape = x.size();

@@ -213,7 +213,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, attend: impl Fn(&SelfAttention, &Tensor) -> Tensor, cross: &PictureMemory) -> Tensor {
         let x = attend(&self.attention, x);
         let x = self.crossattention.forward(&x, cross);
-        let inner = self.activation.apply(&self.intermediate.forward(&x));
+        let inner = self.intermediate.forward_activated(&x, self.activation);
         self.output_norm.forward_sum(&self.output.forward(&inner), &x)
     }
 }
@@ -249,7 +249,7 @@ impl PredictionHead {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.decoder.forward(&self.layer_norm.forward(&self.activation.apply(&self.dense.forward(x))))
+        self.decoder.forward(&self.layer_norm.forward(&self.dense.forward_activated(x, self.activation)))
     }
 }
 
@@ -315,7 +315,9 @@ impl TextDecoder {
             Slot::Host(place) => Tensor::from_slice(&[*place]),
             Slot::Device(place) => place.shallow_clone(),
         };
-        self.run(tokens, &position, |layer, attention, x| attention.step(x, view, &caches[layer]), memories)
+        let attend = |layer: usize, attention: &SelfAttention, x: &Tensor| attention.step(x, view, &caches[layer]);
+        // Weights, pictures and what is in the caches are from before this step.
+        fused::overlapped(|| self.run(tokens, &position, attend, memories))
     }
 
     fn run(

@@ -84,7 +84,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
         let (x, normed) = self.layer_norm1.add_forward(x, y);
         let (x, normed) = self.layer_norm2.add_forward(&x, &self.self_attn.forward(&normed));
-        let inner = self.activation.apply(&self.fc1.forward(&normed));
+        let inner = self.fc1.forward_activated(&normed, self.activation);
         (x, self.fc2.forward(&inner))
     }
 }

@@ -73,11 +73,11 @@ __device__ inline void await_groups() {
 
 // out [rows, outputs] = x [rows, inputs] · weightᵀ [outputs, inputs] + bias + added.
 // With `factors` [inputs] x is normed first: x / rms(x) · factors. With `gated` the weight has twice
-// as many rows, and out = silu(first half) · second half. bias, added [rows, outputs] and factors may
+// as many rows, and out = silu(first half) · second half. With `gelu` what is added comes after that. bias, added [rows, outputs] and factors may
 // be null. A block takes 16 · TILES rows of the weight; its warps share the long axis, chunk by chunk.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, TILES == 1 ? 3 : 2)
     few_rows(const half_t* x, const half_t* weight, const half_t* bias, const half_t* added, const half_t* factors,
-             half_t* out, int rows, int inputs, int outputs, int gated, float eps) {
+             half_t* out, int rows, int inputs, int outputs, int gated, int gelu, float eps) {
   extern __shared__ Words memory[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   Words* stages = memory + warp * (STAGES * TILES * 16 * 8);
@@ -196,6 +196,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TILES == 1 ? 3 : 2)
     const float other = total((8 + own_row) * COLUMN + own_line) * scale + up(start_gated);
     result = result / (1 + __expf(-result)) * other;
   }
+  if (gelu) result *= 0.5f + 0.5f * erff(result * 0.70710678f);
   out[(long)own_row * outputs + own] = down(result + up(summand));
 }
 #endif

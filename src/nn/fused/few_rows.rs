@@ -43,6 +43,8 @@ pub struct Around<'a> {
     pub added: Option<&'a Tensor>,
     /// silu(first half) · second half, instead of both.
     pub gated: bool,
+    /// gelu(output), exact, before anything is added.
+    pub gelu: bool,
 }
 
 /// x [..., inputs] · weightᵀ [outputs, inputs] + bias [outputs], where x has few rows: [..., outputs].
@@ -76,7 +78,7 @@ pub fn few_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, around: &Aro
     let ready = Ready::find(x, Source::FewRows(tiles), "few_rows")?;
     let out = Tensor::empty(&shape, (x.kind(), x.device()));
     let span = if around.gated { TILE } else { tiles * TILE };
-    let sizes = [rows, inputs, outputs, i64::from(around.gated)].map(|size| Int(size as i32));
+    let sizes = [rows, inputs, outputs, i64::from(around.gated), i64::from(around.gelu)].map(|size| Int(size as i32));
     let eps = around.norm.map_or(0.0, |(_, eps)| eps as f32);
     let arguments: Vec<_> = read.into_iter().chain([Some(&out)]).map(Data).chain(sizes).chain([Float(eps)]).collect();
     let shared = shared_bytes(tiles, norm.map_or(0, |_| inputs));

@@ -14,6 +14,8 @@ use crate::runtime::kernel::{Argument, Kernel, Kernels};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     Norms,
+    /// The same, for chains of kernels that start early.
+    ChainedNorms,
     Pictures,
     /// Width of a head, and queries that share a key head.
     Decoding(i64, i64),
@@ -26,7 +28,7 @@ pub(super) enum Source {
 impl Source {
     fn text(self) -> &'static str {
         match self {
-            Self::Norms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
+            Self::Norms | Self::ChainedNorms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
             Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
             Self::OneQuery(_) => concat!(include_str!("numbers.cuh"), include_str!("one_query.cu")),
@@ -38,7 +40,7 @@ impl Source {
         let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
         let mut options = vec!["--std=c++17".to_string(), number.to_string()];
         match self {
-            Self::Norms | Self::Pictures => {}
+            Self::Norms | Self::ChainedNorms | Self::Pictures => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
             Self::OneQuery(width) => options.push(format!("-DWIDTH={width}")),
             Self::FewRows(tiles) => {
@@ -56,7 +58,7 @@ impl Source {
     fn shared_bytes(self) -> Option<i64> {
         match self {
             Self::Norms | Self::Pictures => None,
-            Self::Decoding(..) | Self::OneQuery(_) => Some(0),
+            Self::ChainedNorms | Self::Decoding(..) | Self::OneQuery(_) => Some(0),
             Self::FewRows(tiles) => Some(few_rows::most_shared_bytes(tiles)),
         }
     }

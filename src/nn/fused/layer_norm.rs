@@ -18,7 +18,7 @@ pub fn layer_norm_of_sum(x: &Tensor, y: &Tensor, weight: &Tensor, bias: &Tensor,
 }
 
 fn launch(x: &Tensor, y: &Tensor, affine: [&Tensor; 2], sum: Option<&Tensor>, eps: f64) -> Option<Tensor> {
-    let ready = Ready::find(x, Source::Norms, "add_layer_norm")?;
+    let ready = Ready::find(x, Source::ChainedNorms, "add_layer_norm")?;
     let (rows, size) = rows_of(x)?;
     let (y_rows, _) = rows_of(y)?;
     // What `y` repeats over comes first: an axis of one, or none.
@@ -31,7 +31,8 @@ fn launch(x: &Tensor, y: &Tensor, affine: [&Tensor; 2], sum: Option<&Tensor>, ep
     let normed = x.empty_like();
     let tensors = [Some(x), Some(y), Some(affine[0]), Some(affine[1]), sum, Some(&normed)].map(Data);
     let arguments: Vec<_> = tensors.into_iter().chain([Int(size as i32), Long(y_rows), Float(eps as f32)]).collect();
-    // SAFETY: all are contiguous and of one type; x has `rows` · `size` numbers, y whole rows of them.
-    unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;
+    // SAFETY: all are contiguous and of one type; x has `rows` · `size` numbers, y whole rows of them. Ahead of
+    // its turn the kernel reads weight and bias.
+    unsafe { ready.launch_early([rows, 1, 1], threads_of(size), 0, &arguments) }?;
     Some(normed)
 }

@@ -48,6 +48,13 @@ extern "C" __global__ void add_layer_norm(const Eight* x, const Eight* y, const 
   __shared__ float shared[32];
   const int vectors = size / 8;
   const long row = (long)blockIdx.x * vectors, y_row = blockIdx.x % y_rows * vectors;
+  Eight factors[VECTORS], shifts[VECTORS];
+  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+    factors[v] = weight[i];
+    shifts[v] = bias[i];
+  }
+  let_next_start();
+  wait_for_previous();
   float kept[VECTORS][8];
   float total = 0;
   for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
@@ -63,9 +70,10 @@ extern "C" __global__ void add_layer_norm(const Eight* x, const Eight* y, const 
   const float mean = block_sum(total, shared) / size;
   const float factor = rsqrtf(variance(kept, mean, vectors, size, shared) + eps);
   for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    const Eight factors = weight[i], shifts = bias[i];
     Eight result;
-    for (int j = 0; j < 8; j++) result.x[j] = down((kept[v][j] - mean) * factor * up(factors.x[j]) + up(shifts.x[j]));
+    for (int j = 0; j < 8; j++) {
+      result.x[j] = down((kept[v][j] - mean) * factor * up(factors[v].x[j]) + up(shifts[v].x[j]));
+    }
     out[row + i] = result;
   }
 }

@@ -30,53 +30,64 @@ __device__ inline void take_in(Seen& seen, float best, float weight, const float
 // value, which follow the queries in each row (all heads of keys, then of values), are written there.
 // out: [rows, heads, WIDTH]; scale is that of the scores times log2(e).
 extern "C" __global__ void __launch_bounds__(1024)
-    attend_one(const half_t* queries, half_t* keys, half_t* values, half_t* out, const long* slot, long places,
-               long stride, long owner_stride, long place_stride, long head_stride, int sharers, float scale) {
+    attend_one(const half_t* queries, half_t* keys, half_t* values, half_t* out, const long* slot, int places,
+               int stride, long owner_stride, int place_stride, int head_stride, int sharers, float scale) {
   const int head = blockIdx.x, heads = gridDim.x, row = blockIdx.y;
   const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES, streams = blockDim.x / LANES;
-  const long start = row / sharers * owner_stride + head * head_stride;
-  const half_t* own = queries + row * stride + head * WIDTH;
-  if (slot != nullptr) {
-    const long newest = *slot;
-    places = newest + 1;
-    if (threadIdx.x < PARTS) {
-      const long from = (long)heads * WIDTH + threadIdx.x * 8, to = start + newest * place_stride + threadIdx.x * 8;
-      *(Eight*)(keys + to) = *(const Eight*)(own + from);
-      *(Eight*)(values + to) = *(const Eight*)(own + from + (long)heads * WIDTH);
-    }
-    __syncthreads();
-  }
+  const long start = row / sharers * owner_stride + (long)head * head_stride;
+  const int newest = slot != nullptr ? *slot : -1;
+  if (slot != nullptr) places = newest + 1;
+  keys += start + lane * 8;
+  values += start + lane * 8;
 
+  // What earlier steps left is fetched before this one's queries are there.
   Eight zero;
   for (int j = 0; j < 8; j++) zero.x[j] = 0;
   const bool works = lane < PARTS;
-  const Eight numbers = works ? *(const Eight*)(own + lane * 8) : zero;
+  Eight coming_keys[AHEAD], coming_values[AHEAD];
+  auto look_ahead = [&](int a, int place) {
+    const bool is_there = works && place < places && place != newest;
+    coming_keys[a] = is_there ? *(const Eight*)(keys + (long)place * place_stride) : zero;
+    coming_values[a] = is_there ? *(const Eight*)(values + (long)place * place_stride) : zero;
+  };
+#pragma unroll
+  for (int a = 0; a < AHEAD; a++) look_ahead(a, stream + a * streams);
+  let_next_start();
+  wait_for_previous();
+
+  const half_t* own = queries + (long)row * stride + head * WIDTH + lane * 8;
+  const Eight numbers = works ? *(const Eight*)own : zero;
   float query[8];
   Seen seen = {NOTHING, 0, {}};
   for (int j = 0; j < 8; j++) query[j] = up(numbers.x[j]) * scale;
   // All streams of a warp go the same number of rounds: their threads talk to each other.
   const int in_warp = stream % (32 / LANES);
-  for (long base = stream - in_warp; base < places; base += streams * AHEAD) {
-    Eight key[AHEAD], value[AHEAD];
+  for (int base = stream - in_warp; base < places; base += streams * AHEAD) {
     float score[AHEAD], highest = seen.best;
+    Eight value[AHEAD];
+#pragma unroll
     for (int a = 0; a < AHEAD; a++) {
-      const long place = base + in_warp + a * streams;
-      const bool is_there = works && place < places;
-      const long at = start + place * place_stride + lane * 8;
-      key[a] = is_there ? *(const Eight*)(keys + at) : zero;
-      value[a] = is_there ? *(const Eight*)(values + at) : zero;
-    }
-    for (int a = 0; a < AHEAD; a++) {
+      const int place = base + in_warp + a * streams;
+      Eight key = coming_keys[a];
+      value[a] = coming_values[a];
+      if (place == newest && works) {
+        key = *(const Eight*)(own + heads * WIDTH);
+        value[a] = *(const Eight*)(own + heads * WIDTH * 2);
+        *(Eight*)(keys + (long)place * place_stride) = key;
+        *(Eight*)(values + (long)place * place_stride) = value[a];
+      }
+      look_ahead(a, place + streams * AHEAD);
       score[a] = 0;
-      for (int j = 0; j < 8; j++) score[a] += query[j] * up(key[a].x[j]);
+      for (int j = 0; j < 8; j++) score[a] += query[j] * up(key.x[j]);
       for (int offset = LANES / 2; offset > 0; offset /= 2) score[a] += __shfl_xor_sync(~0u, score[a], offset);
-      if (base + in_warp + a * streams >= places) score[a] = NOTHING;
+      if (place >= places) score[a] = NOTHING;
       highest = fmaxf(highest, score[a]);
     }
     const float fade = exp2f(seen.best - highest);
     seen.best = highest;
     seen.weight *= fade;
     for (int j = 0; j < 8; j++) seen.sum[j] *= fade;
+#pragma unroll
     for (int a = 0; a < AHEAD; a++) {
       const float weight = score[a] == NOTHING ? 0 : exp2f(score[a] - highest);
       seen.weight += weight;

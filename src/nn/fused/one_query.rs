@@ -51,11 +51,13 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     };
     let out = Tensor::empty([rows, 1, heads * width], (queries.kind(), queries.device()));
     let tensors = [Some(queries), Some(keys), Some(values), Some(&out), slot].map(Data);
-    let numbers = [places, parts * heads * width, strides[0], strides[2], strides[1]].map(Long);
+    let int = |number: i64| Int(number as i32);
+    let numbers = [int(places), int(parts * heads * width), Long(strides[0]), int(strides[2]), int(strides[1])];
     let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
-    let last = [Int((rows / owners) as i32), Float(scale)];
+    let last = [int(rows / owners), Float(scale)];
     let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).chain(last).collect();
-    // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache.
-    unsafe { ready.launch([heads, rows, 1], threads, 0, &arguments) }?;
+    // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache. Ahead of its turn the
+    // kernel reads the slot and what earlier steps left of keys and values.
+    unsafe { ready.launch_early([heads, rows, 1], threads, 0, &arguments) }?;
     Some(out)
 }
