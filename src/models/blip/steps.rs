@@ -45,7 +45,9 @@ impl Steps {
         let (decoder, rows) = (&networks.decoder, pictures * copies);
         let device = decoder.device;
         let capacity = capacity(device, longest, decoder.positions(), CAPACITY_STEP);
-        if let Some(spare) = networks.spare.take()
+        // Where all is to be done plainly, nothing recorded is.
+        if fused::enabled()
+            && let Some(spare) = networks.spare.take()
             && (spare.pictures, spare.rows) == (pictures, rows)
             && (capacity..=2 * capacity).contains(&spare.capacity)
         {
