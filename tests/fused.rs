@@ -140,6 +140,33 @@ fn attention_of_one_new_token() {
 }
 
 #[test]
+fn prompts_are_turned_and_kept() {
+    let Some(device) = gpu() else { return };
+    for (prompts, copies, tokens, kv_heads, groups, width) in [(1, 1, 70, 8, 3, 128), (2, 3, 33, 2, 1, 64)] {
+        compare(&format!("{prompts} prompts, {width} wide"), device, |kind, device| {
+            let heads = kv_heads * groups;
+            let cache = KvCache::new(prompts * copies, kv_heads, tokens + 5, width, kind, device);
+            let plain = KvCache::new(prompts * copies, kv_heads, tokens + 5, width, kind, device);
+            let joint = random(&[prompts, tokens, (heads + 2 * kv_heads) * width], kind, device);
+            let frequencies = Tensor::rand([1, width / 4], (Kind::Float, device));
+            let table = RotaryTable::new(&frequencies, tokens, 1.0, kind, device);
+            let positions = Tensor::arange(tokens, (Kind::Int64, device)).repeat([prompts, 1]);
+            let rotation = table.at(&positions, &positions.narrow(1, 0, 1).zeros_like());
+            let parts = joint.view([prompts, tokens, -1, width]).transpose(1, 2);
+            let part = |first, count| parts.narrow(1, first, count);
+            let turned = [part(0, heads), part(heads, kv_heads)].map(|x| rotation.apply(&x));
+            plain.fill(&turned[1], &part(heads + kv_heads, kv_heads));
+            let expected = Tensor::cat(&[&turned[0], &turned[1], &part(heads + kv_heads, kv_heads).copy()], 1);
+
+            fused::turn_prompts(&joint, heads, &rotation, &cache).unwrap();
+            assert!(apart(cache.whole().0, plain.whole().0) < 8e-3);
+            assert!(cache.whole().1.equal(plain.whole().1));
+            (parts.copy(), expected)
+        });
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_left_to_the_plain_layers() {
     let cpu = Tensor::randn([2, 16], (Kind::Float, Device::Cpu));
     assert!(fused::rms_norm(&cpu, &cpu.i(0), 1e-5).is_none());

@@ -1,6 +1,6 @@
 //! Scaled dot-product attention over heads, through libtorch's fused kernels.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::fused;
 use crate::runtime::shim::{AttentionBackend, attention_order};
@@ -36,9 +36,18 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> T
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false)
 }
 
-/// Attention where a query sees the keys up to its own place; queries and keys are of one length.
+/// Attention where a query sees the keys up to its own place; queries and keys are of one length. Query
+/// heads may share those of keys and values.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, true, None, false)
+    let groups = q.size()[1] / k.size()[1];
+    // The kernel for 16 bits on CUDA lets them share, others would fall back to a slow way.
+    let shares = groups > 1 && q.device().is_cuda() && matches!(q.kind(), Kind::Half | Kind::BFloat16);
+    let (k, v) = if shares {
+        (k.shallow_clone(), v.shallow_clone())
+    } else {
+        (repeat_heads(k, groups), repeat_heads(v, groups))
+    };
+    Tensor::scaled_dot_product_attention(q, &k, &v, None::<&Tensor>, 0.0, true, None, shares)
 }
 
 /// Repeats each key or value head for the query heads that share it:

@@ -38,27 +38,38 @@ impl Attention {
         })
     }
 
-    /// Queries, keys and values [rows, heads, tokens, head_dim] of the joint projection, turned.
+    /// Queries, keys and values [rows, heads, tokens, head_dim] of the joint projection.
+    fn split(&self, joint: &Tensor) -> [Tensor; 3] {
+        let heads = split_heads(joint, self.heads + 2 * self.kv_heads);
+        let part = |first, count| heads.narrow(1, first, count);
+        let (query, key) = (self.heads, self.kv_heads);
+        [part(0, query), part(query, key), part(query + key, key)]
+    }
+
+    /// The same, turned.
     fn parts(&self, joint: &Tensor, rotation: &Rotation) -> [Tensor; 3] {
-        let (query, key) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let parts = joint.split_with_sizes([query, key, key], 2);
-        [
-            rotation.apply(&split_heads(&parts[0], self.heads)),
-            rotation.apply(&split_heads(&parts[1], self.kv_heads)),
-            split_heads(&parts[2], self.kv_heads),
-        ]
+        let [q, k, v] = self.split(joint);
+        [rotation.apply(&q), rotation.apply(&k), v]
     }
 
     /// Prompts from their first token on, x: [prompts, tokens, hidden]. Without a mask a token sees
     /// those up to its own place.
     fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache) -> Tensor {
-        let groups = self.heads / self.kv_heads;
-        let [q, k, v] = self.parts(&self.qkv_proj.forward(x), rotation);
-        cache.fill(&k, &v);
-        let (k, v) = (repeat_heads(&k, groups), repeat_heads(&v, groups));
+        let joint = self.qkv_proj.forward(x);
+        let [q, k, v] = match fused::turn_prompts(&joint, self.heads, rotation, cache) {
+            Some(()) => self.split(&joint),
+            None => {
+                let [q, k, v] = self.parts(&joint, rotation);
+                cache.fill(&k, &v);
+                [q, k, v]
+            }
+        };
         let mixed = match mask {
             None => causal_attention(&q, &k, &v),
-            Some(mask) => attention(&q, &k, &v, Some(mask)),
+            Some(mask) => {
+                let groups = self.heads / self.kv_heads;
+                attention(&q, &repeat_heads(&k, groups), &repeat_heads(&v, groups), Some(mask))
+            }
         };
         self.o_proj.forward(&join_heads(&mixed))
     }

@@ -93,22 +93,25 @@ impl Network {
     pub fn embed(&self, crops: &[Crops], prompt: &PromptIds, image_token_id: i64, pad: i64) -> Embedded {
         let device = self.decoder.device;
         let on_device = |ids: &[i64]| Tensor::from_slice(ids).to_device(device);
-        let images = self.image_tokens(crops);
-        let counts: Vec<i64> = images.iter().map(|image| image.size()[0]).collect();
+        let counts: Vec<i64> = crops.iter().map(|crops| crops.shape.tokens()).collect();
         let longest = counts.iter().copied().max().unwrap_or(0);
         let padding: Vec<i64> = counts.iter().map(|count| longest - count).collect();
-        let (before, after) =
-            (self.decoder.embed(&on_device(&prompt.before)), self.decoder.embed(&on_device(&prompt.after)));
-        let pad_row = self.decoder.embed(&on_device(&[pad]));
-        let (mut tokens, mut ids) = (Vec::new(), Vec::new());
-        for ((image, count), padding) in images.iter().zip(&counts).zip(&padding) {
-            tokens.push(Tensor::cat(&[&pad_row.expand([*padding, -1], false), &before, image, &after], 0));
+        let mut ids = Vec::new();
+        for (count, padding) in counts.iter().zip(&padding) {
             ids.extend(vec![pad; *padding as usize]);
             ids.extend(&prompt.before);
             ids.extend(vec![image_token_id; *count as usize]);
             ids.extend(&prompt.after);
         }
+        // What comes from the host goes first: it would wait for the tower.
         let ids = on_device(&ids).view([crops.len() as i64, -1]);
+        let embed = |ids: &[i64]| self.decoder.embed(&on_device(ids));
+        let (before, after, pad_row) = (embed(&prompt.before), embed(&prompt.after), embed(&[pad]));
+        let images = self.image_tokens(crops);
+        let row = |(image, padding): (&Tensor, &i64)| {
+            Tensor::cat(&[&pad_row.expand([*padding, -1], false), &before, image, &after], 0)
+        };
+        let tokens: Vec<Tensor> = images.iter().zip(&padding).map(row).collect();
         Embedded { tokens: Tensor::stack(&tokens, 0), prompts: Prompts { ids, padding } }
     }
 

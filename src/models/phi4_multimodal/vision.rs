@@ -12,10 +12,46 @@ use crate::nn::{Activation, Conv2d, Embedding, LayerNorm, Linear, attention, joi
 /// Crops that go through the tower together: bounds the memory of a layer, and is enough to fill a device.
 const CROPS_AT_ONCE: i64 = 32;
 
+/// Crops one after another that are filled alike, and which of their patches are.
+struct Alike {
+    crops: i64,
+    filled: Filled,
+}
+
+enum Filled {
+    All,
+    /// So many from the first on.
+    First(i64),
+    /// [filled patches] of int64
+    These(Tensor),
+}
+
+impl Alike {
+    fn new(crops: usize, valid: Valid, grid: i64, device: Device) -> Self {
+        let filled = match valid {
+            // Of a crop without any nothing is used.
+            Valid { rows, columns } if rows * columns == 0 || (rows, columns) == (grid, grid) => Filled::All,
+            Valid { rows, columns } if columns == grid => Filled::First(rows * grid),
+            Valid { rows, columns } => {
+                let patches = (0..rows).flat_map(|row| (0..columns).map(move |column| row * grid + column));
+                Filled::These(Tensor::from_slice(&patches.collect::<Vec<_>>()).to_device(device))
+            }
+        };
+        Self { crops: crops as i64, filled }
+    }
+
+    /// Keys or values [crops, heads, patches, head_dim] → those of the filled patches.
+    fn seen(&self, x: &Tensor) -> Tensor {
+        match &self.filled {
+            Filled::All => x.shallow_clone(),
+            Filled::First(count) => x.narrow(2, 0, *count),
+            Filled::These(patches) => x.index_select(2, patches),
+        }
+    }
+}
+
 struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    qkv: Linear,
     out_proj: Linear,
     heads: i64,
 }
@@ -24,19 +60,30 @@ impl Attention {
     fn new(weights: &Weights, config: &VisionConfig) -> Result<Self> {
         let linear = |name| Linear::new(&weights.at(name), config.hidden_size, config.hidden_size);
         Ok(Self {
-            q_proj: linear("q_proj")?,
-            k_proj: linear("k_proj")?,
-            v_proj: linear("v_proj")?,
+            qkv: Linear::side_by_side(&[linear("q_proj")?, linear("k_proj")?, linear("v_proj")?]),
             out_proj: linear("out_proj")?,
             heads: config.num_attention_heads,
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        let heads = |projection: &Linear| split_heads(&projection.forward(x), self.heads);
-        let mixed = attention(&heads(&self.q_proj), &heads(&self.k_proj), &heads(&self.v_proj), mask);
-        self.out_proj.forward(&join_heads(&mixed))
+    /// Only filled patches are attended to. Without a mask, which the fastest kernels do not take:
+    /// the keys of others are left out.
+    fn forward(&self, x: &Tensor, groups: &[Alike]) -> Tensor {
+        let joint = split_heads(&self.qkv.forward(x), 3 * self.heads); // [crops, 3 · heads, patches, head_dim]
+        let mut first = 0;
+        let mix = |group: &Alike| {
+            let own = joint.narrow(0, first, group.crops);
+            first += group.crops;
+            let part = |n: i64| own.narrow(1, n * self.heads, self.heads);
+            join_heads(&attention(&part(0), &group.seen(&part(1)), &group.seen(&part(2)), None))
+        };
+        self.out_proj.forward(&one_of(groups.iter().map(mix).collect()))
     }
+}
+
+/// Parts of a batch as one.
+fn one_of(mut parts: Vec<Tensor>) -> Tensor {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(&parts, 0) }
 }
 
 struct Mlp {
@@ -55,7 +102,7 @@ impl Mlp {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.fc2.forward(&self.activation.apply(&self.fc1.forward(x)))
+        self.fc2.forward(&self.fc1.forward_activated(x, self.activation))
     }
 }
 
@@ -77,9 +124,11 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        let x = x + self.self_attn.forward(&self.layer_norm1.forward(x), mask);
-        &x + self.mlp.forward(&self.layer_norm2.forward(&x))
+    /// States are x + y: the norm adds the two on its way. Gives the same two of what comes out.
+    fn forward(&self, x: &Tensor, y: &Tensor, groups: &[Alike]) -> (Tensor, Tensor) {
+        let (x, normed) = self.layer_norm1.add_forward(x, y);
+        let (x, normed) = self.layer_norm2.add_forward(&x, &self.self_attn.forward(&normed, groups));
+        (x, self.mlp.forward(&normed))
     }
 }
 
@@ -131,51 +180,68 @@ impl VisionTower {
     /// Pixels [crops, 3, size, size] in float32 on any device, and the filled part of each crop
     /// → features [crops, patches, hidden].
     pub fn forward(&self, pixels: &Tensor, valid: &[Valid]) -> Tensor {
-        let parts: Vec<Tensor> = pixels
-            .split(CROPS_AT_ONCE, 0)
-            .iter()
-            .zip(valid.chunks(CROPS_AT_ONCE as usize))
-            .map(|(pixels, valid)| self.forward_part(pixels, valid))
-            .collect();
-        if parts.len() == 1 { parts[0].shallow_clone() } else { Tensor::cat(&parts, 0) }
+        let parts = pixels.split(CROPS_AT_ONCE, 0);
+        let valid = valid.chunks(CROPS_AT_ONCE as usize);
+        one_of(parts.iter().zip(valid).map(|(pixels, valid)| self.forward_part(pixels, valid)).collect())
     }
 
     fn forward_part(&self, pixels: &Tensor, valid: &[Valid]) -> Tensor {
-        let pixels = pixels.to_device(self.device).to_kind(self.kind);
-        let patches = self.patch_embedding.forward(&pixels).flatten(2, 3).transpose(1, 2); // [crops, patches, hidden]
-        let positions = self.position_embedding.forward(&self.position_ids(valid).to_device(self.device));
-        let mask = self.mask(valid).map(|mask| mask.to_device(self.device));
-        self.layers.iter().fold(patches + positions, |x, layer| layer.forward(&x, mask.as_ref()))
+        let (order, groups) = self.sorted(valid);
+        let positions = self.position_ids(order.iter().map(|crop| valid[*crop as usize])).to_device(self.device);
+        let is_sorted = order.is_sorted();
+        let in_order = |x: Tensor, order: &[i64]| match is_sorted {
+            true => x,
+            false => x.index_select(0, &Tensor::from_slice(order).to_device(x.device())),
+        };
+        let pixels = in_order(pixels.to_device(self.device).to_kind(self.kind), &order);
+        let patches = self.patch_embedding.patches(&pixels); // [crops, patches, hidden]
+        let states = (patches, self.position_embedding.forward(&positions));
+        let (x, y) = self.layers.iter().fold(states, |(x, y), layer| layer.forward(&x, &y, &groups));
+        let mut places = vec![0; order.len()];
+        (0..).zip(&order).for_each(|(place, crop)| places[*crop as usize] = place);
+        in_order(x + y, &places)
     }
 
-    /// Which patches may be attended to: [crops, 1, 1, patches] of bool; None = all.
-    fn mask(&self, valid: &[Valid]) -> Option<Tensor> {
-        if valid.iter().all(|valid| valid.rows == self.grid && valid.columns == self.grid) {
-            return None;
+    /// The crops in an order in which those filled alike stand together.
+    fn sorted(&self, valid: &[Valid]) -> (Vec<i64>, Vec<Alike>) {
+        let mut groups: Vec<(Valid, Vec<i64>)> = Vec::new();
+        for (crop, valid) in (0..).zip(valid) {
+            match groups.iter_mut().find(|(of, _)| of == valid) {
+                Some((_, crops)) => crops.push(crop),
+                None => groups.push((*valid, vec![crop])),
+            }
         }
-        let flags: Vec<bool> = valid
-            .iter()
-            .flat_map(|valid| {
-                let inside = |i: i64| i / self.grid < valid.rows && i % self.grid < valid.columns;
-                (0..self.grid * self.grid).map(inside)
-            })
-            .collect();
-        Some(Tensor::from_slice(&flags).view([valid.len() as i64, 1, 1, self.grid * self.grid]))
+        let alike = |(valid, crops): &(Valid, Vec<i64>)| Alike::new(crops.len(), *valid, self.grid, self.device);
+        let alike = groups.iter().map(alike).collect();
+        (groups.into_iter().flat_map(|(_, crops)| crops).collect(), alike)
     }
 
     /// [crops, patches] of int64; padding has position 0.
-    fn position_ids(&self, valid: &[Valid]) -> Tensor {
-        let mut ids = vec![0; valid.len() * (self.grid * self.grid) as usize];
-        for (ids, valid) in ids.chunks_mut((self.grid * self.grid) as usize).zip(valid) {
-            let rows = buckets(valid.rows, self.grid, self.layout, self.kind);
-            let columns = buckets(valid.columns, self.grid, self.layout, self.kind);
-            for (row, row_bucket) in ids.chunks_mut(self.grid as usize).zip(rows) {
-                for (id, column_bucket) in row.iter_mut().zip(&columns) {
-                    *id = row_bucket * self.grid + column_bucket;
-                }
+    fn position_ids(&self, valid: impl Iterator<Item = Valid>) -> Tensor {
+        let patches = (self.grid * self.grid) as usize;
+        let (mut ids, mut before) = (Vec::new(), None);
+        for valid in valid {
+            if before == Some(valid) {
+                ids.extend_from_within(ids.len() - patches..);
+            } else {
+                ids.extend(self.positions(valid));
+            }
+            before = Some(valid);
+        }
+        Tensor::from_slice(&ids).view([-1, self.grid * self.grid])
+    }
+
+    /// Of the patches of a crop.
+    fn positions(&self, valid: Valid) -> Vec<i64> {
+        let rows = buckets(valid.rows, self.grid, self.layout, self.kind);
+        let columns = buckets(valid.columns, self.grid, self.layout, self.kind);
+        let mut ids = vec![0; (self.grid * self.grid) as usize];
+        for (row, row_bucket) in ids.chunks_mut(self.grid as usize).zip(rows) {
+            for (id, column_bucket) in row.iter_mut().zip(&columns) {
+                *id = row_bucket * self.grid + column_bucket;
             }
         }
-        Tensor::from_slice(&ids).view([valid.len() as i64, -1])
+        ids
     }
 }
 

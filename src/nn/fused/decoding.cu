@@ -29,6 +29,42 @@ __device__ inline Eight turned(const half_t* head, const half_t* cos, const half
   return own;
 }
 
+// Whole prompts: queries and keys of joint [prompts, tokens, heads + 2 · kv_heads, WIDTH] are turned where
+// they stand, by cos and sin [prompts, tokens, rotary]; keys and values go to the first places of
+// `copies` rows a prompt of the caches [rows, kv_heads, capacity, WIDTH]. Block (token, prompt).
+extern "C" __global__ void turn_prompts(half_t* joint, const half_t* cos, const half_t* sin, half_t* keys,
+                                        half_t* values, int kv_heads, int rotary, int copies, long capacity) {
+  const int token = blockIdx.x, tokens = gridDim.x, prompt = blockIdx.y, heads = kv_heads * GROUPS;
+  const long place = (long)prompt * tokens + token;
+  joint += place * (heads + 2 * kv_heads) * WIDTH;
+  cos += place * rotary;
+  sin += place * rotary;
+  const int half = rotary / 2;
+  for (int i = threadIdx.x; i < (heads + 2 * kv_heads) * LANES; i += blockDim.x) {
+    const int head = i / LANES, at = i % LANES * 8;
+    const bool is_turned = head < heads + kv_heads && at < rotary;
+    // Who has eight numbers of the front half has those of the back half, too.
+    if (is_turned && at >= half) continue;
+    half_t* own = joint + head * WIDTH + at;
+    Eight front = *(const Eight*)own, back = {};
+    if (is_turned) {
+      back = turned(joint + head * WIDTH, cos, sin, rotary, at + half);
+      front = turned(joint + head * WIDTH, cos, sin, rotary, at);
+      *(Eight*)own = front;
+      *(Eight*)(own + half) = back;
+    }
+    if (head < heads) continue;
+    const bool is_key = head < heads + kv_heads;
+    const int kv_head = head - heads - (is_key ? 0 : kv_heads);
+    for (int copy = 0; copy < copies; copy++) {
+      const long row = (long)prompt * copies + copy;
+      half_t* to = (is_key ? keys : values) + ((row * kv_heads + kv_head) * capacity + token) * WIDTH + at;
+      *(Eight*)to = front;
+      if (is_turned) *(Eight*)(to + half) = back;
+    }
+  }
+}
+
 // Attention of the GROUPS queries that share a key head; block (split, kv_head, row) looks at one of
 // gridDim.x shares of the places that the row sees: from padding[row] on, up to and with `slot`, at
 // most `window` of them (0: all). The last block to end puts the shares together.

@@ -1,4 +1,5 @@
-//! Attention of one new token a row.
+//! What a language model with a cache does to queries, keys and values: of whole prompts, and of one
+//! new token a row.
 
 use tch::{Kind, Tensor};
 
@@ -23,6 +24,33 @@ pub struct Sight<'a> {
     pub window: Option<i64>,
 }
 
+/// Turns the queries and keys of whole prompts in the joint projection [prompts, tokens,
+/// (heads + 2 · kv_heads) · width], where they stand, and writes keys and values to the first places of
+/// the cache, which has as many rows for each prompt, one after another, as there are.
+pub fn turn_prompts(joint: &Tensor, heads: i64, rotation: &Rotation, cache: &KvCache) -> Option<()> {
+    let (keys, values) = cache.whole();
+    let ((prompts, tokens, _), (rows, kv_heads, capacity, width)) = (joint.size3().ok()?, keys.size4().ok()?);
+    let (cos, sin) = rotation.tables();
+    let rotary = *cos.size().last()?;
+    let tensors = [joint, cos, sin, keys, values];
+    let fits = fits_cache(heads, kv_heads, width, rotary) && cos.numel() as i64 == prompts * tokens * rotary;
+    if !fits || tokens > capacity || tensors.iter().any(|t| !t.is_contiguous() || t.kind() != joint.kind()) {
+        return None;
+    }
+    let turn = Ready::find(joint, Source::Decoding(width, heads / kv_heads), "turn_prompts")?;
+    let sizes = [kv_heads, rotary, rows / prompts].map(|size| Int(size as i32));
+    let arguments: Vec<Argument> =
+        tensors.map(|tensor| Data(Some(tensor))).into_iter().chain(sizes).chain([Long(capacity)]).collect();
+    // SAFETY: the shapes follow from the cache's; all are contiguous and of one type.
+    unsafe { turn.launch([tokens, prompts, 1], THREADS, 0, &arguments) }
+}
+
+/// Whether the kernels are made for such heads. They turn eight numbers of a half at a time.
+fn fits_cache(heads: i64, kv_heads: i64, width: i64, rotary: i64) -> bool {
+    let groups = heads / kv_heads;
+    matches!(width, 64 | 128 | 256) && (1..=8).contains(&groups) && groups * width <= 1024 && rotary % 16 == 0
+}
+
 /// Attention of one new token a row, from the joint projection of queries, keys and values
 /// [rows, 1, (heads + 2 · kv_heads) · width], which is turned and written into the cache:
 /// [rows, 1, heads · width].
@@ -36,21 +64,15 @@ pub fn decode_attention(
     let (keys, values) = cache.whole();
     let (rows, kv_heads, capacity, width) = keys.size4().ok()?;
     let groups = heads / kv_heads;
-    let source = Source::Decoding(width, groups);
-    let fits = matches!(width, 64 | 128 | 256) && (1..=8).contains(&groups) && groups * width <= 1024;
-    if !fits || joint.size()[..2] != [rows, 1] {
-        return None;
-    }
     let (cos, sin) = rotation.tables();
     let rotary = *cos.size().last()?;
     let tensors = [joint, cos, sin, keys, values, sight.slot, sight.padding];
     let kinds_fit = tensors[..5].iter().all(|t| t.kind() == joint.kind());
-    // The kernel turns eight numbers of a half at a time.
-    let rotary_fits = rotary % 16 == 0 && cos.numel() as i64 == rows * rotary;
-    if !kinds_fit || !rotary_fits || tensors.iter().any(|t| !t.is_contiguous()) {
+    let fits = fits_cache(heads, kv_heads, width, rotary) && joint.size()[..2] == [rows, 1];
+    if !fits || !kinds_fit || cos.numel() as i64 != rows * rotary || tensors.iter().any(|t| !t.is_contiguous()) {
         return None;
     }
-    let attend = Ready::find(joint, source, "attend")?;
+    let attend = Ready::find(joint, Source::Decoding(width, groups), "attend")?;
     let most = ((capacity + SMALLEST_SHARE - 1) / SMALLEST_SHARE).min(MOST_SPLITS);
     let splits = (BLOCKS / (rows * kv_heads)).clamp(1, most);
     let partial = Tensor::empty([rows, kv_heads, splits, groups, width + 2], (Kind::Float, joint.device()));

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
-pub use decoding::{Sight, decode_attention};
+pub use decoding::{Sight, decode_attention, turn_prompts};
 pub use few_rows::{Around, FEW_ROWS, few_rows};
 pub use launch::overlapped;
 use launch::{Ready, Source};
