@@ -6,7 +6,7 @@ mod gpu;
 use gpu::{apart, compare, gpu, random, root, wide};
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::stable_diffusion_3::mmdit::{Config, Mmdit};
+use toolkit::models::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
 use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
 use toolkit::runtime::Graph;
@@ -33,19 +33,35 @@ fn rms_norms() {
 #[test]
 fn modulated_norms() {
     let Some(device) = gpu() else { return };
-    for (batch, tokens, size) in [(2, 37, 1536), (1, 5, 96), (3, 2, 2432)] {
+    for (tokens, batch, size) in [(37, 2, 1536), (5, 1, 96), (2, 3, 2432)] {
         compare(&format!("modulated norm {size}"), device, |kind, device| {
             let (x, y) =
-                (random(&[batch, tokens, size], kind, device) + 2.0, random(&[batch, tokens, size], kind, device));
+                (random(&[tokens, batch, size], kind, device) + 2.0, random(&[tokens, batch, size], kind, device));
             let parts = random(&[batch, 6 * size], kind, device).chunk(6, -1);
             let modulation = Modulation { shift: &parts[3], scale: &parts[4] };
             let (sum, normed) = fused::gated_add_modulated_norm(&x, &y, &parts[2], &modulation, 1e-6).unwrap();
-            let expected = wide(&x) + wide(&parts[2]).unsqueeze(1) * wide(&y);
+            let expected = wide(&x) + wide(&parts[2]) * wide(&y);
             assert!(apart(&sum, &expected) < 5e-3);
             assert!(sum.equal(&fused::gated_add(&x, &y, &parts[2]).unwrap()));
             assert!(normed.equal(&fused::modulated_norm(&sum, &modulation, 1e-6).unwrap()));
             let plain = wide(&sum).layer_norm([size], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
-            (normed, plain * (wide(&parts[4]).unsqueeze(1) + 1.0) + wide(&parts[3]).unsqueeze(1))
+            (normed, plain * (wide(&parts[4]) + 1.0) + wide(&parts[3]))
+        });
+    }
+}
+
+#[test]
+fn norms_of_heads() {
+    let Some(device) = gpu() else { return };
+    for (rows, heads, width) in [(7, 24, 64), (3, 1, 8), (1, 5, 128), (2, 3, 256)] {
+        compare(&format!("norm of heads {width} wide"), device, |kind, device| {
+            let qkv = random(&[rows, 2, 3 * heads * width], kind, device) * 2.0;
+            let weights = [random(&[width], kind, device), random(&[width], kind, device)];
+            let parts = wide(&qkv).view([rows, 2, 3, heads, width]).unbind(2);
+            let [q, k] = [0, 1].map(|i| rms(&parts[i], &wide(&weights[i])));
+            let expected = Tensor::stack(&[q, k, parts[2].copy()], 2).view([rows, 2, -1]);
+            fused::norm_heads(&qkv, &weights[0], &weights[1], heads, 1e-5).unwrap();
+            (qkv, expected)
         });
     }
 }
@@ -230,11 +246,14 @@ fn a_denoiser_is_the_same_in_every_way() {
     let pooled = random(&[4, config.pooled_projection_dim], Kind::Float, Device::Cpu);
     let times = [980.0, 500.0, 40.0];
     let conditioning = precise.condition(&prompt, &pooled, &times);
-    let expected: Vec<Tensor> = (0..3).map(|step| precise.forward(&latents, &conditioning, step)).collect();
+    let at = |network: &Mmdit, latents: &Tensor, conditioning: &Conditioning, step| {
+        network.forward(latents, &conditioning.context, &conditioning.modulations.get(step))
+    };
+    let expected: Vec<Tensor> = (0..3).map(|step| at(&precise, &latents, &conditioning, step)).collect();
     let place = latents.to_device(device).to_kind(Kind::BFloat16);
     let draw = || {
         let conditioning = half.condition(&prompt.to_device(device), &pooled.to_device(device), &times);
-        (0..3).map(|step| half.forward(&place, &conditioning, step).to_device(Device::Cpu)).collect::<Vec<_>>()
+        (0..3).map(|step| at(&half, &place, &conditioning, step).to_device(Device::Cpu)).collect::<Vec<_>>()
     };
     let ways: [(&str, Vec<Tensor>); 3] =
         [("own kernels", draw()), ("and cuDNN's attention", with_long_attention(draw)), {

@@ -151,7 +151,8 @@ fn transformers() {
         let embeddings = pipe.encode(&prompts.map(str::to_string)).unwrap();
         // The second of two steps, so that a mix-up of steps would show.
         let conditioning = transformer.condition(&embeddings.prompt, &embeddings.pooled, &[999.0, 741.25]);
-        let velocity = transformer.forward(reference.get("transformer.latents"), &conditioning, 1);
+        let (latents, second) = (reference.get("transformer.latents"), conditioning.modulations.get(1));
+        let velocity = transformer.forward(latents, &conditioning.context, &second);
         reference.check("transformer.velocity", &velocity);
     }
 }

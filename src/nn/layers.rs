@@ -194,6 +194,19 @@ impl RmsNorm {
         })
     }
 
+    /// Norms the heads of queries (as `self` does) and of keys where they stand: `qkv` [rows, batch, 3 · heads ·
+    /// width] holds queries, keys and values, and is contiguous.
+    pub fn norm_heads(&self, of_keys: &Self, qkv: &Tensor, heads: i64) {
+        if fused::norm_heads(qkv, &self.weight, &of_keys.weight, heads, self.eps).is_some() {
+            return;
+        }
+        let size = qkv.size();
+        let parts = qkv.view([size[0], size[1], 3, heads, -1]).unbind(2);
+        for (norm, part) in [(self, &parts[0]), (of_keys, &parts[1])] {
+            part.shallow_clone().copy_(&norm.forward(&part.contiguous()));
+        }
+    }
+
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if let Some(normed) = fused::rms_norm(x, &self.weight, self.eps) {
             return normed;

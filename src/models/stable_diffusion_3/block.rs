@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::mmdit::Config;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, Modulation};
-use crate::nn::{Activation, LayerNorm, Linear, RmsNorm, attention, join_heads};
+use crate::nn::{Activation, LayerNorm, Linear, RmsNorm, attention};
 
 /// Every norm of the transformer.
 const EPS: f64 = 1e-6;
@@ -52,22 +52,47 @@ impl AdaNorm {
         self.linear.forward(temb)
     }
 
-    /// The parts of one step, [batch, size] each.
-    pub(super) fn of_step(&self, all_steps: &Tensor, step: i64) -> Vec<Tensor> {
-        all_steps.select(0, step).chunk(self.parts, -1)
+    /// The next parts of what all layers made for one step, [batch, size] each.
+    pub(super) fn take(&self, of_step: &mut Modulations) -> Vec<Tensor> {
+        of_step.take(self.parts)
     }
 }
 
+/// Shifts, scales and gates of one step, in the order in which the blocks read them.
+#[derive(Debug)]
+pub(super) struct Modulations<'a> {
+    /// [batch, all of them side by side]
+    all: &'a Tensor,
+    size: i64,
+    next: i64,
+}
+
+impl<'a> Modulations<'a> {
+    /// `size`: width of a part.
+    pub(super) fn new(all: &'a Tensor, size: i64) -> Self {
+        Self { all, size, next: 0 }
+    }
+
+    fn take(&mut self, parts: i64) -> Vec<Tensor> {
+        let from = self.next;
+        self.next += parts * self.size;
+        self.all.narrow(-1, from, parts * self.size).chunk(parts, -1)
+    }
+}
+
+// Tokens are [tokens, batch, size]: those of the image and those of the text are then parts of one piece of
+// memory, and attention over both reads and writes it without a copy.
+
 /// x + gate · y, `gate` being [batch, size].
 fn gated_add(x: &Tensor, y: &Tensor, gate: &Tensor) -> Tensor {
-    fused::gated_add(x, y, gate).unwrap_or_else(|| x + gate.unsqueeze(1) * y)
+    fused::gated_add(x, y, gate).unwrap_or_else(|| x + gate * y)
 }
 
 /// A norm without weights, then scale and shift.
 pub(super) fn modulated_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
     fused::modulated_norm(x, &Modulation { shift, scale }, EPS).unwrap_or_else(|| {
         let size = *x.size().last().unwrap_or(&0);
-        LayerNorm::plain(size, EPS).forward(x) * (scale.unsqueeze(1) + 1.0) + shift.unsqueeze(1)
+        LayerNorm::plain(size, EPS).forward(x) * (scale + 1.0) + shift
     })
 }
 
@@ -129,21 +154,29 @@ impl Projections {
         })
     }
 
-    /// [batch, tokens, size] → [batch, tokens, 3, heads, head_dim]
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let size = x.size();
-        let qkv = self.qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]);
-        let (Some(norm_q), Some(norm_k)) = (&self.norm_q, &self.norm_k) else { return qkv };
-        let parts = qkv.unbind(2);
-        let normed = |norm: &RmsNorm, part: &Tensor| norm.forward(&part.contiguous());
-        Tensor::stack(&[normed(norm_q, &parts[0]), normed(norm_k, &parts[1]), parts[2].shallow_clone()], 2)
+    /// Queries, keys and values of tokens [tokens, batch, size] into `out` [tokens, batch, 3 · size], which is
+    /// contiguous.
+    fn forward_into(&self, x: &Tensor, out: &Tensor) {
+        self.qkv.forward_into(x, out);
+        if let (Some(norm_q), Some(norm_k)) = (&self.norm_q, &self.norm_k) {
+            norm_q.norm_heads(norm_k, out, self.heads);
+        }
     }
-}
 
-/// Attention over [batch, tokens, 3, heads, head_dim]: [batch, tokens, heads · head_dim].
-fn attend(qkv: &Tensor) -> Tensor {
-    let parts: Vec<Tensor> = qkv.unbind(2).iter().map(|part| part.transpose(1, 2)).collect();
-    join_heads(&attention(&parts[0], &parts[1], &parts[2], None))
+    /// Memory for queries, keys and values of so many tokens like x.
+    fn room(&self, x: &Tensor, tokens: i64) -> Tensor {
+        let size = x.size();
+        Tensor::empty([tokens, size[1], 3 * size[2]], (x.kind(), x.device()))
+    }
+
+    /// Attention over [tokens, batch, 3 · size]: [tokens, batch, size].
+    fn attend(&self, qkv: &Tensor) -> Tensor {
+        let size = qkv.size();
+        // [tokens, batch, 3, heads, head_dim] → three of [batch, heads, tokens, head_dim]
+        let parts = qkv.view([size[0], size[1], 3, self.heads, -1]).permute([2, 1, 3, 0, 4]).unbind(0);
+        let out = attention(&parts[0], &parts[1], &parts[2], None);
+        out.permute([2, 0, 1, 3]).reshape([size[0], size[1], -1])
+    }
 }
 
 const OWN: [&str; 5] = ["to_q", "to_k", "to_v", "norm_q", "norm_k"];
@@ -172,11 +205,15 @@ impl JointAttention {
     }
 
     fn forward(&self, image: &Tensor, text: &Tensor) -> (Tensor, Option<Tensor>) {
-        let out = attend(&Tensor::cat(&[self.image.forward(image), self.text.forward(text)], 1));
-        let (image_tokens, text_tokens) = (image.size()[1], text.size()[1]);
-        let image = self.to_out.forward(&out.narrow(1, 0, image_tokens).contiguous());
-        let text = |linear: &Linear| linear.forward(&out.narrow(1, image_tokens, text_tokens).contiguous());
-        (image, self.to_add_out.as_ref().map(text))
+        let (image_tokens, text_tokens) = (image.size()[0], text.size()[0]);
+        let of_image = |x: &Tensor| x.narrow(0, 0, image_tokens);
+        let of_text = |x: &Tensor| x.narrow(0, image_tokens, text_tokens);
+        let joint = self.image.room(image, image_tokens + text_tokens);
+        self.image.forward_into(image, &of_image(&joint));
+        self.text.forward_into(text, &of_text(&joint));
+        let out = self.image.attend(&joint);
+        let text = |linear: &Linear| linear.forward(&of_text(&out));
+        (self.to_out.forward(&of_image(&out)), self.to_add_out.as_ref().map(text))
     }
 }
 
@@ -197,7 +234,9 @@ impl ImageAttention {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.to_out.forward(&attend(&self.image.forward(x)))
+        let qkv = self.image.room(x, x.size()[0]);
+        self.image.forward_into(x, &qkv);
+        self.to_out.forward(&self.image.attend(&qkv))
     }
 }
 
@@ -230,21 +269,15 @@ impl Block {
         })
     }
 
-    /// Shifts, scales and gates of image and text, for all steps at once.
-    pub(super) fn all_steps(&self, temb: &Tensor) -> [Tensor; 2] {
-        [self.norm1.all_steps(temb), self.norm1_context.all_steps(temb)]
+    /// The layers whose shifts, scales and gates the block takes, in that order.
+    pub(super) fn norms(&self) -> [&AdaNorm; 2] {
+        [&self.norm1, &self.norm1_context]
     }
 
     /// Image tokens and text tokens, one block on. The last block gives no text.
-    pub(super) fn forward(
-        &self,
-        image: Tokens,
-        text: Tokens,
-        all_steps: &[Tensor; 2],
-        step: i64,
-    ) -> (Tokens, Option<Tokens>) {
-        let of_image = self.norm1.of_step(&all_steps[0], step);
-        let of_text = self.norm1_context.of_step(&all_steps[1], step);
+    pub(super) fn forward(&self, image: Tokens, text: Tokens, of_step: &mut Modulations) -> (Tokens, Option<Tokens>) {
+        let of_image = self.norm1.take(of_step);
+        let of_text = self.norm1_context.take(of_step);
         let (image, normed_image) = image.norm(&of_image[0], &of_image[1]);
         let (text, normed_text) = match &self.ff_context {
             Some(_) => text.norm(&of_text[0], &of_text[1]),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::block::{AdaNorm, Block, Tokens, TwoLayers};
+use super::block::{AdaNorm, Block, Modulations, Tokens, TwoLayers};
 use crate::checkpoints::Weights;
 use crate::error::usage;
 use crate::nn::{Activation, Conv2d, Linear};
@@ -83,15 +83,14 @@ impl Config {
     }
 }
 
-/// What the denoiser reads besides the latents; the same for all steps but for the time.
+/// What the denoiser reads besides the latents.
 #[derive(Debug)]
 pub struct Conditioning {
-    /// The text, as wide as the image tokens: [batch, tokens, size].
-    context: Tensor,
-    /// Shifts, scales and gates that time and pooled text make, of each block and of the end, for
-    /// all steps: [steps, batch, parts · size].
-    blocks: Vec<[Tensor; 2]>,
-    out: Tensor,
+    /// The text, as wide as the image tokens: [tokens, batch, size].
+    pub context: Tensor,
+    /// Shifts, scales and gates that time and pooled text make, of all blocks and of the end side by side:
+    /// [steps, batch, parts · size].
+    pub modulations: Tensor,
 }
 
 /// The transformer.
@@ -148,30 +147,29 @@ impl Mmdit {
         let times = self.timestep_embedder.forward(&sinusoids(&steps).to_kind(self.kind)); // [steps, size]
         let text = self.text_embedder.forward(&pooled.to_kind(self.kind)); // [batch, size]
         let temb = (times.unsqueeze(1) + text.unsqueeze(0)).silu(); // [steps, batch, size]
-        Conditioning {
-            context: self.context_embedder.forward(&prompt.to_kind(self.kind)),
-            blocks: self.transformer_blocks.iter().map(|block| block.all_steps(&temb)).collect(),
-            out: self.norm_out.all_steps(&temb),
-        }
+        let norms = self.transformer_blocks.iter().flat_map(Block::norms).chain([&self.norm_out]);
+        let modulations: Vec<Tensor> = norms.map(|norm| norm.all_steps(&temb)).collect();
+        let context = self.context_embedder.forward(&prompt.to_kind(self.kind));
+        Conditioning { context: context.transpose(0, 1).contiguous(), modulations: Tensor::cat(&modulations, -1) }
     }
 
-    /// The velocity at this step: latents [batch, in_channels, height, width] → the same with
-    /// out_channels.
-    pub fn forward(&self, latents: &Tensor, conditioning: &Conditioning, step: usize) -> Tensor {
+    /// The velocity at one step: latents [batch, in_channels, height, width] → the same with out_channels.
+    /// `context` [tokens, batch, size] and `modulations` [batch, parts · size] are those of [`Conditioning`].
+    pub fn forward(&self, latents: &Tensor, context: &Tensor, modulations: &Tensor) -> Tensor {
         let (patch, size) = (self.config.patch_size, latents.size());
         let (rows, columns) = (size[2] / patch, size[3] / patch);
-        let step = step as i64;
-        let patches = self.proj.forward(latents).flatten(2, 3).transpose(1, 2); // [batch, tokens, size]
+        let mut of_step = Modulations::new(modulations, self.config.inner_dim());
+        let patches = self.proj.patches(latents).transpose(0, 1); // [tokens, batch, size]
         let mut image = Tokens::new((patches + self.positions(rows, columns)).contiguous());
-        let mut text = Some(Tokens::new(conditioning.context.shallow_clone()));
-        for (block, all_steps) in self.transformer_blocks.iter().zip(&conditioning.blocks) {
+        let mut text = Some(Tokens::new(context.shallow_clone()));
+        for block in &self.transformer_blocks {
             let Some(read) = text else { break };
-            (image, text) = block.forward(image, read, all_steps, step);
+            (image, text) = block.forward(image, read, &mut of_step);
         }
-        let parts = self.norm_out.of_step(&conditioning.out, step);
+        let parts = self.norm_out.take(&mut of_step);
         let out = self.proj_out.forward(&image.norm(&parts[1], &parts[0]).1);
-        // [batch, rows · columns, patch · patch · channels] → [batch, channels, height, width]
-        out.view([size[0], rows, columns, patch, patch, -1]).permute([0, 5, 1, 3, 2, 4]).reshape([
+        // [rows · columns, batch, patch · patch · channels] → [batch, channels, height, width]
+        out.view([rows, columns, size[0], patch, patch, -1]).permute([2, 5, 0, 3, 1, 4]).reshape([
             size[0],
             -1,
             rows * patch,
@@ -179,11 +177,11 @@ impl Mmdit {
         ])
     }
 
-    /// The middle of the square of positions: [1, rows · columns, size].
+    /// The middle of the square of positions: [rows · columns, 1, size].
     fn positions(&self, rows: i64, columns: i64) -> Tensor {
         let side = self.config.pos_embed_max_size;
         let crop = self.pos_embed.narrow(1, (side - rows) / 2, rows).narrow(2, (side - columns) / 2, columns);
-        crop.flatten(1, 2)
+        crop.flatten(1, 2).transpose(0, 1)
     }
 }
 

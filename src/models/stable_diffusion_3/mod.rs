@@ -9,6 +9,7 @@ mod config;
 pub mod mmdit;
 mod prompt_encoding;
 mod redraw;
+mod steps;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -22,18 +23,17 @@ use self::config::{TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
+use self::steps::Steps;
 use super::autoencoder_kl::{self, AutoencoderKl};
 use super::pipeline_source::Source;
 use super::{GenerateRequest, Generated, Generator, rescue};
 use crate::error::usage;
 use crate::images::{self, Filter};
-use crate::nn::{fused, with_long_attention};
+use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
 use crate::schedulers::{FlowMatchEuler, Schedule};
 
-/// Whether denoising uses `nn::fused` and cuDNN's attention where they fit.
-const OWN_KERNELS: bool = false;
 /// Defaults of the pipelines.
 const STEPS: usize = 28;
 const STEPS_FROM_PHOTO: usize = 50;
@@ -77,6 +77,8 @@ pub struct StableDiffusion3 {
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     roomy: bool,
     transformer: RefCell<Option<Rc<Mmdit>>>,
+    /// The recorded step of the last batch. It goes with the transformer.
+    spare: RefCell<Option<Steps>>,
     vae: RefCell<Option<Rc<AutoencoderKl>>>,
 }
 
@@ -99,7 +101,7 @@ impl StableDiffusion3 {
         let prompts =
             PromptEncoder::new(&source, device, kind, config.joint_attention_dim, config.pooled_projection_dim)?;
         let budget = prompts.budget();
-        let (transformer, vae) = (RefCell::default(), RefCell::default());
+        let (transformer, spare, vae) = (RefCell::default(), RefCell::default(), RefCell::default());
         let mut pipeline = Self {
             source,
             device,
@@ -112,6 +114,7 @@ impl StableDiffusion3 {
             prompts,
             roomy: true,
             transformer,
+            spare,
             vae,
         };
         let all = pipeline.prompts.bytes()? + pipeline.source.bytes(TRANSFORMER, kind)?;
@@ -155,6 +158,7 @@ impl StableDiffusion3 {
         if self.prompts.needs_encoders(texts) && !self.prompts.is_loaded() {
             let needed = self.prompts.bytes()? + WORKING_BYTES / 2;
             if free_bytes(self.device).is_some_and(|free| free < needed) {
+                *self.spare.borrow_mut() = None;
                 *self.transformer.borrow_mut() = None;
                 runtime::shim::empty_cache();
             }
@@ -260,24 +264,18 @@ impl StableDiffusion3 {
             None => of(&job.positive).shallow_clone(),
         };
         let conditioning = transformer.condition(&both(|e| &e.prompt), &both(|e| &e.pooled), &job.schedule.timesteps);
-        let velocity = |latents: &Tensor, step| match negative {
-            None => transformer.forward(latents, &conditioning, step),
-            Some(_) => {
-                let doubled = Tensor::cat(&[latents, latents], 0);
-                let parts = transformer.forward(&doubled, &conditioning, step).chunk(2, 0);
-                &parts[0] + (&parts[1] - &parts[0]) * job.guidance
+        let guidance = negative.map(|_| job.guidance);
+        let mut steps = Steps::new(self.spare.take(), &job.latents, &conditioning.context, guidance);
+        let mut latents = job.latents.shallow_clone();
+        with_long_attention(|| {
+            for step in 0..job.schedule.steps() {
+                let velocity = steps.velocity(&transformer, &latents, &conditioning.modulations.get(step as i64))?;
+                latents = job.schedule.step(step, &latents, &velocity);
             }
-        };
-        let denoise = || {
-            (0..job.schedule.steps()).fold(job.latents.shallow_clone(), |latents, step| {
-                let velocity = velocity(&latents, step);
-                job.schedule.step(step, &latents, &velocity)
-            })
-        };
-        // Plainly: with own kernels, cuDNN's attention and the GELU inside the matrix product, mini-sd3 drew
-        // worse pictures in bfloat16 on an H200 than a CPU does in bfloat16 (FID 202 against 177 over six
-        // photos), though each kernel agrees with float32 by itself. tests/fused.rs compares them.
-        Ok(if OWN_KERNELS { with_long_attention(denoise) } else { fused::without(denoise) })
+            anyhow::Ok(())
+        })?;
+        self.spare.replace(Some(steps));
+        Ok(latents)
     }
 
     /// Pictures as bytes, and whether each is all numbers, on the device:

@@ -104,6 +104,24 @@ fn launch_rms_norm(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f64) ->
     Some((sum, normed))
 }
 
+/// Norms each head of queries and keys where they stand, as [`rms_norm`] does: qkv [..., 3 · heads · width]
+/// holds queries, keys and values; the weights [width] are those of queries and of keys.
+pub fn norm_heads(qkv: &Tensor, of_queries: &Tensor, of_keys: &Tensor, heads: i64, eps: f64) -> Option<()> {
+    let ready = Ready::find(qkv, Source::Norms, "norm_heads")?;
+    let (width, row) = (of_queries.numel() as i64, *qkv.size().last()?);
+    let alike = |t: &&Tensor| t.kind() == qkv.kind() && t.is_contiguous() && t.numel() as i64 == width;
+    let fits = row == 3 * heads * width && width >= VECTOR && width <= 32 * VECTOR && (width as u64).is_power_of_two();
+    if !fits || !qkv.is_contiguous() || ![of_queries, of_keys].iter().all(alike) {
+        return None;
+    }
+    let rows = qkv.numel() as i64 / row;
+    let tensors = [qkv, of_queries, of_keys].map(|tensor| Data(Some(tensor)));
+    let numbers = [Int(heads as i32), Int(width as i32), Long(rows), Float(eps as f32)];
+    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
+    // SAFETY: each of the rows has three times `heads` heads, the weights one head's width.
+    unsafe { ready.launch([blocks(rows * 2 * heads * width / VECTOR), 1, 1], THREADS, 0, &arguments) }
+}
+
 /// Scale and shift of each picture's tokens after a norm without weights.
 pub struct Modulation<'a> {
     /// [batch, size] each, rows of one distance from each other.
@@ -111,7 +129,7 @@ pub struct Modulation<'a> {
     pub scale: &'a Tensor,
 }
 
-/// Layer norm of x [batch, tokens, size], times (1 + scale), plus shift.
+/// Layer norm of x [tokens, batch, size], times (1 + scale), plus shift.
 pub fn modulated_norm(x: &Tensor, modulation: &Modulation, eps: f64) -> Option<Tensor> {
     launch_modulated(x, None, Some(modulation), eps).and_then(|(_, normed)| normed)
 }
@@ -140,12 +158,12 @@ fn launch_modulated(
     eps: f64,
 ) -> Option<(Tensor, Option<Tensor>)> {
     let ready = Ready::find(x, Source::Norms, "gated_add_modulated_norm")?;
-    let (rows, size) = rows_of(x)?;
-    let tokens = *x.size().get(1)?;
+    let ((rows, size), 3) = (rows_of(x)?, x.dim()) else { return None };
+    let pictures = *x.size().get(1)?;
     let per_picture: Vec<&Tensor> =
         added.iter().map(|(_, gate)| *gate).chain(modulation.iter().flat_map(|m| [m.shift, m.scale])).collect();
     let stride = per_picture.first()?.stride()[0];
-    let alike = |t: &&Tensor| t.stride() == [stride, 1] && t.size() == [rows / tokens, size] && t.kind() == x.kind();
+    let alike = |t: &&Tensor| t.stride() == [stride, 1] && t.size() == [pictures, size] && t.kind() == x.kind();
     if stride % VECTOR != 0 || !per_picture.iter().all(alike) {
         return None;
     }
@@ -157,7 +175,7 @@ fn launch_modulated(
     let (y, gate) = added.unzip();
     let (scale, shift) = modulation.map(|m| (m.scale, m.shift)).unzip();
     let tensors = [Some(x), y, gate, scale, shift, Some(&sum), normed.as_ref()].map(Data);
-    let numbers = [Int(size as i32), Int(tokens as i32), Long(stride), Float(eps as f32)];
+    let numbers = [Int(size as i32), Int(pictures as i32), Long(stride), Float(eps as f32)];
     let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
     // SAFETY: shapes, strides and types were checked above.
     unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;

@@ -80,14 +80,14 @@ extern "C" __global__ void add_layer_norm(const Eight* x, const Eight* y, const 
 
 // sum = x + gate · y (y null: nothing is added, and sum not written);
 // out = (sum − mean) / deviation · (1 + scale) + shift (out null: only the sum is wanted).
-// gate, scale and shift are per picture: rows of `stride` numbers, one for `tokens` rows of x.
+// gate, scale and shift are per picture: rows of `stride` numbers. Rows of x are of one picture after another.
 extern "C" __global__ void gated_add_modulated_norm(const Eight* x, const Eight* y, const Eight* gate,
                                                     const Eight* scale, const Eight* shift, Eight* sum, Eight* out,
-                                                    int size, int tokens, long stride, float eps) {
+                                                    int size, int pictures, long stride, float eps) {
   __shared__ float shared[32];
   const int vectors = size / 8;
   const long row = (long)blockIdx.x * vectors;
-  const long picture = blockIdx.x / tokens * (stride / 8);
+  const long picture = blockIdx.x % pictures * (stride / 8);
   float kept[VECTORS][8];
   float total = 0;
   for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
@@ -128,4 +128,24 @@ extern "C" __global__ void silu_product(const Eight* gate_up, Eight* out, int si
     result.x[j] = down(rounded(gate / (1 + __expf(-gate))) * up(ups.x[j]));
   }
   out[at] = result;
+}
+
+// Root-mean-square norm of each head of queries and of keys, where they stand: a row holds queries, keys and
+// values, `heads` of `width` each. A thread takes a vector, `width / 8` threads (a power of two) a head.
+extern "C" __global__ void norm_heads(Eight* qkv, const Eight* of_queries, const Eight* of_keys, int heads, int width,
+                                      long rows, float eps) {
+  const int lanes = width / 8, lane = threadIdx.x % lanes;
+  const long head = ((long)blockIdx.x * blockDim.x + threadIdx.x) / lanes, both = 2 * heads;
+  const bool is_there = head < rows * both;
+  const long row = is_there ? head / both : 0, place = is_there ? head % both : 0;
+  Eight* own = qkv + (row * 3 * heads + place) * lanes + lane;
+  Eight numbers = *own;
+  float squares = 0;
+  for (int j = 0; j < 8; j++) squares += up(numbers.x[j]) * up(numbers.x[j]);
+  for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(~0u, squares, offset);
+  if (!is_there) return;
+  const float scale = rsqrtf(squares / width + eps);
+  const Eight factors = (place < heads ? of_queries : of_keys)[lane];
+  for (int j = 0; j < 8; j++) numbers.x[j] = down(rounded(up(numbers.x[j]) * scale) * up(factors.x[j]));
+  *own = numbers;
 }
