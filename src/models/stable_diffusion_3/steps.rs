@@ -38,12 +38,7 @@ impl Steps {
     }
 
     /// The velocity at `latents`, as large as they are; valid until the next step.
-    pub(super) fn velocity(
-        &mut self,
-        transformer: &Mmdit,
-        latents: &Tensor,
-        modulations: &Tensor,
-    ) -> Result<Tensor> {
+    pub(super) fn velocity(&mut self, transformer: &Mmdit, latents: &Tensor, modulations: &Tensor) -> Result<Tensor> {
         if !latents.device().is_cuda() || !fused::enabled() {
             return Ok(self.work_out(transformer, latents, modulations));
         }
