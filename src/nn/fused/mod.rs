@@ -110,7 +110,7 @@ pub fn norm_heads(qkv: &Tensor, of_queries: &Tensor, of_keys: &Tensor, heads: i6
     let ready = Ready::find(qkv, Source::Norms, "norm_heads")?;
     let (width, row) = (of_queries.numel() as i64, *qkv.size().last()?);
     let alike = |t: &&Tensor| t.kind() == qkv.kind() && t.is_contiguous() && t.numel() as i64 == width;
-    let fits = row == 3 * heads * width && width >= VECTOR && width <= 32 * VECTOR && (width as u64).is_power_of_two();
+    let fits = row == 3 * heads * width && (VECTOR..=32 * VECTOR).contains(&width) && (width as u64).is_power_of_two();
     if !fits || !qkv.is_contiguous() || ![of_queries, of_keys].iter().all(alike) {
         return None;
     }
