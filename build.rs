@@ -21,7 +21,8 @@ fn main() {
     cuda_shim(torch);
 }
 
-/// Compiles `toolkit_cuda.so`. Without CUDA's headers the file is empty, and the program goes without.
+/// Compiles `toolkit_cuda.so`. Without CUDA's headers the file is empty, and the program goes without, which it
+/// says where there is a GPU.
 fn cuda_shim(torch: &Path) {
     println!("cargo:rerun-if-changed=src/runtime/cuda_shim");
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
@@ -32,6 +33,9 @@ fn cuda_shim(torch: &Path) {
         torch.join("../nvidia/cu13/include"),
         torch.canonicalize().unwrap_or_default().join("../nvidia/cu13/include"),
     ];
+    for folder in &folders {
+        println!("cargo:rerun-if-changed={}", folder.join("cuda_runtime.h").display());
+    }
     let headers = folders.iter().find(|folder| folder.join("cuda_runtime.h").exists());
     let (Some(headers), true) = (headers, torch.join("include/ATen/cuda/CUDAGraph.h").exists()) else {
         std::fs::write(&library, []).expect("OUT_DIR can be written to");

@@ -15,8 +15,10 @@ need_build_tools() {
 # Whether .libtorch/current is what a start would choose, judged without starting Python.
 libtorch_is_ready() {
     [[ -z ${LIBTORCH:-} && -f $root/.libtorch/current/lib/libtorch_cpu.so ]] || return 1
-    # Unpacked here, on a machine with a GPU: its own wheels must be here too.
-    if [[ $(readlink "$root/.libtorch/current") == site/torch ]] && { [[ -e /dev/nvidia0 ]] || command -v nvidia-smi >/dev/null; }; then
+    [[ $(readlink "$root/.libtorch/current") == site/torch ]] || return 0
+    # Unpacked here: with the headers that earlier versions left out, and on a machine with a GPU its own wheels.
+    [[ -f $root/.libtorch/site/nvidia/cu13/include/cuda_runtime.h ]] || return 1
+    if { [[ -e /dev/nvidia0 ]] || command -v nvidia-smi >/dev/null; }; then
         [[ -f $root/.libtorch/site/nvidia/nvshmem/lib/libnvshmem_host.so.3 ]] || return 1
     fi
 }

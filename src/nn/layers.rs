@@ -116,12 +116,14 @@ impl Linear {
         {
             return out;
         }
-        let fits = activation == Activation::GeluPytorchTanh && fused::fits(x);
-        let Some(bias) = self.bias.as_ref().filter(|_| fits) else { return activation.apply(&self.forward(x)) };
+        let bias = self.bias.as_ref().filter(|_| activation == Activation::GeluPytorchTanh && fused::fits(x));
         let mut shape = x.size();
         let rows = x.reshape([-1, shape.pop().unwrap_or(1)]);
-        shape.push(bias.size()[0]);
-        bias.internal_addmm_activation(&rows, &self.weight.tr(), true).view(shape.as_slice())
+        let Some(out) = bias.and_then(|bias| shim::linear_gelu(&rows, &self.weight, bias)) else {
+            return activation.apply(&self.forward(x));
+        };
+        shape.push(out.size()[1]);
+        out.view(shape.as_slice())
     }
 
     pub fn kind(&self) -> Kind {

@@ -4,6 +4,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
@@ -96,6 +97,16 @@ void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const
   c10::List<std::optional<at::Scalar>> no_scalars;
   return call("mkldnn::_linear_pointwise",
               {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), "none", no_scalars, ""});
+}
+
+// gelu(x · Wᵀ + b) of x [rows, input], by the approximation with tanh on CUDA, inside the matrix product. tch's
+// own call of this operator puts its last argument in another's place, and gives ReLU.
+void* toolkit_linear_gelu(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
+  try {
+    return new at::Tensor(at::_addmm_activation(*bias, *x, weight->t(), 1, 1, true));
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 // A CPU tensor over `data`; `release(owner)` is called when the last view of it is gone.

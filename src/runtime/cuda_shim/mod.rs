@@ -42,7 +42,14 @@ impl Shim {
 pub(super) fn shim() -> Option<&'static Shim> {
     static SHIM: OnceLock<Option<Shim>> = OnceLock::new();
     let load = || {
-        if !matches!(load_cuda(), Cuda::Loaded(_)) || LIBRARY.is_empty() {
+        if !matches!(load_cuda(), Cuda::Loaded(_)) {
+            return None;
+        }
+        if LIBRARY.is_empty() {
+            tracing::warn!(
+                "work on the GPU is not recorded or fused, for the program was built without CUDA's headers: name \
+                 CUDA's folder in CUDA_HOME, or `pip install nvidia-cuda-runtime` beside torch, and build again"
+            );
             return None;
         }
         load().inspect_err(|error| tracing::warn!("work on the GPU is not recorded or fused: {error:#}")).ok()
