@@ -29,13 +29,11 @@ use super::pipeline_source::Source;
 use super::{GenerateRequest, Generated, Generator, rescue};
 use crate::error::usage;
 use crate::images::{self, Filter};
-use crate::nn::{fused, with_long_attention};
+use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
 use crate::schedulers::{FlowMatchEuler, Schedule};
 
-/// Whether denoising uses `nn::fused` and cuDNN's attention where they fit, and is recorded.
-const OWN_KERNELS: bool = false;
 /// Defaults of the pipelines.
 const STEPS: usize = 28;
 const STEPS_FROM_PHOTO: usize = 50;
@@ -267,7 +265,7 @@ impl StableDiffusion3 {
         };
         let conditioning = transformer.condition(&both(|e| &e.prompt), &both(|e| &e.pooled), &job.schedule.timesteps);
         let guidance = negative.map(|_| job.guidance);
-        let denoise = || {
+        with_long_attention(|| {
             let mut steps = Steps::new(self.spare.take(), &job.latents, &conditioning.context, guidance);
             let mut latents = job.latents.shallow_clone();
             for step in 0..job.schedule.steps() {
@@ -276,11 +274,7 @@ impl StableDiffusion3 {
             }
             self.spare.replace(Some(steps));
             Ok(latents)
-        };
-        // Plainly: with own kernels, cuDNN's attention and the GELU inside the matrix product, mini-sd3 drew
-        // worse pictures in bfloat16 on an H200 than a CPU does in bfloat16 (FID 202 against 177 over six
-        // photos), though each kernel agrees with float32 by itself. tests/fused.rs compares them.
-        if OWN_KERNELS { with_long_attention(denoise) } else { fused::without(denoise) }
+        })
     }
 
     /// Pictures as bytes, and whether each is all numbers, on the device:
