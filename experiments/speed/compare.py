@@ -102,15 +102,12 @@ class Comparison:
         """Its names, and what it can do: measured anew, since no two cards run at the same clocks."""
         deadline = min(self.end, time.monotonic() + self.args.row_budget)
         found = processes.last_json(run(self.peers.command("--machine"), deadline)[1])
-        if "counts" not in self.results:
-            counted = run([sys.executable, "-W", "ignore", HERE / "counts.py", "--json"], deadline)[1]
-            self.results["counts"] = processes.last_json(counted)
         self.gpu = found.pop("gpu")
         version = run([*self.toolkit[:1], "--version"], deadline)[1].split()[-1]
         self.versions = found.pop("versions") | {"toolkit": version, "driver": driver()}
         self.machine = self.results["machines"].setdefault(self.gpu, {"rows": {}})
         self.machine |= {"ceilings": found["ceilings"], "versions": self.versions, "date": today()}
-        self.save()
+        save(self.results, self.args.results)
         say(f"{self.gpu}: " + ", ".join(f"{name} {value:.4g}" for name, value in found["ceilings"].items()))
 
     def measure(self, row, side):
@@ -127,7 +124,7 @@ class Comparison:
             return say(f"{row.name} {side}: {error}")
         figures |= {"value": figures[row.figure[0]], "date": today(), "versions": self.versions}
         self.machine["rows"].setdefault(row.name, {})[side] = figures
-        self.save()
+        save(self.results, self.args.results)
         say(f"{row.name} {side}: {figures['value']:.4g} {row.figure[0]} [{time.monotonic() - start:.0f} s]")
 
     def figures(self, row, side, deadline):
@@ -152,10 +149,11 @@ class Comparison:
             self.benched[arguments] = figures | {"command": shell("toolkit bench", *arguments)}
         return dict(self.benched[arguments])
 
-    def save(self):
-        whole = Path(f"{self.args.results}.part")
-        whole.write_text(json.dumps(self.results, indent=1) + "\n")
-        os.replace(whole, self.args.results)
+
+def save(results, file):
+    whole = Path(f"{file}.part")
+    whole.write_text(json.dumps(results, indent=1) + "\n")
+    os.replace(whole, file)
 
 
 def load(file):
@@ -212,7 +210,12 @@ def main():
     if args.write:
         import render
 
-        render.write(load(args.results), Path(args.write))
+        results = load(args.results)
+        if "counts" not in results:
+            counted = run([sys.executable, "-W", "ignore", HERE / "counts.py", "--json"], time.monotonic() + 300)[1]
+            save(results | {"counts": processes.last_json(counted)}, args.results)
+            results = load(args.results)
+        render.write(results, Path(args.write))
 
 
 if __name__ == "__main__":

@@ -66,8 +66,17 @@ class Start:
         return [*toolkit, "-v", "stylize", "--model", self.folder, "--prompt", PROMPT, "--seed", "0", "--steps", steps,
                 "--width", side, "--height", side, "--out", self.out]
 
-    # The first run brings the files into the page cache.
-    warm, repeat = 1, 3
+    def limited(self, toolkit, deadline):
+        """The same picture in less memory, GiB: how much was used, and whether it is the same to the last byte."""
+        expected, found = self.out.read_bytes(), {}
+        for gib in (24, 14):
+            self.out.unlink()
+            seconds, _, log = run(self.toolkit([*toolkit, "--memory-limit", str(gib)]), deadline)
+            found[gib] = {"process_seconds": seconds, "same_picture": self.out.read_bytes() == expected} | peak_of(log)
+        return {"limited": found}
+
+    # Runs of peer and toolkit after one that brings the files into the page cache.
+    repeat = (2, 3)
 
 
 class Artfid:
@@ -91,16 +100,16 @@ class Artfid:
                 "--stylized", root / "stylized", "--inception", root / "art_inception.pth", "--lpips-backbone",
                 root / "alexnet-owt-7be5be79.pth", "--mode", "art_fid", "--format", "json"]
 
-    warm, repeat = 0, 2
+    repeat = (1, 3)
 
 
 PROCESSES = {"start": Start, "artfid": Artfid}
 
 
-def median_process(process, command, deadline):
-    for _ in range(process.warm):
+def median_process(command, repeat, deadline):
+    if repeat > 1:
         run(command, deadline)
-    timed = [run(command, deadline) for _ in range(process.repeat)]
+    timed = [run(command, deadline) for _ in range(repeat)]
     return statistics.median(seconds for seconds, _, _ in timed), timed[-1]
 
 
@@ -108,7 +117,7 @@ def measure_peer(process, deadline):
     process.prepare(deadline)
     figures = {}
     for name, command in process.peers().items():
-        seconds, (_, printed, _) = median_process(process, command, deadline)
+        seconds, (_, printed, _) = median_process(command, process.repeat[0], deadline)
         if name == "peer":
             figures |= last_json(printed) | {"process_seconds": seconds, "command": shown(command)}
         else:
@@ -119,8 +128,9 @@ def measure_peer(process, deadline):
 def measure_toolkit(process, toolkit, deadline):
     process.prepare(deadline)
     command = process.toolkit(toolkit)
-    seconds, (_, _, log) = median_process(process, command, deadline)
-    return {"process_seconds": seconds, "command": shown(command)} | peak_of(log)
+    seconds, (_, _, log) = median_process(command, process.repeat[1], deadline)
+    figures = {"process_seconds": seconds, "command": shown(command)} | peak_of(log)
+    return figures | (process.limited(toolkit, deadline) if hasattr(process, "limited") else {})
 
 
 def shown(command):

@@ -90,6 +90,10 @@ def remarks(machine, counts):
     start = measured.get("sd3-start", {}).get("peer", {})
     if "import_seconds" in start:
         found.append(f"Of the peer's start {start['import_seconds']:.1f} s are imports and {start['load_seconds']:.1f} s loading.")
+    for gib, run in measured.get("sd3-start", {}).get("toolkit", {}).get("limited", {}).items():
+        same = "the same to the last byte" if run["same_picture"] else "ANOTHER ONE"
+        found.append(f"With `--memory-limit {gib}` (GiB) the picture is {same}: at most "
+                     f"{gigabytes(run.get('peak_memory_bytes'))}, {run['process_seconds']:.1f} s.")
     return [*found, ""] if found else []
 
 
