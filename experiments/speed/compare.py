@@ -76,6 +76,7 @@ class Peers:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            self.process.stdin.close()
         self.process = None
 
 
@@ -89,7 +90,7 @@ class Comparison:
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     def run(self, rows):
-        self.results = load(self.args.results)
+        self.results = load(self.args.results, self.args.tiny)
         try:
             self.look_at_machine()
             for row in rows:
@@ -132,6 +133,7 @@ class Comparison:
             if row.family not in self.processes:
                 self.processes[row.family] = PROCESSES[row.family](self.scratch, self.args.tiny)
             process = self.processes[row.family]
+            self.peers.stop()
             if side == "toolkit":
                 return processes.measure_toolkit(process, self.toolkit, deadline)
             return processes.measure_peer(process, deadline)
@@ -156,15 +158,18 @@ def save(results, file):
     os.replace(whole, file)
 
 
-def load(file):
+def load(file, tiny):
     if not Path(file).exists():
-        return {"machines": {}}
+        return {"tiny": tiny, "machines": {}}
     try:
         results = json.loads(Path(file).read_text())
+        trial = results["tiny"]
         results["machines"].values()
-        return results
     except (ValueError, LookupError, AttributeError, TypeError):
         raise SystemExit(f"{file}: not results of this script; give another file") from None
+    if trial != tiny:
+        raise SystemExit(f"{file}: results {'of a trial (--tiny)' if trial else 'that are no trial'}; give another file")
+    return results
 
 
 def shell(program, *arguments):
@@ -210,11 +215,11 @@ def main():
     if args.write:
         import render
 
-        results = load(args.results)
+        results = load(args.results, args.tiny)
         if "counts" not in results:
             counted = run([sys.executable, "-W", "ignore", HERE / "counts.py", "--json"], time.monotonic() + 300)[1]
             save(results | {"counts": processes.last_json(counted)}, args.results)
-            results = load(args.results)
+            results = load(args.results, args.tiny)
         render.write(results, Path(args.write))
 
 

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 
 FOLDERS = ("content", "style", "stylized")
+# The file that says that all the others were written.
+WHOLE = "files.whole"
 INCEPTION, ALEXNET = "art_inception.pth", "alexnet-owt-7be5be79.pth"
 
 
@@ -37,6 +39,7 @@ def prepare(root, count):
     torch.manual_seed(0)
     torch.save(nets.art_inception()().state_dict(), root / INCEPTION)
     torch.save(nets.alexnet()().state_dict(), root / ALEXNET)
+    (root / WHOLE).touch()
 
 
 def measure(root, workers):

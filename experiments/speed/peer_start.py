@@ -6,8 +6,11 @@
 """
 import sys
 import time
+from pathlib import Path
 
 START = time.perf_counter()
+# The file that says that all weights were written.
+WHOLE = "weights.whole"
 
 
 def prepare(folder):
@@ -20,6 +23,7 @@ def prepare(folder):
              "text_encoder_2": nets.clip("g"), "text_encoder_3": nets.t5()}
     for name, new in parts.items():
         build(new, torch.bfloat16).save_pretrained(f"{folder}/{name}")
+    (Path(folder) / WHOLE).touch()
 
 
 def draw(folder, out, steps=28, side=1024):

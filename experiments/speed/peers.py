@@ -231,6 +231,7 @@ class Bench:
         except Exception as error:  # one row must not cost the others
             traceback.print_exc()
             figures = {"error": f"{type(error).__name__}: {error}"[:300]}
+        reset()  # the toolkit is next
         say({"row": name, "compiled": compiled, "wall_seconds": round(time.time() - start, 2)} | figures)
 
 

@@ -2,11 +2,15 @@
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import peer_artfid
+import peer_start
 
 HERE = Path(__file__).resolve().parent
 PROMPT = "a cat"
@@ -54,9 +58,11 @@ class Start:
         self.out, self.size = scratch / "start.png", ("2", "128") if tiny else ("28", "1024")
 
     def prepare(self, deadline):
-        if not (self.folder / "model_index.json").is_file():
+        if (self.folder / "model_index.json").is_file():
+            return
+        if not (self.folder / peer_start.WHOLE).is_file():
             run(python("peer_start.py", "--prepare", self.folder), deadline)
-            run(python("sd3_folder.py", self.folder), deadline)
+        run(python("sd3_folder.py", self.folder), deadline)
 
     def peers(self):
         return {"peer": python("peer_start.py", self.folder, self.out, *self.size)}
@@ -86,7 +92,7 @@ class Artfid:
         self.root, self.count = scratch / "artfid", 8 if tiny else 5000
 
     def prepare(self, deadline):
-        if not (self.root / "alexnet-owt-7be5be79.pth").is_file():
+        if not (self.root / peer_artfid.WHOLE).is_file():
             run(python("peer_artfid.py", "--prepare", self.root, self.count), deadline)
 
     def peers(self):
@@ -97,8 +103,8 @@ class Artfid:
     def toolkit(self, toolkit):
         root = self.root
         return [*toolkit, "-v", "evaluate", "artfid", "--content", root / "content", "--style", root / "style",
-                "--stylized", root / "stylized", "--inception", root / "art_inception.pth", "--lpips-backbone",
-                root / "alexnet-owt-7be5be79.pth", "--mode", "art_fid", "--format", "json"]
+                "--stylized", root / "stylized", "--inception", root / peer_artfid.INCEPTION, "--lpips-backbone",
+                root / peer_artfid.ALEXNET, "--mode", "art_fid", "--format", "json"]
 
     repeat = (1, 3)
 
@@ -119,7 +125,8 @@ def measure_peer(process, deadline):
     for name, command in process.peers().items():
         seconds, (_, printed, _) = median_process(command, process.repeat[0], deadline)
         if name == "peer":
-            figures |= last_json(printed) | {"process_seconds": seconds, "command": shown(command)}
+            shown = ["python3", *command[3:]]
+            figures |= last_json(printed) | {"process_seconds": seconds, "command": as_typed(shown)}
         else:
             figures[f"{name}_seconds"] = seconds
     return figures
@@ -129,11 +136,10 @@ def measure_toolkit(process, toolkit, deadline):
     process.prepare(deadline)
     command = process.toolkit(toolkit)
     seconds, (_, _, log) = median_process(command, process.repeat[1], deadline)
-    figures = {"process_seconds": seconds, "command": shown(command)} | peak_of(log)
+    figures = {"process_seconds": seconds, "command": as_typed(["toolkit", *command[len(toolkit):]])} | peak_of(log)
     return figures | (process.limited(toolkit, deadline) if hasattr(process, "limited") else {})
 
 
-def shown(command):
-    """A command as it stands in a record: names of files without the folders of this machine."""
-    parts = [part if not str(part).startswith("/") else Path(part).name for part in command]
-    return " ".join(str(part) for part in parts)
+def as_typed(command):
+    """A command as it stands in a record: files without the folders of this machine."""
+    return shlex.join(Path(part).name if str(part).startswith("/") else str(part) for part in command)

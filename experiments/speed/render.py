@@ -44,6 +44,7 @@ def of_machine(gpu, machine, counts):
 
 
 def about(machine):
+    """Date, versions, and what the GPU reached."""
     rates, versions = machine["ceilings"], machine["versions"]
     names = {"toolkit": "toolkit", "torch": "PyTorch", "transformers": "transformers", "diffusers": "diffusers",
              "driver": "driver"}
@@ -94,7 +95,7 @@ def remarks(machine, counts):
         same = "the same to the last byte" if run["same_picture"] else "ANOTHER ONE"
         found.append(f"With `--memory-limit {gib}` (GiB) the picture is {same}: at most "
                      f"{gigabytes(run.get('peak_memory_bytes'))}, {run['process_seconds']:.1f} s.")
-    return [*found, ""] if found else []
+    return [*(f"- {remark}" for remark in found), ""] if found else []
 
 
 def how_limits_are_counted(measured):
