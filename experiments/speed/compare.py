@@ -66,8 +66,9 @@ class Peers:
         self.process = subprocess.Popen(self.command("--serve"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
         def read(source, lines):
-            for line in source:
-                lines.put(line)
+            with source:
+                for line in source:
+                    lines.put(line)
             lines.put(None)
 
         threading.Thread(target=read, args=(self.process.stdout, self.lines), daemon=True).start()
@@ -104,7 +105,7 @@ class Comparison:
         deadline = min(self.end, time.monotonic() + self.args.row_budget)
         found = processes.last_json(run(self.peers.command("--machine"), deadline)[1])
         self.gpu = found.pop("gpu")
-        version = run([*self.toolkit[:1], "--version"], deadline)[1].split()[-1]
+        version = run([*self.toolkit, "--version"], deadline)[1].split()[-1]
         self.versions = found.pop("versions") | {"toolkit": version, "driver": driver()}
         self.machine = self.results["machines"].setdefault(self.gpu, {"rows": {}})
         self.machine |= {"ceilings": found["ceilings"], "versions": self.versions, "date": today()}

@@ -25,6 +25,8 @@ def section(results):
     if not measured:
         raise SystemExit("nothing was measured yet")
     parts = [of_machine(gpu, machine, results["counts"]) for gpu, machine in measured]
+    if results["tiny"]:
+        parts.insert(0, "**A trial of the script: these numbers mean nothing.**\n")
     return "\n".join([*parts, how_limits_are_counted([row for row in rows() if any(
         row.name in machine["rows"] for _, machine in measured)])])
 
