@@ -28,6 +28,10 @@ pub struct Global {
     /// CPU threads (default: all cores)
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<usize>,
+    /// Device memory to use at most, in GiB, on a GPU that others use too (default: what is free); CUDA itself takes
+    /// about half a GiB beside it
+    #[arg(long, global = true, value_name = "GIB", env = "TOOLKIT_MEMORY_LIMIT", help_heading = "Global options")]
+    pub memory_limit: Option<f64>,
     /// Never use the network
     #[arg(long, global = true, env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     pub offline: bool,
@@ -402,6 +406,9 @@ pub struct BenchArgs {
     /// Height in pixels of generated pictures (default: the model's own)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
+    /// artfid: also evaluate three folders of N JPEGs, which are written for it, files and all
+    #[arg(long, value_name = "N")]
+    pub pictures: Option<usize>,
     /// On CUDA without recorded work and own kernels: what they bring
     #[arg(long)]
     pub plain: bool,

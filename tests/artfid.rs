@@ -339,4 +339,28 @@ fn bench_artfid_prints_its_figures() {
         assert!(figures[name].as_f64().unwrap() > 0.0, "{name}");
     }
     assert_eq!(figures["dtype"], "float32");
+    assert!(figures.get("evaluate_seconds").is_none());
+}
+
+#[test]
+fn bench_artfid_evaluates_folders() {
+    let figures =
+        json(&["bench", "artfid", "--random-weights", "--batch-size", "2", "--repeat", "1", "--pictures", "3"]);
+    assert_eq!(figures["pictures"], 3);
+    // Three times three pictures take longer than one batch of two.
+    let networks = 2.0 / figures["images_per_second"].as_f64().unwrap();
+    let whole = figures["evaluate_seconds"].as_f64().unwrap();
+    assert!(whole > networks, "{whole} {networks}");
+}
+
+#[test]
+fn what_bench_cannot_do_is_said_at_once() {
+    for (arguments, text) in [
+        (&["artfid", "--pictures", "1"][..], "--pictures must be at least 2"),
+        (&["blip-base", "--pictures", "9"][..], "--pictures is for artfid"),
+        (&["artfid", "--memory-limit", "0"][..], "--memory-limit must be more than 0 GiB"),
+    ] {
+        let run = [&["bench", "--random-weights"][..], arguments].concat();
+        toolkit(&run).code(2).stderr(predicates::str::contains(text));
+    }
 }

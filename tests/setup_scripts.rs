@@ -1,4 +1,4 @@
-//! Runs the tests of the set-up scripts (`toolkit`, `scripts/`), which are written in their language.
+//! Runs the tests of the scripts (`toolkit`, `scripts/`, `experiments/speed/`), which are written in their language.
 
 use std::process::Command;
 
@@ -19,4 +19,9 @@ fn libtorch_is_provided() {
 #[test]
 fn the_launcher_builds_when_it_must() {
     unittest("test_launcher");
+}
+
+#[test]
+fn speeds_are_compared() {
+    unittest("test_speed");
 }

@@ -38,6 +38,9 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.strength.is_some() && !target.families.iter().all(|family| family.is_generator()) {
         return Err(usage("--strength is for models that draw pictures"));
     }
+    if args.pictures.is_some() && !target.families.contains(&Family::ArtInception) {
+        return Err(usage("--pictures is for artfid"));
+    }
     let mut figures = (target.measure)(&args, &rt)?;
     figures.add("peak_memory_bytes", peak_memory(rt.device));
     figures.add("device", device_name(rt.device));

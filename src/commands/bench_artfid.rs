@@ -1,12 +1,19 @@
-//! `toolkit bench artfid`: the networks of ArtFID on pictures of 224×224.
+//! `toolkit bench artfid`: the networks of ArtFID on pictures of 224×224, and with `--pictures` a whole evaluation.
+
+use std::fs;
 
 use anyhow::Result;
+use image::{Rgb, RgbImage};
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use super::bench::{Figures, dtype_name, median_seconds, timed};
 use crate::cli::BenchArgs;
-use crate::metrics::artfid::ArtFidNets;
+use crate::error::usage;
+use crate::images;
+use crate::metrics::artfid::{self, ArtFidNets, Mode, Options};
 use crate::metrics::frechet::{Gaussian, distance_with_influence};
+use crate::metrics::pictures::pairs;
 use crate::models::{locate_inception, locate_lpips};
 use crate::runtime::{self, Runtime};
 
@@ -15,6 +22,9 @@ const SIZE: u32 = 224;
 const SET: i64 = 100;
 
 pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
+    if args.pictures.is_some_and(|count| count < 2) {
+        return Err(usage("--pictures must be at least 2: one picture has no spread"));
+    }
     let kind = rt.kind(Kind::Float);
     let (nets, load_seconds) = timed(rt.device, || {
         if args.random_weights {
@@ -25,11 +35,8 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
         ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, kind)
     })?;
     let (width, height) = (args.width.unwrap_or(SIZE as usize) as u32, args.height.unwrap_or(SIZE as usize) as u32);
-    let picture = |shift: u32| {
-        image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x, y, x * y].map(|v| ((v + shift) % 256) as u8)))
-    };
-    let content: Vec<_> = (0..args.batch_size as u32).map(|i| picture(7 * i)).collect();
-    let stylized: Vec<_> = (0..args.batch_size as u32).map(|i| picture(7 * i + 50)).collect();
+    let batch_of = |shift: u32| (0..args.batch_size as u32).map(|i| picture(width, height, 7 * i + shift)).collect();
+    let (content, stylized): (Vec<RgbImage>, Vec<RgbImage>) = (batch_of(0), batch_of(50));
     let batch = args.batch_size;
     let features = median_seconds(rt.device, args.repeat, || nets.features(&content, batch).map(drop))?;
     let lpips = median_seconds(rt.device, args.repeat, || nets.lpips(&content, &stylized, batch).map(drop))?;
@@ -44,7 +51,36 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
     figures.add("lpips_pairs_per_second", batch as f64 / lpips);
     figures.add("images_per_second", batch as f64 / (features + lpips));
     figures.add("fid_seconds", fid);
+    if let Some(count) = args.pictures {
+        figures.add("pictures", count);
+        figures.add("evaluate_seconds", evaluate_seconds(&nets, count, args, rt)?);
+    }
     figures.add("load_seconds", load_seconds);
     figures.add("dtype", dtype_name(kind));
     Ok(figures)
+}
+
+/// ArtFID of three folders as `evaluate artfid` finds it: seconds from listing the files to the score, networks loaded.
+fn evaluate_seconds(nets: &ArtFidNets, count: usize, args: &BenchArgs, rt: &Runtime) -> Result<f64> {
+    let scratch = tempfile::tempdir()?;
+    let [content, style, stylized] = ["content", "style", "stylized"].map(|name| scratch.path().join(name));
+    for (shift, folder) in [&content, &style, &stylized].into_iter().enumerate() {
+        fs::create_dir(folder)?;
+        (0..count).into_par_iter().try_for_each(|i| {
+            picture(SIZE, SIZE, (3 * i + 50 * shift) as u32).save(folder.join(format!("{i:06}.jpg")))
+        })?;
+    }
+    let options = Options { mode: Mode::ArtFid, ..Options::default() };
+    let batch = args.batch_size;
+    let (_, seconds) = timed(rt.device, || {
+        let (stylized, lpips) = nets.measure_files(&pairs(&content, &stylized)?, batch)?;
+        let style = nets.inception.features_of_files(&images::list(&style)?, batch)?;
+        artfid::score(&style, &stylized, &lpips, &options)
+    })?;
+    Ok(seconds)
+}
+
+/// Stripes, no two alike.
+fn picture(width: u32, height: u32, shift: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([x, y, x * y].map(|v| ((v + shift) % 256) as u8)))
 }

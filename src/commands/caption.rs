@@ -11,7 +11,7 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, load_captioner};
 use crate::pipelines::describe;
-use crate::runtime::{Runtime, one_line, shim, wait_asleep};
+use crate::runtime::{Runtime, free_memory, log_peak_memory, one_line, wait_asleep};
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
@@ -59,6 +59,7 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         }
         rows.extend(new);
     }
+    log_peak_memory(rt.device);
     print(&rows, args.format)?;
     match args.images.len() - rows.len() {
         0 => Ok(Outcome::Done),
@@ -121,8 +122,8 @@ fn print(rows: &[Row], format: Format) -> Result<()> {
 /// What fits into the memory that the loaded model leaves free.
 fn batch_size(device: Device) -> usize {
     match device {
-        Device::Cuda(n) => {
-            shim::cuda_memory(n).map_or(1, |(free, _)| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize)
+        Device::Cuda(_) => {
+            free_memory(device).map_or(1, |free| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize)
         }
         _ => CPU_BATCH,
     }

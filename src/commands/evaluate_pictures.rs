@@ -14,7 +14,7 @@ use crate::metrics::frechet::{self, Gaussian};
 use crate::metrics::lpips::LpipsNet;
 use crate::metrics::pictures::{DEFAULT_BATCH, Pair, pairs};
 use crate::models::{locate_inception, locate_lpips};
-use crate::runtime::{Runtime, wait_asleep};
+use crate::runtime::{Runtime, log_peak_memory, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
@@ -39,6 +39,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         resamples: args.resamples,
     };
     let scores = artfid::score(&style, &stylized, &lpips, &options)?;
+    log_peak_memory(rt.device);
     for warning in &scores.warnings {
         tracing::warn!("{warning}");
     }

@@ -8,7 +8,7 @@ use crate::cli::{Global, StylizeArgs};
 use crate::error::{Outcome, usage};
 use crate::models::{CaptionOptions, GenerateRequest, Generated, load_captioner, load_generator, load_token_budget};
 use crate::prompts::TokenBudget;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, log_peak_memory};
 use crate::{images, pipelines};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
@@ -43,6 +43,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         remark(&drawn);
         (drawn.image, Outcome::Done)
     };
+    log_peak_memory(rt.device);
     images::save(&picture, &args.out)?;
     println!("{}", args.out.display());
     Ok(outcome)

@@ -12,7 +12,7 @@ use crate::error::usage;
 use crate::metrics::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
-use crate::runtime::{Runtime, shim};
+use crate::runtime::{Runtime, total_memory};
 
 /// Where a run gets its models.
 pub trait Models {
@@ -125,9 +125,7 @@ impl Models for OnThisMachine {
     /// work was split. On a GPU one picture for each 10 GB of its memory, up to 8, leaves room for
     /// the weights of the published models.
     fn batch_size(&self) -> usize {
-        let tch::Device::Cuda(device) = self.runtime.device else { return 1 };
-        let total = shim::cuda_memory(device).map_or(0, |(_, total)| total);
-        (total / 10_000_000_000).clamp(1, 8) as usize
+        (total_memory(self.runtime.device).unwrap_or(0) / 10_000_000_000).clamp(1, 8) as usize
     }
 
     fn place(&self) -> (String, String) {

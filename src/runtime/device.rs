@@ -7,7 +7,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::cli::{DtypeChoice, Global};
 use crate::error::usage;
-use crate::runtime::load_cuda;
+use crate::runtime::{limit_memory, load_cuda};
 
 /// The choices of a run: device, number type, network.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,12 @@ impl Runtime {
                 Cuda::device_count(),
                 load_cuda()
             )));
+        }
+        if let Some(gib) = global.memory_limit {
+            if !(gib > 0.0 && gib.is_finite()) {
+                return Err(usage("--memory-limit must be more than 0 GiB"));
+            }
+            limit_memory(device, (gib * (1u64 << 30) as f64) as u64)?;
         }
         if device.is_cuda() {
             // libtorch lets cuDNN round float32 convolutions to TensorFloat-32, three digits: scores

@@ -21,7 +21,9 @@ pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics
 pub use files::{UNFINISHED, write_whole};
 pub use graph::Graph;
 pub use home::home;
-pub use memory::{peak_memory, reset_peak_memory};
+#[cfg(test)]
+pub use memory::acted_free;
+pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
 pub use threads::wait_asleep;
 
 /// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more

@@ -6,10 +6,12 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/from_blob.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace {
@@ -46,14 +48,21 @@ extern "C" {
 
 const char* toolkit_libtorch_version() { return TORCH_VERSION; }
 
-// out: bytes allocated now, most bytes allocated since the last reset.
+// out: bytes allocated now, most bytes allocated since the last reset, bytes taken from the device now.
 bool toolkit_cuda_allocated(int8_t device, int64_t* out) {
   return succeeds([&] {
     auto stats = cuda_allocator()->getDeviceStats(device);
-    const auto& bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
-    out[0] = bytes.current;
-    out[1] = bytes.peak;
+    constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    out[0] = stats.allocated_bytes[all].current;
+    out[1] = stats.allocated_bytes[all].peak;
+    out[2] = stats.reserved_bytes[all].current;
   });
+}
+
+// The most that may be taken from each device, as a share of its memory. Counts only before the first allocation there.
+bool toolkit_cuda_memory_share(double share) {
+  return succeeds(
+      [&] { c10::CachingAllocator::setAllocatorSettings("per_process_memory_fraction:" + std::to_string(share)); });
 }
 
 bool toolkit_cuda_reset_peak(int8_t device) {

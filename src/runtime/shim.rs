@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 unsafe extern "C" {
     fn toolkit_libtorch_version() -> *const c_char;
     fn toolkit_cuda_allocated(device: i8, out: *mut i64) -> bool;
+    fn toolkit_cuda_memory_share(share: f64) -> bool;
     fn toolkit_cuda_reset_peak(device: i8) -> bool;
     fn toolkit_cuda_empty_cache() -> bool;
     fn toolkit_cuda_memory(device: i8, out: *mut i64) -> bool;
@@ -35,13 +36,31 @@ pub fn libtorch_version() -> String {
     unsafe { CStr::from_ptr(toolkit_libtorch_version()) }.to_string_lossy().into_owned()
 }
 
-/// Bytes of device memory that tensors hold: now, and at most since [`reset_peak`].
-/// None where there is no CUDA.
-pub fn cuda_allocated(device: usize) -> Option<(u64, u64)> {
-    let mut out = [0; 2];
-    // SAFETY: `out` has the two places that are written.
+/// Bytes of device memory in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allocated {
+    /// Held by tensors now.
+    pub now: u64,
+    /// Held by tensors at most since [`reset_peak`].
+    pub peak: u64,
+    /// Taken from the device: held by tensors, or kept for the next ones.
+    pub reserved: u64,
+}
+
+/// What libtorch's allocator holds; None where there is no CUDA, and before it held anything.
+pub fn cuda_allocated(device: usize) -> Option<Allocated> {
+    let mut out = [0; 3];
+    // SAFETY: `out` has the three places that are written.
     let known = unsafe { toolkit_cuda_allocated(device as i8, out.as_mut_ptr()) };
-    known.then_some((out[0] as u64, out[1] as u64))
+    let [now, peak, reserved] = out.map(|bytes| bytes as u64);
+    known.then_some(Allocated { now, peak, reserved })
+}
+
+/// Lets libtorch take at most this share (0 to 1) of each device's memory, its cache included; more is an error of the
+/// allocation. Counts only before the first allocation. False where libtorch refuses.
+pub fn share_cuda_memory(share: f64) -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_cuda_memory_share(share) }
 }
 
 /// Starts a new measurement of the peak.

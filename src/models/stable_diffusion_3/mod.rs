@@ -40,8 +40,11 @@ const STEPS_FROM_PHOTO: usize = 50;
 const STRENGTH: f64 = 0.6;
 const GUIDANCE: f64 = 7.0;
 
-/// Device memory that drawing takes besides the weights.
+/// Device memory that drawing takes besides the weights: for one picture of 1024², and for each more.
 const WORKING_BYTES: u64 = 4 << 30;
+const PICTURE_BYTES: u64 = 1 << 30;
+/// Latent places of a picture of 1024².
+const PUBLISHED_PLACES: u64 = 128 * 128;
 
 /// A batch of pictures, ready for the denoising loop.
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl StableDiffusion3 {
             vae,
         };
         let all = pipeline.prompts.bytes()? + pipeline.source.bytes(TRANSFORMER, kind)?;
-        pipeline.roomy = free_bytes(device).is_none_or(|free| free > all + WORKING_BYTES);
+        pipeline.roomy = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
         if pipeline.roomy {
             pipeline.prompts.load()?;
         } else {
@@ -157,7 +160,7 @@ impl StableDiffusion3 {
     pub fn encode(&self, texts: &[String]) -> Result<Embeddings> {
         if self.prompts.needs_encoders(texts) && !self.prompts.is_loaded() {
             let needed = self.prompts.bytes()? + WORKING_BYTES / 2;
-            if free_bytes(self.device).is_some_and(|free| free < needed) {
+            if runtime::free_memory(self.device).is_some_and(|free| free < needed) {
                 *self.spare.borrow_mut() = None;
                 *self.transformer.borrow_mut() = None;
                 runtime::shim::empty_cache();
@@ -165,11 +168,30 @@ impl StableDiffusion3 {
             self.prompts.load()?;
         }
         let embeddings = self.prompts.encode(texts)?;
-        if !self.roomy && self.prompts.is_loaded() {
+        if !self.roomy {
+            self.unload_encoders();
+        }
+        Ok(embeddings)
+    }
+
+    fn unload_encoders(&self) {
+        if self.prompts.is_loaded() {
             self.prompts.unload();
             runtime::shim::empty_cache();
         }
-        Ok(embeddings)
+    }
+
+    /// Sends the encoders away where there is room beside them for one picture, but not for so many or so large ones.
+    fn make_room(&self, pictures: usize, (width, height): (i64, i64)) -> Result<()> {
+        let Some(free) = runtime::free_memory(self.device) else { return Ok(()) };
+        let denoiser =
+            if self.transformer.borrow().is_some() { 0 } else { self.source.bytes(TRANSFORMER, self.kind)? };
+        let places = pictures as u64 * (width * height) as u64;
+        let working = WORKING_BYTES + (PICTURE_BYTES * places / PUBLISHED_PLACES).saturating_sub(PICTURE_BYTES);
+        if free < denoiser + working {
+            self.unload_encoders();
+        }
+        Ok(())
     }
 
     /// Forgets encoded prompts, so that encoding can be timed again.
@@ -244,6 +266,7 @@ impl StableDiffusion3 {
         // One call for all texts: the encoders may have to come to the device for it.
         let unwanted = if guided { vec![request.negative_prompt.clone().unwrap_or_default()] } else { Vec::new() };
         let all = self.encode(&[unwanted, request.prompts.clone()].concat())?;
+        self.make_room(request.prompts.len(), size)?;
         let rows = |from: i64, count: i64| Embeddings {
             prompt: all.prompt.narrow(0, from, count),
             pooled: all.pooled.narrow(0, from, count),
@@ -330,41 +353,64 @@ fn lazy<T>(slot: &RefCell<Option<Rc<T>>>, load: impl FnOnce() -> Result<T>) -> R
     Ok(loaded)
 }
 
-/// Free memory of a CUDA device; None on the CPU, where weights are mapped files.
-fn free_bytes(device: Device) -> Option<u64> {
-    let Device::Cuda(index) = device else { return None };
-    runtime::shim::cuda_memory(index).map(|(free, _)| free)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn mini_with_t5() -> StableDiffusion3 {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");
+        StableDiffusion3::open(Source::Folder(folder), Device::Cpu, Kind::Float).unwrap()
+    }
+
+    fn cats(count: usize) -> GenerateRequest {
+        GenerateRequest {
+            prompts: vec!["a cat".to_string(); count],
+            seeds: (3..3 + count as u64).collect(),
+            steps: Some(2),
+            ..GenerateRequest::default()
+        }
+    }
+
+    fn pictures(pipeline: &StableDiffusion3, request: &GenerateRequest) -> Vec<image::RgbImage> {
+        pipeline.generate(request).unwrap().into_iter().map(|drawn| drawn.image).collect()
+    }
 
     /// Short memory, acted out on the CPU: the encoders come for new texts only, leave when they are
     /// done, and the picture is the same.
     #[test]
     fn encoders_take_turns_where_memory_is_short() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");
-        let open = || StableDiffusion3::open(Source::Folder(folder.clone()), Device::Cpu, Kind::Float).unwrap();
-        let request = GenerateRequest {
-            prompts: vec!["a cat".to_string()],
-            seeds: vec![3],
-            steps: Some(2),
-            ..GenerateRequest::default()
-        };
-        let (roomy, mut short) = (open(), open());
+        let roomy = mini_with_t5();
+        let weights = roomy.prompts.bytes().unwrap() + roomy.source.bytes(TRANSFORMER, roomy.kind).unwrap();
+        let request = cats(1);
+        let expected = pictures(&roomy, &request);
         assert!(roomy.prompts.is_loaded());
-        short.roomy = false;
-        short.prompts.unload();
         let texts = [request.prompts.as_slice(), &[String::new()]].concat();
-        assert!(short.prompts.needs_encoders(&texts));
-        let expected = roomy.generate(&request).unwrap();
-        for _ in 0..2 {
-            let drawn = short.generate(&request).unwrap();
-            assert_eq!(drawn[0].image, expected[0].image);
-            assert!(!short.prompts.is_loaded());
-            assert!(!short.prompts.needs_encoders(&texts), "encoded once");
+        for free in [0, weights + WORKING_BYTES] {
+            runtime::acted_free(Some(free));
+            let short = mini_with_t5();
+            assert!(!short.roomy && !short.prompts.is_loaded() && short.prompts.needs_encoders(&texts));
+            for _ in 0..2 {
+                assert_eq!(pictures(&short, &request), expected);
+                assert!(!short.prompts.is_loaded());
+                assert!(!short.prompts.needs_encoders(&texts), "encoded once");
+            }
         }
-        assert!(roomy.prompts.is_loaded());
+        runtime::acted_free(Some(weights + WORKING_BYTES + 1));
+        assert!(mini_with_t5().roomy);
+    }
+
+    /// Room for one picture beside the encoders, but not for two of the published size: they leave for these alone.
+    #[test]
+    fn encoders_make_room_for_a_large_batch() {
+        let (pipeline, expected) = (mini_with_t5(), pictures(&mini_with_t5(), &cats(2)));
+        runtime::acted_free(Some(WORKING_BYTES + PICTURE_BYTES / 2));
+        assert_eq!(pictures(&pipeline, &cats(2)), expected);
+        assert!(pipeline.prompts.is_loaded(), "small pictures need less than one of 1024²");
+        pipeline.make_room(1, (128, 128)).unwrap();
+        assert!(pipeline.prompts.is_loaded());
+        pipeline.make_room(2, (128, 128)).unwrap();
+        assert!(!pipeline.prompts.is_loaded());
+        pipeline.forget_prompts();
+        assert_eq!(pictures(&pipeline, &cats(2)), expected, "they come back for new texts");
     }
 }
