@@ -1,29 +1,19 @@
 //! Linear layers over few rows on the GPU, with what is computed around them, against float32. On a
 //! machine without a GPU there is nothing to compare, and each test says so.
 
+mod gpu;
+
 use std::time::Instant;
 
+use gpu::{gpu, random};
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Weights;
 use toolkit::nn::fused::{self, Around, FEW_ROWS, few_rows};
 use toolkit::nn::{Linear, RmsNorm};
-use toolkit::runtime::{Graph, load_cuda};
+use toolkit::runtime::Graph;
 
 /// Outputs are rounded once, to these parts of themselves; a normed input is rounded before as well.
 const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 4e-3)];
-
-fn gpu() -> Option<Device> {
-    load_cuda();
-    let device = Device::cuda_if_available();
-    if !device.is_cuda() {
-        println!("no GPU here: not compared");
-    }
-    device.is_cuda().then_some(device)
-}
-
-fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
-}
 
 fn wide(x: &Tensor) -> Tensor {
     x.to_kind(Kind::Double)
