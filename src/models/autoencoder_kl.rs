@@ -8,12 +8,15 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
 use crate::error::usage;
-use crate::nn::{Activation, Conv2d, GroupNorm, Linear, attention};
+use crate::nn::{
+    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, from_tokens,
+    fused, to_tokens,
+};
 
 /// Every group norm of the autoencoder.
 const EPS: f64 = 1e-6;
-/// Pixels decoded at a time: the last layers of the autoencoder take about 2 kB for each.
-const DECODE_PIXELS: i64 = 2 << 20;
+/// Pixels encoded or decoded at a time: the largest layers of the autoencoder take about 2 kB for each.
+const PIXELS: i64 = 2 << 20;
 
 /// `vae/config.json`; what it leaves out has the library's default.
 #[derive(Debug, Clone, Deserialize)]
@@ -86,37 +89,19 @@ impl Config {
     }
 }
 
-#[derive(Debug)]
-struct ResnetBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    conv_shortcut: Option<Conv2d>,
-    act: Activation,
+/// A resnet of the autoencoder, which knows no time.
+fn resnet(weights: &Weights, input: i64, output: i64, config: &Config) -> Result<ResnetBlock> {
+    ResnetBlock::new(
+        weights,
+        input,
+        output,
+        ResnetStyle { groups: config.norm_num_groups, eps: EPS, act: config.act_fn },
+    )
 }
 
-impl ResnetBlock {
-    fn new(weights: &Weights, input: i64, output: i64, config: &Config) -> Result<Self> {
-        let shortcut = || Conv2d::new(&weights.at("conv_shortcut"), input, output, 1, 1, 0);
-        Ok(Self {
-            norm1: GroupNorm::new(&weights.at("norm1"), config.norm_num_groups, input, EPS)?,
-            conv1: Conv2d::new(&weights.at("conv1"), input, output, 3, 1, 1)?,
-            norm2: GroupNorm::new(&weights.at("norm2"), config.norm_num_groups, output, EPS)?,
-            conv2: Conv2d::new(&weights.at("conv2"), output, output, 3, 1, 1)?,
-            conv_shortcut: (input != output).then(shortcut).transpose()?,
-            act: config.act_fn,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.act.apply(&self.norm1.forward(x)));
-        let h = self.conv2.forward(&self.act.apply(&self.norm2.forward(&h)));
-        match &self.conv_shortcut {
-            Some(conv) => conv.forward(x) + h,
-            None => x + h,
-        }
-    }
+/// A convolution of 3 × 3 places.
+fn conv(weights: &Weights, input: i64, output: i64, stride: i64, padding: i64) -> Result<Conv2d> {
+    Conv2d::new(weights, input, output, 3, stride, padding).map(Conv2d::channels_last)
 }
 
 /// Attention of one head over all places of a picture.
@@ -146,11 +131,10 @@ impl AttentionBlock {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let size = x.size();
-        let places = self.group_norm.forward(x).flatten(2, 3).transpose(1, 2); // [batch, places, channels]
+        let places = to_tokens(&self.group_norm.forward(x)); // [batch, places, channels]
         let head = |linear: &Linear| linear.forward(&places).unsqueeze(1); // [batch, 1, places, channels]
         let out = attention(&head(&self.to_q), &head(&self.to_k), &head(&self.to_v), None).squeeze_dim(1);
-        self.to_out.forward(&out).transpose(1, 2).reshape(&size) + x
+        from_tokens(&self.to_out.forward(&out), &x.size()) + x
     }
 }
 
@@ -165,16 +149,16 @@ impl MidBlock {
     fn new(weights: &Weights, channels: i64, config: &Config) -> Result<Self> {
         let attention = || AttentionBlock::new(&weights.at("attentions.0"), channels, config);
         Ok(Self {
-            first: ResnetBlock::new(&weights.at("resnets.0"), channels, channels, config)?,
+            first: resnet(&weights.at("resnets.0"), channels, channels, config)?,
             attention: config.mid_block_add_attention.then(attention).transpose()?,
-            second: ResnetBlock::new(&weights.at("resnets.1"), channels, channels, config)?,
+            second: resnet(&weights.at("resnets.1"), channels, channels, config)?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.first.forward(x);
+        let x = self.first.forward(x, None);
         let x = self.attention.as_ref().map_or_else(|| x.shallow_clone(), |attention| attention.forward(&x));
-        self.second.forward(&x)
+        self.second.forward(&x, None)
     }
 }
 
@@ -189,14 +173,12 @@ struct SizeBlock {
 impl SizeBlock {
     fn resnets(weights: &Weights, input: i64, output: i64, count: usize, config: &Config) -> Result<Vec<ResnetBlock>> {
         (0..count)
-            .map(|i| {
-                ResnetBlock::new(&weights.at("resnets").at(i), if i == 0 { input } else { output }, output, config)
-            })
+            .map(|i| resnet(&weights.at("resnets").at(i), if i == 0 { input } else { output }, output, config))
             .collect()
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.resnets.iter().fold(x.shallow_clone(), |x, resnet| resnet.forward(&x))
+        self.resnets.iter().fold(x.shallow_clone(), |x, resnet| resnet.forward(&x, None))
     }
 }
 
@@ -218,18 +200,18 @@ impl Encoder {
         for (i, &output) in sizes.iter().enumerate() {
             let at = weights.at("down_blocks").at(i);
             let input = sizes[i.saturating_sub(1)];
-            let down = || Conv2d::new(&at.at("downsamplers.0.conv"), output, output, 3, 2, 0);
+            let down = || conv(&at.at("downsamplers.0.conv"), output, output, 2, 0);
             down_blocks.push(SizeBlock {
                 resnets: SizeBlock::resnets(&at, input, output, config.layers_per_block, config)?,
                 sampler: (i + 1 < sizes.len()).then(down).transpose()?,
             });
         }
         Ok(Self {
-            conv_in: Conv2d::new(&weights.at("conv_in"), config.in_channels, first, 3, 1, 1)?,
+            conv_in: conv(&weights.at("conv_in"), config.in_channels, first, 1, 1)?,
             down_blocks,
             mid_block: MidBlock::new(&weights.at("mid_block"), last, config)?,
             conv_norm_out: GroupNorm::new(&weights.at("conv_norm_out"), config.norm_num_groups, last, EPS)?,
-            conv_out: Conv2d::new(&weights.at("conv_out"), last, 2 * config.latent_channels, 3, 1, 1)?,
+            conv_out: conv(&weights.at("conv_out"), last, 2 * config.latent_channels, 1, 1)?,
             act: config.act_fn,
         })
     }
@@ -243,8 +225,8 @@ impl Encoder {
                 x = conv.forward(&x.constant_pad_nd([0, 1, 0, 1]));
             }
         }
-        let x = self.conv_norm_out.forward(&self.mid_block.forward(&x));
-        self.conv_out.forward(&self.act.apply(&x))
+        let x = Raised::from(&self.mid_block.forward(&x));
+        self.conv_out.forward(&self.conv_norm_out.forward_activated(&x, self.act))
     }
 }
 
@@ -266,18 +248,18 @@ impl Decoder {
         for (i, &output) in sizes.iter().enumerate() {
             let at = weights.at("up_blocks").at(i);
             let input = sizes[i.saturating_sub(1)];
-            let up = || Conv2d::new(&at.at("upsamplers.0.conv"), output, output, 3, 1, 1);
+            let up = || conv(&at.at("upsamplers.0.conv"), output, output, 1, 1);
             up_blocks.push(SizeBlock {
                 resnets: SizeBlock::resnets(&at, input, output, config.layers_per_block + 1, config)?,
                 sampler: (i + 1 < sizes.len()).then(up).transpose()?,
             });
         }
         Ok(Self {
-            conv_in: Conv2d::new(&weights.at("conv_in"), config.latent_channels, first, 3, 1, 1)?,
+            conv_in: conv(&weights.at("conv_in"), config.latent_channels, first, 1, 1)?,
             mid_block: MidBlock::new(&weights.at("mid_block"), first, config)?,
             up_blocks,
             conv_norm_out: GroupNorm::new(&weights.at("conv_norm_out"), config.norm_num_groups, last, EPS)?,
-            conv_out: Conv2d::new(&weights.at("conv_out"), last, config.out_channels, 3, 1, 1)?,
+            conv_out: conv(&weights.at("conv_out"), last, config.out_channels, 1, 1)?,
             act: config.act_fn,
         })
     }
@@ -291,7 +273,7 @@ impl Decoder {
                 x = conv.forward(&x.upsample_nearest2d([height * 2, width * 2], 2.0, 2.0));
             }
         }
-        self.conv_out.forward(&self.act.apply(&self.conv_norm_out.forward(&x)))
+        self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.act))
     }
 }
 
@@ -342,18 +324,25 @@ impl AutoencoderKl {
 
     /// Pictures [batch, 3, height, width] in -1 to 1 → their unscaled latents.
     pub fn encode(&self, pictures: &Tensor) -> Posterior {
-        let moments = self.encoder.forward(pictures);
+        let moments = self.encoder.forward(&channels_last(pictures));
         let moments = self.quant_conv.as_ref().map_or_else(|| moments.shallow_clone(), |conv| conv.forward(&moments));
         let parts = moments.chunk(2, 1);
         let deviation = (parts[1].clamp(-30.0, 20.0) * 0.5).exp();
         Posterior { mean: parts[0].shallow_clone(), deviation }
     }
 
+    /// Photos of so many pixels that are encoded together: some in 16 bits on CUDA, elsewhere one, whose numbers
+    /// then do not depend on the photos beside it.
+    pub fn photos_at_a_time(&self, pixels: i64) -> i64 {
+        if self.encoder.conv_in.bias().is_some_and(fused::fits) { (PIXELS / pixels.max(1)).max(1) } else { 1 }
+    }
+
     /// Unscaled latents → pictures [batch, 3, height, width], about -1 to 1.
     pub fn decode(&self, latents: &Tensor) -> Tensor {
+        let latents = channels_last(latents);
         match &self.post_quant_conv {
-            Some(conv) => self.decoder.forward(&conv.forward(latents)),
-            None => self.decoder.forward(latents),
+            Some(conv) => self.decoder.forward(&conv.forward(&latents)),
+            None => self.decoder.forward(&latents),
         }
     }
 
@@ -362,7 +351,7 @@ impl AutoencoderKl {
     pub fn pictures(&self, latents: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let scale = self.config.scale_factor();
         let pixels = latents.size()[2] * latents.size()[3] * scale * scale;
-        let at_a_time = (DECODE_PIXELS / pixels.max(1)).max(1);
+        let at_a_time = (PIXELS / pixels.max(1)).max(1);
         let (mut pictures, mut finite) = (Vec::new(), Vec::new());
         for part in latents.split(at_a_time, 0) {
             let decoded = self.decode(&self.unscale(&part.to_kind(kind))).to_kind(Kind::Float);

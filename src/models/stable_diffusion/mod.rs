@@ -9,6 +9,7 @@ mod prompt_encoder;
 mod redraw;
 pub mod safety_checker;
 mod step_noise;
+mod steps;
 mod transformer;
 pub mod unet;
 mod unet_config;
@@ -25,6 +26,7 @@ use self::config::{SAFETY_CHECKER, UNET, VAE};
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::step_noise::StepNoise;
+use self::steps::{Spare, Steps};
 use self::unet::Unet;
 use super::autoencoder_kl::{self, AutoencoderKl};
 use super::pipeline_source::Source;
@@ -79,6 +81,8 @@ pub struct StableDiffusion {
     budget: TokenBudget,
     prompts: PromptEncoder,
     unet: Unet,
+    /// The last drawing's recorded step.
+    spare: Spare,
     vae: AutoencoderKl,
     checker: OnceCell<SafetyChecker>,
 }
@@ -118,7 +122,7 @@ impl StableDiffusion {
         let unet = source.build(UNET, device, kind, |weights| Unet::new(weights, &config))?;
         let vae = source.build(VAE, device, vae_kind, |weights| AutoencoderKl::new(weights, &vae_config))?;
         let budget = prompts.budget();
-        let (noise_kind, checker) = (kind, OnceCell::new());
+        let (noise_kind, spare, checker) = (kind, Spare::default(), OnceCell::new());
         Ok(Self {
             source,
             device,
@@ -131,6 +135,7 @@ impl StableDiffusion {
             budget,
             prompts,
             unet,
+            spare,
             vae,
             checker,
         })
@@ -240,31 +245,41 @@ impl StableDiffusion {
     }
 
     /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
-    fn start(
-        &self,
-        request: &GenerateRequest,
-        (width, height): (i64, i64),
-        solver: &dyn Solver,
-        first: usize,
-    ) -> Tensor {
-        let (shape, scale) = ([1, self.config.in_channels, height, width], self.vae_config.scale_factor());
-        let mut latents = Vec::new();
-        for (i, &seed) in request.seeds.iter().enumerate() {
-            // The draw of the autoencoder's latents comes before that of the noise.
-            let draws = runtime::seeded_normal(seed, draws_before_steps(request), &shape, self.noise_kind);
-            let draws: Vec<Tensor> = draws.iter().map(|draw| draw.to_device(self.device).to_kind(self.kind)).collect();
-            let Some(photo) = request.images.get(i) else {
-                latents.push(&draws[0] * solver.init_noise_sigma());
-                continue;
-            };
-            let photo = images::resize(photo, (width * scale) as u32, (height * scale) as u32, Filter::Lanczos);
-            let pixels = images::to_tensor(&photo).to_device(self.device).to_kind(Kind::Float).unsqueeze(0);
+    fn start(&self, request: &GenerateRequest, size: (i64, i64), solver: &dyn Solver, first: usize) -> Result<Tensor> {
+        let shape = [1, self.config.in_channels, size.1, size.0];
+        // The draw of the autoencoder's latents comes before that of the noise.
+        let count = draws_before_steps(request);
+        let draw = |&seed: &u64| runtime::seeded_normal(seed, count, &shape, self.noise_kind);
+        let pictures: Vec<Vec<Tensor>> = request.seeds.iter().map(draw).collect();
+        let draws: Vec<Tensor> = (0..count)
+            .map(|i| {
+                let draws: Vec<&Tensor> = pictures.iter().map(|draws| &draws[i]).collect();
+                Tensor::cat(&draws, 0).to_device(self.device).to_kind(self.kind)
+            })
+            .collect();
+        Ok(match draws.as_slice() {
+            [of_latents, noise] => {
+                solver.add_noise(&self.encode_photos(&request.images, size, of_latents)?, noise, first)
+            }
+            noise => &noise[0] * solver.init_noise_sigma(),
+        })
+    }
+
+    /// The photos' latents, drawn by `draws` [photos, channels, height, width].
+    fn encode_photos(&self, photos: &[RgbImage], (width, height): (i64, i64), draws: &Tensor) -> Result<Tensor> {
+        let scale = self.vae_config.scale_factor();
+        let (width, height) = (width * scale, height * scale);
+        let at_a_time = self.vae.photos_at_a_time(width * height) as usize;
+        let mut encoded = Vec::new();
+        for (photos, draws) in photos.chunks(at_a_time).zip(draws.split(at_a_time as i64, 0)) {
+            let resize = |photo| images::resize(photo, width as u32, height as u32, Filter::Lanczos);
+            let photos: Vec<RgbImage> = photos.iter().map(resize).collect();
+            let pixels = images::batch_tensor(&photos)?.to_device(self.device).to_kind(Kind::Float);
             let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.vae_kind);
-            let encoded = self.vae.encode(&pixels).sample(&draws[0].to_kind(self.vae_kind));
-            let encoded = self.vae.scale(&encoded).to_kind(self.kind);
-            latents.push(solver.add_noise(&encoded, &draws[1], first));
+            let latents = self.vae.encode(&pixels).sample(&draws.to_kind(self.vae_kind));
+            encoded.push(self.vae.scale(&latents).to_kind(self.kind));
         }
-        Tensor::cat(&latents, 0)
+        Ok(Tensor::cat(&encoded, 0))
     }
 
     /// Everything that is known before the first step. All pictures of the request must be of one size.
@@ -281,7 +296,7 @@ impl StableDiffusion {
                 Tensor::cat(&[unwanted.expand_as(&wanted), wanted], 0)
             }
         };
-        let latents = self.start(request, size, solver.as_ref(), first);
+        let latents = self.start(request, size, solver.as_ref(), first)?;
         let noise = StepNoise {
             seeds: request.seeds.clone(),
             shape: [1, self.config.in_channels, size.1, size.0],
@@ -300,14 +315,14 @@ impl StableDiffusion {
     pub fn denoise(&self, job: Job) -> Result<Tensor> {
         let Job { text, guidance, mut latents, mut solver, first, mut noise } = job;
         let timesteps = solver.timesteps()[first..].to_vec();
-        let conditioning = self.unet.condition(&text, &timesteps);
+        let mut steps = Steps::new(&self.unet, &self.spare, &text, &timesteps);
         for step in 0..timesteps.len() {
             let index = first + step;
             let input = solver.scale_model_input(&latents, index);
             let output = match guidance {
-                None => self.unet.forward(&input, &conditioning, step),
+                None => steps.forward(&input, step)?,
                 Some(guidance) => {
-                    let parts = self.unet.forward(&Tensor::cat(&[&input, &input], 0), &conditioning, step).chunk(2, 0);
+                    let parts = steps.forward(&Tensor::cat(&[&input, &input], 0), step)?.chunk(2, 0);
                     &parts[0] + (&parts[1] - &parts[0]) * guidance
                 }
             };

@@ -7,14 +7,19 @@ use tch::Tensor;
 
 use super::unet_config::{Config, Size};
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, GroupNorm, LayerNorm, Linear, attention, join_heads, split_heads};
+use crate::nn::{
+    Activation, GroupNorm, LayerNorm, Linear, attention, from_tokens, fused, join_heads, split_heads, to_tokens,
+    with_long_attention,
+};
 
 /// Of the group norm before the tokens, whatever the configuration says of the other group norms.
 const GROUP_NORM_EPS: f64 = 1e-6;
 const LAYER_NORM_EPS: f64 = 1e-5;
+/// Places of a picture that look at each other from which on cuDNN's attention is worth its plans on CUDA.
+const LONG: i64 = 1024;
 
 /// Several linear layers without bias that read the same, as one: their outputs lie one after another.
-fn fused(weights: &Weights, names: &[&str], input: i64, output: i64) -> Result<Linear> {
+fn joined(weights: &Weights, names: &[&str], input: i64, output: i64) -> Result<Linear> {
     let parts: Vec<Tensor> =
         names.iter().map(|name| weights.at(name).get("weight", &[output, input])).collect::<Result<_>>()?;
     Ok(Linear::from_tensors(Tensor::cat(&parts, 0), None))
@@ -25,6 +30,23 @@ fn fused(weights: &Weights, names: &[&str], input: i64, output: i64) -> Result<L
 pub struct Text {
     keys: Tensor,
     values: Tensor,
+}
+
+impl Text {
+    /// Whether another text is of this size.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.keys.size() == other.keys.size()
+    }
+
+    pub fn copy(&self) -> Self {
+        Self { keys: self.keys.copy(), values: self.values.copy() }
+    }
+
+    /// Becomes another text of the same size, in the same place in memory.
+    pub fn become_like(&mut self, other: &Self) {
+        self.keys.copy_(&other.keys);
+        self.values.copy_(&other.values);
+    }
 }
 
 #[derive(Debug)]
@@ -38,7 +60,7 @@ impl SelfAttention {
     fn new(weights: &Weights, size: &Size) -> Result<Self> {
         let channels = size.channels;
         Ok(Self {
-            to_qkv: fused(weights, &["to_q", "to_k", "to_v"], channels, channels)?,
+            to_qkv: joined(weights, &["to_q", "to_k", "to_v"], channels, channels)?,
             to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
             heads: size.heads,
         })
@@ -48,7 +70,8 @@ impl SelfAttention {
         let size = x.size();
         // [batch, tokens, 3 · channels] → three of [batch, heads, tokens, head_dim]
         let qkv = self.to_qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
-        let out = attention(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), None);
+        let attend = || attention(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), None);
+        let out = if size[1] >= LONG { with_long_attention(attend) } else { attend() };
         self.to_out.forward(&join_heads(&out))
     }
 }
@@ -66,7 +89,7 @@ impl CrossAttention {
         let channels = size.channels;
         Ok(Self {
             to_q: Linear::without_bias(&weights.at("to_q"), channels, channels)?,
-            to_kv: fused(weights, &["to_k", "to_v"], size.text, channels)?,
+            to_kv: joined(weights, &["to_k", "to_v"], size.text, channels)?,
             to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
             heads: size.heads,
         })
@@ -101,8 +124,12 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let halves = self.proj.forward(x).chunk(2, -1);
-        self.out.forward(&(&halves[0] * Activation::Gelu.apply(&halves[1])))
+        let both = self.proj.forward(x);
+        let product = fused::gelu_product(&both).unwrap_or_else(|| {
+            let halves = both.chunk(2, -1);
+            &halves[0] * Activation::Gelu.apply(&halves[1])
+        });
+        self.out.forward(&product)
     }
 }
 
@@ -130,9 +157,9 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
-        let x = x + self.attn1.forward(&self.norm1.forward(x));
-        let x = &x + self.attn2.forward(&self.norm2.forward(&x), text);
-        &x + self.ff.forward(&self.norm3.forward(&x))
+        let (x, normed) = self.norm2.add_forward(x, &self.attn1.forward(&self.norm1.forward(x)));
+        let (x, normed) = self.norm3.add_forward(&x, &self.attn2.forward(&normed, text));
+        x + self.ff.forward(&normed)
     }
 }
 
@@ -172,12 +199,10 @@ impl Transformer {
 
     /// [batch, channels, height, width] → the same; `text` from [`Self::read`].
     pub fn forward(&self, x: &Tensor, text: &[Text]) -> Tensor {
-        let size = x.size();
-        let tokens = self.norm.forward(x).flatten(2, 3).transpose(1, 2); // [batch, places, channels]
-        let mut tokens = self.proj_in.forward(&tokens);
+        let mut tokens = self.proj_in.forward(&to_tokens(&self.norm.forward(x)));
         for (layer, text) in self.transformer_blocks.iter().zip(text) {
             tokens = layer.forward(&tokens, text);
         }
-        self.proj_out.forward(&tokens).transpose(1, 2).reshape(&size) + x
+        from_tokens(&self.proj_out.forward(&tokens), &x.size()) + x
     }
 }

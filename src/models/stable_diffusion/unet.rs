@@ -9,40 +9,33 @@ use super::transformer::{Text, Transformer};
 pub use super::unet_config::Config;
 use super::unet_config::{Layout, Middle, Size};
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, Conv2d, GroupNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, channels_last};
 
-/// Two convolutions; the time shifts what is between them.
+/// A resnet that the time shifts between its convolutions.
 #[derive(Debug)]
 struct Resnet {
-    norm1: GroupNorm,
-    conv1: Conv2d,
+    block: ResnetBlock,
     time_emb_proj: Linear,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    conv_shortcut: Option<Conv2d>,
-    act: Activation,
     output_scale: f64,
-    /// Its place in [`Conditioning::times`].
-    slot: usize,
+    /// Where its numbers are in [`Conditioning::times`], and how many.
+    first: i64,
+    channels: i64,
 }
 
 impl Resnet {
     /// The bias of the first convolution with the time added to it: one for each step, [steps, output].
     fn read_times(&self, times: &Tensor) -> Tensor {
         let times = self.time_emb_proj.forward(times);
-        self.conv1.bias().map_or_else(|| times.shallow_clone(), |bias| &times + bias)
+        self.block.first_bias().map_or_else(|| times.shallow_clone(), |bias| &times + bias)
     }
 
     fn forward(&self, x: &Tensor, known: &Known) -> Tensor {
-        let h = self.act.apply(&self.norm1.forward(x));
-        let h = self.conv1.forward_with_bias(&h, &known.conditioning.times[self.slot].get(known.step));
-        let h = self.conv2.forward(&self.act.apply(&self.norm2.forward(&h)));
-        let x = self.conv_shortcut.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(x));
-        if self.output_scale == 1.0 { x + h } else { (x + h) / self.output_scale }
+        let out = self.block.forward(x, Some(&known.times.narrow(0, self.first, self.channels)));
+        if self.output_scale == 1.0 { out } else { out / self.output_scale }
     }
 }
 
-/// A transformer, and its place in [`Conditioning::texts`].
+/// A transformer, and its place among the [`Texts`].
 #[derive(Debug)]
 struct Attention {
     transformer: Transformer,
@@ -51,33 +44,34 @@ struct Attention {
 
 impl Attention {
     fn forward(&self, x: &Tensor, known: &Known) -> Tensor {
-        self.transformer.forward(x, &known.conditioning.texts[self.slot])
+        self.transformer.forward(x, &known.texts[self.slot])
     }
+}
+
+/// A convolution of 3 × 3 places.
+fn conv(weights: &Weights, input: i64, output: i64, stride: i64, padding: i64) -> Result<Conv2d> {
+    Conv2d::new(weights, input, output, 3, stride, padding).map(Conv2d::channels_last)
 }
 
 /// Builds the parts in the order in which they are used, and numbers them.
 struct Builder<'a> {
     config: &'a Config,
-    resnets: usize,
+    /// Channels of all resnets so far.
+    times: i64,
     attentions: usize,
 }
 
 impl Builder<'_> {
     fn resnet(&mut self, weights: &Weights, input: i64, output: i64, output_scale: f64) -> Result<Resnet> {
-        let (groups, eps) = (self.config.norm_num_groups, self.config.norm_eps);
-        let shortcut = || Conv2d::new(&weights.at("conv_shortcut"), input, output, 1, 1, 0);
-        let slot = self.resnets;
-        self.resnets += 1;
+        let Config { norm_num_groups: groups, norm_eps: eps, act_fn: act, .. } = *self.config;
+        let first = self.times;
+        self.times += output;
         Ok(Resnet {
-            norm1: GroupNorm::new(&weights.at("norm1"), groups, input, eps)?,
-            conv1: Conv2d::new(&weights.at("conv1"), input, output, 3, 1, 1)?,
+            block: ResnetBlock::new(weights, input, output, ResnetStyle { groups, eps, act })?,
             time_emb_proj: Linear::new(&weights.at("time_emb_proj"), self.config.time_width(), output)?,
-            norm2: GroupNorm::new(&weights.at("norm2"), groups, output, eps)?,
-            conv2: Conv2d::new(&weights.at("conv2"), output, output, 3, 1, 1)?,
-            conv_shortcut: (input != output).then(shortcut).transpose()?,
-            act: self.config.act_fn,
             output_scale,
-            slot,
+            first,
+            channels: output,
         })
     }
 
@@ -103,7 +97,7 @@ impl Builder<'_> {
         let mut inputs = vec![size.channels; size.layers];
         inputs[0] = layout.sizes[i.saturating_sub(1)].channels;
         let padding = self.config.downsample_padding;
-        let sampler = || Conv2d::new(&weights.at("downsamplers.0.conv"), size.channels, size.channels, 3, 2, padding);
+        let sampler = || conv(&weights.at("downsamplers.0.conv"), size.channels, size.channels, 2, padding);
         Ok(DownBlock {
             layers: self.layers(weights, &inputs, size, size.down_attention)?,
             downsampler: (i + 1 < layout.sizes.len()).then(sampler).transpose()?,
@@ -137,7 +131,7 @@ impl Builder<'_> {
             own + if layer == size.layers { above } else { size.channels }
         };
         let inputs: Vec<i64> = (0..=size.layers).map(input).collect();
-        let sampler = || Conv2d::new(&weights.at("upsamplers.0.conv"), size.channels, size.channels, 3, 1, 1);
+        let sampler = || conv(&weights.at("upsamplers.0.conv"), size.channels, size.channels, 1, 1);
         Ok(UpBlock {
             layers: self.layers(weights, &inputs, size, size.up_attention)?,
             upsampler: (i > 0).then(sampler).transpose()?,
@@ -223,19 +217,22 @@ impl UpBlock {
     }
 }
 
+/// The text as every attention and each of its layers reads it.
+pub type Texts = Vec<Vec<Text>>;
+
 /// What the denoiser reads besides the latents, worked out once for all steps.
 #[derive(Debug)]
 pub struct Conditioning {
-    /// For each resnet: [steps, channels].
-    times: Vec<Tensor>,
-    /// For each attention, and each of its layers.
-    texts: Vec<Vec<Text>>,
+    /// What each step adds within the resnets, one after another: [steps, channels of all resnets].
+    pub times: Tensor,
+    pub texts: Texts,
 }
 
 /// What is known at a step.
-struct Known<'a> {
-    conditioning: &'a Conditioning,
-    step: i64,
+pub struct Known<'a> {
+    /// [channels of all resnets]
+    pub times: &'a Tensor,
+    pub texts: &'a Texts,
 }
 
 /// The U-Net.
@@ -257,16 +254,18 @@ impl Unet {
     pub fn new(weights: &Weights, config: &Config) -> Result<Self> {
         let layout = config.layout()?;
         let (count, first) = (layout.sizes.len(), layout.sizes[0].channels);
-        let mut builder = Builder { config, resnets: 0, attentions: 0 };
+        let mut builder = Builder { config, times: 0, attentions: 0 };
         let (time, width) = (weights.at("time_embedding"), config.time_width());
         let (kernel_in, kernel_out) = (config.conv_in_kernel, config.conv_out_kernel);
-        let conv_in = &weights.at("conv_in");
+        let (input, output) = (config.in_channels, config.out_channels);
+        let conv_in = Conv2d::new(&weights.at("conv_in"), input, first, kernel_in, 1, kernel_in / 2)?;
+        let conv_out = || Conv2d::new(&weights.at("conv_out"), first, output, kernel_out, 1, kernel_out / 2);
         let down = |i| builder.down(&weights.at("down_blocks").at(i), &layout, i);
         let down_blocks = (0..count).map(down).collect::<Result<_>>()?;
         let mid_block = builder.middle(&weights.at("mid_block"), &layout)?;
         let up = |i| builder.up(&weights.at("up_blocks").at(i), &layout, count - 1 - i);
         Ok(Self {
-            conv_in: Conv2d::new(conv_in, config.in_channels, first, kernel_in, 1, kernel_in / 2)?,
+            conv_in: conv_in.channels_last(),
             linear_1: Linear::new(&time.at("linear_1"), first, width)?,
             linear_2: Linear::new(&time.at("linear_2"), width, width)?,
             down_blocks,
@@ -278,7 +277,7 @@ impl Unet {
                 first,
                 config.norm_eps,
             )?,
-            conv_out: Conv2d::new(&weights.at("conv_out"), first, config.out_channels, kernel_out, 1, kernel_out / 2)?,
+            conv_out: conv_out()?.channels_last(),
             config: config.clone(),
             kind: weights.kind(),
         })
@@ -295,31 +294,38 @@ impl Unet {
         let times = self.sinusoids(&Tensor::from_slice(&steps).to_device(text.device())).to_kind(self.kind);
         let times = self.linear_2.forward(&self.config.act_fn.apply(&self.linear_1.forward(&times)));
         let times = self.config.act_fn.apply(&times); // [steps, time_width]
+        let read: Vec<Tensor> = self.resnets().iter().map(|resnet| resnet.read_times(&times)).collect();
         Conditioning {
-            times: self.resnets().iter().map(|resnet| resnet.read_times(&times)).collect(),
+            times: Tensor::cat(&read, 1),
             texts: self.attentions().iter().map(|attention| attention.transformer.read(&text)).collect(),
         }
     }
 
     /// The model's output at this step: latents [batch, in_channels, height, width] → the same with out_channels.
     pub fn forward(&self, latents: &Tensor, conditioning: &Conditioning, step: usize) -> Tensor {
-        let known = Known { conditioning, step: step as i64 };
+        let Conditioning { times, texts } = conditioning;
+        self.step(latents, &Known { times: &times.get(step as i64), texts })
+    }
+
+    /// The same of what is known at the step.
+    pub fn step(&self, latents: &Tensor, known: &Known) -> Tensor {
+        let latents = channels_last(latents);
         let mut x = if self.config.center_input_sample {
             self.conv_in.forward(&(latents * 2.0 - 1.0))
         } else {
-            self.conv_in.forward(latents)
+            self.conv_in.forward(&latents)
         };
         let mut kept = vec![x.shallow_clone()];
         for block in &self.down_blocks {
-            x = block.forward(x, &known, &mut kept);
+            x = block.forward(x, known, &mut kept);
         }
         if let Some(block) = &self.mid_block {
-            x = block.forward(&x, &known);
+            x = block.forward(&x, known);
         }
         for block in &self.up_blocks {
-            x = block.forward(x, &known, &mut kept);
+            x = block.forward(x, known, &mut kept);
         }
-        self.conv_out.forward(&self.config.act_fn.apply(&self.conv_norm_out.forward(&x)))
+        self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.config.act_fn))
     }
 
     fn layers(&self) -> (impl Iterator<Item = &Layer>, impl Iterator<Item = &Layer>) {
@@ -327,7 +333,7 @@ impl Unet {
         (down, self.up_blocks.iter().flat_map(|block| &block.layers))
     }
 
-    /// In the order of their slots.
+    /// In the order of their places in [`Conditioning::times`].
     fn resnets(&self) -> Vec<&Resnet> {
         let (down, up) = self.layers();
         let middle = self

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::{enable, few_rows, fits};
+use super::{enable, feature_maps, few_rows, fits};
 use crate::runtime::kernel::{Argument, Kernel, Kernels};
 
 /// The files of kernels beside this one, with what they are compiled for.
@@ -17,6 +17,7 @@ pub(super) enum Source {
     /// The same, for chains of kernels that start early.
     ChainedNorms,
     Pictures,
+    GroupNorm,
     /// Width of a head, and queries that share a key head.
     Decoding(i64, i64),
     /// Width of a head.
@@ -30,6 +31,7 @@ impl Source {
         match self {
             Self::Norms | Self::ChainedNorms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
             Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
+            Self::GroupNorm => concat!(include_str!("numbers.cuh"), include_str!("group_norm.cu")),
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
             Self::OneQuery(_) => concat!(include_str!("numbers.cuh"), include_str!("one_query.cu")),
             Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),
@@ -40,7 +42,7 @@ impl Source {
         let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
         let mut options = vec!["--std=c++17".to_string(), number.to_string()];
         match self {
-            Self::Norms | Self::ChainedNorms | Self::Pictures => {}
+            Self::Norms | Self::ChainedNorms | Self::Pictures | Self::GroupNorm => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
             Self::OneQuery(width) => options.push(format!("-DWIDTH={width}")),
             Self::FewRows(tiles) => {
@@ -59,6 +61,7 @@ impl Source {
         match self {
             Self::Norms | Self::Pictures => None,
             Self::ChainedNorms | Self::Decoding(..) | Self::OneQuery(_) => Some(0),
+            Self::GroupNorm => Some(feature_maps::MOST_KEPT),
             Self::FewRows(tiles) => Some(few_rows::most_shared_bytes(tiles)),
         }
     }

@@ -6,6 +6,7 @@
 //! plain ones by the roundings that are left out.
 
 mod decoding;
+mod feature_maps;
 mod few_rows;
 mod launch;
 mod layer_norm;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 
 pub use decoding::{Sight, decode_attention, turn_prompts};
+pub use feature_maps::{Affine, add_raised, group_norm};
 pub use few_rows::{Around, FEW_ROWS, few_rows};
 pub use launch::overlapped;
 use launch::{Ready, Source};
@@ -31,8 +33,6 @@ const VECTOR: i64 = 8;
 const LONGEST_ROW: i64 = 8192;
 /// Threads of a block where each takes one vector.
 const THREADS: i64 = 256;
-/// Blocks that measure the groups of a batch of feature maps: a few for each multiprocessor.
-const MOMENT_BLOCKS: i64 = 512;
 
 static ENABLED: AtomicBool = AtomicBool::new(true);
 
@@ -210,51 +210,4 @@ fn product_of_halves(x: &Tensor, source: Source, name: &'static str) -> Option<T
 
 fn blocks(count: i64) -> i64 {
     (count + THREADS - 1) / THREADS
-}
-
-/// Group norm of x [batch, channels, height, width] with the channels last in memory, and SiLU after
-/// it where asked for.
-pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64, silu: bool) -> Option<Tensor> {
-    let moments = Ready::find(x, Source::Pictures, "group_moments")?;
-    let (pictures, channels, height, width) = x.size4().ok()?;
-    let (places, vectors) = (height * width, channels / VECTOR);
-    let last = [channels * places, 1, width * channels, channels];
-    let fits = channels % VECTOR == 0 && channels % groups == 0 && (1..=512).contains(&vectors) && places > 0;
-    if !fits || x.stride() != last || weight.kind() != x.kind() || bias.kind() != x.kind() {
-        return None;
-    }
-    let per_share = (places * pictures / MOMENT_BLOCKS).max(16);
-    let shares = (places + per_share - 1) / per_share;
-    let float = (Kind::Float, x.device());
-    let partial = Tensor::empty([pictures, shares, groups, 2], float);
-    let [many, channel_count, group_count] = [per_share, channels, groups].map(|size| Int(size as i32));
-    let arguments = [Data(Some(x)), Data(Some(&partial)), Long(places), channel_count, group_count, many];
-    let threads = vectors * (512 / vectors).max(1);
-    // SAFETY: x is contiguous with the channels last, of the size said; `partial` has a place for each block.
-    unsafe { moments.launch([shares, pictures, 1], threads, channels * 3 * 4, &arguments) }?;
-
-    let affine = Tensor::empty([pictures, channels, 2], float);
-    let tensors = [&partial, weight, bias, &affine].map(|tensor| Data(Some(tensor)));
-    let sizes = [channels, groups, shares, per_share].map(|size| Int(size as i32));
-    let arguments: Vec<Argument> =
-        tensors.into_iter().chain([Long(places)]).chain(sizes).chain([Float(eps as f32)]).collect();
-    // SAFETY: as above.
-    unsafe {
-        Ready::find(x, Source::Pictures, "group_affine")?.launch([pictures, 1, 1], groups.min(256), 0, &arguments)
-    }?;
-
-    let out = x.empty_like();
-    let count = pictures * places * vectors;
-    let arguments = [
-        Data(Some(x)),
-        Data(Some(&affine)),
-        Data(Some(&out)),
-        Long(places),
-        Int(channels as i32),
-        Long(count),
-        Int(i32::from(silu)),
-    ];
-    // SAFETY: as above; `out` is laid out like x.
-    unsafe { Ready::find(x, Source::Pictures, "apply_affine")?.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
-    Some(out)
 }

@@ -1,0 +1,181 @@
+//! What draws pictures on a GPU in 16 bits: its kernels against the same arithmetic in float32, U-Net and
+//! autoencoder with and without them against float32 on the CPU, and recorded steps against plain ones. On a
+//! machine without a GPU each test says so.
+
+mod gpu;
+
+use std::path::PathBuf;
+
+use gpu::{apart, compare, gpu, random, root, wide};
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+use toolkit::checkpoints::{Checkpoint, Weights};
+use toolkit::cli::DtypeChoice;
+use toolkit::models::GenerateRequest;
+use toolkit::models::autoencoder_kl::AutoencoderKl;
+use toolkit::models::stable_diffusion::StableDiffusion;
+use toolkit::models::stable_diffusion::unet::Unet;
+use toolkit::nn::fused::{self, Affine};
+use toolkit::runtime::Runtime;
+
+/// Random numbers with the channels last in memory.
+fn map(size: [i64; 4], kind: Kind, device: Device) -> Tensor {
+    let [batch, channels, height, width] = size;
+    random(&[batch, height, width, channels], kind, device).permute([0, 3, 1, 2])
+}
+
+/// Maps that stay on the multiprocessors and such as are too large for that.
+#[test]
+fn group_norms() {
+    let Some(device) = gpu() else { return };
+    for (size, groups) in [
+        ([2, 320, 64, 64], 32),
+        ([2, 960, 64, 64], 32),
+        ([2, 2560, 8, 8], 32),
+        ([16, 1280, 16, 16], 32),
+        ([1, 128, 300, 200], 32),
+        ([2, 512, 128, 96], 32),
+        ([1, 256, 256, 256], 32),
+        ([3, 64, 7, 5], 8),
+        ([2, 24, 96, 96], 8),
+        ([2, 8, 1, 3], 4),
+    ] {
+        for (silu, is_raised) in [(false, false), (true, false), (true, true)] {
+            compare(&format!("group norm {size:?}, SiLU {silu}, raised {is_raised}"), device, |kind, device| {
+                // A mean far from zero loses digits where squares are summed carelessly.
+                let x = map(size, kind, device) + 8.0;
+                let [weight, bias, by] = [(); 3].map(|()| random(&size[1..2], kind, device));
+                let by = is_raised.then_some(&by);
+                let affine = Affine { weight: &weight, bias: &bias, groups, eps: 1e-5 };
+                let ours = fused::group_norm(&x, by, &affine, silu).unwrap();
+                assert!(ours.equal(&fused::group_norm(&x, by, &affine, silu).unwrap()), "the same each time");
+                let x = by.map_or_else(|| wide(&x), |by| wide(&x) + wide(by).view([1, -1, 1, 1]));
+                let theirs = x.group_norm(groups, Some(&wide(&weight)), Some(&wide(&bias)), 1e-5, false);
+                (ours, if silu { theirs.silu() } else { theirs })
+            });
+        }
+    }
+    let x = random(&[1, 16, 4, 4], Kind::Half, device);
+    let affine =
+        Affine { weight: &x.view([-1]).narrow(0, 0, 16), bias: &x.view([-1]).narrow(0, 0, 16), groups: 4, eps: 0.0 };
+    assert!(fused::group_norm(&x, None, &affine, false).is_none(), "the channels are not last");
+}
+
+#[test]
+fn sums_of_maps() {
+    let Some(device) = gpu() else { return };
+    for size in [[2, 320, 64, 64], [3, 24, 7, 5], [1, 8, 1, 1]] {
+        compare(&format!("raised sum {size:?}"), device, |kind, device| {
+            let (x, y, by) = (map(size, kind, device), map(size, kind, device), random(&size[1..2], kind, device));
+            (fused::add_raised(&x, &y, &by).unwrap(), wide(&x) + wide(&y) + wide(&by).view([1, -1, 1, 1]))
+        });
+    }
+}
+
+fn mini(folder: &str) -> PathBuf {
+    root().join("experiments/mini/models").join(folder)
+}
+
+/// A part of an embedded pipeline.
+fn build<C: DeserializeOwned, T>(
+    folder: &str,
+    device: Device,
+    kind: Kind,
+    new: impl FnOnce(&Weights, &C) -> anyhow::Result<T>,
+) -> T {
+    let folder = mini(folder);
+    let config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let checkpoint = Checkpoint::open_dir(&folder, "diffusion_pytorch_model").unwrap();
+    new(&checkpoint.weights(device, kind), &config).unwrap()
+}
+
+/// In both number types: what `draw` gives on the GPU, with own kernels and (loaded so and later switched off)
+/// without, is near what it gives in float32 on the CPU, and own kernels are not the worse ones.
+fn near_in_every_way<T>(name: &str, load: impl Fn(Device, Kind) -> T, draw: impl Fn(&T, Device) -> Vec<Tensor>) {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let expected = draw(&load(Device::Cpu, Kind::Float), Device::Cpu);
+    let far = |outs: Vec<Tensor>| -> f64 {
+        let pairs = outs.iter().zip(&expected);
+        pairs.map(|(ours, theirs)| apart(&ours.to_device(Device::Cpu), theirs)).fold(0.0, f64::max)
+    };
+    for (kind, most) in [(Kind::Half, 1e-2), (Kind::BFloat16, 4e-2)] {
+        let net = load(device, kind);
+        let own = far(draw(&net, device));
+        let switched_off = far(fused::without(|| draw(&net, device)));
+        let plain = fused::without(|| far(draw(&load(device, kind), device)));
+        println!("{name} {kind:?}: own kernels {own:.1e}, switched off {switched_off:.1e}, plain {plain:.1e}");
+        assert!(own < most && switched_off < most && plain < most);
+        assert!(own < 1.5 * plain + 1e-3, "own kernels lose digits");
+    }
+}
+
+#[test]
+fn a_unet_is_the_same_in_every_way() {
+    let Some(_) = gpu() else { return };
+    let inputs: Vec<[Tensor; 2]> = [[4, 4, 24, 24], [2, 4, 13, 10], [1, 4, 48, 40]]
+        .map(|size| [random(&size, Kind::Float, Device::Cpu), random(&[size[0], 77, 64], Kind::Float, Device::Cpu)])
+        .into();
+    near_in_every_way(
+        "U-Net",
+        |device, kind| (build("mini-sd-v1-5/unet", device, kind, Unet::new), kind),
+        |(unet, kind), device| {
+            let draw = |[latents, text]: &[Tensor; 2]| {
+                let conditioning = unet.condition(&text.to_device(device), &[981.0, 401.0, 1.0]);
+                let latents = latents.to_device(device).to_kind(*kind);
+                (0..3).map(move |step| unet.forward(&latents, &conditioning, step)).collect::<Vec<_>>()
+            };
+            inputs.iter().flat_map(draw).collect()
+        },
+    );
+}
+
+#[test]
+fn autoencoders_are_the_same_in_every_way() {
+    let Some(_) = gpu() else { return };
+    for (folder, channels, side) in [("mini-sd3/vae", 16, 12), ("mini-sd-v1-5/vae", 4, 24)] {
+        let pictures = random(&[3, 3, 96, 80], Kind::Float, Device::Cpu).clamp(-1.0, 1.0);
+        let latents = random(&[2, channels, side, side - 2], Kind::Float, Device::Cpu);
+        near_in_every_way(
+            folder,
+            |device, kind| (build(folder, device, kind, AutoencoderKl::new), kind),
+            |(vae, kind), device| {
+                let to = |x: &Tensor| x.to_device(device).to_kind(*kind);
+                vec![vae.decode(&to(&latents)), vae.encode(&to(&pictures)).mean]
+            },
+        );
+    }
+}
+
+/// A recording goes on with other texts, times and seeds; another size gets its own, and the first one again.
+#[test]
+fn recorded_steps_draw_what_plain_ones_draw() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let rt = Runtime { device, dtype: DtypeChoice::Float16, offline: true };
+    let pipeline = StableDiffusion::load(&mini("mini-sd-v1-5"), &rt).unwrap();
+    let request = |text: &str, seed, steps, size, guidance| GenerateRequest {
+        prompts: vec![text.to_string(), "a house".to_string()],
+        seeds: vec![seed, 7],
+        steps: Some(steps),
+        width: Some(size),
+        height: Some(64),
+        guidance_scale: Some(guidance),
+        ..GenerateRequest::default()
+    };
+    for (text, seed, steps, size, guidance) in [
+        ("a red bird", 1, 6, 96, 4.0),
+        ("a cat in the snow, oil painting", 2, 4, 96, 7.5),
+        ("a red bird", 1, 4, 64, 4.0),
+        ("a red bird", 1, 4, 64, 1.0),
+        ("a cat", 3, 5, 96, 4.0),
+    ] {
+        let draw = || pipeline.denoise(pipeline.prepare(&request(text, seed, steps, size, guidance)).unwrap()).unwrap();
+        let (recorded, plain) = (draw(), fused::without(draw));
+        let difference = apart(&recorded, &plain);
+        println!("{text}, {size} wide, guidance {guidance}: {difference:.1e}");
+        // Steps of float16 make more of what differs before them.
+        assert!(difference < 3e-2, "{text}: {difference}");
+        assert!(recorded.equal(&draw()), "the same again");
+    }
+}
