@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use tch::Device;
@@ -12,6 +13,21 @@ use super::cuda_shim::{Shim, shim};
 /// How often the work runs before it is recorded, so that libraries choose their kernels and take
 /// their memory.
 const WARM_UPS: usize = 2;
+
+static ENABLED: AtomicBool = AtomicBool::new(true);
+
+/// Whether work is recorded where it can be.
+pub fn records() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Does `work` with nothing recorded and nothing replayed, so that both ways can be compared.
+pub fn without_recording<T>(work: impl FnOnce() -> T) -> T {
+    let before = ENABLED.swap(false, Ordering::Relaxed);
+    let out = work();
+    ENABLED.store(before, Ordering::Relaxed);
+    out
+}
 
 /// Recorded work. Its tensors keep their places in memory: what goes in is copied into the tensors
 /// that the work read, what comes out lies in those that it gave.

@@ -19,7 +19,7 @@ pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
 pub use files::{UNFINISHED, write_whole};
-pub use graph::Graph;
+pub use graph::{Graph, records, without_recording};
 pub use home::home;
 #[cfg(test)]
 pub use memory::acted_free;

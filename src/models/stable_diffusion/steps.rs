@@ -11,7 +11,7 @@ use tch::Tensor;
 use super::transformer::Text;
 use super::unet::{Conditioning, Known, Texts, Unet};
 use crate::nn::fused;
-use crate::runtime::{Graph, catch_panics, one_line};
+use crate::runtime::{Graph, catch_panics, one_line, records};
 
 /// Places of latents, of all pictures and both ways of guidance, up to which a step is recorded: more keep a
 /// GPU busy as it is, and the recording would keep much memory. Sixteen pictures of 512 × 512 pixels.
@@ -97,7 +97,7 @@ impl<'a> Steps<'a> {
     fn may_record(&self, latents: &Tensor) -> bool {
         let size = latents.size();
         let few = size[0] * size[2] * size[3] <= RECORDED_PLACES;
-        few && latents.device().is_cuda() && fused::enabled() && !self.spare.given_up.get()
+        few && latents.device().is_cuda() && fused::enabled() && records() && !self.spare.given_up.get()
     }
 
     /// Hands the texts to the recording that is there, or makes another one instead of it.

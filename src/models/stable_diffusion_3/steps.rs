@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::mmdit::Mmdit;
 use crate::nn::fused;
-use crate::runtime::Graph;
+use crate::runtime::{Graph, records};
 
 pub(super) struct Steps {
     /// [pictures, channels, height, width]
@@ -39,7 +39,7 @@ impl Steps {
 
     /// The velocity at `latents`, as large as they are; valid until the next step.
     pub(super) fn velocity(&mut self, transformer: &Mmdit, latents: &Tensor, modulations: &Tensor) -> Result<Tensor> {
-        if !latents.device().is_cuda() || !fused::enabled() {
+        if !latents.device().is_cuda() || !fused::enabled() || !records() {
             return Ok(self.work_out(transformer, latents, modulations));
         }
         self.latents.copy_(latents);
