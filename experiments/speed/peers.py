@@ -39,7 +39,8 @@ class Sd3:
         self.encoders = [build(nets.clip(size, TINY), self.dtype) for size in "lg"]
         self.t5 = build(nets.t5(TINY), self.dtype)
         self.pipe = StableDiffusion3Pipeline(
-            transformer=build(nets.sd3_transformer(TINY), self.dtype), vae=build(nets.autoencoder(16), self.dtype),
+            transformer=build(nets.sd3_transformer(TINY), self.dtype),
+            vae=build(nets.autoencoder(16), self.dtype).to(memory_format=torch.channels_last),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), text_encoder=None, tokenizer=None,
             text_encoder_2=None, tokenizer_2=None, text_encoder_3=None, tokenizer_3=None)
         self.pipe.set_progress_bar_config(disable=True)
