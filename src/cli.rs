@@ -397,7 +397,8 @@ pub struct BenchArgs {
     /// New tokens a caption
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub max_new_tokens: usize,
-    /// Timed repetitions after a warm-up; medians are printed
+    /// Timed repetitions after a warm-up; medians are printed. A profiler that waits to be called (`ncu
+    /// --profile-from-start off`) sees the first
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub repeat: usize,
     /// Width in pixels of generated pictures (default: the model's own)

@@ -11,7 +11,7 @@ use crate::cli::{BenchArgs, Format, Global};
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{Family, MODELS, locate};
 use crate::nn::fused;
-use crate::runtime::{Runtime, peak_memory};
+use crate::runtime::{Runtime, peak_memory, profiled};
 
 /// Something that can be measured. A new one is one row in [`TARGETS`].
 struct Target {
@@ -103,10 +103,19 @@ fn text(value: &Value) -> String {
 pub fn median_seconds(device: Device, repeat: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     work()?;
     let mut seconds = Vec::with_capacity(repeat);
-    for _ in 0..repeat {
-        seconds.push(timed(device, &mut work)?.1);
+    for round in 1..=repeat {
+        seconds.push(shown_once(device, round, || timed(device, &mut work))?.1);
     }
     Ok(median(&mut seconds))
+}
+
+/// Does the `work` of a round, counted from 1: the first after the warm-up is what a profiler sees.
+pub fn shown_once<T>(device: Device, round: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if round != 1 || !device.is_cuda() {
+        return work();
+    }
+    synchronize(device);
+    profiled(work)
 }
 
 /// Processor time of this process so far, in seconds: all threads, user and system.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use image::{Rgb, RgbImage};
 use tch::{Device, Tensor};
 
-use super::bench::{Figures, dtype_name, median, timed};
+use super::bench::{Figures, dtype_name, median, shown_once, timed};
 use crate::cli::BenchArgs;
 use crate::models::stable_diffusion::{self, StableDiffusion};
 use crate::models::stable_diffusion_3::{self, StableDiffusion3};
@@ -133,14 +133,11 @@ fn measure<P: Phases>(pipeline: &P, args: &BenchArgs, rt: &Runtime) -> Result<Fi
     let texts: Vec<String> = [vec![String::new()], request.prompts.clone()].concat();
     let [mut encoding, mut preparing, mut stepping, mut decoding, mut whole] = [const { Vec::new() }; 5];
     let mut steps = 0;
-    for round in 0..=args.repeat {
-        pipeline.forget_prompts();
-        let (_, encode) = timed(rt.device, || pipeline.encode(&texts))?;
-        let (job, prepare) = timed(rt.device, || pipeline.prepare(&request))?;
-        steps = P::steps(&job);
-        let (latents, denoise) = timed(rt.device, || pipeline.denoise(job))?;
-        let (_, decode) = timed(rt.device, || pipeline.decode(&latents)?.f_to_device(Device::Cpu).map_err(Into::into))?;
-        if round > 0 {
+    for number in 0..=args.repeat {
+        let (done, [encode, prepare, denoise, decode]) =
+            shown_once(rt.device, number, || round(pipeline, &request, &texts, rt.device))?;
+        steps = done;
+        if number > 0 {
             encoding.push(encode);
             preparing.push(prepare);
             stepping.push(denoise / steps as f64);
@@ -158,6 +155,22 @@ fn measure<P: Phases>(pipeline: &P, args: &BenchArgs, rt: &Runtime) -> Result<Fi
     }
     figures.add("vae_seconds", median(&mut decoding));
     Ok(figures)
+}
+
+/// Denoising steps, and the seconds that texts, photos, denoising and decoding took.
+fn round<P: Phases>(
+    pipeline: &P,
+    request: &GenerateRequest,
+    texts: &[String],
+    device: Device,
+) -> Result<(usize, [f64; 4])> {
+    pipeline.forget_prompts();
+    let (_, encode) = timed(device, || pipeline.encode(texts))?;
+    let (job, prepare) = timed(device, || pipeline.prepare(request))?;
+    let steps = P::steps(&job);
+    let (latents, denoise) = timed(device, || pipeline.denoise(job))?;
+    let (_, decode) = timed(device, || pipeline.decode(&latents)?.f_to_device(Device::Cpu).map_err(Into::into))?;
+    Ok((steps, [encode, prepare, denoise, decode]))
 }
 
 /// A picture with something in it.

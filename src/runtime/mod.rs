@@ -12,6 +12,7 @@ mod home;
 pub mod kernel;
 pub mod machine;
 mod memory;
+mod profile;
 pub mod shim;
 mod threads;
 
@@ -24,6 +25,7 @@ pub use home::home;
 #[cfg(test)]
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
+pub use profile::profiled;
 pub use threads::wait_asleep;
 
 /// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more

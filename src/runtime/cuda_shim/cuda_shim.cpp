@@ -133,6 +133,11 @@ struct Compiler {
 
 extern "C" {
 
+// From here on a profiler that was told to wait looks at the device, or no longer does.
+bool toolkit_profile(bool on) {
+  return succeeds([&] { symbol<int (*)()>(on ? "cudaProfilerStart" : "cudaProfilerStop")(); });
+}
+
 const char* toolkit_cuda_error() { return last_error.c_str(); }
 
 void* toolkit_graph_new(int8_t device) {

@@ -18,6 +18,7 @@ static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/toolkit_cuda.s
 /// they failed; `error` then tells why.
 pub(super) struct Shim {
     error: unsafe extern "C" fn() -> *const c_char,
+    pub profile: unsafe extern "C" fn(bool) -> bool,
     pub graph_new: unsafe extern "C" fn(i8) -> *mut c_void,
     pub graph_enter: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_leave: unsafe extern "C" fn(*mut c_void) -> bool,
@@ -85,6 +86,7 @@ fn load() -> Result<Shim> {
     }
     Ok(Shim {
         error: function!("toolkit_cuda_error"),
+        profile: function!("toolkit_profile"),
         graph_new: function!("toolkit_graph_new"),
         graph_enter: function!("toolkit_graph_enter"),
         graph_leave: function!("toolkit_graph_leave"),
