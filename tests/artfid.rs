@@ -1,5 +1,8 @@
 //! Metric networks and scores against art-fid, lpips and scipy: `tests/reference/artfid.py`.
 
+#[allow(dead_code, reason = "other tests compare otherwise")]
+mod gpu;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +13,12 @@ use toolkit::checkpoints::Checkpoint;
 use toolkit::metrics::artfid::{ArtFidNets, Mode, Options, score};
 use toolkit::metrics::features::FeatureNet;
 use toolkit::metrics::frechet::{self, Gaussian};
-use toolkit::metrics::lpips::LpipsNet;
-use toolkit::metrics::pictures::pairs;
+use toolkit::metrics::lpips::{LpipsNet, numbers};
+use toolkit::metrics::pictures::{Decoding, pairs};
+use toolkit::models::inception::MIN_SIZE;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/artfid").join(name)
+    gpu::root().join("tests/golden/artfid").join(name)
 }
 
 fn value(name: &str) -> Tensor {
@@ -323,13 +327,48 @@ fn memory_and_files_give_the_same() {
     };
     let content = load(pairs.iter().map(|pair| pair.content.clone()).collect());
     let stylized = load(pairs.iter().map(|pair| pair.stylized.clone()).collect());
-    let (features, lpips) = nets.measure_files(&pairs, 4).unwrap();
-    assert!(difference(&nets.features(&stylized, 3).unwrap(), &features) < FEATURES);
-    for (a, b) in nets.lpips(&content, &stylized, 3).unwrap().iter().zip(&lpips) {
-        assert_near(*a, *b, 1e-5);
+    for for_gpu in [false, true] {
+        let decoding = Decoding::pairs(&pairs, MIN_SIZE, for_gpu);
+        let (features, lpips) = nets.measure_files(decoding, Some(4)).unwrap();
+        assert!(difference(&nets.features(&stylized, 3).unwrap(), &features) < FEATURES);
+        for (a, b) in nets.lpips(&content, &stylized, 3).unwrap().iter().zip(&numbers(&[lpips]).unwrap()) {
+            assert_near(*a, *b, 1e-5);
+        }
     }
     let short = nets.lpips(&content[1..], &stylized, 3).unwrap_err().to_string();
     assert!(short.contains("9 content and 10 stylized"), "{short}");
+}
+
+/// Batches that do not come out even, so that the last one is filled up.
+#[test]
+fn a_gpu_measures_what_the_cpu_measures() {
+    let Some(device) = gpu::gpu() else { return };
+    toolkit::runtime::shim::allow_tf32(false);
+    let [inception, backbone, linear] =
+        ["inception_16.safetensors", "alexnet.safetensors", "alex.safetensors"].map(golden);
+    let pairs = pairs(&golden("content"), &golden("stylized")).unwrap();
+    let measured = [Device::Cpu, device].map(|device| {
+        let nets = ArtFidNets::load(&inception, &backbone, &linear, device, Kind::Float).unwrap();
+        let (features, lpips) =
+            nets.measure_files(Decoding::pairs(&pairs, MIN_SIZE, device.is_cuda()), Some(4)).unwrap();
+        (features.to_device(Device::Cpu), numbers(&[lpips]).unwrap())
+    });
+    let [(expected, distances), (ours, our_distances)] = measured;
+    assert!(difference(&ours, &expected) < FEATURES);
+    for (ours, expected) in our_distances.into_iter().zip(distances) {
+        assert_near(ours, expected, 1e-5);
+    }
+    for name in ["few", "many", "between", "hundred"] {
+        let sets = [Device::Cpu, device].map(|device| {
+            let fit = |set: &str| Gaussian::fit(&value(&format!("set_{set}_{name}")).to_device(device)).unwrap();
+            frechet::distance_with_influence(&fit("a"), &fit("b")).unwrap()
+        });
+        let [(expected, influence), (ours, our_influence)] = sets;
+        assert_near(ours, expected, 1e-8);
+        let largest = influence.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        let apart = influence.iter().zip(&our_influence).map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f64::max) < 1e-8 * largest);
+    }
 }
 
 #[test]

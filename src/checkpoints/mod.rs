@@ -9,6 +9,7 @@ mod folder;
 mod pickle;
 mod read;
 mod safetensors;
+pub mod staging;
 mod view;
 mod weights;
 
@@ -17,8 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use memmap2::{Advice, MmapMut, MmapOptions};
+use memmap2::{Advice, MmapOptions};
 use tch::{Device, Kind, Tensor};
+
+use self::read::MappedFile;
+use self::staging::{Staging, Target};
 
 pub use finite::{first_not_finite, is_finite};
 pub use folder::files_of_dir;
@@ -54,7 +58,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     entries: BTreeMap<String, Entry>,
-    maps: BTreeMap<PathBuf, Arc<MmapMut>>,
+    maps: BTreeMap<PathBuf, Arc<MappedFile>>,
 }
 
 impl Checkpoint {
@@ -151,20 +155,47 @@ impl Checkpoint {
 
     /// Reads one tensor onto `device` as `kind` (integer tensors keep their own kind). On the CPU,
     /// when the kinds agree, the tensor *is* the mapped file: no copy is made. Writing into it
-    /// changes this process's view of the file only, never the file.
+    /// changes this process's view of the file only, never the file. To a GPU it is copied without
+    /// waiting: work that is asked for later finds the numbers there.
     pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
+        if let Device::Cuda(index) = device
+            && let Some(read) = staging::with_ring(index, |ring| self.read_staged(name, device, kind, ring))
+        {
+            return read;
+        }
+        self.read_with(name, device, kind, |file, entry| read::tensor(file, entry, device, kind))
+    }
+
+    /// The same through a ring of buffers that belongs to `device`.
+    pub fn read_staged<T: Target>(
+        &self,
+        name: &str,
+        device: Device,
+        kind: Kind,
+        ring: &mut Staging<T>,
+    ) -> Result<Tensor> {
+        self.read_with(name, device, kind, |file, entry| read::staged(file, entry, device, kind, ring))
+    }
+
+    fn read_with(
+        &self,
+        name: &str,
+        device: Device,
+        kind: Kind,
+        stored: impl FnOnce(&Arc<MappedFile>, &Entry) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let Some(entry) = self.entries.get(name) else { bail!("tensor {name} is missing") };
-        let map = &self.maps[entry.file.as_path()];
-        view::apply(entry, device, kind, || read::tensor(map, entry, device, kind))
+        let file = &self.maps[entry.file.as_path()];
+        view::apply(entry, device, kind, || stored(file, entry))
             .with_context(|| format!("{}: reading tensor {name}", entry.file.display()))
     }
 
     /// The root from which a model is built.
     pub fn weights(self, device: Device, kind: Kind) -> Weights {
-        for map in self.maps.values() {
-            // Only a hint: the disk reads ahead while the first layers are built.
-            let _ = map.advise(Advice::WillNeed);
-        }
+        let files: Vec<Arc<MappedFile>> = self.maps.values().cloned().collect();
+        // Only a hint: the disk reads ahead while the first layers are built. Of gigabytes that are in
+        // memory already it takes a while to find that out.
+        std::thread::spawn(move || files.iter().for_each(|file| drop(file.map.advise(Advice::WillNeed))));
         Weights::from_checkpoint(self, device, kind)
     }
 }
@@ -172,7 +203,7 @@ impl Checkpoint {
 type Entries = BTreeMap<String, Entry>;
 
 /// Maps a file and reads what is in it.
-fn open_file(path: &Path) -> Result<(Arc<MmapMut>, Entries)> {
+fn open_file(path: &Path) -> Result<(Arc<MappedFile>, Entries)> {
     let file = std::fs::File::open(path)?;
     if !file.metadata()?.is_file() {
         bail!("not a file");
@@ -191,5 +222,5 @@ fn open_file(path: &Path) -> Result<(Arc<MmapMut>, Entries)> {
     } else {
         safetensors::open(&map, &shared)?
     };
-    Ok((Arc::new(map), entries))
+    Ok((Arc::new(MappedFile { map, file }), entries))
 }

@@ -1,31 +1,82 @@
-//! From mapped bytes to a tensor on the device.
+//! From the bytes of a file to a tensor on the device.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
 
 use super::Entry;
+use super::staging::{Staging, Target};
 use crate::runtime::shim;
 
+/// A file that is open and mapped.
+#[derive(Debug)]
+pub(super) struct MappedFile {
+    pub map: MmapMut,
+    pub file: File,
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+const TOO_SHORT: &str = "the file ends before it (truncated download?)";
+
 /// The tensor over the mapped bytes, moved, then cast there.
-pub(super) fn tensor(map: &Arc<MmapMut>, entry: &Entry, device: Device, kind: Kind) -> Result<Tensor> {
-    let Some(bytes) = map.get(entry.range.clone()) else {
-        bail!("the file ends before it (truncated download?)");
-    };
+pub(super) fn tensor(file: &Arc<MappedFile>, entry: &Entry, device: Device, kind: Kind) -> Result<Tensor> {
+    let Some(bytes) = file.get(entry.range.clone()) else { bail!(TOO_SHORT) };
     let size = entry.kind.elt_size_in_bytes();
     let strides = entry.strides.clone().unwrap_or_else(|| dense_strides(&entry.shape));
     let host = if (bytes.as_ptr() as usize).is_multiple_of(size) {
-        shim::tensor_over_map(map.clone(), entry.range.start, &entry.shape, &strides, entry.kind)?
+        shim::tensor_over_map(file.clone(), entry.range.start, &entry.shape, &strides, entry.kind)?
     } else {
         // libtorch reads whole numbers only where they are aligned, so these bytes are copied.
         let span = Tensor::f_from_data_size(bytes, &[(bytes.len() / size) as i64], entry.kind)?;
         span.f_as_strided(&entry.shape, &strides, 0)?
     };
-    let to = if is_float(entry.kind) { kind } else { entry.kind };
     // Moved first: the device casts faster than the CPU.
-    Ok(host.f_to_device(device)?.f_to_kind(to)?)
+    Ok(host.f_to_device(device)?.f_to_kind(loaded_kind(entry, kind))?)
+}
+
+/// The same through a ring of buffers, from which `device` fetches by itself (see [`Staging`]).
+pub(super) fn staged<T: Target>(
+    file: &MappedFile,
+    entry: &Entry,
+    device: Device,
+    kind: Kind,
+    staging: &mut Staging<T>,
+) -> Result<Tensor> {
+    let strides = entry.strides.clone().unwrap_or_else(|| dense_strides(&entry.shape));
+    let last: i64 = entry.shape.iter().zip(&strides).map(|(n, stride)| (n - 1) * stride).sum();
+    let count = if entry.is_empty() { 0 } else { last + 1 };
+    let (start, length) = (entry.range.start, count as usize * entry.kind.elt_size_in_bytes());
+    if entry.range.end > file.len() || start + length > entry.range.end {
+        bail!(TOO_SHORT);
+    }
+    let span = Tensor::f_empty([count], (entry.kind, device))?;
+    let read = |offset: usize, piece: &mut [u8]| file.file.read_exact_at(piece, (start + offset) as u64);
+    // SAFETY: the tensor has room for as many bytes, and its memory goes to nobody who does not wait for
+    // the copies: libtorch's allocator keeps to the order of the stream.
+    let sent = unsafe { staging.send(span.data_ptr().cast(), length, read) };
+    sent.map_err(|error| match error.downcast_ref::<std::io::Error>() {
+        Some(short) if short.kind() == ErrorKind::UnexpectedEof => anyhow!(TOO_SHORT),
+        _ => error,
+    })?;
+    Ok(span.f_as_strided(&entry.shape, &strides, 0)?.f_to_kind(loaded_kind(entry, kind))?)
+}
+
+/// Numbers are cast to `kind`, integers stay what they are.
+fn loaded_kind(entry: &Entry, kind: Kind) -> Kind {
+    if is_float(entry.kind) { kind } else { entry.kind }
 }
 
 /// Row-major, in elements.

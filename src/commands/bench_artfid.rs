@@ -13,7 +13,9 @@ use crate::error::usage;
 use crate::images;
 use crate::metrics::artfid::{self, ArtFidNets, Mode, Options};
 use crate::metrics::frechet::{Gaussian, distance_with_influence};
-use crate::metrics::pictures::pairs;
+use crate::metrics::lpips::numbers;
+use crate::metrics::pictures::{Decoding, pairs};
+use crate::models::inception::MIN_SIZE;
 use crate::models::{locate_inception, locate_lpips};
 use crate::runtime::{self, Runtime};
 
@@ -53,7 +55,7 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
     figures.add("fid_seconds", fid);
     if let Some(count) = args.pictures {
         figures.add("pictures", count);
-        figures.add("evaluate_seconds", evaluate_seconds(&nets, count, args, rt)?);
+        figures.add("evaluate_seconds", evaluate_seconds(&nets, count, rt)?);
     }
     figures.add("load_seconds", load_seconds);
     figures.add("dtype", dtype_name(kind));
@@ -61,7 +63,7 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
 }
 
 /// ArtFID of three folders as `evaluate artfid` finds it: seconds from listing the files to the score, networks loaded.
-fn evaluate_seconds(nets: &ArtFidNets, count: usize, args: &BenchArgs, rt: &Runtime) -> Result<f64> {
+fn evaluate_seconds(nets: &ArtFidNets, count: usize, rt: &Runtime) -> Result<f64> {
     let scratch = tempfile::tempdir()?;
     let [content, style, stylized] = ["content", "style", "stylized"].map(|name| scratch.path().join(name));
     for (shift, folder) in [&content, &style, &stylized].into_iter().enumerate() {
@@ -71,11 +73,13 @@ fn evaluate_seconds(nets: &ArtFidNets, count: usize, args: &BenchArgs, rt: &Runt
         })?;
     }
     let options = Options { mode: Mode::ArtFid, ..Options::default() };
-    let batch = args.batch_size;
     let (_, seconds) = timed(rt.device, || {
-        let (stylized, lpips) = nets.measure_files(&pairs(&content, &stylized)?, batch)?;
-        let style = nets.inception.features_of_files(&images::list(&style)?, batch)?;
-        artfid::score(&style, &stylized, &lpips, &options)
+        let for_gpu = rt.device.is_cuda();
+        let pairs = Decoding::pairs(&pairs(&content, &stylized)?, MIN_SIZE, for_gpu);
+        let style = Decoding::files(images::list(&style)?, MIN_SIZE, for_gpu);
+        let (stylized, lpips) = nets.measure_files(pairs, None)?;
+        let style = nets.inception.features_of_files(style, None)?;
+        artfid::score(&style, &stylized, &numbers(&[lpips])?, &options)
     })?;
     Ok(seconds)
 }

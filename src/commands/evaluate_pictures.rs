@@ -1,5 +1,7 @@
 //! `toolkit evaluate artfid | fid | lpips`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::Kind;
@@ -11,17 +13,20 @@ use crate::metrics::artfid::{self, ArtFidNets, Mode, Options, Scores};
 use crate::metrics::confidence::bootstrap;
 use crate::metrics::features::FeatureNet;
 use crate::metrics::frechet::{self, Gaussian};
-use crate::metrics::lpips::LpipsNet;
-use crate::metrics::pictures::{DEFAULT_BATCH, Pair, pairs};
-use crate::models::{locate_inception, locate_lpips};
+use crate::metrics::lpips::{LpipsNet, numbers};
+use crate::metrics::pictures::{Decoding, Pair, pairs};
+use crate::models::{alexnet, inception, locate_inception, locate_lpips};
 use crate::runtime::{Runtime, log_peak_memory, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
-    let rt = Runtime::new(global)?;
-    let batch = batch_size(args.batch_size)?;
+    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
+    // Decoding needs no device: it starts while CUDA is loaded.
+    let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
+    let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
+    let rt = Runtime::new(global)?;
     let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
     let lpips = locate_lpips(
         named(&args.nets.lpips_backbone, "lpips-alex"),
@@ -29,8 +34,11 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         &rt,
     )?;
     let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, rt.kind(Kind::Float))?;
-    let (stylized, lpips) = nets.measure_files(&pairs, batch)?;
-    let style = nets.inception.features_of_files(&style_files, batch)?;
+    let (stylized, lpips) = nets.measure_files(decoding, batch)?;
+    let solvers = frechet::warm_up(rt.device);
+    let style = nets.inception.features_of_files(style, batch)?;
+    drop(solvers);
+    let lpips = numbers(&[lpips])?;
     let options = Options {
         mode: mode(args.mode),
         points: args.points,
@@ -53,14 +61,15 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
 
 pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
-    let rt = Runtime::new(global)?;
-    let batch = batch_size(args.batch_size)?;
+    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
+    let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), inception::MIN_SIZE, for_gpu);
+    let (a, b) = (decoding(&files_a), decoding(&files_b));
+    let rt = Runtime::new(global)?;
     let inception = locate_inception(named(&args.inception, "art-inception"), &rt)?;
     let net = FeatureNet::load(&inception, rt.device, rt.kind(Kind::Float))?;
-    let a = Gaussian::fit(&net.features_of_files(&files_a, batch)?)?;
-    let b = Gaussian::fit(&net.features_of_files(&files_b, batch)?)?;
-    let fid = frechet::distance(&a, &b)?;
+    let (a, b) = (net.features_of_files(a, batch)?, net.features_of_files(b, batch)?);
+    let fid = frechet::distance(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?)?;
     match args.format {
         Format::Text => println!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
         Format::Json => {
@@ -74,12 +83,13 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
 
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
-    let rt = Runtime::new(global)?;
-    let batch = batch_size(args.batch_size)?;
+    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
+    let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
+    let rt = Runtime::new(global)?;
     let files = locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), &rt)?;
     let net = LpipsNet::load(&files.backbone, &files.linear, rt.device, rt.kind(Kind::Float))?;
-    let values = net.distances_of_files(&pairs, batch)?;
+    let values = net.distances_of_files(decoding, batch)?;
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let [interval] = bootstrap(values.len(), Options::default().resamples, 0, |counts| {
@@ -117,11 +127,11 @@ fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {
     given.as_deref().unwrap_or(default)
 }
 
-fn batch_size(given: Option<usize>) -> Result<usize> {
-    match given {
-        Some(0) => Err(usage("--batch-size must be at least 1")),
-        given => Ok(given.unwrap_or(DEFAULT_BATCH)),
+fn batch_size(given: Option<usize>) -> Result<Option<usize>> {
+    if given == Some(0) {
+        return Err(usage("--batch-size must be at least 1"));
     }
+    Ok(given)
 }
 
 fn mode(mode: ArtfidMode) -> Mode {

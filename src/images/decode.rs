@@ -1,11 +1,12 @@
 //! File content → RGB, as Pillow's `Image.open(file).convert("RGB")` gives it.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::{DynamicImage, ImageDecoder, ImageFormat, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::{MAX_PIXELS, jpeg};
 
@@ -27,6 +28,15 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
         }
         _ => bail!("not a JPEG, PNG or WebP picture, whatever its name says"),
     }
+}
+
+/// Width and height as the header of a picture file says, without decoding it.
+pub fn size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
+    let path = path.as_ref();
+    let size = ImageReader::open(path)
+        .map_err(ImageError::IoError)
+        .and_then(|reader| reader.with_guessed_format()?.into_dimensions());
+    size.with_context(|| format!("cannot read picture {}", path.display()))
 }
 
 /// The pixel limit, checked before anything of the picture's size is allocated.

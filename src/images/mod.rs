@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub use decode::decode;
+pub use decode::{decode, size};
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
 pub use save::{check_name, save};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Result, anyhow};
@@ -12,23 +13,29 @@ use super::load;
 use crate::runtime::catch_panics;
 
 /// Iterates over the pictures in the order of `paths`, with up to `ahead` of them decoding or
-/// decoded and waiting, so that memory stays bounded. Dropping it early is fine.
+/// decoded and waiting, so that memory stays bounded. Decoding starts at once. Dropping it early is
+/// fine.
 pub fn stream(paths: impl IntoIterator<Item = PathBuf>, ahead: usize) -> Prefetch {
     stream_with(paths, ahead, |path| load(path))
 }
 
 /// The same for pictures that do not lie in files of their own: `load` reads and decodes one.
-pub fn stream_with<T>(
+pub fn stream_with<T: Clone + Send + Sync + 'static>(
     sources: impl IntoIterator<Item = T>,
     ahead: usize,
     load: impl Fn(&T) -> Result<RgbImage> + Send + Sync + 'static,
 ) -> Prefetch<T> {
-    Prefetch {
+    let mut prefetch = Prefetch {
         sources: sources.into_iter().collect(),
         ahead: ahead.max(1),
         load: Arc::new(load),
         waiting: VecDeque::new(),
+        dropped: Arc::default(),
+    };
+    if rayon::current_thread_index().is_none() {
+        prefetch.fill();
     }
+    prefetch
 }
 
 type Load<T> = dyn Fn(&T) -> Result<RgbImage> + Send + Sync;
@@ -39,6 +46,14 @@ pub struct Prefetch<T = PathBuf> {
     ahead: usize,
     load: Arc<Load<T>>,
     waiting: VecDeque<(Arc<T>, Receiver<Result<RgbImage>>)>,
+    /// Whether nobody wants what is not decoded yet.
+    dropped: Arc<AtomicBool>,
+}
+
+impl<T> Drop for Prefetch<T> {
+    fn drop(&mut self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> Prefetch<T> {
@@ -48,8 +63,11 @@ impl<T: Clone + Send + Sync + 'static> Prefetch<T> {
         {
             let (sender, receiver) = sync_channel(1);
             let source = Arc::new(source);
-            let (job, load) = (source.clone(), self.load.clone());
+            let (job, load, dropped) = (source.clone(), self.load.clone(), self.dropped.clone());
             rayon::spawn(move || {
+                if dropped.load(Ordering::Relaxed) {
+                    return;
+                }
                 // A panic would end the program: rayon has no one to hand it to.
                 let picture = catch_panics(|| load(&job));
                 drop(job);

@@ -14,12 +14,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::confidence::{Interval, bootstrap};
-use super::features::{FeatureNet, joined};
+use super::features::{FeatureNet, on_device};
 use super::frechet::{self, Gaussian};
-use super::lpips::{LpipsNet, PairStream, numbers};
-use super::pictures::{Pair, pixels};
+use super::lpips::LpipsNet;
+use super::pictures::Decoding;
 use crate::error::usage;
-use crate::models::inception::MIN_SIZE;
 
 /// The networks behind the two halves of ArtFID.
 pub struct ArtFidNets {
@@ -52,21 +51,16 @@ impl ArtFidNets {
     }
 
     /// Features of the stylized pictures and LPIPS of the pairs, each file decoded once, while the
-    /// device works.
-    pub fn measure_files(&self, pairs: &[Pair], batch: usize) -> Result<(Tensor, Vec<f64>)> {
-        let batch = batch.max(1);
-        let mut pictures = PairStream::new(pairs, batch, MIN_SIZE);
+    /// device works, in batches of at most `most` pairs (default: what suits the device): float32
+    /// [pairs, features] and [pairs] on the device, for which this does not wait.
+    pub fn measure_files(&self, pairs: Decoding, most: Option<usize>) -> Result<(Tensor, Tensor)> {
         let (mut features, mut distances) = (Vec::new(), Vec::new());
-        loop {
-            let (content, stylized) = pictures.next_batch(batch)?;
-            if content.is_empty() {
-                return Ok((joined(features)?, numbers(&distances)?));
-            }
-            let pixels = |pictures: &[RgbImage]| pixels(pictures, self.lpips.device, self.lpips.kind);
-            let (content, stylized) = (pixels(&content)?, pixels(&stylized)?);
-            features.push(self.inception.of_pixels(&stylized)?);
-            distances.push(self.lpips.of_pixels(&content, &stylized)?);
+        for batch in pairs.batches(most, self.lpips.device, self.lpips.kind) {
+            let batch = batch?;
+            distances.push(self.lpips.of_batch(&batch)?);
+            features.push(batch.cut(&self.inception.of_pixels(&batch.set(1))?));
         }
+        Ok((on_device(&features)?, on_device(&distances)?))
     }
 }
 
@@ -129,7 +123,7 @@ pub struct Intervals {
 }
 
 /// Scores stylized pictures: `style` [pictures, features] and `stylized` [n, features] from
-/// [`ArtFidNets::features`], `lpips` of the n pairs.
+/// [`ArtFidNets::features`], both on one device, `lpips` of the n pairs.
 ///
 /// The intervals come from a bootstrap over the pairs, with FID and LPIPS of a resample from the same
 /// pairs and FID moved by each picture's influence (see [`frechet::distance_with_influence`]): a plain
@@ -154,9 +148,9 @@ pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &Options
     let artfid = product(mean_lpips, fid);
     let intervals = if options.resamples > 0 { Some(intervals(fid, &influence, lpips, options)?) } else { None };
     warnings.extend(sample_warning(style, stylized, artfid, intervals.as_ref()));
-    let centre = fixed.mean().to_kind(Kind::Double);
-    let apart = stylized.to_device(Device::Cpu).to_kind(Kind::Double) - centre;
-    let style_distance = Vec::try_from(apart.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt())?;
+    let apart = stylized.to_kind(Kind::Double) - fixed.mean();
+    let style_distance = apart.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt();
+    let style_distance = Vec::try_from(style_distance.to_device(Device::Cpu))?;
     Ok(Scores { artfid, fid, lpips: mean_lpips, n, mode: options.mode, intervals, style_distance, warnings })
 }
 

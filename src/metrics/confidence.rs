@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// Where a score lies with 95 % confidence.
@@ -45,27 +46,25 @@ pub fn bootstrap<const K: usize>(
     n: usize,
     resamples: usize,
     seed: u64,
-    mut scores: impl FnMut(&[f64]) -> [f64; K],
+    scores: impl Fn(&[f64]) -> [f64; K] + Sync,
 ) -> Result<[Interval; K]> {
     if n == 0 || resamples == 0 {
         bail!("a bootstrap needs items and resamples");
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut counts = vec![0.0; n];
-    let mut values = vec![Vec::with_capacity(resamples); K];
-    for _ in 0..resamples {
-        counts.fill(0.0);
+    let draws = (0..resamples).map(|_| {
+        let mut counts = vec![0.0; n];
         for _ in 0..n {
             // 64 bits on every machine, where usize may be narrower.
             counts[rng.random_range(0..n as u64) as usize] += 1.0;
         }
-        for (values, score) in values.iter_mut().zip(scores(&counts)) {
-            values.push(score);
-        }
-    }
+        counts
+    });
+    // Drawn one after the other and scored on all cores; the order of the scores does not matter.
+    let all: Vec<[f64; K]> = draws.par_bridge().map(|counts| scores(&counts)).collect();
     let mut intervals = [Interval { low: 0.0, high: 0.0 }; K];
-    for (interval, values) in intervals.iter_mut().zip(&mut values) {
-        *interval = Interval::of(values)?;
+    for (k, interval) in intervals.iter_mut().enumerate() {
+        *interval = Interval::of(&mut all.iter().map(|scores| scores[k]).collect::<Vec<_>>())?;
     }
     Ok(intervals)
 }

@@ -1,14 +1,14 @@
 //! Pictures → art-Inception features.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::pictures::{OneSize, pixels};
+use super::pictures::{Decoding, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
-use crate::models::inception::{ArtInception, MIN_SIZE};
+use crate::models::inception::ArtInception;
 
 /// An art-Inception on a device.
 pub struct FeatureNet {
@@ -56,18 +56,15 @@ impl FeatureNet {
         Some((home(styles), home(classes)))
     }
 
-    /// Features of picture files, decoded while the device works.
-    pub fn features_of_files(&self, files: &[PathBuf], batch: usize) -> Result<Tensor> {
-        let batch = batch.max(1);
-        let mut pictures = OneSize::new(files.to_vec(), batch, MIN_SIZE);
+    /// Features of picture files in batches of at most `most` (default: what suits the device), decoded
+    /// while the device works: float32 [pictures, width] on the device. Does not wait for it.
+    pub fn features_of_files(&self, pictures: Decoding, most: Option<usize>) -> Result<Tensor> {
         let mut parts = Vec::new();
-        loop {
-            let next = pictures.next_batch(batch)?;
-            if next.is_empty() {
-                return joined(parts);
-            }
-            parts.push(self.batch(&next)?);
+        for batch in pictures.batches(most, self.device, self.kind) {
+            let batch = batch?;
+            parts.push(batch.cut(&self.of_pixels(&batch.set(0))?));
         }
+        on_device(&parts)
     }
 
     /// [pictures, width] on the device.
@@ -81,9 +78,14 @@ impl FeatureNet {
 }
 
 /// Batches of features as one float32 tensor on the CPU.
-pub(super) fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
+fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
+    Ok(on_device(&parts)?.to_device(Device::Cpu))
+}
+
+/// Batches of features as one float32 tensor where they are.
+pub(super) fn on_device(parts: &[Tensor]) -> Result<Tensor> {
     if parts.is_empty() {
         bail!("no pictures to measure");
     }
-    Ok(Tensor::cat(&parts, 0).to_kind(Kind::Float).to_device(Device::Cpu))
+    Ok(Tensor::cat(parts, 0).to_kind(Kind::Float))
 }

@@ -4,9 +4,13 @@
 //! of A·Bᵀ / √((n-1)(m-1)). That matrix is [n, m]: cheap where pictures are few, exact where the
 //! covariances are singular. Where a set has more pictures than features, its triangular QR factor
 //! [d, d] stands in for it, which leaves the singular values as they are.
+//!
+//! Everything is computed where the features are, on the CPU or on a GPU.
 
 use anyhow::{Result, bail, ensure};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::runtime::{Background, catch_panics};
 
 /// A set of features as a normal distribution.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl Gaussian {
         let size = features.size();
         let &[n, d] = size.as_slice() else { bail!("features are [pictures, features], not {size:?}") };
         ensure!(n >= 2 && d >= 1, "a distribution needs at least 2 pictures, here {n}");
-        let features = features.to_device(tch::Device::Cpu).to_kind(Kind::Double);
+        let features = features.to_kind(Kind::Double);
         let finite = features.isfinite().all().int64_value(&[]) == 1;
         ensure!(finite, "some features are not finite numbers: are the weights damaged, or is float16 too narrow?");
         let mean = features.mean_dim([0i64].as_slice(), false, Kind::Double);
@@ -40,18 +44,34 @@ impl Gaussian {
         self.rows.size()[0]
     }
 
-    fn is_tall(&self) -> bool {
-        self.pictures() > self.rows.size()[1]
-    }
-
     /// A matrix with the same singular values and at most `features` rows.
     fn factor(&self) -> Result<Tensor> {
-        Ok(if self.is_tall() { Tensor::f_linalg_qr(&self.rows, "r")?.1 } else { self.rows.shallow_clone() })
+        let is_tall = self.pictures() > self.rows.size()[1];
+        if !is_tall {
+            return Ok(self.rows.shallow_clone());
+        }
+        Ok(on_device_or_cpu(&self.rows, |rows| Tensor::f_linalg_qr(rows, "r"))?.1)
     }
 
     /// tr Σ
     fn variance(&self) -> f64 {
         self.rows.square().sum(Kind::Double).double_value(&[])
+    }
+}
+
+/// A factorization on the device of `x`, or on the CPU where libtorch cannot do it there (its solvers
+/// for CUDA are a library of their own, which may be missing).
+fn on_device_or_cpu(
+    x: &Tensor,
+    factorize: impl Fn(&Tensor) -> Result<(Tensor, Tensor), TchError>,
+) -> Result<(Tensor, Tensor)> {
+    match factorize(x) {
+        Err(refused) if x.device().is_cuda() => {
+            tracing::debug!("factorized on the CPU: {refused}");
+            let (first, second) = factorize(&x.to_device(Device::Cpu))?;
+            Ok((first.to_device(x.device()), second.to_device(x.device())))
+        }
+        result => Ok(result?),
     }
 }
 
@@ -63,11 +83,28 @@ fn separate_terms(a: &Gaussian, b: &Gaussian) -> Result<f64> {
     Ok(means + a.variance() + b.variance())
 }
 
+/// The parts of X [rows, columns] along its left singular vectors, Uᵀ·X: [rank, columns]. Their lengths
+/// are the singular values.
+///
+/// U comes from the eigenvectors of X·Xᵀ, several times faster than a singular value decomposition, on
+/// a GPU above all. The eigen*values* would lose what is smaller than 10⁻⁸ of the largest; the lengths
+/// do not. X must not have more rows than columns for this to be cheap.
+fn principal_parts(x: &Tensor) -> Result<Tensor> {
+    let (_, left) = on_device_or_cpu(&x.matmul(&x.tr()), |gram| gram.f_linalg_eigh("L"))?;
+    Ok(left.tr().matmul(x))
+}
+
+/// Lengths of the rows.
+fn lengths(x: &Tensor) -> Tensor {
+    x.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt()
+}
+
 /// The (squared) Fréchet distance: FID, when the features are those of an Inception.
 pub fn distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
     let separate = separate_terms(a, b)?;
-    let mixed = a.factor()?.matmul(&b.factor()?.tr());
-    let (_, values, _) = mixed.f_svd(true, false)?;
+    let (a, b) = (a.factor()?, b.factor()?);
+    let (fewer, more) = if a.size()[0] <= b.size()[0] { (a, b) } else { (b, a) };
+    let values = lengths(&principal_parts(&fewer.matmul(&more.tr()))?);
     Ok(separate - 2.0 * values.sum(Kind::Double).double_value(&[]))
 }
 
@@ -80,20 +117,37 @@ pub fn distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 pub fn distance_with_influence(fixed: &Gaussian, sampled: &Gaussian) -> Result<(f64, Vec<f64>)> {
     let separate = separate_terms(fixed, sampled)?;
     let m = sampled.pictures() as f64;
-    let (basis, factor) = if sampled.is_tall() {
-        let (q, r) = Tensor::f_linalg_qr(&sampled.rows, "reduced")?;
-        (Some(q), r)
+    let mixed = fixed.factor()?.matmul(&sampled.rows.tr()); // [n or d, m] = U·S·Vᵀ
+    let (values, of_pictures) = if mixed.size()[0] <= mixed.size()[1] {
+        let parts = principal_parts(&mixed)?; // S·Vᵀ
+        let values = lengths(&parts);
+        // Where a singular value is 0, its part is too.
+        let of_pictures = (parts.square() / values.clamp_min(f64::MIN_POSITIVE).unsqueeze(1)).transpose(0, 1);
+        (values, of_pictures)
     } else {
-        (None, sampled.rows.shallow_clone())
+        let (_, right) = on_device_or_cpu(&mixed.tr().matmul(&mixed), |gram| gram.f_linalg_eigh("L"))?; // V
+        let values = lengths(&mixed.matmul(&right).tr());
+        let of_pictures = right.square() * &values;
+        (values, of_pictures)
     };
-    let (_, values, right) = fixed.factor()?.matmul(&factor.tr()).f_svd(true, true)?; // right: [m or d, rank]
-    let right = basis.map_or_else(|| right.shallow_clone(), |q| q.matmul(&right)); // [m, rank]
-    let mixed = (right.square() * &values).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    let mixed = of_pictures.sum_dim_intlist([1i64].as_slice(), false, Kind::Double); // [m]: diag V·S·Vᵀ
     let own = sampled.rows.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
     // rows carry 1/√(m-1); the mean's derivative needs the plain rows over m.
     let means = sampled.rows.mv(&(&fixed.mean - &sampled.mean)) * (-2.0 * (m - 1.0).sqrt() / m);
-    let influence = Vec::<f64>::try_from(own - mixed + means)?;
+    let influence = Vec::<f64>::try_from((own - mixed + means).to_device(Device::Cpu))?;
     Ok((separate - 2.0 * values.sum(Kind::Double).double_value(&[]), influence))
+}
+
+/// Has libtorch load its solvers for a GPU in the background: half a second that can pass while pictures
+/// are measured. On the CPU there is nothing to load.
+pub fn warm_up(device: Device) -> Option<Background> {
+    let work = move || {
+        let features = Tensor::eye_m(600, 512, (Kind::Double, device));
+        let fit = || Gaussian::fit(&features);
+        // What goes wrong here goes wrong again where it matters.
+        let _ = catch_panics(|| distance_with_influence(&fit()?, &fit()?));
+    };
+    device.is_cuda().then(|| Background::start(work))
 }
 
 /// FID extrapolated to sets without end: FID is measured at several sample sizes, and the line
@@ -104,7 +158,8 @@ pub fn extrapolated(a: &Tensor, b: &Tensor, sizes: &[usize], samples: &[(Tensor,
     ensure!(sizes.len() == samples.len() && sizes.len() >= 2, "a line needs at least 2 sample sizes");
     let mut points = Vec::new();
     for (&size, (rows_a, rows_b)) in sizes.iter().zip(samples) {
-        let fid = distance(&Gaussian::fit(&a.index_select(0, rows_a))?, &Gaussian::fit(&b.index_select(0, rows_b))?)?;
+        let chosen = |set: &Tensor, rows: &Tensor| Gaussian::fit(&set.index_select(0, &rows.to_device(set.device())));
+        let fid = distance(&chosen(a, rows_a)?, &chosen(b, rows_b)?)?;
         points.push((1.0 / size as f64, fid));
     }
     Ok(value_at_zero(&points))
@@ -134,7 +189,6 @@ pub fn sample_sizes(first: usize, last: usize, points: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn features(n: i64, d: i64, shift: f64) -> Tensor {
         Tensor::randn([n, d], (Kind::Double, Device::Cpu)) * Tensor::linspace(1.0, 0.1, d, (Kind::Double, Device::Cpu))

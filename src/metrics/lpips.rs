@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::pictures::{OneSize, Pair, pixels};
+use super::pictures::{Batch, Decoding, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
-use crate::models::alexnet::{Lpips, MIN_SIZE};
+use crate::models::alexnet::Lpips;
 
 /// LPIPS on AlexNet, on a device.
 pub struct LpipsNet {
@@ -51,56 +51,28 @@ impl LpipsNet {
             .zip(stylized.chunks(batch))
             .map(|(content, stylized)| {
                 let pixels = |pictures| pixels(pictures, self.device, self.kind);
-                self.of_pixels(&pixels(content)?, &pixels(stylized)?)
+                let (content, stylized) = (pixels(content)?, pixels(stylized)?);
+                no_grad(|| self.net.forward(&content, &stylized))
             })
             .collect::<Result<Vec<_>>>()?;
         numbers(&parts)
     }
 
-    /// The same of picture files, decoded while the device works.
-    pub fn distances_of_files(&self, pairs: &[Pair], batch: usize) -> Result<Vec<f64>> {
-        let batch = batch.max(1);
-        let mut pictures = PairStream::new(pairs, batch, MIN_SIZE);
-        let mut parts = Vec::new();
-        loop {
-            let (content, stylized) = pictures.next_batch(batch)?;
-            if content.is_empty() {
-                return numbers(&parts);
-            }
-            let pixels = |pictures: &[RgbImage]| pixels(pictures, self.device, self.kind);
-            parts.push(self.of_pixels(&pixels(&content)?, &pixels(&stylized)?)?);
-        }
+    /// The same of the files of pairs in batches of at most `most` pairs (default: what suits the device),
+    /// decoded while the device works.
+    pub fn distances_of_files(&self, pairs: Decoding, most: Option<usize>) -> Result<Vec<f64>> {
+        let batches = pairs.batches(most, self.device, self.kind);
+        numbers(&batches.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
     }
 
     /// [pairs] of float32 on the device.
-    pub(super) fn of_pixels(&self, content: &Tensor, stylized: &Tensor) -> Result<Tensor> {
-        no_grad(|| self.net.forward(content, stylized))
+    pub(super) fn of_batch(&self, batch: &Batch) -> Result<Tensor> {
+        no_grad(|| self.net.forward_joined(&batch.pixels, batch.count))
     }
 }
 
-/// Pairs of pictures, decoded ahead.
-pub(super) struct PairStream(OneSize);
-
-impl PairStream {
-    pub(super) fn new(pairs: &[Pair], batch: usize, least: u32) -> Self {
-        let files = pairs.iter().flat_map(|pair| [pair.content.clone(), pair.stylized.clone()]).collect();
-        Self(OneSize::new(files, 2 * batch, least))
-    }
-
-    /// Content and stylized pictures of the next pairs, at most `batch`; none at the end.
-    pub(super) fn next_batch(&mut self, batch: usize) -> Result<(Vec<RgbImage>, Vec<RgbImage>)> {
-        let mut pictures = self.0.next_batch(2 * batch)?.into_iter();
-        let (mut content, mut stylized) = (Vec::new(), Vec::new());
-        while let (Some(first), Some(second)) = (pictures.next(), pictures.next()) {
-            content.push(first);
-            stylized.push(second);
-        }
-        Ok((content, stylized))
-    }
-}
-
-/// The values of all batches, read from the device once.
-pub(super) fn numbers(parts: &[Tensor]) -> Result<Vec<f64>> {
+/// The values of all batches (see [`super::artfid::ArtFidNets::measure_files`]), read from the device once.
+pub fn numbers(parts: &[Tensor]) -> Result<Vec<f64>> {
     if parts.is_empty() {
         bail!("no pictures to measure");
     }

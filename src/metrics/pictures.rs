@@ -3,48 +3,95 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::images;
+use crate::runtime::{Background, catch_panics, shim};
 
-/// A batch that keeps both cores of a small machine busy and fits any GPU.
-pub const DEFAULT_BATCH: usize = 16;
+/// A batch that keeps both cores of a small machine busy.
+const CPU_BATCH: usize = 16;
+/// A batch of pictures of 224×224 that fills any GPU; of larger ones fewer, for their memory.
+const GPU_BATCH: usize = 256;
+const GPU_BATCH_PIXELS: u64 = GPU_BATCH as u64 * 224 * 224;
+/// Main memory for pictures that are decoded before a GPU asks for them.
+const GPU_AHEAD_BYTES: u64 = 1 << 30;
 
 /// [batch, 3, height, width] in [0, 1], the channels of a pixel side by side in memory.
 /// The pictures must be of one size.
 pub fn pixels(pictures: &[RgbImage], device: Device, kind: Kind) -> Result<Tensor> {
-    let Some(first) = pictures.first() else { bail!("a batch of no pictures") };
+    to_pixels(&bytes(pictures.iter(), pictures.len())?, device, kind)
+}
+
+/// Pictures of one size beside each other: uint8 [rows, height, width, 3]. Rows beyond the pictures are
+/// black.
+fn bytes<'a>(mut pictures: impl Iterator<Item = &'a RgbImage>, rows: usize) -> Result<Tensor> {
+    let first = pictures.next().context("a batch of no pictures")?;
     let (width, height) = first.dimensions();
-    let mut bytes = Vec::with_capacity(pictures.len() * first.as_raw().len());
+    let size = first.as_raw().len();
+    let mut bytes = Vec::with_capacity(rows * size);
+    bytes.extend_from_slice(first.as_raw());
     for picture in pictures {
         let (w, h) = picture.dimensions();
         ensure!((w, h) == (width, height), "pictures of one batch are {width}×{height} and {w}×{h}");
         bytes.extend_from_slice(picture.as_raw());
     }
-    let batch = Tensor::from_slice(&bytes).view([pictures.len() as i64, height.into(), width.into(), 3]);
-    Ok(batch.to_device(device).permute([0, 3, 1, 2]).to_kind(kind) / 255.0)
+    bytes.resize(rows * size, 0);
+    let (width, height) = (i64::from(width), i64::from(height));
+    let strides = [size as i64, 3 * width, 3, 1];
+    shim::tensor_over_map(Arc::new(bytes), 0, &[rows as i64, height, width, 3], &strides, Kind::Uint8)
 }
 
-/// Pictures decoded ahead on all cores; every one must have the first one's size.
-pub struct OneSize {
+/// What [`pixels`] gives, of [`bytes`]. Does not wait for the device where the bytes are pinned.
+fn to_pixels(bytes: &Tensor, device: Device, kind: Kind) -> Result<Tensor> {
+    let there = if device == Device::Cpu {
+        bytes.shallow_clone()
+    } else {
+        bytes.f_internal_to_copy((Kind::Uint8, device), true)?
+    };
+    Ok(there.permute([0, 3, 1, 2]).to_kind(kind) / 255.0)
+}
+
+/// Picture files that are being decoded ahead on all cores; every one must have the first one's size.
+pub struct Decoding {
     pictures: images::Prefetch,
+    /// 2 where content and stylized pictures take turns, else 1.
+    sets: usize,
     first: Option<(PathBuf, (u32, u32))>,
     least: u32,
 }
 
-impl OneSize {
-    /// `least` is the smallest width and height that the network takes.
-    pub fn new(files: Vec<PathBuf>, batch: usize, least: u32) -> Self {
-        Self { pictures: images::stream(files, 2 * batch), first: None, least }
+impl Decoding {
+    /// Starts with these files. `least` is the smallest width and height that the network takes; for a
+    /// GPU (`for_gpu`), which takes pictures faster than they come, many more are decoded ahead, from
+    /// before it is ready.
+    pub fn files(files: Vec<PathBuf>, least: u32, for_gpu: bool) -> Self {
+        Self::new(files, 1, least, for_gpu)
     }
 
-    /// The next pictures, at most `batch`; none at the end.
-    pub fn next_batch(&mut self, batch: usize) -> Result<Vec<RgbImage>> {
-        let mut pictures = Vec::with_capacity(batch);
-        while pictures.len() < batch
+    /// The same with the pictures of pairs.
+    pub fn pairs(pairs: &[Pair], least: u32, for_gpu: bool) -> Self {
+        let files = pairs.iter().flat_map(|pair| [pair.content.clone(), pair.stylized.clone()]).collect();
+        Self::new(files, 2, least, for_gpu)
+    }
+
+    fn new(files: Vec<PathBuf>, sets: usize, least: u32, for_gpu: bool) -> Self {
+        let mut ahead = 2 * sets * CPU_BATCH;
+        if for_gpu && let Some(Ok((width, height))) = files.first().map(images::size) {
+            let bytes = 3 * u64::from(width) * u64::from(height);
+            ahead = ahead.max((GPU_AHEAD_BYTES / bytes.max(1)) as usize);
+        }
+        Self { pictures: images::stream(files, ahead), sets, first: None, least }
+    }
+
+    /// The next pictures, at most `count`; none at the end.
+    fn take(&mut self, count: usize) -> Result<Vec<RgbImage>> {
+        let mut pictures = Vec::new();
+        while pictures.len() < count
             && let Some((path, picture)) = self.pictures.next()
         {
             let picture = picture?;
@@ -74,6 +121,120 @@ impl OneSize {
                 Ok(())
             }
         }
+    }
+
+    /// Batches of at most `most` pictures of each set (default: what suits the device).
+    pub fn batches(self, most: Option<usize>, device: Device, kind: Kind) -> Batches {
+        // One waits, one is being laid out, one is on the device.
+        let (sender, receiver) = sync_channel(1);
+        let layout = Background::start(move || {
+            let mut layout = Layout { pictures: self, most, device, rows: None };
+            // Ends with the pictures, after an error, and when nobody takes batches any more.
+            while let Some(batch) = catch_panics(|| layout.next()).transpose() {
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Batches { receiver, _layout: layout, device, kind }
+    }
+}
+
+/// Lays decoded pictures out as batches, in a thread of its own.
+struct Layout {
+    pictures: Decoding,
+    most: Option<usize>,
+    device: Device,
+    /// Pictures of each set in a batch, once the first picture is there.
+    rows: Option<usize>,
+}
+
+impl Layout {
+    fn next(&mut self) -> Result<Option<Laid>> {
+        let (sets, mut pictures) = (self.pictures.sets, Vec::new());
+        let rows = match self.rows {
+            Some(rows) => rows,
+            None => {
+                let all = self.pictures.pictures.len() / sets;
+                pictures = self.pictures.take(1)?;
+                let Some(first) = pictures.first() else { return Ok(None) };
+                *self.rows.insert(self.rows(all, first.dimensions()))
+            }
+        };
+        pictures.extend(self.pictures.take(sets * rows - pictures.len())?);
+        let count = pictures.len() / sets;
+        if count == 0 {
+            return Ok(None);
+        }
+        let in_order = (0..sets).flat_map(|set| pictures.iter().skip(set).step_by(sets));
+        if self.device == Device::Cpu {
+            return Ok(Some(Laid { bytes: bytes(in_order, sets * count)?, count, rows: count }));
+        }
+        // cuDNN chooses its kernels for each size of batch anew, so that the last batch is filled up.
+        let bytes = bytes(in_order, sets * rows)?;
+        // The device fetches from pinned memory by itself.
+        let bytes = bytes.f_internal_pin_memory(self.device).unwrap_or(bytes);
+        Ok(Some(Laid { bytes, count, rows }))
+    }
+
+    fn rows(&self, all: usize, (width, height): (u32, u32)) -> usize {
+        if self.device == Device::Cpu {
+            return self.most.unwrap_or(CPU_BATCH).max(1);
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        let fitting = ((GPU_BATCH_PIXELS / pixels.max(1)) as usize).clamp(CPU_BATCH, GPU_BATCH);
+        let most = self.most.unwrap_or(fitting).max(1);
+        // Batches as equal as can be.
+        all.max(1).div_ceil(all.max(1).div_ceil(most))
+    }
+}
+
+/// A batch before it is on the device.
+struct Laid {
+    bytes: Tensor,
+    count: usize,
+    rows: usize,
+}
+
+/// Pictures of one size, as batches on a device (see [`Decoding::batches`]).
+pub struct Batches {
+    // Goes before the thread, which ends when nobody listens.
+    receiver: Receiver<Result<Laid>>,
+    _layout: Background,
+    device: Device,
+    kind: Kind,
+}
+
+/// A batch on the device.
+pub struct Batch {
+    /// Of each set `count` pictures, then black ones: [sets · rows, 3, height, width] in [0, 1].
+    pub pixels: Tensor,
+    pub count: i64,
+    pub rows: i64,
+}
+
+impl Batch {
+    /// Pictures of this set (0 or 1), then others that fill the batch: [rows, 3, height, width].
+    pub fn set(&self, set: i64) -> Tensor {
+        self.pixels.narrow(0, set * self.count, self.rows)
+    }
+
+    /// Of a result for each row of [`Self::set`], what belongs to its pictures.
+    pub fn cut(&self, result: &Tensor) -> Tensor {
+        result.narrow(0, 0, self.count)
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let on_device = |laid: Laid| {
+            let pixels = to_pixels(&laid.bytes, self.device, self.kind)?;
+            Ok(Batch { pixels, count: laid.count as i64, rows: laid.rows as i64 })
+        };
+        Some(self.receiver.recv().ok()?.and_then(on_device))
     }
 }
 
@@ -162,6 +323,44 @@ mod tests {
         let error = pairs(content.path(), stylized.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("{} has 2 pictures", content.path().display())), "{error}");
         assert!(error.contains(&format!("{} has 1", stylized.path().display())), "{error}");
+    }
+
+    /// Every picture once, in order, whatever the sizes of the batches.
+    #[test]
+    fn batches_hold_all_pictures_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let save = |name: String, value: u8| {
+            let file = dir.path().join(name);
+            RgbImage::from_pixel(4, 3, image::Rgb([value; 3])).save(&file).unwrap();
+            file
+        };
+        let pair = |i: u8| {
+            let (content, stylized) = (save(format!("c{i}.png"), i), save(format!("s{i}.png"), 100 + i));
+            Pair { content, stylized, id: i.to_string() }
+        };
+        let pairs: Vec<Pair> = (0..5).map(pair).collect();
+        let value = |pixels: &Tensor, row| (pixels.double_value(&[row, 0, 0, 0]) * 255.0).round() as u8;
+        for (for_gpu, most) in [(false, 1), (true, 2), (false, 5), (true, 9)] {
+            let (mut content, mut stylized) = (Vec::new(), Vec::new());
+            for batch in Decoding::pairs(&pairs, 1, for_gpu).batches(Some(most), Device::Cpu, Kind::Float) {
+                let batch = batch.unwrap();
+                assert!(batch.count <= most as i64 && batch.rows == batch.count);
+                content.extend((0..batch.count).map(|row| value(&batch.cut(&batch.set(0)), row)));
+                stylized.extend((0..batch.count).map(|row| value(&batch.cut(&batch.set(1)), row)));
+            }
+            assert_eq!(content, [0, 1, 2, 3, 4]);
+            assert_eq!(stylized, [100, 101, 102, 103, 104]);
+        }
+    }
+
+    #[test]
+    fn batches_on_a_gpu_are_equal_and_fit_its_memory() {
+        let layout =
+            |most| Layout { pictures: Decoding::files(Vec::new(), 1, true), most, device: Device::Cuda(0), rows: None };
+        assert_eq!(layout(None).rows(5000, (224, 224)), 250);
+        assert_eq!(layout(None).rows(3, (224, 224)), 3);
+        assert_eq!(layout(None).rows(5000, (1024, 1024)), 16);
+        assert_eq!(layout(Some(100)).rows(250, (224, 224)), 84);
     }
 
     #[test]

@@ -105,17 +105,24 @@ impl Lpips {
     pub fn forward(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let size = a.size();
         ensure!(size == b.size(), "pictures to compare must be of one size: {size:?} and {:?}", b.size());
-        let [batch, 3, height, width] = size[..] else { bail!("pictures are [batch, 3, height, width], not {size:?}") };
+        self.forward_joined(&Tensor::cat(&[a, b], 0), size[0])
+    }
+
+    /// The same of one tensor that holds `pairs` pictures, then those to compare them with, then any
+    /// others, which do not count.
+    pub fn forward_joined(&self, pixels: &Tensor, pairs: i64) -> Result<Tensor> {
+        let size = pixels.size();
+        let [rows, 3, height, width] = size[..] else { bail!("pictures are [batch, 3, height, width], not {size:?}") };
+        ensure!(2 * pairs <= rows, "{rows} pictures are not {pairs} pairs");
         ensure!(
             height >= MIN_SIZE.into() && width >= MIN_SIZE.into(),
             "pictures of {width}×{height} are too small for LPIPS (at least {MIN_SIZE}×{MIN_SIZE})"
         );
-        let pixels = Tensor::cat(&[a, b], 0) * 2.0 - 1.0;
-        let mut x = (pixels - &self.shift) / &self.scale;
-        let mut total = Tensor::zeros([batch], (Kind::Float, x.device()));
+        let mut x = (pixels * 2.0 - 1.0 - &self.shift) / &self.scale;
+        let mut total = Tensor::zeros([pairs], (Kind::Float, x.device()));
         for layer in &self.layers {
             x = layer.forward(&x); // 224 → 55, 27, 13, 13, 13
-            let distance = layer.distance(&x.narrow(0, 0, batch), &x.narrow(0, batch, batch));
+            let distance = layer.distance(&x.narrow(0, 0, pairs), &x.narrow(0, pairs, pairs));
             total += distance.to_kind(Kind::Float);
         }
         Ok(total)

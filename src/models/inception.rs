@@ -12,6 +12,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::runtime::shim;
 
 const BATCH_NORM_EPS: f64 = 0.001;
 
@@ -62,7 +63,25 @@ impl BasicConv2d {
 
     /// [batch, input, height, width] → [batch, output, height', width']
     fn forward(&self, x: &Tensor) -> Tensor {
+        if x.device().is_cuda()
+            && let Some(out) = self.product(x)
+        {
+            return out;
+        }
         x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], self.padding, [1, 1], 1).relu_()
+    }
+
+    /// [`Self::forward`] of a convolution over single places as a matrix product, in which cuBLAS adds the
+    /// bias and cuts at 0 as it writes; cuDNN leaves that to passes of their own. None for other convolutions.
+    fn product(&self, x: &Tensor) -> Option<Tensor> {
+        if self.weight.size()[2..] != [1, 1] || self.stride != 1 {
+            return None;
+        }
+        let by_place = x.permute([0, 2, 3, 1]); // dense: the channels of a place are side by side
+        let (places, input) = (by_place.size(), self.weight.size()[1]);
+        let weight = self.weight.reshape([self.output, input]);
+        let out = shim::linear_relu(&by_place.reshape([-1, input]), &weight, &self.bias)?;
+        Some(out.view([places[0], places[1], places[2], self.output]).permute([0, 3, 1, 2]))
     }
 }
 
@@ -383,5 +402,21 @@ impl ArtInception {
     /// [batch, classes]; none where the file has no classifiers.
     pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
         Some((self.fc1.as_ref()?.forward(features), self.fc2.as_ref()?.forward(features)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn a_convolution_over_single_places_is_a_product() {
+        let weights = Weights::random(Device::Cpu, Kind::Float).at("conv");
+        let conv = BasicConv2d::new(&weights, 6, 4, [1, 1]).unwrap();
+        let x = channels_last(&Tensor::randn([2, 6, 3, 5], (Kind::Float, Device::Cpu)));
+        let (ours, expected) = (conv.product(&x).unwrap(), conv.forward(&x));
+        assert_eq!((ours.size(), ours.stride()), (expected.size(), expected.stride()));
+        assert!((ours - expected).abs().max().double_value(&[]) < 1e-5);
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use anyhow::Result;
 use tch::{Cuda, Device, Kind, Tensor};
 
+use super::cuda::{cuda_is_likely, load_cuda, wake_gpu};
+use super::limit_memory;
 use crate::cli::{DtypeChoice, Global};
 use crate::error::usage;
-use crate::runtime::{limit_memory, load_cuda};
 
 /// The choices of a run: device, number type, network.
 #[derive(Debug, Clone, Copy)]
@@ -18,11 +19,10 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Takes the global options; an unknown or absent device is wrong usage.
-    pub fn new(global: &Global) -> Result<Self> {
-        if global.device != "cpu" {
-            load_cuda();
-        }
+    /// The part of [`Self::new`] that takes no time: sets the number of threads, and tells whether a GPU
+    /// will be used, as far as that can be told before CUDA is loaded. Work that needs no device can start
+    /// in between.
+    pub fn foresee(global: &Global) -> Result<bool> {
         if let Some(threads) = global.threads {
             if threads == 0 {
                 return Err(usage("--threads must be at least 1"));
@@ -30,6 +30,17 @@ impl Runtime {
             tch::set_num_threads(threads as i32);
             // Only the first call sets the pool; a second run in the same process keeps it.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        Ok(global.device != "cpu" && cuda_is_likely())
+    }
+
+    /// Takes the global options; an unknown or absent device is wrong usage.
+    pub fn new(global: &Global) -> Result<Self> {
+        if Self::foresee(global)? {
+            let _waking = wake_gpu(global.device.strip_prefix("cuda:").and_then(|n| n.parse().ok()).unwrap_or(0));
+            load_cuda();
+        } else if global.device != "cpu" {
+            load_cuda();
         }
         let device = match global.device.as_str() {
             "cpu" => Device::Cpu,

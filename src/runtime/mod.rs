@@ -15,6 +15,7 @@ mod memory;
 mod profile;
 pub mod shim;
 mod threads;
+pub mod upload;
 
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{Runtime, random_normal, seed, seeded_normal};
@@ -26,7 +27,7 @@ pub use home::home;
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
 pub use profile::profiled;
-pub use threads::wait_asleep;
+pub use threads::{Background, wait_asleep};
 
 /// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more
 /// with each `-v`.

@@ -108,11 +108,11 @@ void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const
               {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), "none", no_scalars, ""});
 }
 
-// gelu(x · Wᵀ + b) of x [rows, input], by the approximation with tanh on CUDA, inside the matrix product. tch's
-// own call of this operator puts its last argument in another's place, and gives ReLU.
-void* toolkit_linear_gelu(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
+// gelu(x · Wᵀ + b) or relu(x · Wᵀ + b) of x [rows, input], inside the matrix product; the GELU on CUDA by the
+// approximation with tanh. tch's own call of this operator puts its last argument in another's place.
+void* toolkit_linear_activation(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, bool gelu) {
   try {
-    return new at::Tensor(at::_addmm_activation(*bias, *x, weight->t(), 1, 1, true));
+    return new at::Tensor(at::_addmm_activation(*bias, *x, weight->t(), 1, 1, gelu));
   } catch (...) {
     return nullptr;
   }

@@ -18,7 +18,12 @@ unsafe extern "C" {
     fn toolkit_allow_tf32(allow: bool) -> bool;
     fn toolkit_pack_linear_weight(weight: *const c_void) -> *mut c_void;
     fn toolkit_packed_linear(x: *const c_void, weight: *const c_void, bias: *const c_void) -> *mut c_void;
-    fn toolkit_linear_gelu(x: *const c_void, weight: *const c_void, bias: *const c_void) -> *mut c_void;
+    fn toolkit_linear_activation(
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        gelu: bool,
+    ) -> *mut c_void;
     fn toolkit_tensor_over(
         data: *mut c_void,
         shape: *const i64,
@@ -130,9 +135,18 @@ pub fn packed_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Opti
 /// gelu(x · Wᵀ + b), one piece of work on CUDA, where the GELU is the approximation with tanh: x [rows, input],
 /// weight [output, input], bias [output]. None when libtorch refuses the arguments.
 pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
+    linear_activation(x, weight, bias, true)
+}
+
+/// relu(x · Wᵀ + b) in the same way.
+pub fn linear_relu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
+    linear_activation(x, weight, bias, false)
+}
+
+fn linear_activation(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> Option<Tensor> {
     let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.as_ptr() as *const c_void);
     // SAFETY: as above.
-    new_tensor(unsafe { toolkit_linear_gelu(x, weight, bias) })
+    new_tensor(unsafe { toolkit_linear_activation(x, weight, bias, gelu) })
 }
 
 /// What the shim returns: a new `at::Tensor`, which is what tch's pointer is, or null.
@@ -243,13 +257,15 @@ mod tests {
     }
 
     #[test]
-    fn the_product_ends_with_a_gelu() {
+    fn the_product_ends_with_an_activation() {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
         let (x, weight, bias) = (random(&[5, 7]), random(&[3, 7]), random(&[3]));
         let expected = x.linear(&weight, Some(&bias)).gelu("tanh");
         // The CPU's is exact, which is 5e-4 apart from the approximation at most.
         let apart = linear_gelu(&x, &weight, &bias).unwrap() - expected;
         assert!(apart.abs().max().double_value(&[]) < 1e-3);
+        let apart = linear_relu(&x, &weight, &bias).unwrap() - x.linear(&weight, Some(&bias)).relu();
+        assert!(apart.abs().max().double_value(&[]) < 1e-5);
     }
 
     #[test]

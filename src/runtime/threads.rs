@@ -1,8 +1,9 @@
-//! How libtorch's threads wait for one another.
+//! How threads wait for one another.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::thread::JoinHandle;
 
 /// Lets threads that wait sleep instead of spin, by starting the program again in its place with
 /// `OMP_WAIT_POLICY=passive` (the OpenMP library reads it before `main`). A spinning thread keeps the
@@ -20,4 +21,21 @@ pub fn wait_asleep() {
     }
     let error = again.args(arguments).env("OMP_WAIT_POLICY", "passive").exec();
     tracing::debug!("threads go on spinning: {error}");
+}
+
+/// Work in a thread of its own, which is waited for when this goes: a process that ended while a thread
+/// of it still used a GPU could crash on its way.
+pub struct Background(Option<JoinHandle<()>>);
+
+impl Background {
+    pub fn start(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(std::thread::spawn(work)))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // A panic has been reported by then, and what it left undone is found missing elsewhere.
+        let _ = self.0.take().map(JoinHandle::join);
+    }
 }

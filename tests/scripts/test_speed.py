@@ -14,6 +14,7 @@ sys.path.insert(0, str(SPEED))
 import compare  # noqa: E402
 import limits  # noqa: E402
 import render  # noqa: E402
+import sd3_folder  # noqa: E402
 from rows import named, rows  # noqa: E402
 
 H200 = {"matmul_tflops": 790, "copy_tbs": 4.3, "attention_tflops": 480, "float32_tflops": 52, "upload_gbs": 55}
@@ -44,6 +45,23 @@ class Limits(unittest.TestCase):
             faster = {name: 2 * rate for name, rate in H200.items()}
             ratio = limits.limit(row, faster, COUNTS) / limits.limit(row, H200, COUNTS)
             self.assertAlmostEqual(ratio, 2 if row.more_is_better else 0.5, msg=row.name)
+
+
+class Folder(unittest.TestCase):
+    def test_tokenizers_are_as_large_as_the_published_ones(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            sd3_folder.complete(scratch)
+
+            def read(name):
+                return json.loads((Path(scratch) / name).read_text(encoding="utf-8"))
+
+            for part in ("tokenizer", "tokenizer_2"):
+                tokens = read(f"{part}/vocab.json")
+                self.assertEqual(sorted(tokens.values()), list(range(49408)))
+                published = {"!": 0, "a</w>": 320, "cat</w>": 2368, "photo</w>": 1125, "<|endoftext|>": 49407}
+                self.assertEqual({token: tokens[token] for token in published}, published)
+            self.assertEqual(len(read("tokenizer_3/tokenizer.json")["model"]["vocab"]), sd3_folder.T5_TOKENS)
+            self.assertEqual(read("model_index.json")["text_encoder_3"], ["transformers", "T5EncoderModel"])
 
 
 class Table(unittest.TestCase):

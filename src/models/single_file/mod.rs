@@ -10,8 +10,8 @@ mod ldm;
 mod sd3;
 mod vocabulary;
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub struct SingleFile {
     file: PathBuf,
     family: Family,
     /// Whether a T5 encoder is there and can be used, once it is known.
-    t5: OnceCell<bool>,
+    t5: OnceLock<bool>,
 }
 
 /// Where a part's tensors begin in the file.
@@ -51,7 +51,7 @@ impl SingleFile {
         if !family.is_generator() {
             bail!("{}: a {}, which is not a pipeline", file.display(), family.title());
         }
-        Ok(Self { file: file.to_path_buf(), family, t5: OnceCell::new() })
+        Ok(Self { file: file.to_path_buf(), family, t5: OnceLock::new() })
     }
 
     pub fn file(&self) -> &Path {

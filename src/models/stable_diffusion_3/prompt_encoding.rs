@@ -103,10 +103,12 @@ impl PromptEncoder {
         }
         let tokenization = match source {
             Source::Random(_) => Tokenization::Synthetic,
-            _ => Tokenization::Files {
-                clip: source.clip_tokenizers()?,
-                t5: has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose()?,
-            },
+            _ => {
+                // Large vocabularies: read beside each other.
+                let t5 = || has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose();
+                let (clip, t5) = rayon::join(|| source.clip_tokenizers(), t5);
+                Tokenization::Files { clip: clip?, t5: t5? }
+            }
         };
         let (encoders, cache) = (RefCell::default(), RefCell::default());
         Ok(Self { source: source.clone(), device, kind, tokenization, has_t5, joint_dim, encoders, cache })

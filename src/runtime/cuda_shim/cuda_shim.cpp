@@ -1,5 +1,5 @@
-// CUDA graphs and own kernels, for which tch has no calls. This is a library of its own, carried
-// inside the program and loaded after libtorch_cuda, whose symbols it finds in the process.
+// CUDA graphs, own kernels and copies from pinned memory, for which tch has no calls. This is a library of its own,
+// carried inside the program and loaded after libtorch_cuda, whose symbols it finds in the process.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/cuda/CUDAGraph.h>
@@ -69,6 +69,12 @@ void check(CUresult result, const char* what) {
   const char* text = nullptr;
   symbol<CUresult (*)(CUresult, const char**)>("cuGetErrorString")(result, &text);
   throw std::runtime_error(std::string(what) + ": " + (text != nullptr ? text : "unknown error"));
+}
+
+void check(cudaError_t result, const char* what) {
+  if (result == cudaSuccess) return;
+  static const auto text = symbol<const char* (*)(cudaError_t)>("cudaGetErrorString");
+  throw std::runtime_error(std::string(what) + ": " + text(result));
 }
 
 int device_attribute(CUdevice_attribute which, int device) {
@@ -204,6 +210,58 @@ void* toolkit_module_function(void* module, const char* name, int32_t shared_byt
     check(set(function, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100), "shared memory");
   });
   return found ? function : nullptr;
+}
+
+// Memory that does not move, from which the device can fetch by itself.
+void* toolkit_pinned_new(int8_t device, size_t bytes) {
+  void* memory = nullptr;
+  const bool taken = succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    static const auto take = symbol<cudaError_t (*)(void**, size_t, unsigned)>("cudaHostAlloc");
+    check(take(&memory, bytes, cudaHostAllocPortable), "cudaHostAlloc");
+  });
+  return taken ? memory : nullptr;
+}
+
+void toolkit_pinned_free(void* memory) {
+  succeeds([&] { check(symbol<cudaError_t (*)(void*)>("cudaFreeHost")(memory), "cudaFreeHost"); });
+}
+
+// On the current stream of the device.
+bool toolkit_upload(int8_t device, void* to, const void* from, size_t bytes) {
+  return succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    static const auto copy =
+        symbol<cudaError_t (*)(void*, const void*, size_t, cudaMemcpyKind, cudaStream_t)>("cudaMemcpyAsync");
+    const auto stream = c10::cuda::getCurrentCUDAStream(device).stream();
+    check(copy(to, from, bytes, cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
+  });
+}
+
+// Behind all work on the current stream of the device.
+void* toolkit_event_new(int8_t device) {
+  cudaEvent_t event = nullptr;
+  const bool recorded = succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    static const auto create = symbol<cudaError_t (*)(cudaEvent_t*, unsigned)>("cudaEventCreateWithFlags");
+    static const auto record = symbol<cudaError_t (*)(cudaEvent_t, cudaStream_t)>("cudaEventRecord");
+    check(create(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+    check(record(event, c10::cuda::getCurrentCUDAStream(device).stream()), "cudaEventRecord");
+  });
+  return recorded ? event : nullptr;
+}
+
+bool toolkit_event_wait(void* event) {
+  return succeeds([&] {
+    static const auto wait = symbol<cudaError_t (*)(cudaEvent_t)>("cudaEventSynchronize");
+    check(wait(static_cast<cudaEvent_t>(event)), "cudaEventSynchronize");
+  });
+}
+
+void toolkit_event_free(void* event) {
+  succeeds([&] {
+    check(symbol<cudaError_t (*)(cudaEvent_t)>("cudaEventDestroy")(static_cast<cudaEvent_t>(event)), "cudaEventDestroy");
+  });
 }
 
 // On the current stream of the device; with `early` as soon as the kernel before it allows for it,

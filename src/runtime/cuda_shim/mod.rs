@@ -1,5 +1,6 @@
-//! Loads the CUDA part of the shim, which the program carries in itself: recorded work and own
-//! kernels. Where there is no CUDA, or the program was built without its headers, there is none.
+//! Loads the CUDA part of the shim, which the program carries in itself: recorded work, own kernels and
+//! copies from pinned memory. Where there is no CUDA, or the program was built without its headers, there
+//! is none.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
@@ -28,6 +29,12 @@ pub(super) struct Shim {
     pub graph_free: unsafe extern "C" fn(*mut c_void),
     pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_char, *const *const c_char, c_int) -> *mut c_void,
     pub module_function: unsafe extern "C" fn(*mut c_void, *const c_char, i32) -> *mut c_void,
+    pub pinned_new: unsafe extern "C" fn(i8, usize) -> *mut c_void,
+    pub pinned_free: unsafe extern "C" fn(*mut c_void),
+    pub upload: unsafe extern "C" fn(i8, *mut c_void, *const c_void, usize) -> bool,
+    pub event_new: unsafe extern "C" fn(i8) -> *mut c_void,
+    pub event_wait: unsafe extern "C" fn(*mut c_void) -> bool,
+    pub event_free: unsafe extern "C" fn(*mut c_void),
     pub launch: unsafe extern "C" fn(*mut c_void, i8, *const u32, *const u32, u32, bool, *mut *mut c_void) -> bool,
 }
 
@@ -96,6 +103,12 @@ fn load() -> Result<Shim> {
         graph_free: function!("toolkit_graph_free"),
         module_new: function!("toolkit_module_new"),
         module_function: function!("toolkit_module_function"),
+        pinned_new: function!("toolkit_pinned_new"),
+        pinned_free: function!("toolkit_pinned_free"),
+        upload: function!("toolkit_upload"),
+        event_new: function!("toolkit_event_new"),
+        event_wait: function!("toolkit_event_wait"),
+        event_free: function!("toolkit_event_free"),
         launch: function!("toolkit_launch"),
     })
 }

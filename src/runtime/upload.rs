@@ -1,0 +1,115 @@
+//! Copies to a GPU that the GPU makes by itself, from pinned memory.
+
+use std::ffi::c_void;
+use std::ops::{Deref, DerefMut};
+
+use anyhow::{Result, bail};
+
+use super::cuda_shim::{Shim, shim};
+
+/// Copies to one device. They are made on the stream that the calling thread's work goes to, so that
+/// work asked for later finds the bytes in place.
+pub struct Uploads {
+    shim: &'static Shim,
+    device: i8,
+}
+
+/// Memory that stays where it is, so that a device can fetch from it.
+pub struct Pinned {
+    shim: &'static Shim,
+    bytes: *mut u8,
+    length: usize,
+}
+
+/// A place in the work of a device.
+pub struct Reached {
+    shim: &'static Shim,
+    event: *mut c_void,
+}
+
+// SAFETY: pinned memory and events belong to the process; every thread may use them.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Send for Reached {}
+
+impl Uploads {
+    /// None where there is no CUDA.
+    pub fn to(device: usize) -> Option<Self> {
+        Some(Self { shim: shim()?, device: device as i8 })
+    }
+
+    pub fn pinned(&self, length: usize) -> Result<Pinned> {
+        // SAFETY: new memory that nobody else has; null is checked.
+        let bytes = unsafe { (self.shim.pinned_new)(self.device, length) }.cast();
+        self.found(bytes, "no pinned memory")?;
+        Ok(Pinned { shim: self.shim, bytes, length })
+    }
+
+    /// Asks for a copy to device memory; does not wait for it where `from` is pinned.
+    ///
+    /// # Safety
+    /// `to` must have room on the device, and `from` must not change before the copy is made.
+    pub unsafe fn start(&self, from: &[u8], to: *mut u8) -> Result<()> {
+        // SAFETY: as the caller promises.
+        if !unsafe { (self.shim.upload)(self.device, to.cast(), from.as_ptr().cast(), from.len()) } {
+            bail!("copying to the GPU: {}", self.shim.error());
+        }
+        Ok(())
+    }
+
+    /// The place behind all work that this thread has asked for.
+    pub fn reached(&self) -> Result<Reached> {
+        // SAFETY: no memory is passed; null is checked.
+        let event = unsafe { (self.shim.event_new)(self.device) };
+        self.found(event, "no CUDA event")?;
+        Ok(Reached { shim: self.shim, event })
+    }
+
+    fn found<T>(&self, pointer: *mut T, what: &str) -> Result<()> {
+        if pointer.is_null() {
+            bail!("{what}: {}", self.shim.error());
+        }
+        Ok(())
+    }
+}
+
+impl Reached {
+    /// Waits until the device is there.
+    pub fn wait(self) -> Result<()> {
+        // SAFETY: the event lives as long as `self`.
+        if !unsafe { (self.shim.event_wait)(self.event) } {
+            bail!("waiting for the GPU: {}", self.shim.error());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { (self.shim.event_free)(self.event) };
+    }
+}
+
+impl Deref for Pinned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as many bytes as were asked for, and owned.
+        unsafe { std::slice::from_raw_parts(self.bytes, self.length) }
+    }
+}
+
+impl DerefMut for Pinned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes, self.length) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { (self.shim.pinned_free)(self.bytes.cast()) };
+    }
+}
