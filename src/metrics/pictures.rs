@@ -11,13 +11,15 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::images;
-use crate::runtime::{Background, catch_panics, shim};
+use crate::runtime::{Background, catch_panics, free_memory, shim};
 
 /// A batch that keeps both cores of a small machine busy.
 const CPU_BATCH: usize = 16;
 /// A batch of pictures of 224×224 that fills any GPU; of larger ones fewer, for their memory.
 const GPU_BATCH: usize = 256;
 const GPU_BATCH_PIXELS: u64 = GPU_BATCH as u64 * 224 * 224;
+/// Device memory that the networks take for a pixel of a picture (or a pair of them), rounded up generously.
+const GPU_BYTES_PER_PIXEL: u64 = 512;
 /// Main memory for pictures that are decoded before a GPU asks for them.
 const GPU_AHEAD_BYTES: u64 = 1 << 30;
 
@@ -183,8 +185,9 @@ impl Layout {
             return self.most.unwrap_or(CPU_BATCH).max(1);
         }
         let pixels = u64::from(width) * u64::from(height);
-        let fitting = ((GPU_BATCH_PIXELS / pixels.max(1)) as usize).clamp(CPU_BATCH, GPU_BATCH);
-        let most = self.most.unwrap_or(fitting).max(1);
+        let filling = ((GPU_BATCH_PIXELS / pixels.max(1)) as usize).clamp(CPU_BATCH, GPU_BATCH);
+        let room = free_memory(self.device).map_or(u64::MAX, |free| free / GPU_BYTES_PER_PIXEL / pixels.max(1));
+        let most = self.most.unwrap_or(filling.min(room as usize)).max(1);
         // Batches as equal as can be.
         all.max(1).div_ceil(all.max(1).div_ceil(most))
     }
@@ -286,6 +289,7 @@ pub fn pairs(content: &Path, stylized: &Path) -> Result<Vec<Pair>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::acted_free;
 
     fn folder(names: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -361,6 +365,11 @@ mod tests {
         assert_eq!(layout(None).rows(3, (224, 224)), 3);
         assert_eq!(layout(None).rows(5000, (1024, 1024)), 16);
         assert_eq!(layout(Some(100)).rows(250, (224, 224)), 84);
+        acted_free(Some(2 << 30));
+        assert_eq!(layout(None).rows(5000, (224, 224)), 82, "little memory is free");
+        assert_eq!(layout(None).rows(5000, (1024, 1024)), 4);
+        assert_eq!(layout(Some(100)).rows(250, (224, 224)), 84);
+        acted_free(None);
     }
 
     #[test]
