@@ -1,7 +1,6 @@
-//! How exactly the mini generators draw. A style survives a sampler that is wrong by a third, a face does not:
-//! from the description of a photo comes that photo again, the more steps the closer to one place, and with a
-//! known share of the guidance and of the photo in it. What breaks which bar is listed in
-//! experiments/mini/README.md.
+//! How exactly the mini generators draw. The right style comes out of many a wrong sampler; the photo that was
+//! described, the same picture in few steps as in many, and the right share of guidance and photo do not.
+//! What fails when what is broken is listed in experiments/mini/README.md.
 
 mod mini;
 
@@ -59,7 +58,7 @@ impl Painter {
         self.generator.generate(request).unwrap().into_iter().map(|drawn| drawn.image).collect()
     }
 
-    fn from_noise(&self, scheduler: Option<SchedulerName>, steps: usize) -> Vec<RgbImage> {
+    fn draw_in(&self, scheduler: Option<SchedulerName>, steps: usize) -> Vec<RgbImage> {
         self.draw(&GenerateRequest { scheduler, steps: Some(steps), ..self.request.clone() })
     }
 }
@@ -90,9 +89,9 @@ fn psnr(one: &[RgbImage], other: &[RgbImage]) -> f64 {
 fn from_descriptions(model: &str, ways: &[(Option<SchedulerName>, usize, f64)]) {
     let (painter, mut figures) = (Painter::load(model), Figures::default());
     for &(scheduler, steps, least) in ways {
-        let drawn = painter.from_noise(scheduler, steps);
-        let solver = scheduler.map_or("its own solver", SchedulerName::name);
-        let what = format!("{model}, the photos drawn from their descriptions in {steps} steps of {solver}, PSNR");
+        let drawn = painter.draw_in(scheduler, steps);
+        let solver = scheduler.map_or("its own", SchedulerName::name);
+        let what = format!("{model}, photos drawn from their descriptions (steps: {steps}, solver: {solver}), PSNR");
         figures.add(what, psnr(&drawn, &painter.photos), least..=99.0);
     }
     figures.judge();
@@ -112,8 +111,8 @@ fn sd15_draws_photos_from_their_descriptions() {
 /// A step of the wrong length, or a time that is not the latents', bends the way: few steps end elsewhere than many.
 fn few_steps_as_many(model: &str, few: usize, many: usize, least: f64) {
     let (painter, mut figures) = (Painter::load(model), Figures::default());
-    let apart = psnr(&painter.from_noise(None, few), &painter.from_noise(None, many));
-    figures.add(format!("{model}, {few} steps to {many} steps, PSNR"), apart, least..=99.0);
+    let apart = psnr(&painter.draw_in(None, few), &painter.draw_in(None, many));
+    figures.add(format!("{model}, the picture of {few} steps to that of {many}, PSNR"), apart, least..=99.0);
     figures.judge();
 }
 
