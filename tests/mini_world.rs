@@ -3,75 +3,26 @@
 //!
 //! The bars are conservative versions of the figures in experiments/mini/README.md.
 
+mod mini;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
-use toolkit::cli::DtypeChoice;
 use toolkit::images::{self, Filter};
 use toolkit::metrics::features::FeatureNet;
 use toolkit::metrics::frechet::{Gaussian, distance};
 use toolkit::metrics::lpips::LpipsNet;
 use toolkit::models::{CaptionOptions, GenerateRequest, Generator, load_captioner, load_generator};
-use toolkit::runtime::Runtime;
 
-/// An attribute of a person → its value; None where there is nothing to be seen of it.
-type Attributes = BTreeMap<String, Option<String>>;
-
-#[derive(Deserialize)]
-struct Person {
-    file: String,
-    attributes: Attributes,
-}
+use mini::{Attributes, Person, cpu, hair, json, mini, people, photo, prompt, value};
 
 /// `labels.json` of the mini art-Inception: the classes of its two heads.
 #[derive(Deserialize)]
 struct Labels {
     fc1: BTreeMap<String, Vec<String>>,
     fc2: serde_json::Map<String, serde_json::Value>,
-}
-
-fn mini(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/mini").join(path)
-}
-
-fn json<T: serde::de::DeserializeOwned>(path: &str) -> T {
-    serde_json::from_str(&std::fs::read_to_string(mini(path)).unwrap()).unwrap()
-}
-
-fn cpu() -> Runtime {
-    Runtime { device: Device::Cpu, dtype: DtypeChoice::Auto, offline: true }
-}
-
-/// The first `count` people of the photos; `MINI_WORLD_PEOPLE` asks for more, as for the table in
-/// experiments/mini/README.md.
-fn people(count: usize) -> Vec<Person> {
-    let wanted = std::env::var("MINI_WORLD_PEOPLE").ok().map(|number| number.parse().unwrap());
-    let mut people: Vec<Person> = json("photos/attributes.json");
-    people.truncate(wanted.unwrap_or(count));
-    people
-}
-
-fn photo(person: &Person) -> RgbImage {
-    images::load(mini("photos").join(&person.file)).unwrap()
-}
-
-fn value<'a>(attributes: &'a Attributes, name: &str) -> &'a str {
-    attributes[name].as_deref().unwrap_or("none")
-}
-
-/// The words that a right description of hair, facial hair, glasses and clothing has.
-fn hair(attributes: &Attributes) -> String {
-    let color = value(attributes, "hair_color");
-    match value(attributes, "hair") {
-        "bald" => "a bald head".into(),
-        "hat" => "a hat".into(),
-        "bob" => format!("a {color} bob"),
-        "bun" => format!("{color} hair in a bun"),
-        form => format!("{form} {color} hair"),
-    }
 }
 
 /// Which of five facts about the person the text names rightly.
@@ -180,26 +131,6 @@ fn comparable(pictures: impl IntoIterator<Item = RgbImage>) -> Vec<RgbImage> {
 fn style_pictures(style: &str) -> Vec<RgbImage> {
     let people: Vec<Person> = json(&format!("styles/{style}/attributes.json"));
     comparable(people.iter().map(|person| images::load(mini("styles").join(style).join(&person.file)).unwrap()))
-}
-
-/// What a captioner would say of the person, and a style text.
-fn prompt(person: &Person, style: &str) -> String {
-    let a = &person.attributes;
-    let mut features = vec![hair(a)];
-    for name in ["facial_hair", "glasses"] {
-        match value(a, name) {
-            "none" => {}
-            "glasses" | "sunglasses" => features.push(value(a, name).into()),
-            other => features.push(format!("a {other}")),
-        }
-    }
-    let listed = match features.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => features.concat(),
-    };
-    let clothes = format!("{} {}", value(a, "clothing_color"), value(a, "clothing"));
-    let clothes = if clothes.ends_with('s') { clothes } else { format!("a {clothes}") };
-    format!("A {} person with {} skin, {listed}, wearing {clothes}, {style}", value(a, "expression"), value(a, "skin"))
 }
 
 fn draw(generator: &dyn Generator, prompts: Vec<String>, steps: usize) -> Vec<RgbImage> {
