@@ -25,7 +25,9 @@ fn layer_norms_of_sums() {
         (vec![64, 1, 768], vec![64, 1, 768]),
         (vec![2, 577, 768], vec![1, 577, 768]),
         (vec![3, 1, 24], vec![1, 24]),
-        (vec![1, 5, 8192], vec![5, 8192]),
+        (vec![1, 5, 1280], vec![5, 1280]),
+        (vec![3, 341, 1024], vec![3, 341, 1024]),
+        (vec![1030, 320], vec![1030, 320]),
     ] {
         let size = *shape.last().unwrap();
         compare(&format!("layer norm of a sum {shape:?}"), device, |kind, device| {
@@ -36,11 +38,14 @@ fn layer_norms_of_sums() {
             let (sum, normed) = fused::add_layer_norm(&x, &y, &weight, &bias, 1e-5).unwrap();
             assert!(sum.equal(&(&x + &y)));
             assert!(apart(&normed, &norm(&wide(&sum))) < 5e-3);
+            assert!(apart(&fused::layer_norm(&x, &weight, &bias, 1e-5).unwrap(), &norm(&wide(&x))) < 8e-3);
             (fused::layer_norm_of_sum(&x, &y, &weight, &bias, 1e-5).unwrap(), norm(&(wide(&x) + wide(&y))))
         });
     }
     let (x, y) = (random(&[2, 16], Kind::Half, device), random(&[3, 16], Kind::Half, device));
     assert!(fused::layer_norm_of_sum(&x, &y, &x.i(0), &x.i(0), 1e-5).is_none(), "two rows and three");
+    let long = random(&[2, 1288], Kind::Half, device);
+    assert!(fused::layer_norm(&long, &long.i(0), &long.i(0), 1e-5).is_none(), "more than the threads take");
 }
 
 #[test]

@@ -13,9 +13,11 @@ use toolkit::checkpoints::{Checkpoint, Weights};
 use toolkit::cli::DtypeChoice;
 use toolkit::models::GenerateRequest;
 use toolkit::models::autoencoder_kl::AutoencoderKl;
+use toolkit::models::clip_text::ClipText;
 use toolkit::models::stable_diffusion::StableDiffusion;
 use toolkit::models::stable_diffusion::unet::Unet;
 use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::nn::Repeated;
 use toolkit::nn::fused::{self, Affine};
 use toolkit::runtime::{Runtime, without_recording};
 
@@ -70,7 +72,26 @@ fn sums_of_maps() {
             let (x, y, by) = (map(size, kind, device), map(size, kind, device), random(&size[1..2], kind, device));
             (fused::add_raised(&x, &y, &by).unwrap(), wide(&x) + wide(&y) + wide(&by).view([1, -1, 1, 1]))
         });
+        compare(&format!("raised {size:?}"), device, |kind, device| {
+            let (x, by) = (map(size, kind, device), random(&size[1..2], kind, device));
+            let expected = wide(&x) + wide(&by).view([1, -1, 1, 1]);
+            fused::raise(&x, &by).unwrap();
+            (x, expected)
+        });
     }
+}
+
+#[test]
+fn doubled_places() {
+    let Some(device) = gpu() else { return };
+    for size in [[2, 320, 32, 48], [3, 24, 7, 5], [1, 8, 1, 1]] {
+        for kind in [Kind::Half, Kind::BFloat16] {
+            let x = map(size, kind, device);
+            let theirs = x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None);
+            assert!(fused::double_places(&x).unwrap().equal(&theirs), "{size:?}");
+        }
+    }
+    assert!(fused::double_places(&random(&[1, 8, 4, 4], Kind::Half, device)).is_none(), "the channels are not last");
 }
 
 fn mini(folder: &str) -> PathBuf {
@@ -145,6 +166,27 @@ fn autoencoders_are_the_same_in_every_way() {
                 vec![vae.decode(&to(&latents)), vae.encode(&to(&pictures)).mean]
             },
         );
+    }
+}
+
+/// The picture of a seed must not depend on how many texts were encoded before its own.
+#[test]
+fn recorded_texts_are_what_they_are_one_by_one() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let folder = mini("mini-sd-v1-5/text_encoder");
+    let config = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let checkpoint = Checkpoint::open_dir(&folder, "model").unwrap();
+    let clip = ClipText::new(&checkpoint.weights(device, Kind::Half), &config, false).unwrap();
+    let encode = |ids: &[Tensor]| {
+        let out = clip.forward(&ids[0]);
+        vec![out.last, out.pooled]
+    };
+    let repeated = Repeated::default();
+    for length in [77, 77, 77, 77, 77, 12, 77] {
+        let ids = [Tensor::randint(300, [1, length], (Kind::Int64, device))];
+        let (ours, plain) = (repeated.run(&ids, encode).unwrap(), encode(&ids));
+        assert!(ours.iter().zip(&plain).all(|(ours, plain)| ours.equal(plain)), "{length} tokens");
     }
 }
 

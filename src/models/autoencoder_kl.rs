@@ -9,8 +9,8 @@ use tch::{Kind, Tensor};
 use crate::checkpoints::Weights;
 use crate::error::usage;
 use crate::nn::{
-    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, from_tokens,
-    fused, to_tokens,
+    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, double_places,
+    from_tokens, fused, to_tokens,
 };
 
 /// Every group norm of the autoencoder.
@@ -269,8 +269,7 @@ impl Decoder {
         for block in &self.up_blocks {
             x = block.forward(&x);
             if let Some(conv) = &block.sampler {
-                let (height, width) = (x.size()[2], x.size()[3]);
-                x = conv.forward(&x.upsample_nearest2d([height * 2, width * 2], 2.0, 2.0));
+                x = conv.forward(&double_places(&x));
             }
         }
         self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.act))

@@ -16,6 +16,14 @@ pub fn channels_last(x: &Tensor) -> Tensor {
     if fused::fits(x) { x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { x.shallow_clone() }
 }
 
+/// The map at twice its height and width, each place four times.
+pub fn double_places(x: &Tensor) -> Tensor {
+    fused::double_places(x).unwrap_or_else(|| {
+        let (height, width) = (x.size()[2], x.size()[3]);
+        x.upsample_nearest2d([height * 2, width * 2], 2.0, 2.0)
+    })
+}
+
 /// [batch, channels, height, width] → [batch, places, channels]
 pub fn to_tokens(x: &Tensor) -> Tensor {
     x.flatten(2, 3).transpose(1, 2)
@@ -168,12 +176,20 @@ impl Conv2d {
         let convolve = |x: &Tensor, bias: Option<&Tensor>| {
             x.conv2d(&self.weight, bias, [self.stride; 2], [self.padding; 2], [1, 1], 1)
         };
-        if (input, output) == (self.input, self.output) {
+        let is_whole = (input, output) == (self.input, self.output);
+        if is_whole && !fused::fits(x) {
             return convolve(x, bias);
         }
-        let x = x.constant_pad_nd([0, 0, 0, 0, 0, input - self.input]);
-        let out = convolve(&x, None).narrow(1, 0, self.output);
-        bias.map_or_else(|| out.shallow_clone(), |bias| &out + bias.view([1, -1, 1, 1]))
+        let out = if is_whole {
+            convolve(x, None)
+        } else {
+            convolve(&x.constant_pad_nd([0, 0, 0, 0, 0, input - self.input]), None).narrow(1, 0, self.output)
+        };
+        match bias {
+            // libtorch adds it in a pass of its own, too, and a slow one.
+            Some(bias) if fused::raise(&out, bias).is_none() => out + bias.view([1, -1, 1, 1]),
+            _ => out,
+        }
     }
 
     /// A kernel of one place over channels that lie last is a matrix product, to which the bias costs nothing.

@@ -152,13 +152,19 @@ impl LayerNorm {
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm([self.size], self.weight.as_ref(), self.bias.as_ref(), self.eps, true)
+        self.affine()
+            .and_then(|(weight, bias)| fused::layer_norm(x, weight, bias, self.eps))
+            .unwrap_or_else(|| x.layer_norm([self.size], self.weight.as_ref(), self.bias.as_ref(), self.eps, true))
+    }
+
+    fn affine(&self) -> Option<(&Tensor, &Tensor)> {
+        self.weight.as_ref().zip(self.bias.as_ref())
     }
 
     /// x + y, and its norm. `y` may have only the last axes of `x`.
     pub fn add_forward(&self, x: &Tensor, y: &Tensor) -> (Tensor, Tensor) {
-        let affine = self.weight.as_ref().zip(self.bias.as_ref());
-        affine.and_then(|(weight, bias)| fused::add_layer_norm(x, y, weight, bias, self.eps)).unwrap_or_else(|| {
+        let fused = self.affine().and_then(|(weight, bias)| fused::add_layer_norm(x, y, weight, bias, self.eps));
+        fused.unwrap_or_else(|| {
             let sum = x + y;
             let normed = self.forward(&sum);
             (sum, normed)
@@ -167,8 +173,7 @@ impl LayerNorm {
 
     /// The norm of x + y, where the sum itself is not wanted.
     pub fn forward_sum(&self, x: &Tensor, y: &Tensor) -> Tensor {
-        let affine = self.weight.as_ref().zip(self.bias.as_ref());
-        affine
+        self.affine()
             .and_then(|(weight, bias)| fused::layer_norm_of_sum(x, y, weight, bias, self.eps))
             .unwrap_or_else(|| self.forward(&(x + y)))
     }

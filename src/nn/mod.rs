@@ -7,15 +7,17 @@ pub mod fused;
 mod kv_cache;
 mod layers;
 mod lora;
+mod repeated;
 mod resnet;
 mod rotary;
 mod step_view;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
-pub use feature_maps::{Conv2d, GroupNorm, Raised, channels_last, from_tokens, to_tokens};
+pub use feature_maps::{Conv2d, GroupNorm, Raised, channels_last, double_places, from_tokens, to_tokens};
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};
+pub use repeated::Repeated;
 pub use resnet::{ResnetBlock, ResnetStyle};
 pub use rotary::{RotaryTable, Rotation};
 pub use step_view::{SPARE_PLACES, Slot, StepView, capacity};

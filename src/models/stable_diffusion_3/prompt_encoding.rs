@@ -15,6 +15,7 @@ use crate::models::TextTokenizer;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::pipeline_source::{Part, Source};
 use crate::models::t5_encoder::{self, T5Encoder};
+use crate::nn::Repeated;
 use crate::prompts::TokenBudget;
 
 /// Tokens that T5 reads, as in the pipeline.
@@ -40,6 +41,19 @@ struct Encoders {
     clip_l: ClipText,
     clip_g: ClipText,
     t5: Option<T5Encoder>,
+    encoding: Repeated,
+}
+
+impl Encoders {
+    /// `ids`: int64 [texts, tokens] for each encoder. CLIP's states beside each other, both pooled, and T5's states.
+    fn forward(&self, ids: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.encoding.run(ids, |ids| {
+            let (l, g) = (self.clip_l.forward(&ids[0]), self.clip_g.forward(&ids[1]));
+            let clip = Tensor::cat(&[l.penultimate, g.penultimate], -1);
+            let pooled = Tensor::cat(&[l.pooled, g.pooled], -1);
+            [clip, pooled].into_iter().chain(self.t5.iter().map(|t5| t5.forward(&ids[2]))).collect()
+        })
+    }
 }
 
 /// One encoded text, in main memory.
@@ -154,8 +168,9 @@ impl PromptEncoder {
             let config: t5_encoder::Config = self.source.config(T5.folder)?;
             self.source.build(T5, self.device, self.kind, |weights| T5Encoder::new(weights, &config))
         };
-        let encoders = Encoders { clip_l: clip(CLIP_L)?, clip_g: clip(CLIP_G)?, t5: self.has_t5.then(t5).transpose()? };
-        *self.encoders.borrow_mut() = Some(encoders);
+        let (clip_l, clip_g) = (clip(CLIP_L)?, clip(CLIP_G)?);
+        let t5 = self.has_t5.then(t5).transpose()?;
+        *self.encoders.borrow_mut() = Some(Encoders { clip_l, clip_g, t5, encoding: Repeated::default() });
         Ok(())
     }
 
@@ -196,13 +211,13 @@ impl PromptEncoder {
     fn encode_batch(&self, texts: &[String]) -> Result<Vec<Cached>> {
         let encoders = self.encoders.borrow();
         let encoders = encoders.as_ref().context("the text encoders are not loaded")?;
-        let clip_l = encoders.clip_l.forward(&self.ids(texts, 0)?);
-        let clip_g = encoders.clip_g.forward(&self.ids(texts, 1)?);
-        let home = |x: Tensor| x.to_device(Device::Cpu).unbind(0).into_iter();
-        let clip = home(Tensor::cat(&[clip_l.penultimate, clip_g.penultimate], -1));
-        let pooled = home(Tensor::cat(&[clip_l.pooled, clip_g.pooled], -1));
-        let t5: Vec<Option<Tensor>> = match &encoders.t5 {
-            Some(t5) => home(t5.forward(&self.ids(texts, 2)?)).map(Some).collect(),
+        let count = if encoders.t5.is_some() { 3 } else { 2 };
+        let ids: Vec<Tensor> = (0..count).map(|encoder| self.ids(texts, encoder)).collect::<Result<_>>()?;
+        let encoded = encoders.forward(&ids)?;
+        let mut encoded = encoded.into_iter().map(|x| x.to_device(Device::Cpu).unbind(0).into_iter());
+        let (clip, pooled) = (encoded.next().context("no states")?, encoded.next().context("no pooled states")?);
+        let t5: Vec<Option<Tensor>> = match encoded.next() {
+            Some(states) => states.map(Some).collect(),
             None => texts.iter().map(|_| None).collect(),
         };
         Ok(clip.zip(pooled).zip(t5).map(|((clip, pooled), t5)| Cached { clip, pooled, t5 }).collect())

@@ -19,6 +19,12 @@ const CLUSTERS: [(i64, &str); 2] = [(2, "group_norm_2"), (8, "group_norm_8")];
 const LEAST_PLACES: i64 = 16;
 /// Bytes of a map's row that are worth fetching from memory by themselves.
 const LEAST_ROW: i64 = 64;
+/// Warps of a block that puts together what was measured.
+const AFFINE_WARPS: i64 = 4;
+/// Places of a map that a thread writes, so that it reads its channels' numbers once for them.
+const PLACES_OF_THREAD: i64 = 8;
+/// Places of a map that are counted in 32 bits.
+const MOST_PLACES: i64 = 1 << 30;
 /// Shared memory of a block that keeps its part of a map.
 pub(super) const MOST_KEPT: i64 = 200 << 10;
 
@@ -98,8 +104,10 @@ impl Case<'_> {
             let rows = (NORM_THREADS / vectors).min(share).max(1);
             (rows, (rows * vectors + 31) / 32 * 32)
         };
-        // The map's part, a number for each channel and row of threads, and four lists of groups.
-        let bytes = |share: i64| share * part * 2 + (threads_for(share).0 * part + 4 * (part / group)) * 4;
+        // The map's part, two numbers for each channel and row of threads, one for each channel, and four lists of
+        // groups.
+        let numbers = |share: i64| (2 * threads_for(share).0 + 1) * part + 4 * (part / group);
+        let bytes = |share: i64| share * part * 2 + numbers(share) * 4;
         let share = |cluster: i64| (places + cluster - 1) / cluster;
         let enough = |cluster: i64| parts * cluster >= KEEPING_BLOCKS || share(cluster) < 2 * LEAST_PLACES;
         let keeps = |cluster: i64| bytes(share(cluster)) <= MOST_KEPT;
@@ -123,37 +131,42 @@ impl Case<'_> {
     fn in_three(&self) -> Option<Tensor> {
         let (x, Map { pictures, channels, places }) = (self.x, &self.map);
         let (groups, vectors) = (self.affine.groups, channels / VECTOR);
-        if vectors > NORM_THREADS {
+        if vectors > NORM_THREADS || *places > MOST_PLACES {
             return None;
         }
+        let int = |number: i64| Int(number as i32);
+        let find = |name| Ready::find(x, Source::Pictures, name);
         let per_share = (places * pictures / MOMENT_BLOCKS).max(LEAST_PLACES);
         let shares = (places + per_share - 1) / per_share;
         let float = (Kind::Float, x.device());
         let partial = Tensor::empty([*pictures, shares, groups, 2], float);
+        let sizes = || [int(*places), int(*channels), int(groups)];
         let tensors = [Some(x), self.raised, Some(&partial)].map(Data);
-        let sizes = [*channels, groups, per_share].map(|size| Int(size as i32));
-        let arguments: Vec<Argument> = tensors.into_iter().chain([Long(*places)]).chain(sizes).collect();
-        let threads = vectors * (NORM_THREADS / vectors);
-        let find = |name| Ready::find(x, Source::Pictures, name);
+        let arguments: Vec<Argument> = tensors.into_iter().chain(sizes()).chain([int(per_share)]).collect();
+        let rows = NORM_THREADS / vectors;
+        // Two numbers for each channel and row of threads, and one for each channel.
+        let bytes = (2 * rows + 1) * channels * 4;
         // SAFETY: x has its channels last, of the size said; `partial` has a place for each block.
-        unsafe { find("group_moments")?.launch([shares, *pictures, 1], threads, channels * 3 * 4, &arguments) }?;
+        unsafe { find("group_moments")?.launch([shares, *pictures, 1], rows * vectors, bytes, &arguments) }?;
 
-        let affine = Tensor::empty([*pictures, *channels, 2], float);
-        let tensors =
-            [Some(&partial), self.raised, Some(self.affine.weight), Some(self.affine.bias), Some(&affine)].map(Data);
-        let sizes = [*channels, groups, shares, per_share].map(|size| Int(size as i32));
-        let eps = [Float(self.affine.eps as f32)];
-        let arguments: Vec<Argument> = tensors.into_iter().chain([Long(*places)]).chain(sizes).chain(eps).collect();
-        // SAFETY: as above; a warp takes a group at a time.
-        unsafe { find("group_affine")?.launch([*pictures, 1, 1], groups.min(32) * 32, 0, &arguments) }?;
+        let affine = Tensor::empty([*pictures, 2, *channels], float);
+        let of_channels = [self.raised, Some(self.affine.weight), Some(self.affine.bias)];
+        let tensors = std::iter::once(Some(&partial)).chain(of_channels).chain([Some(&affine)]).map(Data);
+        let last = [int(shares), int(per_share), Float(self.affine.eps as f32)];
+        let arguments: Vec<Argument> = tensors.chain(sizes()).chain(last).collect();
+        let grid = [*pictures, (groups + AFFINE_WARPS - 1) / AFFINE_WARPS, 1];
+        // SAFETY: as above; a warp takes a group.
+        unsafe { find("group_affine")?.launch(grid, AFFINE_WARPS * 32, 0, &arguments) }?;
 
         let out = x.empty_like();
-        let count = pictures * places * vectors;
+        let rows = (THREADS / vectors).max(1);
+        let per_share = rows * PLACES_OF_THREAD;
         let tensors = [x, &affine, &out].map(|tensor| Data(Some(tensor)));
-        let sizes = [Long(*places), Int(*channels as i32), Long(count), Int(i32::from(self.silu))];
-        let arguments: Vec<Argument> = tensors.into_iter().chain(sizes).collect();
+        let numbers = [int(*places), int(*channels), int(per_share), Int(i32::from(self.silu))];
+        let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
+        let grid = [(places + per_share - 1) / per_share, *pictures, 1];
         // SAFETY: as above; `out` is laid out like x.
-        unsafe { find("apply_affine")?.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
+        unsafe { find("apply_affine")?.launch(grid, rows * vectors, 0, &arguments) }?;
         Some(out)
     }
 }
@@ -164,17 +177,45 @@ fn common_divisor(a: i64, b: i64) -> i64 {
 
 /// x + map + raised, where `raised` [channels] is one number for each channel.
 pub fn add_raised(x: &Tensor, map: &Tensor, raised: &Tensor) -> Option<Tensor> {
-    let ready = Ready::find(x, Source::Pictures, "add_raised")?;
-    let size = Map::of(x)?;
-    if map.kind() != x.kind() || map.size() != x.size() || map.stride() != x.stride() || !size.is_summand(x, raised) {
+    let alike = map.kind() == x.kind() && map.device() == x.device();
+    let alike = alike && map.size() == x.size() && map.stride() == x.stride();
+    let out = alike.then(|| x.empty_like())?;
+    sum(Some(x), map, raised, &out).map(|()| out)
+}
+
+/// Adds `raised` [channels] to each place of the map, where it stands.
+pub fn raise(map: &Tensor, raised: &Tensor) -> Option<()> {
+    sum(None, map, raised, map)
+}
+
+fn sum(x: Option<&Tensor>, map: &Tensor, raised: &Tensor, out: &Tensor) -> Option<()> {
+    let ready = Ready::find(map, Source::Pictures, "add_raised")?;
+    let size = Map::of(map)?;
+    if !size.is_summand(map, raised) {
         return None;
     }
-    let out = x.empty_like();
     let vectors = size.channels / VECTOR;
     let count = size.pictures * size.places * vectors;
-    let tensors = [x, map, raised, &out].map(|tensor| Data(Some(tensor)));
+    let tensors = [x, Some(map), Some(raised), Some(out)].map(Data);
     let arguments: Vec<Argument> = tensors.into_iter().chain([Int(vectors as i32), Long(count)]).collect();
-    // SAFETY: both maps and the sum have their channels last and one size; there is a summand for each channel.
+    // SAFETY: the maps and the sum have their channels last and one size; there is a summand for each channel.
+    unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }
+}
+
+/// Each place becomes four: twice the height, twice the width.
+pub fn double_places(x: &Tensor) -> Option<Tensor> {
+    let ready = Ready::find(x, Source::Pictures, "double_places")?;
+    let Map { pictures, channels, places } = Map::of(x)?;
+    let (width, vectors) = (x.size()[3], channels / VECTOR);
+    let count = pictures * places * vectors;
+    if count > MOST_PLACES {
+        return None;
+    }
+    let size = [pictures, 2 * places / width, 2 * width, channels];
+    let out = Tensor::empty(size, (x.kind(), x.device())).permute([0, 3, 1, 2]);
+    let sizes = [width, vectors, count].map(|size| Int(size as i32));
+    let arguments: Vec<Argument> = [x, &out].map(|tensor| Data(Some(tensor))).into_iter().chain(sizes).collect();
+    // SAFETY: both have their channels last; out has four places for each of x.
     unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
     Some(out)
 }

@@ -1,6 +1,6 @@
 // Group norms of feature maps with the channels last ([pictures, places, channels]) in one go: `blocks` blocks
 // keep some of the channels of a picture (whole groups of `width`) in their shared memory and tell each other
-// their sums. Blocks (part of the channels · blocks + share of the places, picture). Older devices
+// what they found. Blocks (part of the channels · blocks + share of the places, picture). Older devices
 // than compute capability 9 have no such clusters of blocks, and none of these kernels.
 
 #if __CUDA_ARCH__ >= 900
@@ -19,36 +19,29 @@ __device__ inline float of_block(const float* own, int rank) {
 __device__ inline void arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
 __device__ inline void wait_for_all() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 
-// Sums of the threads' own eight channels over all threads, channels of a group, and blocks: whole[group].
-// Always in the same order. sums: [rows][part]; partial, whole: [groups of the part]
-__device__ inline void sum_groups(const float own[8], float* sums, float* partial, float* whole, int rows, int part,
-                                  int width, int blocks) {
-  const int vectors = part / 8, vector = threadIdx.x % vectors, row = threadIdx.x / vectors, groups = part / width;
-  if (row < rows) {
-    for (int j = 0; j < 8; j++) sums[row * part + vector * 8 + j] = own[j];
-  }
-  __syncthreads();
-  for (int c = threadIdx.x; c < part; c += blockDim.x) {
-    float sum = 0;
-#pragma unroll 8
-    for (int r = 0; r < rows; r++) sum += sums[r * part + c];
-    sums[c] = sum;
-  }
-  __syncthreads();
-  const int lane = threadIdx.x % 32;
-  for (int g = threadIdx.x / 32; g < groups; g += blockDim.x / 32) {
-    float sum = 0;
-    for (int c = lane; c < width; c += 32) sum += sums[g * width + c];
-    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
-    if (lane == 0) partial[g] = sum;
-  }
+// partial: [2][groups], mean and squared differences of each group in this block's share of the places →
+// whole: [2][groups], mean and variance in all shares. Eight threads take a group, each a block at most.
+__device__ inline void join_blocks(const float* partial, float* whole, int groups, int places, int share, int width,
+                                   int blocks) {
   arrive();
   wait_for_all();
-  for (int g = threadIdx.x; g < groups; g += blockDim.x) {
-    float sum = 0;
-    for (int rank = 0; rank < blocks; rank++) sum += of_block(partial + g, rank);
-    whole[g] = sum;
+  const int rank = threadIdx.x % 8;
+  for (int base = 0; base < groups; base += blockDim.x / 8) {
+    const int g = base + threadIdx.x / 8;
+    const bool is_there = g < groups && rank < blocks;
+    float n = is_there ? (float)max(min(places - rank * share, share), 0) * width : 0;
+    float mean = n > 0 ? of_block(partial + g, rank) : 0, around = n > 0 ? of_block(partial + groups + g, rank) : 0;
+    for (int offset = 4; offset > 0; offset /= 2) {
+      const float own = __shfl_down_sync(~0u, n, offset, 8), its = __shfl_down_sync(~0u, mean, offset, 8);
+      merge(n, mean, around, own, its, __shfl_down_sync(~0u, around, offset, 8));
+    }
+    if (is_there && rank == 0) {
+      whole[g] = mean;
+      whole[groups + g] = around / n;
+    }
   }
+  // None leaves while another one still reads what it found.
+  arrive();
   __syncthreads();
 }
 
@@ -60,56 +53,50 @@ __device__ __noinline__ void group_norm(const Eight* x, const half_t* raised, co
   extern __shared__ Eight kept[];
   const int vectors = part / 8, vector = threadIdx.x % vectors, row = threadIdx.x / vectors, groups = part / width;
   const int share = (places + blocks - 1) / blocks, from = blockIdx.x % blocks * share;
-  const int count = row < rows ? min(places - from, share) : 0;
+  const int here = max(min(places - from, share), 0), count = row < rows ? here : 0;
   float* sums = (float*)(kept + share * vectors);
-  float *partial = sums + rows * part, *whole = partial + 2 * groups;
-  const int channel = blockIdx.x / blocks * part + vector * 8, all = channels / 8;
-  const long start = ((long)blockIdx.y * places + from) * all + channel / 8;
+  float *origins = sums + 2 * rows * part, *partial = origins + part, *whole = partial + 2 * groups;
+  const int first = blockIdx.x / blocks * part, channel = first + vector * 8, all = channels / 8;
+  const Eight* picture = x + (long)blockIdx.y * places * all + channel / 8;
 
-  float own[8], summand[8];
-  for (int j = 0; j < 8; j++) {
-    own[j] = 0;
-    summand[j] = raised != nullptr ? up(raised[channel + j]) : 0;
-  }
+  Channels own(picture[0]);
 #pragma unroll 4
   for (int place = row; place < count; place += rows) {
-    const Eight numbers = x[start + (long)place * all];
+    const Eight numbers = picture[(long)(from + place) * all];
     kept[place * vectors + vector] = numbers;
-    for (int j = 0; j < 8; j++) own[j] += up(numbers.x[j]) + summand[j];
+    own.add(numbers);
   }
-  sum_groups(own, sums, partial, whole, rows, part, width, blocks);
-  const float total = (float)places * width;
-  float mean[8];
-  for (int j = 0; j < 8; j++) {
-    mean[j] = whole[(vector * 8 + j) / width] / total;
-    own[j] = 0;
-  }
-  // A thread reads what it kept itself.
-  for (int place = row; place < count; place += rows) {
-    const Eight numbers = kept[place * vectors + vector];
-    for (int j = 0; j < 8; j++) {
-      const float difference = up(numbers.x[j]) + summand[j] - mean[j];
-      own[j] += difference * difference;
+  join_rows(own, sums, origins, rows, part, here);
+  for (int g = threadIdx.x / 32; g < groups; g += blockDim.x / 32) {
+    float mean, around;
+    const half_t* raised_here = raised != nullptr ? raised + first + g * width : nullptr;
+    join_channels(sums + g * width, sums + rows * part + g * width, raised_here, width, here, mean, around);
+    if (threadIdx.x % 32 == 0) {
+      partial[g] = mean;
+      partial[groups + g] = around;
     }
   }
-  sum_groups(own, sums, partial + groups, whole + groups, rows, part, width, blocks);
-  // None leaves while another one still reads its sums.
-  arrive();
+  join_blocks(partial, whole, groups, places, share, width, blocks);
+
   float scale[8], shift[8];
   for (int j = 0; j < 8; j++) {
-    const float variance = whole[groups + (vector * 8 + j) / width] / total;
-    scale[j] = rsqrtf(variance + eps) * up(weight[channel + j]);
-    shift[j] = up(bias[channel + j]) + (summand[j] - mean[j]) * scale[j];
+    const int g = (vector * 8 + j) / width;
+    const float summand = raised != nullptr ? up(raised[channel + j]) : 0;
+    scale[j] = rsqrtf(whole[groups + g] + eps) * up(weight[channel + j]);
+    shift[j] = up(bias[channel + j]) + (summand - whole[g]) * scale[j];
   }
+  Eight* place_out = out + (long)blockIdx.y * places * all + channel / 8;
+  // A thread reads what it kept itself.
+#pragma unroll 4
   for (int place = row; place < count; place += rows) {
     const Eight numbers = kept[place * vectors + vector];
     Eight result;
     for (int j = 0; j < 8; j++) {
       float number = up(numbers.x[j]) * scale[j] + shift[j];
-      if (silu) number = number / (1 + __expf(-number));
+      if (silu) number = __fdividef(number, 1 + __expf(-number));
       result.x[j] = down(number);
     }
-    out[start + (long)place * all] = result;
+    place_out[(long)(from + place) * all] = result;
   }
   wait_for_all();
 }

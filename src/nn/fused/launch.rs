@@ -30,8 +30,12 @@ impl Source {
     fn text(self) -> &'static str {
         match self {
             Self::Norms | Self::ChainedNorms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
-            Self::Pictures => concat!(include_str!("numbers.cuh"), include_str!("pictures.cu")),
-            Self::GroupNorm => concat!(include_str!("numbers.cuh"), include_str!("group_norm.cu")),
+            Self::Pictures => {
+                concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
+            }
+            Self::GroupNorm => {
+                concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("group_norm.cu"))
+            }
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
             Self::OneQuery(_) => concat!(include_str!("numbers.cuh"), include_str!("one_query.cu")),
             Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),

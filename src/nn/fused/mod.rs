@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 
 pub use decoding::{Sight, decode_attention, turn_prompts};
-pub use feature_maps::{Affine, add_raised, group_norm};
+pub use feature_maps::{Affine, add_raised, double_places, group_norm, raise};
 pub use few_rows::{Around, FEW_ROWS, few_rows};
 pub use launch::overlapped;
 use launch::{Ready, Source};
-pub use layer_norm::{add_layer_norm, layer_norm_of_sum};
+pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_of_sum};
 pub use one_query::{attend_to_all, attend_to_text};
 
 use crate::runtime::kernel::Argument;

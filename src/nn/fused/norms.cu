@@ -41,42 +41,77 @@ __device__ inline float variance(const float kept[VECTORS][8], float mean, int v
   return block_sum(squares, shared) / size;
 }
 
-// sum = x + y (null: not wanted, and then not rounded on its way); out = (sum − mean) / deviation ·
-// weight + bias. y has `y_rows` rows, again and again.
-extern "C" __global__ void add_layer_norm(const Eight* x, const Eight* y, const Eight* weight, const Eight* bias,
-                                          Eight* sum, Eight* out, int size, long y_rows, float eps) {
-  __shared__ float shared[32];
-  const int vectors = size / 8;
-  const long row = (long)blockIdx.x * vectors, y_row = blockIdx.x % y_rows * vectors;
-  Eight factors[VECTORS], shifts[VECTORS];
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+// sum = x + y (y null: nothing is added, and sum null; sum null: not wanted, and then not rounded on its way);
+// out = (sum − mean) / deviation · weight + bias. y has `y_rows` rows, again and again. A warp takes a row, a
+// lane up to LANE_VECTORS vectors of it.
+template <int LANE_VECTORS>
+__device__ inline void add_layer_norm(const Eight* x, const Eight* y, const Eight* weight, const Eight* bias,
+                                      Eight* sum, Eight* out, int size, long rows, long y_rows, float eps) {
+  const int vectors = size / 8, lane = threadIdx.x % 32;
+  const long row = (long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  Eight factors[LANE_VECTORS], shifts[LANE_VECTORS];
+#pragma unroll
+  for (int v = 0; v < LANE_VECTORS; v++) {
+    const int i = lane + v * 32;
+    if (i >= vectors) break;
     factors[v] = weight[i];
     shifts[v] = bias[i];
   }
   let_next_start();
   wait_for_previous();
-  float kept[VECTORS][8];
-  float total = 0;
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    Eight numbers = x[row + i];
-    const Eight added = y[y_row + i];
-    for (int j = 0; j < 8; j++) {
-      kept[v][j] = up(numbers.x[j]) + up(added.x[j]);
-      if (sum != nullptr) kept[v][j] = up(numbers.x[j] = down(kept[v][j]));
-      total += kept[v][j];
+  if (row >= rows) return;
+  x += row * vectors;
+  if (y != nullptr) y += row % y_rows * vectors;
+  float kept[LANE_VECTORS][8], total = 0, squares = 0;
+#pragma unroll
+  for (int v = 0; v < LANE_VECTORS; v++) {
+    const int i = lane + v * 32;
+    if (i >= vectors) break;
+    Eight numbers = x[i];
+    for (int j = 0; j < 8; j++) kept[v][j] = up(numbers.x[j]);
+    if (y != nullptr) {
+      const Eight added = y[i];
+      for (int j = 0; j < 8; j++) {
+        kept[v][j] += up(added.x[j]);
+        if (sum != nullptr) kept[v][j] = up(numbers.x[j] = down(kept[v][j]));
+      }
     }
-    if (sum != nullptr) sum[row + i] = numbers;
+    if (sum != nullptr) sum[row * vectors + i] = numbers;
+    for (int j = 0; j < 8; j++) total += kept[v][j];
   }
-  const float mean = block_sum(total, shared) / size;
-  const float factor = rsqrtf(variance(kept, mean, vectors, size, shared) + eps);
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
+  for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(~0u, total, offset);
+  const float mean = total / size;
+#pragma unroll
+  for (int v = 0; v < LANE_VECTORS; v++) {
+    if (lane + v * 32 >= vectors) break;
+    for (int j = 0; j < 8; j++) squares += (kept[v][j] - mean) * (kept[v][j] - mean);
+  }
+  for (int offset = 16; offset > 0; offset /= 2) squares += __shfl_xor_sync(~0u, squares, offset);
+  const float factor = rsqrtf(squares / size + eps);
+#pragma unroll
+  for (int v = 0; v < LANE_VECTORS; v++) {
+    const int i = lane + v * 32;
+    if (i >= vectors) break;
     Eight result;
     for (int j = 0; j < 8; j++) {
       result.x[j] = down((kept[v][j] - mean) * factor * up(factors[v].x[j]) + up(shifts[v].x[j]));
     }
-    out[row + i] = result;
+    out[row * vectors + i] = result;
   }
 }
+
+#define ADD_LAYER_NORM(VECTORS)                                                                               \
+  extern "C" __global__ void __launch_bounds__(128) add_layer_norm_##VECTORS(                                          \
+      const Eight* x, const Eight* y, const Eight* weight, const Eight* bias, Eight* sum, Eight* out, int size,        \
+      long rows, long y_rows, float eps) {                                                                             \
+    add_layer_norm<VECTORS>(x, y, weight, bias, sum, out, size, rows, y_rows, eps);                                    \
+  }
+
+ADD_LAYER_NORM(1)
+ADD_LAYER_NORM(2)
+ADD_LAYER_NORM(3)
+ADD_LAYER_NORM(4)
+ADD_LAYER_NORM(5)
 
 // sum = x + gate · y (y null: nothing is added, and sum not written);
 // out = (sum − mean) / deviation · (1 + scale) + shift (out null: only the sum is wanted).

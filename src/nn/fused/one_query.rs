@@ -8,7 +8,7 @@ use crate::nn::KvCache;
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
 /// Threads that keep the memory of a GPU busy, over all blocks.
-const THREADS_IN_ALL: i64 = 132 * 1024;
+const THREADS_IN_ALL: i64 = 132 * 2048;
 /// Threads of a block over a text so far: it is short.
 const THREADS_OF_TEXT: i64 = 128;
 
