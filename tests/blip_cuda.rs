@@ -97,9 +97,16 @@ fn attention_of_one_token_to_its_text() {
 #[test]
 fn attention_of_one_token_to_a_picture() {
     let Some(device) = gpu() else { return };
-    for (pictures, copies, heads, width, places) in
-        [(1, 1, 12, 64, 577), (64, 1, 12, 64, 577), (2, 3, 4, 24, 145), (3, 2, 3, 8, 17), (1, 4, 2, 128, 1)]
-    {
+    for (pictures, copies, heads, width, places) in [
+        (1, 1, 12, 64, 577),
+        (12, 1, 12, 64, 577),
+        (20, 1, 12, 64, 577),
+        (64, 1, 12, 64, 577),
+        (2, 3, 4, 24, 145),
+        (3, 2, 3, 8, 17),
+        (1, 4, 2, 128, 1),
+        (5, 1, 8, 256, 300),
+    ] {
         compare(&format!("to a picture, {pictures} · {copies} rows, {width} wide"), device, |kind, device| {
             // As one matrix product gives them: [pictures, places, 2 · heads · width].
             let joint = random(&[pictures, places, 2 * heads, width], kind, device).transpose(1, 2);

@@ -34,10 +34,17 @@ impl Source {
                 concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
             }
             Self::GroupNorm => {
-                concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("group_norm.cu"))
+                concat!(
+                    include_str!("numbers.cuh"),
+                    include_str!("moments.cuh"),
+                    include_str!("clusters.cuh"),
+                    include_str!("group_norm.cu")
+                )
             }
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
-            Self::OneQuery(_) => concat!(include_str!("numbers.cuh"), include_str!("one_query.cu")),
+            Self::OneQuery(_) => {
+                concat!(include_str!("numbers.cuh"), include_str!("clusters.cuh"), include_str!("one_query.cu"))
+            }
             Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),
         }
     }

@@ -1,5 +1,5 @@
 // Attention of one new token a row over places that its head sees all: a text so far, or a picture. A
-// block takes a head of a row; nothing is left to be joined by another kernel.
+// block takes a head of a row, or a cluster of blocks does; nothing is left to be joined by another kernel.
 
 #ifndef WIDTH
 #define WIDTH 64
@@ -7,8 +7,9 @@
 // Vectors of a head, and threads that share a place: a power of two, so that they can talk to each other.
 #define PARTS (WIDTH / 8)
 #define LANES (PARTS <= 1 ? 1 : PARTS <= 2 ? 2 : PARTS <= 4 ? 4 : PARTS <= 8 ? 8 : PARTS <= 16 ? 16 : 32)
+#define THREADS 128
 // Places that a thread asks memory for before it computes.
-#define AHEAD 2
+#define AHEAD 3
 // Smaller than any score; large enough that differences from it are finite.
 #define NOTHING (-1e30f)
 
@@ -29,14 +30,18 @@ __device__ inline void take_in(Seen& seen, float best, float weight, const float
 // Without a slot a token sees `places` places. With one it sees those up to `slot`, after its own key and
 // value, which follow the queries in each row (all heads of keys, then of values), are written there.
 // out: [rows, heads, WIDTH]; scale is that of the scores times log2(e).
-extern "C" __global__ void __launch_bounds__(1024)
-    attend_one(const half_t* queries, half_t* keys, half_t* values, half_t* out, const long* slot, int places,
-               int stride, long owner_stride, int place_stride, int head_stride, int sharers, float scale) {
-  const int head = blockIdx.x, heads = gridDim.x, row = blockIdx.y;
-  const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES, streams = blockDim.x / LANES;
+// BLOCKS blocks, side by side, share the places of a head.
+template <int BLOCKS>
+__device__ inline void attend(const half_t* queries, half_t* keys, half_t* values, half_t* out, const long* slot,
+                              int places, int stride, long owner_stride, int place_stride, int head_stride,
+                              int sharers, float scale) {
+  const int head = blockIdx.x / BLOCKS, heads = gridDim.x / BLOCKS, row = blockIdx.y;
+  const int lane = threadIdx.x % LANES, stream = threadIdx.x / LANES, streams = THREADS / LANES;
   const long start = row / sharers * owner_stride + (long)head * head_stride;
   const int newest = slot != nullptr ? *slot : -1;
   if (slot != nullptr) places = newest + 1;
+  const int share = (places + BLOCKS - 1) / BLOCKS, from = blockIdx.x % BLOCKS * share;
+  const int to = min(from + share, places);
   keys += start + lane * 8;
   values += start + lane * 8;
 
@@ -45,13 +50,14 @@ extern "C" __global__ void __launch_bounds__(1024)
   for (int j = 0; j < 8; j++) zero.x[j] = 0;
   const bool works = lane < PARTS;
   Eight coming_keys[AHEAD], coming_values[AHEAD];
-  auto look_ahead = [&](int a, int place) {
-    const bool is_there = works && place < places && place != newest;
-    coming_keys[a] = is_there ? *(const Eight*)(keys + (long)place * place_stride) : zero;
-    coming_values[a] = is_there ? *(const Eight*)(values + (long)place * place_stride) : zero;
+  auto look_ahead = [&](Eight& coming, const half_t* at, int place) {
+    coming = works && place < to && place != newest ? *(const Eight*)(at + (long)place * place_stride) : zero;
   };
 #pragma unroll
-  for (int a = 0; a < AHEAD; a++) look_ahead(a, stream + a * streams);
+  for (int a = 0; a < AHEAD; a++) {
+    look_ahead(coming_keys[a], keys, from + stream + a * streams);
+    look_ahead(coming_values[a], values, from + stream + a * streams);
+  }
   let_next_start();
   wait_for_previous();
 
@@ -62,25 +68,21 @@ extern "C" __global__ void __launch_bounds__(1024)
   for (int j = 0; j < 8; j++) query[j] = up(numbers.x[j]) * scale;
   // All streams of a warp go the same number of rounds: their threads talk to each other.
   const int in_warp = stream % (32 / LANES);
-  for (int base = stream - in_warp; base < places; base += streams * AHEAD) {
+  for (int base = from + stream - in_warp; base < to; base += streams * AHEAD) {
     float score[AHEAD], highest = seen.best;
-    Eight value[AHEAD];
 #pragma unroll
     for (int a = 0; a < AHEAD; a++) {
       const int place = base + in_warp + a * streams;
       Eight key = coming_keys[a];
-      value[a] = coming_values[a];
       if (place == newest && works) {
         key = *(const Eight*)(own + heads * WIDTH);
-        value[a] = *(const Eight*)(own + heads * WIDTH * 2);
         *(Eight*)(keys + (long)place * place_stride) = key;
-        *(Eight*)(values + (long)place * place_stride) = value[a];
       }
-      look_ahead(a, place + streams * AHEAD);
+      look_ahead(coming_keys[a], keys, place + streams * AHEAD);
       score[a] = 0;
       for (int j = 0; j < 8; j++) score[a] += query[j] * up(key.x[j]);
       for (int offset = LANES / 2; offset > 0; offset /= 2) score[a] += __shfl_xor_sync(~0u, score[a], offset);
-      if (place >= places) score[a] = NOTHING;
+      if (place >= to) score[a] = NOTHING;
       highest = fmaxf(highest, score[a]);
     }
     const float fade = exp2f(seen.best - highest);
@@ -89,9 +91,16 @@ extern "C" __global__ void __launch_bounds__(1024)
     for (int j = 0; j < 8; j++) seen.sum[j] *= fade;
 #pragma unroll
     for (int a = 0; a < AHEAD; a++) {
+      const int place = base + in_warp + a * streams;
+      Eight value = coming_values[a];
+      if (place == newest && works) {
+        value = *(const Eight*)(own + heads * WIDTH * 2);
+        *(Eight*)(values + (long)place * place_stride) = value;
+      }
+      look_ahead(coming_values[a], values, place + streams * AHEAD);
       const float weight = score[a] == NOTHING ? 0 : exp2f(score[a] - highest);
       seen.weight += weight;
-      for (int j = 0; j < 8; j++) seen.sum[j] += weight * up(value[a].x[j]);
+      for (int j = 0; j < 8; j++) seen.sum[j] += weight * up(value.x[j]);
     }
   }
 
@@ -102,8 +111,8 @@ extern "C" __global__ void __launch_bounds__(1024)
     for (int j = 0; j < 8; j++) sum[j] = __shfl_xor_sync(~0u, seen.sum[j], offset);
     take_in(seen, best, weight, sum);
   }
-  __shared__ float sums[32][WIDTH], bests[32], weights[32];
-  const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int warp = threadIdx.x / 32, warps = THREADS / 32;
+  __shared__ float sums[warps][WIDTH], bests[warps], weights[warps];
   if (threadIdx.x % 32 < LANES && works) {
     for (int j = 0; j < 8; j++) sums[warp][lane * 8 + j] = seen.sum[j];
     bests[warp] = seen.best;
@@ -112,13 +121,60 @@ extern "C" __global__ void __launch_bounds__(1024)
   __syncthreads();
   float highest = NOTHING;
   for (int w = 0; w < warps; w++) highest = fmaxf(highest, bests[w]);
-  for (int i = threadIdx.x; i < WIDTH; i += blockDim.x) {
+  // What this block found, for the first of its cluster: weighted values, sum of weights, largest score.
+  __shared__ float found[WIDTH + 2];
+  for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
     float mixed = 0, total = 0;
     for (int w = 0; w < warps; w++) {
-      const float share = exp2f(bests[w] - highest);
-      mixed += sums[w][i] * share;
-      total += weights[w] * share;
+      const float part = exp2f(bests[w] - highest);
+      mixed += sums[w][i] * part;
+      total += weights[w] * part;
     }
-    out[((long)row * heads + head) * WIDTH + i] = down(mixed / total);
+    if (BLOCKS == 1) out[((long)row * heads + head) * WIDTH + i] = down(mixed / total);
+    found[i] = mixed;
+    if (i == 0) {
+      found[WIDTH] = total;
+      found[WIDTH + 1] = highest;
+    }
   }
+  if (BLOCKS == 1) return;
+#if __CUDA_ARCH__ >= 900
+  arrive();
+  wait_for_all();
+  for (int i = threadIdx.x; i < WIDTH && blockIdx.x % BLOCKS == 0; i += THREADS) {
+    float best[BLOCKS], mixed[BLOCKS], weight[BLOCKS], top = NOTHING, sum = 0, total = 0;
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+      mixed[b] = of_block(found + i, b);
+      weight[b] = of_block(found + WIDTH, b);
+      best[b] = of_block(found + WIDTH + 1, b);
+      top = fmaxf(top, best[b]);
+    }
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+      const float part = exp2f(best[b] - top);
+      sum += mixed[b] * part;
+      total += weight[b] * part;
+    }
+    out[((long)row * heads + head) * WIDTH + i] = down(sum / total);
+  }
+  // None leaves while the first one still reads what it found.
+  arrive();
+  wait_for_all();
+#endif
 }
+
+#define ATTEND(NAME, BLOCKS, CLUSTER)                                                                                  \
+  extern "C" __global__ void CLUSTER __launch_bounds__(THREADS, 6)                                                     \
+      NAME(const half_t* queries, half_t* keys, half_t* values, half_t* out, const long* slot, int places, int stride, \
+           long owner_stride, int place_stride, int head_stride, int sharers, float scale) {                           \
+    attend<BLOCKS>(queries, keys, values, out, slot, places, stride, owner_stride, place_stride, head_stride, sharers, \
+                   scale);                                                                                             \
+  }
+
+ATTEND(attend_one, 1, )
+#if __CUDA_ARCH__ >= 900
+ATTEND(attend_one_2, 2, __cluster_dims__(2, 1, 1))
+ATTEND(attend_one_4, 4, __cluster_dims__(4, 1, 1))
+ATTEND(attend_one_8, 8, __cluster_dims__(8, 1, 1))
+#endif

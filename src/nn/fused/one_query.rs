@@ -7,10 +7,12 @@ use super::launch::{Ready, Source};
 use crate::nn::KvCache;
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
-/// Threads that keep the memory of a GPU busy, over all blocks.
-const THREADS_IN_ALL: i64 = 132 * 2048;
-/// Threads of a block over a text so far: it is short.
-const THREADS_OF_TEXT: i64 = 128;
+/// Threads of a block.
+const THREADS: i64 = 128;
+/// Blocks that a GPU has room for at once, about.
+const BLOCKS_AT_ONCE: i64 = 6 * 132;
+/// Kernels in which several blocks share the places of a head, for few heads leave most of a GPU idle.
+const CLUSTERS: [(i64, &str); 3] = [(8, "attend_one_8"), (4, "attend_one_4"), (2, "attend_one_2")];
 
 /// Attention of the newest token of each row to its text, from the joint projection of queries, keys
 /// and values [rows, 1, 3 · heads · width], of which keys and values go to place `slot` ([1], int64) of the
@@ -31,7 +33,6 @@ pub fn attend_to_all(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Option
 /// `parts`: how many times heads · width a row of `queries` holds.
 fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Option<&Tensor>) -> Option<Tensor> {
     let (owners, heads, places, width) = keys.size4().ok()?;
-    let ready = Ready::find(queries, Source::OneQuery(width), "attend_one")?;
     let rows = queries.size()[0];
     let alike = [keys, values].iter().all(|t| t.kind() == queries.kind() && t.device() == queries.device());
     let strides = keys.stride();
@@ -44,10 +45,14 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     if !alike || !strides_fit || !sizes_fit || !queries.is_contiguous() {
         return None;
     }
-    let threads = match slot {
-        Some(_) => THREADS_OF_TEXT,
-        // A power of two.
-        None => 1 << (THREADS_IN_ALL / (rows * heads)).clamp(64, 1024).ilog2(),
+    let find = |name| Ready::find(queries, Source::OneQuery(width), name);
+    let room = |blocks: i64| slot.is_none() && rows * heads * blocks <= BLOCKS_AT_ONCE;
+    let shared = CLUSTERS.iter().find(|(blocks, _)| room(*blocks));
+    // Older devices have no such kernels.
+    let shared = shared.and_then(|(blocks, name)| find(name).map(|ready| (ready, *blocks)));
+    let (ready, blocks) = match shared {
+        Some(shared) => shared,
+        None => (find("attend_one")?, 1),
     };
     let out = Tensor::empty([rows, 1, heads * width], (queries.kind(), queries.device()));
     let tensors = [Some(queries), Some(keys), Some(values), Some(&out), slot].map(Data);
@@ -58,6 +63,6 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).chain(last).collect();
     // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache. Ahead of its turn the
     // kernel reads the slot and what earlier steps left of keys and values.
-    unsafe { ready.launch_early([heads, rows, 1], threads, 0, &arguments) }?;
+    unsafe { ready.launch_early([heads * blocks, rows, 1], THREADS, 0, &arguments) }?;
     Some(out)
 }
