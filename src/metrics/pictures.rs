@@ -23,7 +23,7 @@ const GPU_BYTES_PER_PIXEL: u64 = 512;
 /// Main memory for pictures that are decoded before a GPU asks for them.
 const GPU_AHEAD_BYTES: u64 = 1 << 30;
 
-/// [batch, 3, height, width] in [0, 1], the channels of a pixel side by side in memory.
+/// [batch, 3, height, width] in [0, 1], the channels of a pixel side by side in memory but for float32 on CUDA.
 /// The pictures must be of one size.
 pub fn pixels(pictures: &[RgbImage], device: Device, kind: Kind) -> Result<Tensor> {
     to_pixels(&bytes(pictures.iter(), pictures.len())?, device, kind)
@@ -55,7 +55,11 @@ fn to_pixels(bytes: &Tensor, device: Device, kind: Kind) -> Result<Tensor> {
     } else {
         bytes.f_internal_to_copy((Kind::Uint8, device), true)?
     };
-    Ok(there.permute([0, 3, 1, 2]).to_kind(kind) / 255.0)
+    let channels_first = there.permute([0, 3, 1, 2]);
+    // As the networks want them laid out there.
+    let is_precise_on_gpu = device.is_cuda() && kind == Kind::Float;
+    let laid_out = if is_precise_on_gpu { channels_first.contiguous() } else { channels_first };
+    Ok(laid_out.to_kind(kind) / 255.0)
 }
 
 /// Picture files that are being decoded ahead on all cores; every one must have the first one's size.

@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::nn::conv_relu;
 
 /// Smaller pictures leave nothing for the last layers.
 pub const MIN_SIZE: u32 = 31;
@@ -41,7 +42,7 @@ impl Layer {
     fn forward(&self, x: &Tensor) -> Tensor {
         let pooled = self.pool_before.then(|| x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false));
         let x = pooled.as_ref().unwrap_or(x);
-        x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1).relu_()
+        conv_relu(x, &self.weight, &self.bias, self.stride, [self.padding; 2])
     }
 
     /// Activations of the two pictures [batch, width, height', width'] → [batch]

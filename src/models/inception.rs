@@ -12,6 +12,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::nn::conv_relu;
 use crate::runtime::shim;
 
 const BATCH_NORM_EPS: f64 = 0.001;
@@ -44,8 +45,11 @@ impl BasicConv2d {
         let scale = vector("weight")? / (vector("running_var")? + BATCH_NORM_EPS).sqrt();
         let bias = vector("bias")? - vector("running_mean")? * &scale;
         let folded = weight.to_kind(Kind::Double) * scale.view([output, 1, 1, 1]);
+        let weight = folded.to_kind(weights.kind());
+        // cuDNN's kernels for float32 want the channels first, all others want them last.
+        let is_precise_on_gpu = weight.device().is_cuda() && weight.kind() == Kind::Float;
         Ok(Self {
-            weight: channels_last(&folded.to_kind(weights.kind())),
+            weight: if is_precise_on_gpu { weight } else { channels_last(&weight) },
             bias: bias.to_kind(weights.kind()),
             stride: 1,
             padding: [0, 0],
@@ -64,15 +68,23 @@ impl BasicConv2d {
     /// [batch, input, height, width] → [batch, output, height', width']
     fn forward(&self, x: &Tensor) -> Tensor {
         if x.device().is_cuda()
+            && x.kind() != Kind::Float
             && let Some(out) = self.product(x)
         {
             return out;
         }
-        x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], self.padding, [1, 1], 1).relu_()
+        conv_relu(x, &self.weight, &self.bias, self.stride, self.padding)
+    }
+
+    /// [`Self::forward`] of the averages of places, for a convolution over single places: averages of its fewer
+    /// outputs are the same, and cost less.
+    fn forward_averaged(&self, x: &Tensor) -> Tensor {
+        let out = x.conv2d(&self.weight, None::<&Tensor>, [self.stride; 2], self.padding, [1, 1], 1);
+        (average_pool(&out) + self.bias.view([1, -1, 1, 1])).relu_()
     }
 
     /// [`Self::forward`] of a convolution over single places as a matrix product, in which cuBLAS adds the
-    /// bias and cuts at 0 as it writes; cuDNN leaves that to passes of their own. None for other convolutions.
+    /// bias and cuts at 0 as it writes. None for other convolutions.
     fn product(&self, x: &Tensor) -> Option<Tensor> {
         if self.weight.size()[2..] != [1, 1] || self.stride != 1 {
             return None;
@@ -241,7 +253,7 @@ impl Mixed {
     fn forward(&self, x: &Tensor) -> Tensor {
         let mut outputs: Vec<Tensor> = self.branches.iter().map(|branch| branch.forward(x)).collect();
         outputs.push(match &self.pool {
-            Pool::Average(conv) => conv.forward(&average_pool(x)),
+            Pool::Average(conv) => conv.forward_averaged(x),
             Pool::Maximum(_) => max_pool(x),
         });
         Tensor::cat(&outputs, 1)
@@ -294,7 +306,7 @@ impl MixedE {
             self.branch3x3_2[1].forward(&branch3x3),
             self.branch3x3dbl_3[0].forward(&branch3x3dbl),
             self.branch3x3dbl_3[1].forward(&branch3x3dbl),
-            self.branch_pool.forward(&average_pool(x)),
+            self.branch_pool.forward_averaged(x),
         ];
         Tensor::cat(&outputs, 1)
     }

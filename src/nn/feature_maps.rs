@@ -2,7 +2,7 @@
 //! lie last in memory: its convolutions work that way, and the places of a map are then tokens without a copy.
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Activation;
 use super::fused::{self, Affine};
@@ -219,4 +219,17 @@ impl Conv2d {
         let cut = x.reshape([*batch, *input, height / side, *side, width / side, *side]).permute([0, 2, 4, 1, 3, 5]);
         cut.reshape([*batch, -1, input * side * side]).linear(&self.weight.reshape([*output, -1]), self.bias.as_ref())
     }
+}
+
+/// A convolution whose negative outputs become 0: in float32 on CUDA, where libtorch takes two more passes over
+/// its output for bias and ReLU, cuDNN does all of it at once.
+pub fn conv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: [i64; 2]) -> Tensor {
+    let (stride, dilation) = ([stride; 2], [1, 1]);
+    if x.device().is_cuda()
+        && x.kind() == Kind::Float
+        && let Ok(out) = x.f_cudnn_convolution_relu(weight, Some(bias), stride, padding, dilation, 1)
+    {
+        return out;
+    }
+    x.conv2d(weight, Some(bias), stride, padding, dilation, 1).relu_()
 }
