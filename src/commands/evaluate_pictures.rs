@@ -11,12 +11,12 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::metrics::artfid::{self, ArtFidNets, Mode, Options, Scores};
 use crate::metrics::confidence::bootstrap;
-use crate::metrics::features::FeatureNet;
+use crate::metrics::features::{self, FeatureNet};
 use crate::metrics::frechet::{self, Gaussian};
 use crate::metrics::lpips::{LpipsNet, numbers};
 use crate::metrics::pictures::{Decoding, Pair, pairs};
 use crate::models::{alexnet, inception, locate_inception, locate_lpips};
-use crate::runtime::{Runtime, log_peak_memory, wait_asleep};
+use crate::runtime::{Background, Runtime, log_peak_memory, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
@@ -27,6 +27,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
     let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
     let rt = Runtime::new(global)?;
+    let libraries = warm_up(&rt);
     let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
     let lpips = locate_lpips(
         named(&args.nets.lpips_backbone, "lpips-alex"),
@@ -35,9 +36,8 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     )?;
     let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, rt.kind(Kind::Float))?;
     let (stylized, lpips) = nets.measure_files(decoding, batch)?;
-    let solvers = frechet::warm_up(rt.device);
     let style = nets.inception.features_of_files(style, batch)?;
-    drop(solvers);
+    drop(libraries);
     let lpips = numbers(&[lpips])?;
     let options = Options {
         mode: mode(args.mode),
@@ -66,9 +66,11 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), inception::MIN_SIZE, for_gpu);
     let (a, b) = (decoding(&files_a), decoding(&files_b));
     let rt = Runtime::new(global)?;
+    let libraries = warm_up(&rt);
     let inception = locate_inception(named(&args.inception, "art-inception"), &rt)?;
     let net = FeatureNet::load(&inception, rt.device, rt.kind(Kind::Float))?;
     let (a, b) = (net.features_of_files(a, batch)?, net.features_of_files(b, batch)?);
+    drop(libraries);
     let fid = frechet::distance(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?)?;
     match args.format {
         Format::Text => println!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
@@ -121,6 +123,11 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Has libraries that FID needs loaded while other things are read.
+fn warm_up(rt: &Runtime) -> [Option<Background>; 2] {
+    [features::warm_up(rt.device, rt.kind(Kind::Float)), frechet::warm_up(rt.device)]
 }
 
 fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {

@@ -9,6 +9,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 use super::pictures::{Decoding, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::models::inception::ArtInception;
+use crate::nn::conv_relu;
+use crate::runtime::{Background, catch_panics};
 
 /// An art-Inception on a device.
 pub struct FeatureNet {
@@ -75,6 +77,18 @@ impl FeatureNet {
     pub(super) fn of_pixels(&self, pixels: &Tensor) -> Result<Tensor> {
         no_grad(|| self.net.forward(pixels))
     }
+}
+
+/// Has libtorch load cuDNN for a GPU in the background: half a second that can pass while weights are read. On the
+/// CPU there is nothing to load.
+pub fn warm_up(device: Device, kind: Kind) -> Option<Background> {
+    let work = move || {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
+        // What goes wrong here goes wrong again where it matters.
+        let convolve = || conv_relu(&zeros(&[1, 3, 32, 32]), &zeros(&[8, 3, 3, 3]), &zeros(&[8]), 1, [0, 0]);
+        let _ = catch_panics(|| Ok(no_grad(convolve)));
+    };
+    device.is_cuda().then(|| Background::start(work))
 }
 
 /// Batches of features as one float32 tensor on the CPU.
