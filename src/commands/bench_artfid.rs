@@ -77,8 +77,9 @@ fn evaluate_seconds(nets: &ArtFidNets, count: usize, rt: &Runtime) -> Result<f64
         let for_gpu = rt.device.is_cuda();
         let pairs = Decoding::pairs(&pairs(&content, &stylized)?, MIN_SIZE, for_gpu);
         let style = Decoding::files(images::list(&style)?, MIN_SIZE, for_gpu);
-        let (stylized, lpips) = nets.measure_files(pairs, None)?;
-        let style = nets.inception.features_of_files(style, None)?;
+        let batches = |files: Decoding| files.batches(None, rt.device, rt.kind(Kind::Float));
+        let (stylized, lpips) = nets.measure_files(batches(pairs))?;
+        let style = nets.inception.features_of_files(batches(style))?;
         artfid::score(&style, &stylized, &numbers(&[lpips])?, &options)
     })?;
     Ok(seconds)

@@ -28,15 +28,18 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
     let rt = Runtime::new(global)?;
     let libraries = warm_up(&rt);
+    let (device, kind) = (rt.device, rt.kind(Kind::Float));
+    // The first batch is laid out while the networks are loaded.
+    let decoding = decoding.batches(batch, device, kind);
     let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
     let lpips = locate_lpips(
         named(&args.nets.lpips_backbone, "lpips-alex"),
         named(&args.nets.lpips_linear, "lpips-alex"),
         &rt,
     )?;
-    let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, rt.kind(Kind::Float))?;
-    let (stylized, lpips) = nets.measure_files(decoding, batch)?;
-    let style = nets.inception.features_of_files(style, batch)?;
+    let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, device, kind)?;
+    let (stylized, lpips) = nets.measure_files(decoding)?;
+    let style = nets.inception.features_of_files(style.batches(batch, device, kind))?;
     drop(libraries);
     let lpips = numbers(&[lpips])?;
     let options = Options {
@@ -68,8 +71,10 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     let rt = Runtime::new(global)?;
     let libraries = warm_up(&rt);
     let inception = locate_inception(named(&args.inception, "art-inception"), &rt)?;
-    let net = FeatureNet::load(&inception, rt.device, rt.kind(Kind::Float))?;
-    let (a, b) = (net.features_of_files(a, batch)?, net.features_of_files(b, batch)?);
+    let (device, kind) = (rt.device, rt.kind(Kind::Float));
+    let net = FeatureNet::load(&inception, device, kind)?;
+    let features = |files: Decoding| net.features_of_files(files.batches(batch, device, kind));
+    let (a, b) = (features(a)?, features(b)?);
     drop(libraries);
     let fid = frechet::distance(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?)?;
     match args.format {
@@ -90,8 +95,9 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
     let rt = Runtime::new(global)?;
     let files = locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), &rt)?;
-    let net = LpipsNet::load(&files.backbone, &files.linear, rt.device, rt.kind(Kind::Float))?;
-    let values = net.distances_of_files(decoding, batch)?;
+    let (device, kind) = (rt.device, rt.kind(Kind::Float));
+    let net = LpipsNet::load(&files.backbone, &files.linear, device, kind)?;
+    let values = net.distances_of_files(decoding.batches(batch, device, kind))?;
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let [interval] = bootstrap(values.len(), Options::default().resamples, 0, |counts| {

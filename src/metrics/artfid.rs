@@ -17,7 +17,7 @@ use super::confidence::{Interval, bootstrap};
 use super::features::{FeatureNet, on_device};
 use super::frechet::{self, Gaussian};
 use super::lpips::LpipsNet;
-use super::pictures::Decoding;
+use super::pictures::Batches;
 use crate::error::usage;
 
 /// The networks behind the two halves of ArtFID.
@@ -51,11 +51,10 @@ impl ArtFidNets {
     }
 
     /// Features of the stylized pictures and LPIPS of the pairs, each file decoded once, while the
-    /// device works, in batches of at most `most` pairs (default: what suits the device): float32
-    /// [pairs, features] and [pairs] on the device, for which this does not wait.
-    pub fn measure_files(&self, pairs: Decoding, most: Option<usize>) -> Result<(Tensor, Tensor)> {
+    /// device works: float32 [pairs, features] and [pairs] on the device, for which this does not wait.
+    pub fn measure_files(&self, pairs: Batches) -> Result<(Tensor, Tensor)> {
         let (mut features, mut distances) = (Vec::new(), Vec::new());
-        for batch in pairs.batches(most, self.lpips.device, self.lpips.kind) {
+        for batch in pairs {
             let batch = batch?;
             distances.push(self.lpips.of_batch(&batch)?);
             features.push(batch.cut(&self.inception.of_pixels(&batch.set(1))?));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::pictures::{Decoding, pixels};
+use super::pictures::{Batches, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::models::inception::ArtInception;
 use crate::nn::conv_relu;
@@ -58,11 +58,11 @@ impl FeatureNet {
         Some((home(styles), home(classes)))
     }
 
-    /// Features of picture files in batches of at most `most` (default: what suits the device), decoded
-    /// while the device works: float32 [pictures, width] on the device. Does not wait for it.
-    pub fn features_of_files(&self, pictures: Decoding, most: Option<usize>) -> Result<Tensor> {
+    /// Features of picture files, decoded while the device works: float32 [pictures, width] on the device. Does not
+    /// wait for it.
+    pub fn features_of_files(&self, pictures: Batches) -> Result<Tensor> {
         let mut parts = Vec::new();
-        for batch in pictures.batches(most, self.device, self.kind) {
+        for batch in pictures {
             let batch = batch?;
             parts.push(batch.cut(&self.of_pixels(&batch.set(0))?));
         }

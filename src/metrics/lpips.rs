@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::pictures::{Batch, Decoding, pixels};
+use super::pictures::{Batch, Batches, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::models::alexnet::Lpips;
 
@@ -58,11 +58,9 @@ impl LpipsNet {
         numbers(&parts)
     }
 
-    /// The same of the files of pairs in batches of at most `most` pairs (default: what suits the device),
-    /// decoded while the device works.
-    pub fn distances_of_files(&self, pairs: Decoding, most: Option<usize>) -> Result<Vec<f64>> {
-        let batches = pairs.batches(most, self.device, self.kind);
-        numbers(&batches.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
+    /// The same of the files of pairs, decoded while the device works.
+    pub fn distances_of_files(&self, pairs: Batches) -> Result<Vec<f64>> {
+        numbers(&pairs.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
     }
 
     /// [pairs] of float32 on the device.
