@@ -19,14 +19,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axis::Axis;
+use super::profiles::{Profiles, assignment, explain, locate, positive, unknown_key};
 use super::settings::Settings;
 use super::strength::Strength;
-use crate::error::{nearest, usage};
+use crate::error::usage;
 use crate::metrics::artfid::Mode;
 use crate::schedulers::SchedulerName;
 
@@ -157,21 +158,8 @@ impl Config {
     /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the
     /// command line. Everything that is wrong is wrong usage and names the file or option.
     pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
-        let name = file.display();
-        let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
-        let table: Table = text.parse().map_err(|error| usage(format!("{name}: {}", syntax(&text, &error))))?;
-        let (common, profiles) = split_profiles(table).with_context(|| format!("{name}"))?;
-        // Every profile is checked, so that a mistake in `full` shows before it is needed.
-        for (each, keys) in &profiles {
-            resolve(overlay(&common, keys), each)
-                .map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
-        }
-        let Some((_, chosen)) = profiles.iter().find(|(each, _)| each == profile) else {
-            let known: Vec<&str> = profiles.iter().map(|(each, _)| each.as_str()).collect();
-            let near = nearest(profile, known.iter().copied());
-            return Err(usage(format!("{name}: no profile {profile:?}{near} (it has: {})", known.join(", "))));
-        };
-        let mut merged = overlay(&common, chosen);
+        let (name, profiles) = (file.display(), Profiles::read(file)?);
+        let mut merged = profiles.choose(profile, overlay, |table, each| resolve(table.clone(), each).map(drop))?;
         let mut set_paths = Vec::new();
         for set in sets {
             let key = apply_set(&mut merged, set, profile).map_err(|error| usage(format!("--set {set}: {error:#}")))?;
@@ -199,10 +187,6 @@ impl Config {
 
     /// What no type can say.
     pub fn check(&self) -> Result<()> {
-        let positive = |key: &str, value: Option<usize>| match value {
-            Some(0) => Err(usage(format!("{key} must be at least 1"))),
-            _ => Ok(()),
-        };
         positive("limit", self.limit)?;
         positive("batch_size", self.batch_size)?;
         positive("width", self.width)?;
@@ -234,30 +218,6 @@ impl Settings for Config {
     }
 }
 
-/// The keys outside the profiles, and each profile's.
-pub(super) fn split_profiles(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
-    let mut profiles = Vec::new();
-    match table.remove("profiles") {
-        Some(Value::Table(tables)) => {
-            for (name, keys) in tables {
-                let Value::Table(keys) = keys else {
-                    return Err(usage(format!("profiles.{name} must be a table of keys")));
-                };
-                profiles.push((name, keys));
-            }
-        }
-        Some(_) => return Err(usage("profiles must be tables: [profiles.NAME]")),
-        None => {
-            if let Some((key, _)) = table.iter().find(|(key, value)| value.is_table() && close(key, "profiles")) {
-                return Err(usage(format!("unknown key {key:?}, did you mean \"profiles\"?")));
-            }
-            // A file without profiles, such as a run's own config.toml, serves them all.
-            profiles = ["mini", "full"].map(|name| (name.to_string(), Table::new())).into();
-        }
-    }
-    Ok((table, profiles))
-}
-
 /// `common` with the keys of `keys`, which win. The axes of both go under `axes`.
 fn overlay(common: &Table, keys: &Table) -> Table {
     let mut merged = Table::new();
@@ -287,18 +247,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
 
 /// Applies `KEY=VALUE`; the key may be dotted, the value is TOML or else a bare string. Returns the key.
 fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<String> {
-    let Some((key, text)) = set.split_once('=') else {
-        return Err(usage("give it as KEY=VALUE, e.g. --set photos=DIR"));
-    };
-    let (key, text) = (key.trim(), text.trim());
-    let value = format!("value = {text}")
-        .parse::<Table>()
-        .ok()
-        .filter(|parsed| parsed.len() == 1)
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| Value::String(text.to_string()));
-    let own = format!("profiles.{profile}.");
-    let key = key.strip_prefix(&own).unwrap_or(key);
+    let (key, value) = assignment(set, profile, "photos=DIR")?;
     let key = key.strip_prefix("axes.").unwrap_or(key);
     match key.split_once('.') {
         // A single named value of an axis: it is added, or replaces the one of that name.
@@ -310,7 +259,7 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<String> {
             values.insert(name.to_string(), value);
             put(table, axis, Value::Table(values));
         }
-        Some(_) => return Err(unknown_key(key, &[])),
+        Some(_) => return Err(unknown_key(key, &AXES)),
         None => put(table, key, value),
     }
     Ok(key.to_string())
@@ -325,59 +274,5 @@ fn resolve(mut table: Table, profile: &str) -> Result<Config> {
             return Err(usage(format!("{key} must be the path of a folder")));
         }
     }
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string()))
-}
-
-/// Whether a key looks like a misspelt `name`.
-fn close(key: &str, name: &str) -> bool {
-    key != name && !nearest(key, [name]).is_empty()
-}
-
-/// serde's words for a wrong key or value, as one line with the nearest right name.
-pub(super) fn explain(message: &str) -> anyhow::Error {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if message.starts_with("unknown field")
-        && let [wrong, known @ ..] = quoted.as_slice()
-    {
-        return unknown_key(wrong, known);
-    }
-    if message.starts_with("unknown variant")
-        && let [wrong, known @ ..] = quoted.as_slice()
-    {
-        let key = quoted.last().filter(|_| message.contains("\nin `")).copied().unwrap_or("kind");
-        let known: Vec<&str> = known.iter().copied().filter(|name| *name != key).collect();
-        let near = nearest(wrong, known.iter().copied());
-        return usage(format!("{key} = {wrong:?} is not known{near} (known: {})", known.join(", ")));
-    }
-    if message.starts_with("missing field")
-        && let Some(key) = quoted.first()
-    {
-        return usage(format!("{key} is missing"));
-    }
-    usage(
-        message.trim().replace("\nin `", " (key `").replace('`', "\"")
-            + if message.contains("\nin `") { ")" } else { "" },
-    )
-}
-
-/// One line for a key that is not known, with the nearest of those that are.
-fn unknown_key(wrong: &str, known: &[&str]) -> anyhow::Error {
-    let near = nearest(wrong, known.iter().chain(&AXES).chain(&["profiles"]).copied());
-    usage(format!("unknown key {wrong:?}{near}"))
-}
-
-/// A TOML error in one line, with the line of the file.
-pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = explain(error.message()).to_string().replace('\n', " ");
-    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
-}
-
-/// The path as an absolute one: in `beside`, the working folder, or the repository, where it exists first.
-pub(super) fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
-    let home = crate::runtime::home().ok();
-    let places = [beside, Some(Path::new("")), home.as_deref()];
-    let found = places.into_iter().flatten().map(|place| place.join(path)).find(|path| path.exists());
-    let path = found.unwrap_or_else(|| path.to_path_buf());
-    std::path::absolute(&path).unwrap_or(path)
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), &AXES))
 }

@@ -24,6 +24,7 @@ pub mod manifest;
 mod merge;
 pub mod models;
 pub mod plan;
+mod profiles;
 mod progress;
 pub mod record;
 mod results;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::config::syntax;
+use super::profiles::syntax;
 use crate::error::usage;
 
 /// A resolved configuration, as `config.toml` of a run folder holds it.

@@ -64,7 +64,7 @@ impl Repeated {
             match catch_panics(|| Recording::make(inputs, &work)) {
                 Ok(recording) => *place = recording,
                 Err(error) => {
-                    tracing::warn!("texts are encoded without a recording: {}", one_line(&error));
+                    tracing::warn!("repeated work is not recorded but done piece by piece: {}", one_line(&error));
                     self.given_up.set(true);
                 }
             }

@@ -27,7 +27,7 @@ use toml::{Table, Value};
 
 use crate::error::{nearest, usage};
 use crate::experiment::axis::{Axis, check_name};
-use crate::experiment::config::{explain, locate, split_profiles, syntax};
+use crate::experiment::profiles::{Profiles, assignment, explain, locate, positive};
 use crate::experiment::settings::Settings;
 
 /// The one kind of this configuration.
@@ -163,30 +163,8 @@ impl CaptionConfig {
     /// be the name of a data set or model: `coco=DIR` is its path, `coco.split=val` one of its keys. `photos=DIR` puts
     /// one's own pictures (with a `captions.csv`, or without captions) in the place of all data sets.
     pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
-        let name = file.display();
-        let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
-        let table: Table = text.parse().map_err(|error| usage(format!("{name}: {}", syntax(&text, &error))))?;
-        let (mut common, profiles) = split_profiles(table).map_err(|error| usage(format!("{name}: {error:#}")))?;
-        common.iter_mut().for_each(|(key, value)| spell_out(key, value));
-        // Every profile is checked, so that a mistake in `full` shows before it is needed.
-        let mut chosen = None;
-        for (each, keys) in &profiles {
-            let mut merged = common.clone();
-            for (key, value) in keys {
-                let mut value = value.clone();
-                spell_out(key, &mut value);
-                overlay(&mut merged, key, value);
-            }
-            resolve(&merged, each).map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
-            if each == profile {
-                chosen = Some(merged);
-            }
-        }
-        let Some(mut merged) = chosen else {
-            let known: Vec<&str> = profiles.iter().map(|(each, _)| each.as_str()).collect();
-            let near = nearest(profile, known.iter().copied());
-            return Err(usage(format!("{name}: no profile {profile:?}{near} (it has: {})", known.join(", "))));
-        };
+        let (name, profiles) = (file.display(), Profiles::read(file)?);
+        let mut merged = profiles.choose(profile, merge, |table, each| resolve(table, each).map(drop))?;
         let beside = file.parent().unwrap_or(Path::new(""));
         locate_all(&mut merged, Some(beside));
         for set in sets {
@@ -203,10 +181,6 @@ impl CaptionConfig {
 
     /// What no type can say.
     pub fn check(&self) -> Result<()> {
-        let positive = |key: &str, value: Option<usize>| match value {
-            Some(0) => Err(usage(format!("{key} must be at least 1"))),
-            _ => Ok(()),
-        };
         positive("limit", self.limit)?;
         positive("max_new_tokens", self.max_new_tokens)?;
         positive("num_beams", Some(self.num_beams))?;
@@ -265,6 +239,17 @@ fn spell_out(key: &str, value: &mut Value) {
     }
 }
 
+/// `common` with the keys of `keys`, which win; short forms are spelt out.
+fn merge(common: &Table, keys: &Table) -> Table {
+    let mut merged = Table::new();
+    for (key, value) in common.iter().chain(keys) {
+        let mut value = value.clone();
+        spell_out(key, &mut value);
+        overlay(&mut merged, key, value);
+    }
+    merged
+}
+
 /// Sets a key; tables are joined, their keys win one by one.
 fn overlay(table: &mut Table, key: &str, value: Value) {
     match (table.get_mut(key), value) {
@@ -281,18 +266,7 @@ fn overlay(table: &mut Table, key: &str, value: Value) {
 
 /// Applies `KEY=VALUE`; the value is TOML or else a bare string.
 fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
-    let Some((key, text)) = set.split_once('=') else {
-        return Err(usage("give it as KEY=VALUE, e.g. --set coco=DIR"));
-    };
-    let (key, text) = (key.trim(), text.trim());
-    let value = format!("value = {text}")
-        .parse::<Table>()
-        .ok()
-        .filter(|parsed| parsed.len() == 1)
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| Value::String(text.to_string()));
-    let own = format!("profiles.{profile}.");
-    let key = key.strip_prefix(&own).unwrap_or(key);
+    let (key, mut value) = assignment(set, profile, "coco=DIR")?;
     if key == "photos" {
         let mut datasets = Value::Table([("photos".to_string(), value)].into_iter().collect());
         spell_out("datasets", &mut datasets);
@@ -304,7 +278,6 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
         if path.contains('.') {
             return Err(unknown(table, path));
         }
-        let mut value = value;
         if path == "batch_size" && value.as_str() == Some("auto") {
             table.remove(path);
             return Ok(());
@@ -313,7 +286,6 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
         table.insert(path.to_string(), value);
         return Ok(());
     };
-    let mut value = value;
     let (name, rest) = path.split_once('.').unwrap_or((path, ""));
     if rest.is_empty() {
         // Another place: where the pictures of the old one were no longer matters.
@@ -382,5 +354,5 @@ fn locate_all(table: &mut Table, beside: Option<&Path>) {
 fn resolve(table: &Table, profile: &str) -> Result<CaptionConfig> {
     let mut table = table.clone();
     table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string()))
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), &[]))
 }

@@ -1,0 +1,155 @@
+//! What the files of all experiments share: keys for all profiles and for one, `KEY=VALUE` from the command line, and
+//! one line for whatever is wrong with a key.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use toml::{Table, Value};
+
+use crate::error::{nearest, usage};
+
+/// An experiment file.
+pub(super) struct Profiles {
+    /// The file, for messages.
+    name: String,
+    /// The keys outside the profiles, which hold for all.
+    common: Table,
+    profiles: Vec<(String, Table)>,
+}
+
+impl Profiles {
+    pub(super) fn read(file: &Path) -> Result<Self> {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot read {name}: {error}")))?;
+        let table: Table = text.parse().map_err(|error| usage(format!("{name}: {}", syntax(&text, &error))))?;
+        let (common, profiles) = split(table).map_err(|error| usage(format!("{name}: {error:#}")))?;
+        Ok(Self { name, common, profiles })
+    }
+
+    /// The keys of one profile, as `merge` joins those of all profiles with its own. Every profile must pass `check`, so
+    /// that a mistake in `full` shows before it is needed.
+    pub(super) fn choose(
+        &self,
+        wanted: &str,
+        merge: impl Fn(&Table, &Table) -> Table,
+        check: impl Fn(&Table, &str) -> Result<()>,
+    ) -> Result<Table> {
+        let Self { name, common, profiles } = self;
+        let mut chosen = None;
+        for (each, keys) in profiles {
+            let merged = merge(common, keys);
+            check(&merged, each).map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
+            if each == wanted {
+                chosen = Some(merged);
+            }
+        }
+        chosen.ok_or_else(|| {
+            let known: Vec<&str> = profiles.iter().map(|(each, _)| each.as_str()).collect();
+            let near = nearest(wanted, known.iter().copied());
+            usage(format!("{name}: no profile {wanted:?}{near} (it has: {})", known.join(", ")))
+        })
+    }
+}
+
+/// The keys outside the profiles, and each profile's.
+fn split(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
+    let mut profiles = Vec::new();
+    match table.remove("profiles") {
+        Some(Value::Table(tables)) => {
+            for (name, keys) in tables {
+                let Value::Table(keys) = keys else {
+                    return Err(usage(format!("profiles.{name} must be a table of keys")));
+                };
+                profiles.push((name, keys));
+            }
+        }
+        Some(_) => return Err(usage("profiles must be tables: [profiles.NAME]")),
+        None => {
+            if let Some((key, _)) = table.iter().find(|(key, value)| value.is_table() && close(key, "profiles")) {
+                return Err(usage(format!("unknown key {key:?}, did you mean \"profiles\"?")));
+            }
+            // A file without profiles, such as a run's own config.toml, serves them all.
+            profiles = ["mini", "full"].map(|name| (name.to_string(), Table::new())).into();
+        }
+    }
+    Ok((table, profiles))
+}
+
+/// Key and value of `KEY=VALUE`: the value is TOML or else a bare string; the key may name the profile that is used.
+pub(super) fn assignment<'a>(set: &'a str, profile: &str, example: &str) -> Result<(&'a str, Value)> {
+    let Some((key, text)) = set.split_once('=') else {
+        return Err(usage(format!("give it as KEY=VALUE, e.g. --set {example}")));
+    };
+    let (key, text) = (key.trim(), text.trim());
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|parsed| parsed.len() == 1)
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let own = format!("profiles.{profile}.");
+    Ok((key.strip_prefix(&own).unwrap_or(key), value))
+}
+
+/// What counts something cannot be 0.
+pub(super) fn positive(key: &str, value: Option<usize>) -> Result<()> {
+    match value {
+        Some(0) => Err(usage(format!("{key} must be at least 1"))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a key looks like a misspelt `name`.
+fn close(key: &str, name: &str) -> bool {
+    key != name && !nearest(key, [name]).is_empty()
+}
+
+/// serde's words for a wrong key or value, as one line with the nearest right name: of those that serde knows, or of
+/// `more`.
+pub(super) fn explain(message: &str, more: &[&str]) -> anyhow::Error {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field")
+        && let [wrong, known @ ..] = quoted.as_slice()
+    {
+        return unknown_key(wrong, &[known, more].concat());
+    }
+    if message.starts_with("unknown variant")
+        && let [wrong, known @ ..] = quoted.as_slice()
+    {
+        let key = quoted.last().filter(|_| message.contains("\nin `")).copied().unwrap_or("kind");
+        let known: Vec<&str> = known.iter().copied().filter(|name| *name != key).collect();
+        let near = nearest(wrong, known.iter().copied());
+        return usage(format!("{key} = {wrong:?} is not known{near} (known: {})", known.join(", ")));
+    }
+    if message.starts_with("missing field")
+        && let Some(key) = quoted.first()
+    {
+        return usage(format!("{key} is missing"));
+    }
+    usage(
+        message.trim().replace("\nin `", " (key `").replace('`', "\"")
+            + if message.contains("\nin `") { ")" } else { "" },
+    )
+}
+
+/// One line for a key that is not known, with the nearest of those that are.
+pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> anyhow::Error {
+    let near = nearest(wrong, known.iter().copied().chain(["profiles"]));
+    usage(format!("unknown key {wrong:?}{near}"))
+}
+
+/// A TOML error in one line, with the line of the file.
+pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = explain(error.message(), &[]).to_string().replace('\n', " ");
+    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
+}
+
+/// The path as an absolute one: in `beside`, the working folder, or the repository, where it exists first.
+pub(super) fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
+    let home = crate::runtime::home().ok();
+    let places = [beside, Some(Path::new("")), home.as_deref()];
+    let found = places.into_iter().flatten().map(|place| place.join(path)).find(|path| path.exists());
+    let path = found.unwrap_or_else(|| path.to_path_buf());
+    std::path::absolute(&path).unwrap_or(path)
+}
