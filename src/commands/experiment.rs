@@ -95,11 +95,7 @@ pub(super) fn conclude(summary: &Summary, out: &Path) -> Result<Outcome> {
         };
         println!("{:width$} {:>5} {artfid:>12} {interval:>25} {fid:>12} {lpips:>9}", row.strategy, row.n);
     }
-    let files = report::render(out).context("the results are written, the plots and the page are not")?;
-    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
-        println!("page: {}", page.display());
-    }
-    println!("results: {}", out.join("results.csv").display());
+    show_pages(out)?;
     if summary.failed.is_empty() {
         return Ok(Outcome::Done);
     }
@@ -108,4 +104,14 @@ pub(super) fn conclude(summary: &Summary, out: &Path) -> Result<Outcome> {
     }
     eprintln!("{} of {} pictures failed; the same command tries them again", summary.failed.len(), summary.pictures);
     Ok(Outcome::SomeFailed)
+}
+
+/// Writes plots and page of a run from its results, and says where they are.
+pub(super) fn show_pages(out: &Path) -> Result<()> {
+    let files = report::render(out).context("the results are written, the plots and the page are not")?;
+    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
+        println!("page: {}", page.display());
+    }
+    println!("results: {}", out.join("results.csv").display());
+    Ok(())
 }

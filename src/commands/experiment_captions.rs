@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::experiment::out_folder;
+use super::experiment::{out_folder, show_pages};
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::caption::plan::Part;
 use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::{Progress, say_on_stop};
-use crate::report;
 use crate::runtime::Runtime;
 
 pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path) -> Result<Outcome> {
@@ -82,11 +81,7 @@ pub(super) fn conclude(summary: &CaptionSummary, out: &Path) -> Result<Outcome> 
             number(row.cider),
         );
     }
-    let files = report::render(out).context("the results are written, the plots and the page are not")?;
-    for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
-        println!("page: {}", page.display());
-    }
-    println!("results: {}", out.join("results.csv").display());
+    show_pages(out)?;
     if summary.failed.is_empty() {
         return Ok(Outcome::Done);
     }

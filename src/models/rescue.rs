@@ -106,6 +106,8 @@ pub mod testing {
     use image::RgbImage;
     use tch::{Kind, Tensor};
 
+    use crate::models::Generated;
+
     /// A copy of a tiny pipeline (a folder of tests/golden) with tensors of a part changed.
     pub fn damaged(pipeline: &str, part: &str, change: impl Fn(&str, Tensor) -> Tensor) -> tempfile::TempDir {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(pipeline);
@@ -122,8 +124,21 @@ pub mod testing {
         copy
     }
 
+    /// Whether pictures that overflowed in float16 and were mended are those of float32, but for the rounding of what
+    /// stayed in float16, up to `tolerance` grey levels on average; and say so with `words`.
+    pub fn assert_mended(mended: &[Generated], exact: &[Generated], words: &str, tolerance: f64) {
+        for (mended, exact) in mended.iter().zip(exact) {
+            let remark = mended.remark.as_deref().unwrap_or_default();
+            assert!(remark.contains(words) && !remark.contains("still"), "{remark:?}");
+            assert_eq!(exact.remark, None);
+            let difference = mean_difference(&mended.image, &exact.image);
+            assert!(difference <= tolerance, "{difference}");
+        }
+        assert!(mean_difference(&mended[0].image, &mended[1].image) > 5.0, "each row has its own picture");
+    }
+
     /// In grey levels.
-    pub fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
+    fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
         assert_eq!(a.dimensions(), b.dimensions());
         let sum: f64 = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
         sum / a.as_raw().len() as f64

@@ -24,6 +24,8 @@ use super::verdict::verdict;
 use super::{Run, causes, plots, save};
 
 const TEMPLATE: &str = include_str!("page.html");
+/// Of the pages of both kinds of experiment.
+const HEAD: &str = include_str!("head.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
@@ -133,6 +135,7 @@ pub(super) fn fill(template: &str, extra: &str, page: &impl Serialize) -> Result
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
+    environment.add_template("head", HEAD)?;
     environment.add_template("page", template)?;
     let hash = BASE64_STANDARD.encode(Sha256::digest(SCRIPT));
     let style = format!("{STYLE}{extra}");
