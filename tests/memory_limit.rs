@@ -36,7 +36,7 @@ fn text_encoders_take_turns_and_the_picture_is_the_same() {
 fn more_than_the_limit_is_not_taken() {
     let Some(_) = gpu::gpu() else { return };
     let bench = ["bench", "blip-large", "--random-weights", "--batch-size", "64", "--repeat", "1", "--device", "cuda"];
-    toolkit(&[&["--memory-limit", "1"], &bench[..]].concat()).code(1).stderr(contains("out of memory"));
+    toolkit(&[&["--memory-limit", "1"], &bench[..]].concat()).code(1).stderr(contains("the GPU's memory is full"));
     toolkit(&[&["--memory-limit", "20"], &bench[..]].concat()).success();
 }
 

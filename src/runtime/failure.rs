@@ -27,7 +27,8 @@ pub fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("unknown");
-        Err(anyhow!("internal error: {}", first_line(text)))
+        let line = first_line(text);
+        if line.starts_with(MEMORY_IS_FULL) { Err(anyhow!(line)) } else { Err(anyhow!("internal error: {line}")) }
     })
 }
 
@@ -36,10 +37,41 @@ pub fn one_line(error: &anyhow::Error) -> String {
     error.chain().map(|cause| first_line(&cause.to_string())).collect::<Vec<_>>().join(": ")
 }
 
+/// What is said instead of libtorch's paragraph on its allocator.
+const MEMORY_IS_FULL: &str = "the GPU's memory is full";
+
 /// libtorch's texts go on with a C++ backtrace after the first line, and tch wraps them in `Torch("…")`.
 fn first_line(text: &str) -> String {
     let start = text.find("Torch(\"").map_or(text, |at| &text[at + 7..]);
     let line = start.split("\\n").next().unwrap_or(start);
     let line = line.split('\n').next().unwrap_or(line);
-    line.split("Exception raised from").next().unwrap_or(line).trim().to_string()
+    let line = line.split("Exception raised from").next().unwrap_or(line).trim();
+    match line.split_once("CUDA out of memory. Tried to allocate ") {
+        Some((before, after)) => {
+            let wanted = after.split(". ").next().unwrap_or(after);
+            format!(
+                "{before}{MEMORY_IS_FULL}, {wanted} more were wanted: take a smaller batch (--batch-size, batch_size) or \
+                 picture, end other programs that use it, or raise --memory-limit if that is set"
+            )
+        }
+        None => line.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_gpu_is_one_line_with_what_to_do() {
+        let text = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to allocate 32.00 MiB. GPU \
+                    0 has a total capacity of 139.80 GiB of which 138.48 GiB is free. Including non-PyTorch memory, this \
+                    process has 1.32 GiB memory in use.\\nException raised from malloc at CUDACachingAllocator.cpp:1502\")";
+        let error: Result<()> = catch_panics(|| std::panic::panic_any(text.to_string()));
+        let line = one_line(&error.unwrap_err().context("drawing a.png"));
+        assert!(line.starts_with("drawing a.png: the GPU's memory is full, 32.00 MiB more were wanted: "), "{line}");
+        assert!(line.ends_with("raise --memory-limit if that is set"), "{line}");
+        let other: Result<()> = catch_panics(|| panic!("Torch(\"no such shape\\nException raised from view\")"));
+        assert_eq!(one_line(&other.unwrap_err()), "internal error: no such shape");
+    }
 }

@@ -10,7 +10,9 @@
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -34,26 +36,45 @@ bool succeeds(Work work) {
   return false;
 }
 
-// A captured piece of work, and the stream on which it is recorded: the default one cannot be.
+// The stream on which all work of a device is recorded: the default one cannot be. One for all, since cuBLAS keeps
+// 32 MiB for each stream that it has worked on.
+struct Side {
+  c10::cuda::CUDAStream stream;
+  std::mutex in_use;
+
+  static Side& of(int8_t device) {
+    static std::mutex one_at_a_time;
+    static std::map<int8_t, std::unique_ptr<Side>> sides;
+    const std::lock_guard<std::mutex> guard(one_at_a_time);
+    auto& side = sides[device];
+    if (!side) side.reset(new Side{c10::cuda::getStreamFromPool(false, device), {}});
+    return *side;
+  }
+};
+
+// A captured piece of work.
 struct Recorded {
   at::cuda::CUDAGraph graph;
-  c10::cuda::CUDAStream side;
+  Side& side;
+  std::unique_lock<std::mutex> turn;
   std::optional<c10::cuda::CUDAStream> before;
 
-  explicit Recorded(int8_t device) : side(c10::cuda::getStreamFromPool(false, device)) {}
+  explicit Recorded(int8_t device) : side(Side::of(device)) {}
 
-  // From now on work goes to the side stream, after all that was asked for before.
+  // From now on work of this thread goes to the side stream, after all that was asked for before.
   void enter() {
-    before = c10::cuda::getCurrentCUDAStream(side.device_index());
+    turn = std::unique_lock<std::mutex>(side.in_use);
+    before = c10::cuda::getCurrentCUDAStream(side.stream.device_index());
     before->synchronize();
-    c10::cuda::setCurrentCUDAStream(side);
+    c10::cuda::setCurrentCUDAStream(side.stream);
   }
 
   void leave() {
     if (!before) return;
-    side.synchronize();
+    side.stream.synchronize();
     c10::cuda::setCurrentCUDAStream(*before);
     before.reset();
+    turn.unlock();
   }
 };
 
