@@ -1,5 +1,6 @@
 """Trains the small tokenizers of the mini checkpoints and writes them in the files of the real ones."""
 
+import io
 import json
 from pathlib import Path
 
@@ -99,9 +100,11 @@ def clip(folders, lines, size):
 def t5(folder, lines, size):
     """T5's sentencepiece unigram model; its hundred sentinels follow the pieces of the file."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Into memory: into a file, it would write down where that is.
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
-        model_prefix=str(folder / "spiece"),
+        model_writer=model,
         vocab_size=size,
         hard_vocab_limit=False,
         model_type="unigram",
@@ -114,7 +117,7 @@ def t5(folder, lines, size):
         num_threads=1,
         minloglevel=2,
     )
-    (folder / "spiece.vocab").unlink()
+    (folder / "spiece.model").write_bytes(model.getvalue())
     tokenizer = transformers.T5TokenizerFast.from_pretrained(folder, extra_ids=100, model_max_length=512)
     tokenizer.save_pretrained(folder)
     special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
