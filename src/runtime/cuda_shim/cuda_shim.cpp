@@ -40,7 +40,8 @@ bool succeeds(Work work) {
 // 32 MiB for each stream that it has worked on.
 struct Side {
   c10::cuda::CUDAStream stream;
-  std::mutex in_use;
+  // A recording within another one fails by itself, in CUDA: it must not wait here for ever.
+  std::recursive_mutex in_use;
 
   static Side& of(int8_t device) {
     static std::mutex one_at_a_time;
@@ -56,25 +57,28 @@ struct Side {
 struct Recorded {
   at::cuda::CUDAGraph graph;
   Side& side;
-  std::unique_lock<std::mutex> turn;
+  std::unique_lock<std::recursive_mutex> turn;
   std::optional<c10::cuda::CUDAStream> before;
 
   explicit Recorded(int8_t device) : side(Side::of(device)) {}
 
   // From now on work of this thread goes to the side stream, after all that was asked for before.
   void enter() {
-    turn = std::unique_lock<std::mutex>(side.in_use);
-    before = c10::cuda::getCurrentCUDAStream(side.stream.device_index());
-    before->synchronize();
+    std::unique_lock<std::recursive_mutex> own_turn(side.in_use);
+    const auto current = c10::cuda::getCurrentCUDAStream(side.stream.device_index());
+    current.synchronize();
+    before = current;
+    turn = std::move(own_turn);
     c10::cuda::setCurrentCUDAStream(side.stream);
   }
 
   void leave() {
     if (!before) return;
-    side.stream.synchronize();
+    // Stream and turn are given back, also when what was recorded has failed.
+    const auto own_turn = std::move(turn);
     c10::cuda::setCurrentCUDAStream(*before);
     before.reset();
-    turn.unlock();
+    side.stream.synchronize();
   }
 };
 
@@ -198,9 +202,8 @@ bool toolkit_graph_replay(void* graph) {
 
 void toolkit_graph_free(void* graph) {
   succeeds([&] {
-    auto* recorded = static_cast<Recorded*>(graph);
+    const std::unique_ptr<Recorded> recorded(static_cast<Recorded*>(graph));
     recorded->leave();
-    delete recorded;
   });
 }
 
