@@ -388,6 +388,9 @@ fn verify_and_measure_the_embedded_model() {
         assert!(
             figures["seconds_per_image"].as_f64().unwrap() > 0.0 && figures["step_seconds"].as_f64().unwrap() > 0.0
         );
+        // Before it, the process started and loaded the model.
+        let (first, load) = (&figures["first_picture_seconds"], &figures["load_seconds"]);
+        assert!(first.as_f64().unwrap() > load.as_f64().unwrap(), "{first} {load}");
     }
 }
 
