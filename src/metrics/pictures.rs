@@ -11,6 +11,7 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::images;
+use crate::nn::wants_channels_first;
 use crate::runtime::{Background, catch_panics, free_memory, shim};
 
 /// A batch that keeps both cores of a small machine busy.
@@ -57,8 +58,7 @@ fn to_pixels(bytes: &Tensor, device: Device, kind: Kind) -> Result<Tensor> {
     };
     let channels_first = there.permute([0, 3, 1, 2]);
     // As the networks want them laid out there.
-    let is_precise_on_gpu = device.is_cuda() && kind == Kind::Float;
-    let laid_out = if is_precise_on_gpu { channels_first.contiguous() } else { channels_first };
+    let laid_out = if wants_channels_first(device, kind) { channels_first.contiguous() } else { channels_first };
     Ok(laid_out.to_kind(kind) / 255.0)
 }
 

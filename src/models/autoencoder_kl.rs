@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use crate::checkpoints::Weights;
 use crate::error::usage;
 use crate::nn::{
-    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, double_places,
+    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, enlarge,
     from_tokens, fused, to_tokens,
 };
 
@@ -269,7 +269,8 @@ impl Decoder {
         for block in &self.up_blocks {
             x = block.forward(&x);
             if let Some(conv) = &block.sampler {
-                x = conv.forward(&double_places(&x));
+                let (height, width) = (x.size()[2], x.size()[3]);
+                x = conv.forward(&enlarge(&x, [2 * height, 2 * width]));
             }
         }
         self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.act))

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
-use crate::nn::conv_relu;
+use crate::nn::{conv_relu, wants_channels_first};
 use crate::runtime::shim;
 
 const BATCH_NORM_EPS: f64 = 0.001;
@@ -46,10 +46,8 @@ impl BasicConv2d {
         let bias = vector("bias")? - vector("running_mean")? * &scale;
         let folded = weight.to_kind(Kind::Double) * scale.view([output, 1, 1, 1]);
         let weight = folded.to_kind(weights.kind());
-        // cuDNN's kernels for float32 want the channels first, all others want them last.
-        let is_precise_on_gpu = weight.device().is_cuda() && weight.kind() == Kind::Float;
         Ok(Self {
-            weight: if is_precise_on_gpu { weight } else { channels_last(&weight) },
+            weight: if wants_channels_first(weight.device(), weight.kind()) { weight } else { channels_last(&weight) },
             bias: bias.to_kind(weights.kind()),
             stride: 1,
             padding: [0, 0],
@@ -68,7 +66,7 @@ impl BasicConv2d {
     /// [batch, input, height, width] → [batch, output, height', width']
     fn forward(&self, x: &Tensor) -> Tensor {
         if x.device().is_cuda()
-            && x.kind() != Kind::Float
+            && !wants_channels_first(x.device(), x.kind())
             && let Some(out) = self.product(x)
         {
             return out;

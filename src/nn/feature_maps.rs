@@ -2,7 +2,7 @@
 //! lie last in memory: its convolutions work that way, and the places of a map are then tokens without a copy.
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Activation;
 use super::fused::{self, Affine};
@@ -16,12 +16,11 @@ pub fn channels_last(x: &Tensor) -> Tensor {
     if fused::fits(x) { x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]) } else { x.shallow_clone() }
 }
 
-/// The map at twice its height and width, each place four times.
-pub fn double_places(x: &Tensor) -> Tensor {
-    fused::double_places(x).unwrap_or_else(|| {
-        let (height, width) = (x.size()[2], x.size()[3]);
-        x.upsample_nearest2d([height * 2, width * 2], 2.0, 2.0)
-    })
+/// The map at this height and width, each place from the nearest one.
+pub fn enlarge(x: &Tensor, size: [i64; 2]) -> Tensor {
+    let is_double = size == [2 * x.size()[2], 2 * x.size()[3]];
+    let doubled = if is_double { fused::double_places(x) } else { None };
+    doubled.unwrap_or_else(|| x.upsample_nearest2d(size, None, None))
 }
 
 /// [batch, channels, height, width] → [batch, places, channels]
@@ -221,12 +220,17 @@ impl Conv2d {
     }
 }
 
+/// Whether convolutions want the channels first in memory, and [`conv_relu`] is one kernel: float32 on CUDA. All others
+/// want them last.
+pub fn wants_channels_first(device: Device, kind: Kind) -> bool {
+    device.is_cuda() && kind == Kind::Float
+}
+
 /// A convolution whose negative outputs become 0: in float32 on CUDA, where libtorch takes two more passes over
 /// its output for bias and ReLU, cuDNN does all of it at once.
 pub fn conv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: [i64; 2]) -> Tensor {
     let (stride, dilation) = ([stride; 2], [1, 1]);
-    if x.device().is_cuda()
-        && x.kind() == Kind::Float
+    if wants_channels_first(x.device(), x.kind())
         && let Ok(out) = x.f_cudnn_convolution_relu(weight, Some(bias), stride, padding, dilation, 1)
     {
         return out;

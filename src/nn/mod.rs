@@ -13,7 +13,9 @@ mod rotary;
 mod step_view;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
-pub use feature_maps::{Conv2d, GroupNorm, Raised, channels_last, conv_relu, double_places, from_tokens, to_tokens};
+pub use feature_maps::{
+    Conv2d, GroupNorm, Raised, channels_last, conv_relu, enlarge, from_tokens, to_tokens, wants_channels_first,
+};
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};

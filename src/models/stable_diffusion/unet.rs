@@ -9,7 +9,7 @@ use super::transformer::{Text, Transformer};
 pub use super::unet_config::Config;
 use super::unet_config::{Layout, Middle, Size};
 use crate::checkpoints::Weights;
-use crate::nn::{Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, channels_last, double_places};
+use crate::nn::{Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, channels_last, enlarge};
 
 /// A resnet that the time shifts between its convolutions.
 #[derive(Debug)]
@@ -210,10 +210,8 @@ impl UpBlock {
         }
         if let (Some(conv), Some(next)) = (&self.upsampler, kept.last()) {
             // Twice the size, but for sides that were odd on the way down.
-            let (size, [height, width]) = (next.size(), [x.size()[2], x.size()[3]]);
-            let is_double = size[2..] == [2 * height, 2 * width];
-            let larger = if is_double { double_places(&x) } else { x.upsample_nearest2d(&size[2..], None, None) };
-            x = conv.forward(&larger);
+            let size = next.size();
+            x = conv.forward(&enlarge(&x, [size[2], size[3]]));
         }
         x
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::{enable, feature_maps, few_rows, fits};
+use super::{enable, feature_maps, few_rows, fits, one_query};
 use crate::runtime::kernel::{Argument, Kernel, Kernels};
 
 /// The files of kernels beside this one, with what they are compiled for.
@@ -55,7 +55,9 @@ impl Source {
         match self {
             Self::Norms | Self::ChainedNorms | Self::Pictures | Self::GroupNorm => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
-            Self::OneQuery(width) => options.push(format!("-DWIDTH={width}")),
+            Self::OneQuery(width) => {
+                options.extend([format!("-DWIDTH={width}"), format!("-DTHREADS={}", one_query::THREADS)]);
+            }
             Self::FewRows(tiles) => {
                 let stages = few_rows::stages(tiles);
                 let warps = few_rows::WARPS;

@@ -7,7 +7,9 @@
 // Vectors of a head, and threads that share a place: a power of two, so that they can talk to each other.
 #define PARTS (WIDTH / 8)
 #define LANES (PARTS <= 1 ? 1 : PARTS <= 2 ? 2 : PARTS <= 4 ? 4 : PARTS <= 8 ? 8 : PARTS <= 16 ? 16 : 32)
+#ifndef THREADS
 #define THREADS 128
+#endif
 // Places that a thread asks memory for before it computes.
 #define AHEAD 3
 // Smaller than any score; large enough that differences from it are finite.

@@ -8,7 +8,7 @@ use crate::nn::KvCache;
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
 /// Threads of a block.
-const THREADS: i64 = 128;
+pub(super) const THREADS: i64 = 128;
 /// Blocks that a GPU has room for at once, about.
 const BLOCKS_AT_ONCE: i64 = 6 * 132;
 /// Kernels in which several blocks share the places of a head, for few heads leave most of a GPU idle.
