@@ -6,6 +6,7 @@ use anyhow::Result;
 use tch::{Cuda, Device, Kind, Tensor};
 
 use super::cuda::{cuda_is_likely, load_cuda, wake_gpu};
+use super::cuda_shim::use_device;
 use super::limit_memory;
 use crate::cli::{DtypeChoice, Global};
 use crate::error::usage;
@@ -59,6 +60,9 @@ impl Runtime {
                 Cuda::device_count(),
                 load_cuda()
             )));
+        }
+        if let Device::Cuda(n) = device {
+            use_device(n)?;
         }
         if let Some(gib) = global.memory_limit {
             if !(gib > 0.0 && gib.is_finite()) {

@@ -11,6 +11,7 @@ use super::cuda_shim::{Shim, shim};
 /// Kernels of one source, loaded for good.
 pub struct Kernels {
     shim: &'static Shim,
+    device: i8,
     module: *mut c_void,
 }
 
@@ -39,15 +40,16 @@ impl Kernels {
         let options: Vec<CString> =
             options.iter().map(|option| CString::new(option.as_str())).collect::<Result<_, _>>()?;
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
+        let device = device as i8;
         // SAFETY: all texts live through the call; as many options as said.
         let module = unsafe {
             let count = pointers.len() as i32;
-            (shim.module_new)(device as i8, source.as_ptr(), name.as_ptr(), pointers.as_ptr(), count)
+            (shim.module_new)(device, source.as_ptr(), name.as_ptr(), pointers.as_ptr(), count)
         };
         if module.is_null() {
             bail!("{}: {}", name.to_string_lossy(), shim.error());
         }
-        Ok(Some(Self { shim, module }))
+        Ok(Some(Self { shim, device, module }))
     }
 
     /// The kernel of this name (`extern "C"` in the source). With `shared_bytes` a block of it may
@@ -57,7 +59,7 @@ impl Kernels {
         let name = CString::new(name)?;
         let shared_bytes = shared_bytes.map_or(-1, |bytes| bytes as i32);
         // SAFETY: module and text live through the call.
-        let function = unsafe { (self.shim.module_function)(self.module, name.as_ptr(), shared_bytes) };
+        let function = unsafe { (self.shim.module_function)(self.device, self.module, name.as_ptr(), shared_bytes) };
         if function.is_null() {
             bail!("{}: {}", name.to_string_lossy(), self.shim.error());
         }

@@ -5,6 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread::JoinHandle;
 
+use super::cuda_shim::enter_device_in_use;
+
 /// Lets threads that wait sleep instead of spin, by starting the program again in its place with
 /// `OMP_WAIT_POLICY=passive` (the OpenMP library reads it before `main`). A spinning thread keeps the
 /// core from whoever has work: pictures that are decoded and encoded meanwhile, other programs. On a
@@ -24,12 +26,15 @@ pub fn wait_asleep() {
 }
 
 /// Work in a thread of its own, which is waited for when this goes: a process that ended while a thread
-/// of it still used a GPU could crash on its way.
+/// of it still used a GPU could crash on its way. Its current GPU is that of the process.
 pub struct Background(Option<JoinHandle<()>>);
 
 impl Background {
     pub fn start(work: impl FnOnce() + Send + 'static) -> Self {
-        Self(Some(std::thread::spawn(work)))
+        Self(Some(std::thread::spawn(|| {
+            enter_device_in_use();
+            work();
+        })))
     }
 }
 

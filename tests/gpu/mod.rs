@@ -11,13 +11,15 @@ use toolkit::runtime::load_cuda;
 /// Numbers of 16 bits are rounded to these parts of themselves.
 const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 8e-3)];
 
-/// The GPU, for this test alone until its thread ends; None where there is none.
+/// The GPU, for this test alone until its thread ends; None where there is none. `TOOLKIT_TEST_GPU=1` takes the second
+/// one, while the current device of the thread stays the first.
 pub fn gpu() -> Option<Device> {
     static ALONE: Mutex<()> = Mutex::new(());
     thread_local!(static MINE: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) });
     load_cuda();
-    let device = Device::cuda_if_available();
-    if !device.is_cuda() {
+    let index = std::env::var("TOOLKIT_TEST_GPU").map_or(0, |index| index.parse().unwrap());
+    let device = Device::Cuda(index);
+    if tch::Cuda::device_count() <= index as i64 {
         println!("no GPU here: not compared");
         return None;
     }

@@ -53,7 +53,8 @@ struct Side {
   }
 };
 
-// A captured piece of work.
+// A captured piece of work. Capturing looks at the current device of the thread, which need not be the one that the
+// work is for: each call makes it so for its time.
 struct Recorded {
   at::cuda::CUDAGraph graph;
   Side& side;
@@ -62,10 +63,12 @@ struct Recorded {
 
   explicit Recorded(int8_t device) : side(Side::of(device)) {}
 
+  c10::DeviceIndex device() const { return side.stream.device_index(); }
+
   // From now on work of this thread goes to the side stream, after all that was asked for before.
   void enter() {
     std::unique_lock<std::recursive_mutex> own_turn(side.in_use);
-    const auto current = c10::cuda::getCurrentCUDAStream(side.stream.device_index());
+    const auto current = c10::cuda::getCurrentCUDAStream(device());
     current.synchronize();
     before = current;
     turn = std::move(own_turn);
@@ -81,6 +84,16 @@ struct Recorded {
     side.stream.synchronize();
   }
 };
+
+// Calls a method of a captured piece of work, with its device as the current one.
+template <typename Work>
+bool on_its_device(void* graph, Work work) {
+  return succeeds([&] {
+    auto& recorded = *static_cast<Recorded*>(graph);
+    const c10::cuda::CUDAGuard guard(recorded.device());
+    work(recorded);
+  });
+}
 
 template <typename Function>
 Function symbol(const char* name) {
@@ -164,6 +177,11 @@ struct Compiler {
 
 extern "C" {
 
+// Makes a device the current one of this thread, so that nothing is set up on another.
+bool toolkit_use_device(int8_t device) {
+  return succeeds([&] { c10::cuda::set_device(device); });
+}
+
 // From here on a profiler that was told to wait looks at the device, or no longer does.
 bool toolkit_profile(bool on) {
   return succeeds([&] { symbol<int (*)()>(on ? "cudaProfilerStart" : "cudaProfilerStop")(); });
@@ -173,37 +191,41 @@ const char* toolkit_cuda_error() { return last_error.c_str(); }
 
 void* toolkit_graph_new(int8_t device) {
   Recorded* recorded = nullptr;
-  succeeds([&] { recorded = new Recorded(device); });
+  succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    recorded = new Recorded(device);
+  });
   return recorded;
 }
 
 // Work goes to the graph's own stream until `leave`: warm-up first, then what is recorded.
 bool toolkit_graph_enter(void* graph) {
-  return succeeds([&] { static_cast<Recorded*>(graph)->enter(); });
+  return on_its_device(graph, [](Recorded& recorded) { recorded.enter(); });
 }
 
 bool toolkit_graph_leave(void* graph) {
-  return succeeds([&] { static_cast<Recorded*>(graph)->leave(); });
+  return on_its_device(graph, [](Recorded& recorded) { recorded.leave(); });
 }
 
 // Thread-local: other threads may go on taking memory while this one records.
 bool toolkit_graph_begin(void* graph) {
-  return succeeds(
-      [&] { static_cast<Recorded*>(graph)->graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal); });
+  return on_its_device(graph, [](Recorded& recorded) {
+    recorded.graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  });
 }
 
 bool toolkit_graph_end(void* graph) {
-  return succeeds([&] { static_cast<Recorded*>(graph)->graph.capture_end(); });
+  return on_its_device(graph, [](Recorded& recorded) { recorded.graph.capture_end(); });
 }
 
 bool toolkit_graph_replay(void* graph) {
-  return succeeds([&] { static_cast<Recorded*>(graph)->graph.replay(); });
+  return on_its_device(graph, [](Recorded& recorded) { recorded.graph.replay(); });
 }
 
 void toolkit_graph_free(void* graph) {
-  succeeds([&] {
-    const std::unique_ptr<Recorded> recorded(static_cast<Recorded*>(graph));
-    recorded->leave();
+  on_its_device(graph, [](Recorded& recorded) {
+    const std::unique_ptr<Recorded> owned(&recorded);
+    recorded.leave();
   });
 }
 
@@ -223,9 +245,10 @@ void* toolkit_module_new(int8_t device, const char* source, const char* name, co
 
 // `shared_bytes`: how much dynamic shared memory a block may take; what a multiprocessor has then goes
 // there rather than to its cache. Negative: as it is.
-void* toolkit_module_function(void* module, const char* name, int32_t shared_bytes) {
+void* toolkit_module_function(int8_t device, void* module, const char* name, int32_t shared_bytes) {
   CUfunction function = nullptr;
   const bool found = succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
     auto get = symbol<CUresult (*)(CUfunction*, CUmodule, const char*)>("cuModuleGetFunction");
     check(get(&function, static_cast<CUmodule>(module), name), name);
     if (shared_bytes < 0) return;
@@ -275,6 +298,7 @@ void* toolkit_event_new(int8_t device) {
   return recorded ? event : nullptr;
 }
 
+// An event knows its device: any thread may wait for it.
 bool toolkit_event_wait(void* event) {
   return succeeds([&] {
     static const auto wait = symbol<cudaError_t (*)(cudaEvent_t)>("cudaEventSynchronize");
@@ -293,6 +317,8 @@ void toolkit_event_free(void* event) {
 bool toolkit_launch(void* function, int8_t device, const uint32_t* grid, const uint32_t* block, uint32_t shared_bytes,
                     bool early, void** arguments) {
   return succeeds([&] {
+    // The driver starts a kernel in the current context alone.
+    const c10::cuda::CUDAGuard guard(device);
     static const auto launch =
         symbol<CUresult (*)(const CUlaunchConfig*, CUfunction, void**, void**)>("cuLaunchKernelEx");
     CUlaunchAttribute attribute{};

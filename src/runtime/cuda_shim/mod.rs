@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,6 +20,7 @@ static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/toolkit_cuda.s
 /// they failed; `error` then tells why.
 pub(super) struct Shim {
     error: unsafe extern "C" fn() -> *const c_char,
+    pub use_device: unsafe extern "C" fn(i8) -> bool,
     pub profile: unsafe extern "C" fn(bool) -> bool,
     pub graph_new: unsafe extern "C" fn(i8) -> *mut c_void,
     pub graph_enter: unsafe extern "C" fn(*mut c_void) -> bool,
@@ -28,7 +30,7 @@ pub(super) struct Shim {
     pub graph_replay: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_free: unsafe extern "C" fn(*mut c_void),
     pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_char, *const *const c_char, c_int) -> *mut c_void,
-    pub module_function: unsafe extern "C" fn(*mut c_void, *const c_char, i32) -> *mut c_void,
+    pub module_function: unsafe extern "C" fn(i8, *mut c_void, *const c_char, i32) -> *mut c_void,
     pub pinned_new: unsafe extern "C" fn(i8, usize) -> *mut c_void,
     pub pinned_free: unsafe extern "C" fn(*mut c_void),
     pub upload: unsafe extern "C" fn(i8, *mut c_void, *const c_void, usize) -> bool,
@@ -65,6 +67,34 @@ pub(super) fn shim() -> Option<&'static Shim> {
     SHIM.get_or_init(load).as_ref()
 }
 
+/// The GPU of this process, once it is chosen.
+static IN_USE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Makes a GPU the current one of this thread and of all that start later: what asks libtorch for no device in
+/// particular then takes this one, and no context is made on another GPU. Does nothing without CUDA.
+pub(super) fn use_device(index: usize) -> Result<()> {
+    IN_USE.store(index, Ordering::Relaxed);
+    enter_device(index)
+}
+
+/// Makes the GPU of the process the current one of a thread that starts. What cannot be done here fails, and is told,
+/// where the GPU is asked for work.
+pub(super) fn enter_device_in_use() {
+    let index = IN_USE.load(Ordering::Relaxed);
+    if index != usize::MAX {
+        let _ = enter_device(index);
+    }
+}
+
+fn enter_device(index: usize) -> Result<()> {
+    let Some(shim) = shim() else { return Ok(()) };
+    // SAFETY: no memory is passed.
+    if !unsafe { (shim.use_device)(index as i8) } {
+        bail!("cuda:{index} cannot be used: {}", shim.error());
+    }
+    Ok(())
+}
+
 #[expect(clippy::missing_transmute_annotations, reason = "the fields of `Shim` say the types")]
 fn load() -> Result<Shim> {
     // The run-time compiler and the driver come into the process with this one.
@@ -93,6 +123,7 @@ fn load() -> Result<Shim> {
     }
     Ok(Shim {
         error: function!("toolkit_cuda_error"),
+        use_device: function!("toolkit_use_device"),
         profile: function!("toolkit_profile"),
         graph_new: function!("toolkit_graph_new"),
         graph_enter: function!("toolkit_graph_enter"),
