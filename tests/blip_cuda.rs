@@ -15,7 +15,7 @@ use toolkit::models::generation::StepModel;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::nn::KvCache;
 use toolkit::nn::fused::{self, Around, few_rows};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{Runtime, eager};
 
 #[test]
 fn layer_norms_of_sums() {
@@ -155,7 +155,7 @@ fn recorded_steps_give_the_texts_of_plain_ones_and_of_the_cpu() {
                 let about = format!("{}: {count} pictures, {num_beams} beams, {prompt:?}", folder.display());
                 let expected = texts(&cpu, pictures, &options);
                 assert_eq!(texts(&gpu, pictures, &options), expected, "{about}");
-                assert_eq!(fused::without(|| texts(&gpu, pictures, &options)), expected, "{about}, plain");
+                assert_eq!(eager(|| texts(&gpu, pictures, &options)), expected, "{about}, plain");
             }
         }
     }
@@ -172,7 +172,7 @@ fn a_trained_model_says_the_same_in_16_bits() {
     for round in 0..3 {
         assert_eq!(texts(&half, &pictures, &options), expected, "round {round}");
     }
-    assert_eq!(fused::without(|| texts(&half, &pictures, &options)), expected, "plain");
+    assert_eq!(eager(|| texts(&half, &pictures, &options)), expected, "plain");
 }
 
 /// Scores of every step, own kernels and recording included, against float32 on the CPU.
@@ -206,7 +206,7 @@ fn scores_in_16_bits_are_those_of_float32() {
             let recorded = scores(&half, &place, copies);
             let again = scores(&half, &place, copies);
             assert!(again.equal(&recorded), "what was recorded gives the same each time");
-            let plain = fused::without(|| scores(&half, &place, copies));
+            let plain = eager(|| scores(&half, &place, copies));
             for (name, scores) in [("recorded", recorded), ("plain", plain)] {
                 let difference = apart(&scores, &expected);
                 println!("{}, {copies} texts a picture, {name}: {difference:.1e}", folder.display());

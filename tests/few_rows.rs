@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Weights;
 use toolkit::nn::fused::{self, Around, FEW_ROWS, few_rows};
 use toolkit::nn::{Linear, RmsNorm};
-use toolkit::runtime::Graph;
+use toolkit::runtime::{CapturedGraph, eager};
 
 /// Outputs are rounded once, to these parts of themselves; a normed input is rounded before as well.
 const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 4e-3)];
@@ -142,7 +142,7 @@ fn layers_that_overlap_wait_for_each_other() {
     };
     let expected = chain();
     tch::Cuda::synchronize(0);
-    let (graph, out) = Graph::record(device, || Ok(fused::overlapped(chain))).unwrap().unwrap();
+    let (graph, out) = CapturedGraph::capture(device, || Ok(fused::overlapped(chain))).unwrap().unwrap();
     for _ in 0..50 {
         let _ = out.shallow_clone().zero_();
         graph.replay().unwrap();
@@ -170,7 +170,7 @@ fn linear_layers_use_it_and_leave_what_does_not_fit() {
                 linear.forward_normed_gated(&x, &norm),
             ]
         };
-        for (ours, plain) in all().iter().zip(fused::without(all)) {
+        for (ours, plain) in all().iter().zip(eager(all)) {
             // The plain way rounds after each of its parts.
             assert!(apart(ours, &plain) < 1.5e-2, "{rows} rows: {:.1e}", apart(ours, &plain));
         }
@@ -211,7 +211,7 @@ fn speed() {
                     false => case.x.matmul(&case.weight.tr()),
                 };
                 let all = || Ok(fused::overlapped(|| cases.iter().map(work).collect::<Vec<_>>()));
-                let (graph, _out) = Graph::record(device, all).unwrap().unwrap();
+                let (graph, _out) = CapturedGraph::capture(device, all).unwrap().unwrap();
                 graph.replay().unwrap();
                 tch::Cuda::synchronize(0);
                 let start = Instant::now();

@@ -9,7 +9,7 @@ use toolkit::checkpoints::Checkpoint;
 use toolkit::models::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
 use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
-use toolkit::runtime::Graph;
+use toolkit::runtime::{CapturedGraph, set_eager};
 
 fn rms(x: &Tensor, weight: &Tensor) -> Tensor {
     x * (x.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + 1e-5).rsqrt() * weight
@@ -176,12 +176,12 @@ fn what_does_not_fit_is_left_to_the_plain_layers() {
 
 #[test]
 fn recorded_work_reads_what_its_inputs_hold_now() {
-    let nothing = Graph::record(Device::Cpu, || Ok(Tensor::zeros([1], (Kind::Float, Device::Cpu)))).unwrap();
+    let nothing = CapturedGraph::capture(Device::Cpu, || Ok(Tensor::zeros([1], (Kind::Float, Device::Cpu)))).unwrap();
     assert!(nothing.is_none());
     let Some(device) = gpu() else { return };
     let input = random(&[64, 64], Kind::Float, device);
     let mut place = input.shallow_clone();
-    let (graph, out) = Graph::record(device, || Ok(input.matmul(&input).relu() + 1.0)).unwrap().unwrap();
+    let (graph, out) = CapturedGraph::capture(device, || Ok(input.matmul(&input).relu() + 1.0)).unwrap().unwrap();
     for _ in 0..3 {
         let new = random(&[64, 64], Kind::Float, device);
         place.copy_(&new);
@@ -195,14 +195,14 @@ fn work_that_fails_while_it_is_recorded_leaves_the_device_in_order() {
     let Some(device) = gpu() else { return };
     let input = random(&[8, 8], Kind::Float, device);
     let mut calls = 0;
-    let recorded = Graph::record(device, || {
+    let recorded = CapturedGraph::capture(device, || {
         calls += 1;
         let out = input.matmul(&input);
         anyhow::ensure!(calls < 3, "the third time is the recording");
         Ok(out)
     });
     assert_eq!(recorded.err().unwrap().to_string(), "the third time is the recording");
-    let (graph, sum) = Graph::record(device, || Ok(&input + 1.0)).unwrap().unwrap();
+    let (graph, sum) = CapturedGraph::capture(device, || Ok(&input + 1.0)).unwrap().unwrap();
     graph.replay().unwrap();
     assert!(sum.equal(&(&input + 1.0)));
     assert_eq!(random(&[8, 8], Kind::Float, device).size(), [8, 8], "random numbers are still drawn");
@@ -237,9 +237,9 @@ fn a_denoiser_is_the_same_in_every_way() {
     };
     let ways: [(&str, Vec<Tensor>); 3] =
         [("own kernels", draw()), ("and cuDNN's attention", with_long_attention(draw)), {
-            fused::enable(false);
+            set_eager(true);
             let plain = draw();
-            fused::enable(true);
+            set_eager(false);
             ("plain", plain)
         }];
     for (name, outs) in &ways {

@@ -17,9 +17,8 @@ use toolkit::models::clip_text::ClipText;
 use toolkit::models::stable_diffusion::StableDiffusion;
 use toolkit::models::stable_diffusion::unet::Unet;
 use toolkit::models::stable_diffusion_3::StableDiffusion3;
-use toolkit::nn::Repeated;
 use toolkit::nn::fused::{self, Affine};
-use toolkit::runtime::{Runtime, without_recording};
+use toolkit::runtime::{CapturedFunction, Runtime, eager, without_capture};
 
 /// Random numbers with the channels last in memory.
 fn map(size: [i64; 4], kind: Kind, device: Device) -> Tensor {
@@ -124,8 +123,8 @@ fn near_in_every_way<T>(name: &str, load: impl Fn(Device, Kind) -> T, draw: impl
     for (kind, most) in [(Kind::Half, 1e-2), (Kind::BFloat16, 4e-2)] {
         let net = load(device, kind);
         let own = far(draw(&net, device));
-        let switched_off = far(fused::without(|| draw(&net, device)));
-        let plain = fused::without(|| far(draw(&load(device, kind), device)));
+        let switched_off = far(eager(|| draw(&net, device)));
+        let plain = eager(|| far(draw(&load(device, kind), device)));
         println!("{name} {kind:?}: own kernels {own:.1e}, switched off {switched_off:.1e}, plain {plain:.1e}");
         assert!(own < most && switched_off < most && plain < most);
         assert!(own < 1.5 * plain + 1e-3, "own kernels lose digits");
@@ -182,10 +181,10 @@ fn recorded_texts_are_what_they_are_one_by_one() {
         let out = clip.forward(&ids[0]);
         vec![out.last, out.pooled]
     };
-    let repeated = Repeated::default();
+    let repeated = CapturedFunction::default();
     for length in [77, 77, 77, 77, 77, 12, 77] {
         let ids = [Tensor::randint(300, [1, length], (Kind::Int64, device))];
-        let (ours, plain) = (repeated.run(&ids, encode).unwrap(), encode(&ids));
+        let (ours, plain) = (repeated.call(&ids, encode).unwrap(), encode(&ids));
         assert!(ours.iter().zip(&plain).all(|(ours, plain)| ours.equal(plain)), "{length} tokens");
     }
 }
@@ -219,7 +218,7 @@ fn recorded_steps_draw_what_steps_one_by_one_draw() {
             ("a cat", 3, 5, 96, 4.0),
         ] {
             let request = request(text, seed, steps, size, guidance);
-            let (recorded, one_by_one) = (draw(&request), without_recording(|| draw(&request)));
+            let (recorded, one_by_one) = (draw(&request), without_capture(|| draw(&request)));
             let difference = apart(&recorded, &one_by_one);
             println!("{model}: {text}, {size} wide, guidance {guidance}: {difference:.1e}");
             // Libraries may choose other kernels while they are recorded, and steps make more of what differs.

@@ -10,8 +10,7 @@ use super::{bench_artfid, bench_captioner, bench_generator};
 use crate::cli::{BenchArgs, Format, Global};
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{Family, MODELS, locate};
-use crate::nn::fused;
-use crate::runtime::{Runtime, peak_memory, profiled};
+use crate::runtime::{Runtime, peak_memory, profiled, set_eager};
 
 /// Something that can be measured. A new one is one row in [`TARGETS`].
 struct Target {
@@ -33,7 +32,7 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
         return Err(usage("--repeat and --batch-size must be at least 1"));
     }
     let rt = Runtime::new(global)?;
-    fused::enable(!args.plain);
+    set_eager(args.plain);
     let target = target(&args, &rt)?;
     if args.strength.is_some() && !target.families.iter().all(|family| family.is_generator()) {
         return Err(usage("--strength is for models that draw pictures"));

@@ -2,14 +2,14 @@
 
 use tch::{Kind, Tensor};
 
-use super::fused;
+use crate::runtime::kernel::is_eager_by_choice;
 use crate::runtime::shim::{AttentionBackend, attention_order};
 
 /// Computes attention as suits thousands of tokens and one shape over many steps: on CUDA cuDNN's
 /// kernels first, which are faster there but want a plan for each shape.
 pub fn with_long_attention<T>(work: impl FnOnce() -> T) -> T {
     use AttentionBackend::{Cudnn, Flash, Math, MemoryEfficient};
-    if !fused::enabled() {
+    if is_eager_by_choice() {
         return work();
     }
     attention_order(&[Cudnn, Flash, MemoryEfficient, Math]);

@@ -7,7 +7,6 @@ pub mod fused;
 mod kv_cache;
 mod layers;
 mod lora;
-mod repeated;
 mod resnet;
 mod rotary;
 mod step_view;
@@ -19,7 +18,6 @@ pub use feature_maps::{
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};
-pub use repeated::Repeated;
 pub use resnet::{ResnetBlock, ResnetStyle};
 pub use rotary::{RotaryTable, Rotation};
 pub use step_view::{SPARE_PLACES, Slot, StepView, capacity};

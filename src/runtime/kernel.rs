@@ -2,11 +2,48 @@
 //! libtorch (NVRTC), for the very device at hand.
 
 use std::ffi::{CString, c_char, c_void};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
 use tch::Tensor;
 
 use super::cuda_shim::{Shim, shim};
+
+static EAGER: AtomicBool = AtomicBool::new(false);
+/// A bit for each device on which a kernel could not be started.
+static FAILED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether all devices compute by libtorch's operators alone, one after another: no custom kernels, no CUDA graphs.
+pub fn set_eager(on: bool) {
+    EAGER.store(on, Ordering::Relaxed);
+}
+
+/// Does `work` eagerly, so that both ways can be compared.
+pub fn eager<T>(work: impl FnOnce() -> T) -> T {
+    let before = EAGER.swap(true, Ordering::Relaxed);
+    let out = work();
+    EAGER.store(before, Ordering::Relaxed);
+    out
+}
+
+/// Whether all devices compute eagerly (see [`set_eager`]).
+pub fn is_eager_by_choice() -> bool {
+    EAGER.load(Ordering::Relaxed)
+}
+
+/// Whether a GPU computes eagerly: by choice, or because a kernel could not be started there.
+pub fn is_eager(device: usize) -> bool {
+    is_eager_by_choice() || FAILED.load(Ordering::Relaxed) & bit(device) != 0
+}
+
+/// From now on this GPU computes eagerly; others go on as before.
+pub fn give_up_on(device: usize) {
+    FAILED.fetch_or(bit(device), Ordering::Relaxed);
+}
+
+fn bit(device: usize) -> u64 {
+    1 << (device % 64)
+}
 
 /// Kernels of one source, loaded for good.
 pub struct Kernels {

@@ -2,12 +2,12 @@
 
 use std::io::IsTerminal;
 
+mod captured;
 mod cuda;
 mod cuda_shim;
 mod device;
 mod failure;
 mod files;
-mod graph;
 mod home;
 pub mod kernel;
 pub mod machine;
@@ -17,12 +17,13 @@ pub mod shim;
 mod threads;
 pub mod upload;
 
+pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
 pub use files::{UNFINISHED, write_whole};
-pub use graph::{Graph, records, without_recording};
 pub use home::home;
+pub use kernel::{eager, set_eager};
 #[cfg(test)]
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};

@@ -123,14 +123,14 @@ impl StepModel for Session<'_> {
 
     /// Recorded steps have the size of the batch.
     fn may_shrink(&self) -> bool {
-        self.steps.as_ref().is_none_or(|steps| !steps.are_recorded())
+        self.steps.as_ref().is_none_or(|steps| !steps.are_captured())
     }
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         // Only what was recorded is worth its memory.
-        if let Some(steps) = self.steps.take_if(|steps| steps.are_recorded()) {
+        if let Some(steps) = self.steps.take_if(|steps| steps.are_captured()) {
             self.networks.spare.replace(Some(steps));
         }
     }

@@ -1,21 +1,21 @@
 //! The steps of a batch of captions: one new token a row, on tensors that keep their places in memory. On
-//! CUDA a step is recorded once and then only asked for again, also by later batches of the same size.
+//! CUDA a step is captured once and then replayed, also by later batches of the same size.
 
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use super::Networks;
 use super::text_decoder::PictureMemory;
-use crate::nn::{KvCache, SPARE_PLACES, Slot, StepView, capacity, fused};
-use crate::runtime::Graph;
+use crate::nn::{KvCache, SPARE_PLACES, Slot, StepView, capacity};
+use crate::runtime::{Captured, captures_are_enabled};
 
 /// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
 const CAPACITY_STEP: i64 = 64;
-/// Up to so many pictures are looked at by recorded work too: more keep a GPU busy as it is, and the
-/// recording would keep much memory.
-const RECORDED_PICTURES: i64 = 8;
-/// Prompts of up to so many tokens are read by recorded steps, one by one.
-const RECORDED_PROMPT: usize = 8;
+/// Up to so many pictures are looked at by captured work too: more keep a GPU busy as it is, and the
+/// captured work would keep much memory.
+const CAPTURED_PICTURES: i64 = 8;
+/// Prompts of up to so many tokens are read by captured steps, one by one.
+const CAPTURED_PROMPT: usize = 8;
 
 /// A row is one text; each picture has as many rows, one after another, as the search has beams.
 pub struct Steps {
@@ -33,10 +33,10 @@ pub struct Steps {
     tokens: Tensor,
     /// Zeros, [rows]: all texts of a batch start at the first place.
     padding: Tensor,
-    /// Where recorded work finds the pictures.
+    /// Where captured work finds the pictures.
     pixels: Option<Tensor>,
-    looking: Option<(Graph, ())>,
-    stepping: Option<(Graph, Tensor)>,
+    looking: Captured<()>,
+    stepping: Captured<Tensor>,
 }
 
 impl Steps {
@@ -45,8 +45,7 @@ impl Steps {
         let (decoder, rows) = (&networks.decoder, pictures * copies);
         let device = decoder.device;
         let capacity = capacity(device, longest, decoder.positions(), CAPACITY_STEP);
-        // Where all is to be done plainly, nothing recorded is.
-        if fused::enabled()
+        if captures_are_enabled()
             && let Some(spare) = networks.spare.take()
             && (spare.pictures, spare.rows) == (pictures, rows)
             && (capacity..=2 * capacity).contains(&spare.capacity)
@@ -65,40 +64,36 @@ impl Steps {
             tokens: Tensor::zeros([rows, 1], (Kind::Int64, device)),
             padding: Tensor::zeros([rows], (Kind::Int64, device)),
             pixels: None,
-            looking: None,
-            stepping: None,
+            looking: Captured::default(),
+            stepping: Captured::default(),
         }
     }
 
     /// Reads the pictures ([pictures, 3, side, side]).
     pub fn look(&mut self, networks: &Networks, pixels: &Tensor) -> Result<()> {
         let device = networks.decoder.device;
-        if !device.is_cuda() || !fused::enabled() || self.pictures > RECORDED_PICTURES {
-            networks.look(pixels, &self.cross);
-            return Ok(());
-        }
-        let place = self.pixels.get_or_insert_with(|| pixels.zeros_like());
-        place.copy_(pixels);
-        if self.looking.is_none() {
-            let work = || {
-                networks.look(place, &self.cross);
-                Ok(())
-            };
-            self.looking = Graph::record(device, work)?;
-        }
-        match &self.looking {
-            Some((graph, ())) => graph.replay(),
-            None => {
-                networks.look(pixels, &self.cross);
-                Ok(())
+        let is_wanted = self.pictures <= CAPTURED_PICTURES && self.looking.is_wanted(device);
+        if is_wanted || self.looking.is_there() {
+            let place = self.pixels.get_or_insert_with(|| pixels.zeros_like());
+            place.copy_(pixels);
+            if is_wanted {
+                let work = || {
+                    networks.look(place, &self.cross);
+                    Ok(())
+                };
+                self.looking = Captured::of("looking at pictures", device, work);
             }
         }
+        if self.looking.replay()?.is_none() {
+            networks.look(pixels, &self.cross);
+        }
+        Ok(())
     }
 
     /// Starts all texts with `prompt`. Scores of the next token, [rows, vocab], valid until the next step.
     pub fn read(&mut self, networks: &Networks, prompt: &[i64]) -> Result<Tensor> {
         self.go_to(0);
-        if self.may_replay(networks) && prompt.len() <= RECORDED_PROMPT {
+        if (self.are_captured() || self.may_capture(networks)) && prompt.len() <= CAPTURED_PROMPT {
             let mut scores = None;
             for id in prompt {
                 let _ = self.tokens.fill_(*id);
@@ -140,12 +135,12 @@ impl Steps {
         self.tokens = self.tokens.index_select(0, rows);
         self.padding = self.padding.index_select(0, rows);
         (self.rows, self.pictures) = (count, count / (self.rows / self.pictures));
-        (self.looking, self.stepping) = (None, None);
+        (self.looking, self.stepping) = (Captured::default(), Captured::default());
     }
 
     /// Whether the steps have the size of the batch for good.
-    pub fn are_recorded(&self) -> bool {
-        self.stepping.is_some()
+    pub fn are_captured(&self) -> bool {
+        self.stepping.is_there()
     }
 
     /// The next token goes to this place.
@@ -154,23 +149,20 @@ impl Steps {
         self.slot.go_to(length);
     }
 
-    fn may_replay(&self, networks: &Networks) -> bool {
-        let may_record = self.length + SPARE_PLACES <= self.capacity && fused::enabled();
-        networks.decoder.device.is_cuda() && (self.are_recorded() || may_record)
+    /// Whether there is room for the steps that capturing takes, and they are to be captured.
+    fn may_capture(&self, networks: &Networks) -> bool {
+        self.length + SPARE_PLACES <= self.capacity && self.stepping.is_wanted(networks.decoder.device)
     }
 
     /// Appends the tokens that stand in their place.
     fn advance(&mut self, networks: &Networks) -> Result<Tensor> {
-        if !self.are_recorded() && self.may_replay(networks) {
-            self.stepping = Graph::record(networks.decoder.device, || Ok(self.forward(networks)))?;
-            // Recording went some places ahead.
+        if self.may_capture(networks) {
+            self.stepping = Captured::of("a decoding step", networks.decoder.device, || Ok(self.forward(networks)));
+            // Capturing went some places ahead.
             self.slot.go_to(self.length);
         }
-        let scores = match &self.stepping {
-            Some((graph, scores)) => {
-                graph.replay()?;
-                scores.shallow_clone()
-            }
+        let scores = match self.stepping.replay()? {
+            Some(scores) => scores.shallow_clone(),
             None => {
                 let scores = self.forward(networks);
                 self.slot.advance_on_host();

@@ -127,7 +127,7 @@ impl StepModel for Session<'_> {
 
     /// Recorded steps have the size of the batch.
     fn may_shrink(&self) -> bool {
-        self.steps.as_ref().is_none_or(|steps| !steps.are_recorded())
+        self.steps.as_ref().is_none_or(|steps| !steps.are_captured())
     }
 }
 

@@ -1,12 +1,12 @@
 //! The steps of a batch: one new token a row, on tensors that keep their places in memory. On CUDA a
-//! step is recorded once and then only asked for again, also by later batches of the same size.
+//! step is captured once and then replayed, also by later batches of the same size.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::decoder::Decoder;
-use crate::nn::{KvCache, RotaryTable, Rotation, SPARE_PLACES, Slot, StepView, capacity, fused};
-use crate::runtime::Graph;
+use crate::nn::{KvCache, RotaryTable, Rotation, SPARE_PLACES, Slot, StepView, capacity};
+use crate::runtime::Captured;
 
 /// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
 const CAPACITY_STEP: i64 = 256;
@@ -24,7 +24,7 @@ pub struct Steps {
     list: Tensor,
     padding: Tensor,
     is_padded: bool,
-    recorded: Option<(Graph, Tensor)>,
+    captured: Captured<Tensor>,
 }
 
 impl Steps {
@@ -51,7 +51,7 @@ impl Steps {
             list: column(),
             padding: column().squeeze_dim(1),
             is_padded: false,
-            recorded: None,
+            captured: Captured::default(),
         })
     }
 
@@ -78,13 +78,12 @@ impl Steps {
     /// Appends `tokens` [rows] at place `length`; logits of the next, valid until the next step.
     pub fn step(&mut self, decoder: &Decoder, tokens: &Tensor, length: i64) -> Result<Tensor> {
         self.tokens.copy_(&tokens.unsqueeze(1));
-        if self.recorded.is_none() && length + SPARE_PLACES <= self.capacity && fused::enabled() {
-            self.recorded = Graph::record(decoder.device, || Ok(self.forward(decoder)))?;
-            // Recording went some places ahead.
+        if length + SPARE_PLACES <= self.capacity && self.captured.is_wanted(decoder.device) {
+            self.captured = Captured::of("a decoding step", decoder.device, || Ok(self.forward(decoder)));
+            // Capturing went some places ahead.
             self.go_to(length);
         }
-        if let Some((graph, logits)) = &self.recorded {
-            graph.replay()?;
+        if let Some(logits) = self.captured.replay()? {
             return Ok(logits.shallow_clone());
         }
         let logits = self.forward(decoder);
@@ -92,8 +91,8 @@ impl Steps {
         Ok(logits)
     }
 
-    pub fn are_recorded(&self) -> bool {
-        self.recorded.is_some()
+    pub fn are_captured(&self) -> bool {
+        self.captured.is_there()
     }
 
     /// Row `i` becomes what row `rows[i]` was, with `length` places filled; there may be fewer than before.
@@ -107,7 +106,7 @@ impl Steps {
         for column in [&mut self.tokens, &mut self.positions, &mut self.list, &mut self.padding] {
             *column = column.index_select(0, rows);
         }
-        self.recorded = None;
+        self.captured = Captured::default();
     }
 
     /// One step, and what is on the device moves on to the next.

@@ -10,8 +10,8 @@ use super::config::TEXT_ENCODER;
 use crate::models::TextTokenizer;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::pipeline_source::Source;
-use crate::nn::Repeated;
 use crate::prompts::TokenBudget;
+use crate::runtime::CapturedFunction;
 
 /// The most encoded texts that are kept, on the device: 1024 of 77 × 768 float16 numbers are 120 MB.
 const KEPT: usize = 1024;
@@ -31,7 +31,7 @@ pub struct PromptEncoder {
     /// None for random weights, which read ids that are nothing but numbers in range.
     tokenizer: Option<TextTokenizer>,
     encoder: ClipText,
-    encoding: Repeated,
+    encoding: CapturedFunction,
     width: i64,
     device: Device,
     cache: RefCell<Cache>,
@@ -45,7 +45,7 @@ impl PromptEncoder {
         };
         let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;
         let encoder = source.build(TEXT_ENCODER, device, kind, |weights| ClipText::new(weights, &config, false))?;
-        let (encoding, cache) = (Repeated::default(), RefCell::default());
+        let (encoding, cache) = (CapturedFunction::default(), RefCell::default());
         Ok(Self { tokenizer, encoder, encoding, width: config.hidden_size, device, cache })
     }
 
@@ -92,7 +92,7 @@ impl PromptEncoder {
             }
         };
         let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(self.device);
-        let states = self.encoding.run(&[ids], |ids| vec![self.encoder.forward(&ids[0]).last])?;
+        let states = self.encoding.call(&[ids], |ids| vec![self.encoder.forward(&ids[0]).last])?;
         let states = states.into_iter().next().context("a text without states")?;
         let mut cache = self.cache.borrow_mut();
         cache.order.push_back(text.to_string());

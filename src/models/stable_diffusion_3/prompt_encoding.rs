@@ -15,8 +15,8 @@ use crate::models::TextTokenizer;
 use crate::models::clip_text::{self, ClipText};
 use crate::models::pipeline_source::{Part, Source};
 use crate::models::t5_encoder::{self, T5Encoder};
-use crate::nn::Repeated;
 use crate::prompts::TokenBudget;
+use crate::runtime::CapturedFunction;
 
 /// Tokens that T5 reads, as in the pipeline.
 pub const T5_TOKENS: usize = 256;
@@ -41,13 +41,13 @@ struct Encoders {
     clip_l: ClipText,
     clip_g: ClipText,
     t5: Option<T5Encoder>,
-    encoding: Repeated,
+    encoding: CapturedFunction,
 }
 
 impl Encoders {
     /// `ids`: int64 [texts, tokens] for each encoder. CLIP's states beside each other, both pooled, and T5's states.
     fn forward(&self, ids: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.encoding.run(ids, |ids| {
+        self.encoding.call(ids, |ids| {
             let (l, g) = (self.clip_l.forward(&ids[0]), self.clip_g.forward(&ids[1]));
             let clip = Tensor::cat(&[l.penultimate, g.penultimate], -1);
             let pooled = Tensor::cat(&[l.pooled, g.pooled], -1);
@@ -170,7 +170,7 @@ impl PromptEncoder {
         };
         let (clip_l, clip_g) = (clip(CLIP_L)?, clip(CLIP_G)?);
         let t5 = self.has_t5.then(t5).transpose()?;
-        *self.encoders.borrow_mut() = Some(Encoders { clip_l, clip_g, t5, encoding: Repeated::default() });
+        *self.encoders.borrow_mut() = Some(Encoders { clip_l, clip_g, t5, encoding: CapturedFunction::default() });
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! The steps of a batch of pictures: the velocity with guidance, on tensors that keep their places in memory.
-//! On CUDA it is recorded once and then only asked for again, also by later batches of the same size.
+//! On CUDA it is captured once and then replayed, also by later batches of the same size.
 
 use std::fmt;
 
@@ -7,8 +7,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::mmdit::Mmdit;
-use crate::nn::fused;
-use crate::runtime::{Graph, records};
+use crate::runtime::{Captured, captures_are_enabled};
 
 pub(super) struct Steps {
     /// [pictures, channels, height, width]
@@ -18,15 +17,15 @@ pub(super) struct Steps {
     /// Shifts, scales and gates of the step, [texts, parts · size]; none before the first.
     modulations: Option<Tensor>,
     guidance: Option<f64>,
-    recorded: Option<(Graph, Tensor)>,
+    captured: Captured<Tensor>,
 }
 
 impl Steps {
-    /// `spare`: those of an earlier batch, whose recording is taken over where it is of the same size.
+    /// `spare`: those of an earlier batch, whose captured work is taken over where it is of the same size.
     pub(super) fn new(spare: Option<Self>, latents: &Tensor, context: &Tensor, guidance: Option<f64>) -> Self {
-        if fused::enabled()
+        if captures_are_enabled()
             && let Some(spare) = spare
-            && spare.recorded.is_some()
+            && spare.captured.is_there()
             && (spare.latents.size(), spare.context.size(), spare.guidance)
                 == (latents.size(), context.size(), guidance)
         {
@@ -34,26 +33,23 @@ impl Steps {
             return spare;
         }
         let (latents, context) = (latents.zeros_like(), context.shallow_clone());
-        Self { latents, context, modulations: None, guidance, recorded: None }
+        Self { latents, context, modulations: None, guidance, captured: Captured::default() }
     }
 
     /// The velocity at `latents`, as large as they are; valid until the next step.
     pub(super) fn velocity(&mut self, transformer: &Mmdit, latents: &Tensor, modulations: &Tensor) -> Result<Tensor> {
-        if !latents.device().is_cuda() || !fused::enabled() || !records() {
-            return Ok(self.work_out(transformer, latents, modulations));
-        }
-        self.latents.copy_(latents);
-        let place = self.modulations.get_or_insert_with(|| modulations.zeros_like()).shallow_clone();
-        place.shallow_clone().copy_(modulations);
-        if self.recorded.is_none() {
-            let work = || Ok(self.work_out(transformer, &self.latents, &place));
-            self.recorded = Graph::record(latents.device(), work)?;
-        }
-        match &self.recorded {
-            Some((graph, velocity)) => {
-                graph.replay()?;
-                Ok(velocity.shallow_clone())
+        let is_wanted = self.captured.is_wanted(latents.device());
+        if is_wanted || self.captured.is_there() {
+            self.latents.copy_(latents);
+            let place = self.modulations.get_or_insert_with(|| modulations.zeros_like()).shallow_clone();
+            place.shallow_clone().copy_(modulations);
+            if is_wanted {
+                let work = || Ok(self.work_out(transformer, &self.latents, &place));
+                self.captured = Captured::of("a denoising step", latents.device(), work);
             }
+        }
+        match self.captured.replay()? {
+            Some(velocity) => Ok(velocity.shallow_clone()),
             None => Ok(self.work_out(transformer, latents, modulations)),
         }
     }
@@ -68,7 +64,7 @@ impl Steps {
 
 impl fmt::Debug for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recorded = self.recorded.is_some();
-        f.debug_struct("Steps").field("latents", &self.latents).field("recorded", &recorded).finish_non_exhaustive()
+        let (latents, captured) = (&self.latents, &self.captured);
+        f.debug_struct("Steps").field("latents", latents).field("captured", captured).finish_non_exhaustive()
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::{enable, feature_maps, few_rows, fits, one_query};
-use crate::runtime::kernel::{Argument, Kernel, Kernels};
+use super::{feature_maps, few_rows, fits, one_query};
+use crate::runtime::kernel::{Argument, Kernel, Kernels, give_up_on};
 
 /// The files of kernels beside this one, with what they are compiled for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,8 +145,8 @@ impl Ready {
         match outcome {
             Ok(()) => Some(()),
             Err(error) => {
-                tracing::warn!("plain layers are used from now on: {error:#}");
-                enable(false);
+                tracing::warn!("cuda:{} computes without custom kernels from now on: {error:#}", self.device);
+                give_up_on(self.device);
                 None
             }
         }

@@ -12,9 +12,7 @@ mod launch;
 mod layer_norm;
 mod one_query;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use decoding::{Sight, decode_attention, turn_prompts};
 pub use feature_maps::{Affine, add_raised, double_places, group_norm, raise};
@@ -26,6 +24,7 @@ pub use one_query::{attend_to_all, attend_to_text};
 
 use crate::runtime::kernel::Argument;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
+use crate::runtime::kernel::is_eager;
 
 /// Numbers that a thread reads at once.
 const VECTOR: i64 = 8;
@@ -34,30 +33,9 @@ const LONGEST_ROW: i64 = 8192;
 /// Threads of a block where each takes one vector.
 const THREADS: i64 = 256;
 
-static ENABLED: AtomicBool = AtomicBool::new(true);
-
-/// Switches all of this off (or on again), so that both ways can be compared.
-pub fn enable(on: bool) {
-    ENABLED.store(on, Ordering::Relaxed);
-}
-
-/// Does `work` plainly.
-pub fn without<T>(work: impl FnOnce() -> T) -> T {
-    let before = enabled();
-    enable(false);
-    let out = work();
-    enable(before);
-    out
-}
-
-/// Whether kernels are used where they fit.
-pub fn enabled() -> bool {
-    ENABLED.load(Ordering::Relaxed)
-}
-
 /// Whether kernels are made for tensors like this one.
 pub fn fits(x: &Tensor) -> bool {
-    enabled() && x.device().is_cuda() && matches!(x.kind(), Kind::Half | Kind::BFloat16)
+    matches!(x.device(), Device::Cuda(index) if !is_eager(index)) && matches!(x.kind(), Kind::Half | Kind::BFloat16)
 }
 
 /// Rows and their length, where blocks of the norms can take them.
