@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::runtime::{self, DtypeChoice};
 use crate::schedulers::SchedulerName;
 
 /// Captioning and style transfer with multimodal models, on libtorch.
@@ -43,12 +44,17 @@ pub struct Global {
     pub verbose: u8,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeChoice {
-    Auto,
-    Float32,
-    Float16,
-    Bfloat16,
+impl From<&Global> for runtime::Options {
+    fn from(global: &Global) -> Self {
+        let Global { device, dtype, threads, memory_limit, offline, .. } = global;
+        Self {
+            device: device.clone(),
+            dtype: *dtype,
+            threads: *threads,
+            memory_limit: *memory_limit,
+            offline: *offline,
+        }
+    }
 }
 
 /// How a command prints its results.

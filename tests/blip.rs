@@ -7,10 +7,9 @@ use image::RgbImage;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::cli::DtypeChoice;
 use toolkit::models::blip::Blip;
 use toolkit::models::{CaptionOptions, Captioner};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 const RUNTIME: Runtime = Runtime { device: Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
 

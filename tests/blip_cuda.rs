@@ -9,13 +9,12 @@ use gpu::{apart, compare, gpu, random, root, wide};
 use image::RgbImage;
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::cli::DtypeChoice;
 use toolkit::models::blip::{Blip, Config, Networks};
 use toolkit::models::generation::StepModel;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::nn::KvCache;
 use toolkit::nn::fused::{self, Around, few_rows};
-use toolkit::runtime::{Runtime, eager};
+use toolkit::runtime::{DtypeChoice, Runtime, eager};
 
 #[test]
 fn layer_norms_of_sums() {

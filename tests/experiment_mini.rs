@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
-use toolkit::cli::DtypeChoice;
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
 use toolkit::report::rows::{ItemRow, ResultRow};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 /// Pictures are compared at the size at which they are drawn, so that single steps can be held
 /// against the run: nothing is resized on the way.

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use assert_cmd::Command;
 use sha2::{Digest, Sha256};
-use toolkit::cli::DtypeChoice;
 use toolkit::models::{self, Family, MODELS, Source};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 const RT: Runtime = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
 

@@ -6,12 +6,11 @@ use image::{Rgb, RgbImage};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::cli::DtypeChoice;
 use toolkit::models::phi4_multimodal::Phi4Multimodal;
 use toolkit::models::phi4_multimodal::config::{Layout, VisionConfig};
 use toolkit::models::phi4_multimodal::image_processor::ImageProcessor;
 use toolkit::models::{CaptionOptions, Captioner};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 /// Float32 on both sides: sums in another order, over widths of at most 64 and 4 layers.
 const HIDDEN: f64 = 1e-4;

@@ -10,7 +10,6 @@ use gpu::{apart, compare, gpu, random, root, wide};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
-use toolkit::cli::DtypeChoice;
 use toolkit::models::GenerateRequest;
 use toolkit::models::autoencoder_kl::AutoencoderKl;
 use toolkit::models::clip_text::ClipText;
@@ -18,7 +17,7 @@ use toolkit::models::stable_diffusion::StableDiffusion;
 use toolkit::models::stable_diffusion::unet::Unet;
 use toolkit::models::stable_diffusion_3::StableDiffusion3;
 use toolkit::nn::fused::{self, Affine};
-use toolkit::runtime::{CapturedFunction, Runtime, eager, without_capture};
+use toolkit::runtime::{CapturedFunction, DtypeChoice, Runtime, eager, without_capture};
 
 /// Random numbers with the channels last in memory.
 fn map(size: [i64; 4], kind: Kind, device: Device) -> Tensor {

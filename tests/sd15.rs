@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
-use toolkit::cli::DtypeChoice;
 use toolkit::error::UsageError;
 use toolkit::models::autoencoder_kl::AutoencoderKl;
 use toolkit::models::clip_text::ClipText;
@@ -16,7 +15,7 @@ use toolkit::models::stable_diffusion::StableDiffusion;
 use toolkit::models::stable_diffusion::safety_checker::SafetyChecker;
 use toolkit::models::stable_diffusion::unet::Unet;
 use toolkit::models::{GenerateRequest, Generator};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 use toolkit::schedulers::SchedulerName;
 
 const PIPELINES: [&str; 2] = ["like_v1", "other"];

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
-use toolkit::cli::DtypeChoice;
 use toolkit::error::UsageError;
 use toolkit::models::autoencoder_kl::AutoencoderKl;
 use toolkit::models::clip_text::ClipText;
@@ -16,7 +15,7 @@ use toolkit::models::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::stable_diffusion_3::mmdit::Mmdit;
 use toolkit::models::t5_encoder::T5Encoder;
 use toolkit::models::{GenerateRequest, Generator};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 use toolkit::schedulers::SchedulerName;
 
 const PIPELINES: [&str; 3] = ["with_t5", "without_t5", "like_sd35"];

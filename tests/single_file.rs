@@ -8,9 +8,8 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use toolkit::checkpoints::Checkpoint;
-use toolkit::cli::DtypeChoice;
 use toolkit::models::{GenerateRequest, load_generator, load_token_budget};
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)

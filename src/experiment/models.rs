@@ -7,12 +7,11 @@ use image::RgbImage;
 use tch::Kind;
 
 use super::config::Config;
-use crate::cli::DtypeChoice;
 use crate::error::usage;
 use crate::metrics::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
-use crate::runtime::{Runtime, total_memory};
+use crate::runtime::{DtypeChoice, Runtime, total_memory};
 
 /// Where a run gets its models.
 pub trait Models {

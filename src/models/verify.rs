@@ -17,8 +17,7 @@ use super::table::Family;
 use super::torch_cache::expected_digits;
 use super::{load_captioner, load_generator};
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};
-use crate::cli::DtypeChoice;
-use crate::runtime::Runtime;
+use crate::runtime::{DtypeChoice, Runtime};
 
 /// What was found in one file, all of it in order.
 #[derive(Debug)]

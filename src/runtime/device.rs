@@ -8,8 +8,30 @@ use tch::{Cuda, Device, Kind, Tensor};
 use super::cuda::{cuda_is_likely, load_cuda, wake_gpu};
 use super::cuda_shim::use_device;
 use super::limit_memory;
-use crate::cli::{DtypeChoice, Global};
 use crate::error::usage;
+
+/// Number type of weights, as users choose it. Auto: float32 on the CPU, on CUDA each model's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DtypeChoice {
+    Auto,
+    Float32,
+    Float16,
+    Bfloat16,
+}
+
+/// What users choose about where and how models run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+    pub dtype: DtypeChoice,
+    /// CPU threads; None = all cores.
+    pub threads: Option<usize>,
+    /// Device memory to use at most, in GiB; None = what is free.
+    pub memory_limit: Option<f64>,
+    /// Whether the network is never used.
+    pub offline: bool,
+}
 
 /// The choices of a run: device, number type, network.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +45,12 @@ impl Runtime {
     /// The part of [`Self::new`] that takes no time: sets the number of threads, and tells whether a GPU
     /// will be used, as far as that can be told before CUDA is loaded. Work that needs no device can start
     /// in between.
-    pub fn foresee(global: &Global) -> Result<bool> {
-        if let Some(threads) = global.threads {
+    pub fn foresee(options: impl Into<Options>) -> Result<bool> {
+        Self::foresee_with(&options.into())
+    }
+
+    fn foresee_with(options: &Options) -> Result<bool> {
+        if let Some(threads) = options.threads {
             if threads == 0 {
                 return Err(usage("--threads must be at least 1"));
             }
@@ -32,18 +58,19 @@ impl Runtime {
             // Only the first call sets the pool; a second run in the same process keeps it.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
-        Ok(global.device != "cpu" && cuda_is_likely())
+        Ok(options.device != "cpu" && cuda_is_likely())
     }
 
-    /// Takes the global options; an unknown or absent device is wrong usage.
-    pub fn new(global: &Global) -> Result<Self> {
-        if Self::foresee(global)? {
-            let _waking = wake_gpu(global.device.strip_prefix("cuda:").and_then(|n| n.parse().ok()).unwrap_or(0));
+    /// An unknown or absent device is wrong usage.
+    pub fn new(options: impl Into<Options>) -> Result<Self> {
+        let options = options.into();
+        if Self::foresee_with(&options)? {
+            let _waking = wake_gpu(options.device.strip_prefix("cuda:").and_then(|n| n.parse().ok()).unwrap_or(0));
             load_cuda();
-        } else if global.device != "cpu" {
+        } else if options.device != "cpu" {
             load_cuda();
         }
-        let device = match global.device.as_str() {
+        let device = match options.device.as_str() {
             "cpu" => Device::Cpu,
             "auto" => Device::cuda_if_available(),
             "cuda" => Device::Cuda(0),
@@ -64,7 +91,7 @@ impl Runtime {
         if let Device::Cuda(n) = device {
             use_device(n)?;
         }
-        if let Some(gib) = global.memory_limit {
+        if let Some(gib) = options.memory_limit {
             if !(gib > 0.0 && gib.is_finite()) {
                 return Err(usage("--memory-limit must be more than 0 GiB"));
             }
@@ -75,7 +102,7 @@ impl Runtime {
             // would differ between CPU and CUDA. Who asks for float32 gets it.
             super::shim::allow_tf32(false);
         }
-        Ok(Self { device, dtype: global.dtype, offline: global.offline })
+        Ok(Self { device, dtype: options.dtype, offline: options.offline })
     }
 
     /// The number type of a model: what was asked for, else float32 on CPU and `cuda_default` on CUDA.

@@ -19,7 +19,7 @@ pub mod upload;
 
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
-pub use device::{Runtime, random_normal, seed, seeded_normal};
+pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use serde::Deserialize;
 use tch::Device;
-use toolkit::cli::DtypeChoice;
 use toolkit::images;
-use toolkit::runtime::Runtime;
+use toolkit::runtime::{DtypeChoice, Runtime};
 
 /// An attribute of a person → its value; None where there is nothing to be seen of it.
 pub type Attributes = BTreeMap<String, Option<String>>;
