@@ -161,7 +161,7 @@ fn first_logits(
 
     let embedded = model.embed(crops, Some(question)).unwrap();
     let padding = embedded.prompts.padding.clone();
-    Session::new(&model.network.decoder, embedded.tokens, padding, 1).unwrap().start(1).unwrap()
+    Session::new(&model.network.decoder, &Default::default(), embedded.tokens, padding, 1).unwrap().start(1).unwrap()
 }
 
 #[test]

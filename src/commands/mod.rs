@@ -1,9 +1,6 @@
 //! One thin file a subcommand: options in, library call, print out.
 
 mod bench;
-mod bench_artfid;
-mod bench_captioner;
-mod bench_generator;
 mod caption;
 mod doctor;
 mod evaluate;
@@ -18,7 +15,6 @@ mod plot;
 mod prompt;
 mod report;
 mod stylize;
-mod stylize_sheet;
 
 use anyhow::Result;
 

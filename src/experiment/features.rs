@@ -2,7 +2,7 @@
 //! a run continues, and not when shards are merged.
 //!
 //! While a run goes on each batch adds a file `features/N.safetensors`; at the end they become one,
-//! `features/all.safetensors`. Tensors are called `STRATEGY/ID` and have shape [features]; those of
+//! `features/all.safetensors`. Tensors are called `STRATEGY/ID` and have shape `[features]`; those of
 //! the style pictures are `style/NUMBER`, in `features/style.safetensors`.
 
 use std::collections::BTreeMap;

@@ -51,7 +51,7 @@ impl ArtFidNets {
     }
 
     /// Features of the stylized pictures and LPIPS of the pairs, each file decoded once, while the
-    /// device works: float32 [pairs, features] and [pairs] on the device, for which this does not wait.
+    /// device works: float32 [pairs, features] and `[pairs]` on the device, for which this does not wait.
     pub fn measure_files(&self, pairs: Batches) -> Result<(Tensor, Tensor)> {
         let (mut features, mut distances) = (Vec::new(), Vec::new());
         for batch in pairs {

@@ -35,7 +35,7 @@ impl Gaussian {
         Ok(Self { mean, rows })
     }
 
-    /// [features]
+    /// `[features]`
     pub fn mean(&self) -> &Tensor {
         &self.mean
     }

@@ -102,7 +102,7 @@ impl Lpips {
     }
 
     /// Two batches of pictures [batch, 3, height, width] in [0, 1], of one size, at least
-    /// [`MIN_SIZE`] high and wide → [batch] of float32.
+    /// [`MIN_SIZE`] high and wide → `[batch]` of float32.
     pub fn forward(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let size = a.size();
         ensure!(size == b.size(), "pictures to compare must be of one size: {size:?} and {:?}", b.size());

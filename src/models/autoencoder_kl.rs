@@ -347,7 +347,7 @@ impl AutoencoderKl {
     }
 
     /// The pictures of the denoiser's latents, and whether each is all numbers, on the device: uint8 [batch, 3,
-    /// height, width] and bool [batch]. `kind` is that of the weights.
+    /// height, width] and bool `[batch]`. `kind` is that of the weights.
     pub fn pictures(&self, latents: &Tensor, kind: Kind) -> (Tensor, Tensor) {
         let scale = self.config.scale_factor();
         let pixels = latents.size()[2] * latents.size()[3] * scale * scale;

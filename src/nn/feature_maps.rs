@@ -39,7 +39,7 @@ pub fn from_tokens(tokens: &Tensor, size: &[i64]) -> Tensor {
 #[derive(Debug)]
 pub struct Raised {
     pub map: Tensor,
-    /// [channels]; None = nothing is left to do.
+    /// `[channels]`; None = nothing is left to do.
     pub by: Option<Tensor>,
 }
 

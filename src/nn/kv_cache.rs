@@ -36,7 +36,7 @@ impl KvCache {
         self.values.narrow(2, start, tokens).copy_(values);
     }
 
-    /// Writes one token to the place that `slot` ([1], int64) names: nothing of it is known to the host.
+    /// Writes one token to the place that `slot` (`[1]`, int64) names: nothing of it is known to the host.
     pub fn write_at(&self, slot: &Tensor, keys: &Tensor, values: &Tensor) {
         let _ = self.keys.shallow_clone().index_copy_(2, slot, keys);
         let _ = self.values.shallow_clone().index_copy_(2, slot, values);

@@ -43,7 +43,7 @@ impl ResnetBlock {
         })
     }
 
-    /// [batch, input, height, width] → [batch, output, height, width]; `first_bias` [output] takes the place of
+    /// [batch, input, height, width] → [batch, output, height, width]; `first_bias` `[output]` takes the place of
     /// the first convolution's own.
     pub fn forward(&self, x: &Tensor, first_bias: Option<&Tensor>) -> Tensor {
         let h = self.norm1.forward_activated(&x.into(), self.act);

@@ -14,7 +14,7 @@ pub const SPARE_PLACES: i64 = 4;
 #[derive(Debug)]
 pub enum Slot {
     Host(i64),
-    /// [1] of int64
+    /// `[1]` of int64
     Device(Tensor),
 }
 
@@ -61,7 +61,7 @@ pub fn capacity(device: Device, longest: i64, most: i64, step: i64) -> i64 {
 /// What one new token a row sees.
 pub struct StepView<'a> {
     pub slot: &'a Slot,
-    /// First place that each row sees: [rows].
+    /// First place that each row sees: `[rows]`.
     pub padding: &'a Tensor,
     pub window: Option<i64>,
     /// Places of the cache that are looked at.

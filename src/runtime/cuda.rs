@@ -4,15 +4,13 @@
 //! is loaded from beside the `libtorch_cpu.so` that the process really uses; loading it registers
 //! CUDA with libtorch. It takes about a second, so only what needs tensors asks for it.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::threads::Background;
-
-const DRIVER: &str = "libcuda.so.1";
+pub(super) const DRIVER: &str = "libcuda.so.1";
 const LIBRARY: &str = "libtorch_cuda.so";
 
 /// How loading CUDA went.
@@ -72,42 +70,6 @@ fn load() -> Cuda {
 pub(super) fn cuda_is_likely() -> bool {
     open(OsStr::new(DRIVER), libc::RTLD_LAZY | libc::RTLD_LOCAL).is_ok()
         && libtorch_folder().is_some_and(|folder| folder.join(LIBRARY).exists())
-}
-
-/// Lets the driver set up its context on a GPU in the background: a third of a second that would
-/// otherwise come after [`load_cuda`] and can pass meanwhile. libtorch takes over the same context. What
-/// fails here is told when libtorch asks for the same.
-pub(super) fn wake_gpu(index: c_int) -> Option<Background> {
-    // Looked up before [`load_cuda`] holds the loader's lock.
-    let [init, get, retain] = [c"cuInit", c"cuDeviceGet", c"cuDevicePrimaryCtxRetain"].map(driver_function);
-    let (init, get, retain) = (init?, get?, retain?);
-    // SAFETY: the types are those of the driver's header.
-    let (init, get, retain) = unsafe {
-        (
-            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_uint) -> c_int>(init),
-            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(get),
-            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int>(retain),
-        )
-    };
-    Some(Background::start(move || {
-        let (mut device, mut context) = (0, std::ptr::null_mut());
-        // SAFETY: both are written, not kept. The context is never given back.
-        unsafe {
-            if init(0) == 0 && get(&mut device, index) == 0 {
-                retain(&mut context, device);
-            }
-        }
-    }))
-}
-
-fn driver_function(name: &CStr) -> Option<*mut c_void> {
-    let driver = CString::new(DRIVER).ok()?;
-    // SAFETY: both names are C strings; the library is never closed.
-    let function = unsafe {
-        let handle = libc::dlopen(driver.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
-        if handle.is_null() { handle } else { libc::dlsym(handle, name.as_ptr()) }
-    };
-    (!function.is_null()).then_some(function)
 }
 
 /// Loads a shared library for good; the error is the loader's own text.

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use anyhow::Result;
 use tch::{Cuda, Device, Kind, Tensor};
 
-use super::cuda::{cuda_is_likely, load_cuda, wake_gpu};
+use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
 use super::limit_memory;
+use super::wake::wake_gpu;
 use crate::error::usage;
 
 /// Number type of weights, as users choose it. Auto: float32 on the CPU, on CUDA each model's own.

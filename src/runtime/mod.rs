@@ -16,6 +16,7 @@ mod profile;
 pub mod shim;
 mod threads;
 pub mod upload;
+mod wake;
 
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};

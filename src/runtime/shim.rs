@@ -133,7 +133,7 @@ pub fn packed_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Opti
 }
 
 /// gelu(x · Wᵀ + b), one piece of work on CUDA, where the GELU is the approximation with tanh: x [rows, input],
-/// weight [output, input], bias [output]. None when libtorch refuses the arguments.
+/// weight [output, input], bias `[output]`. None when libtorch refuses the arguments.
 pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
     linear_activation(x, weight, bias, true)
 }

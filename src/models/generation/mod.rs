@@ -32,7 +32,7 @@ pub trait StepModel {
     /// Logits of the next token: [prompts · copies, vocabulary].
     fn start(&mut self, copies: i64) -> Result<Tensor>;
 
-    /// Appends one token to each row ([rows], int64, on the device). Logits of the next token:
+    /// Appends one token to each row (`[rows]`, int64, on the device). Logits of the next token:
     /// [rows, vocabulary].
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor>;
 

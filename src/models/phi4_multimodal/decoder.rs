@@ -2,13 +2,10 @@
 //! key and value heads, partial rotary embedding with `longrope`. Source: `Phi4MultimodalModel` in
 //! transformers' `modeling_phi4_multimodal.py`.
 
-use std::cell::RefCell;
-
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{DecoderConfig, RopeConfig};
-use super::steps::Steps;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, FEW_ROWS, Sight};
 use crate::nn::{
@@ -183,8 +180,6 @@ pub struct Decoder {
     pub(super) config: DecoderConfig,
     pub(super) device: Device,
     pub(super) kind: Kind,
-    /// What the steps of the last batch used, for the next one of its size.
-    pub(super) spare: RefCell<Option<Steps>>,
 }
 
 impl Decoder {
@@ -206,7 +201,6 @@ impl Decoder {
             config: config.clone(),
             device: weights.device(),
             kind: weights.kind(),
-            spare: RefCell::default(),
         })
     }
 

@@ -12,6 +12,7 @@ pub mod session;
 mod steps;
 pub mod vision;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -29,6 +30,7 @@ use image_processor::{Crops, ImageProcessor, Shape};
 use merge::ImageMerge;
 use prompt::{Prompt, PromptIds};
 use session::Session;
+use steps::Steps;
 use vision::{Valid, VisionTower};
 
 /// What is asked when nothing is.
@@ -46,6 +48,8 @@ pub struct Network {
     pub merge: ImageMerge,
     pub decoder: Decoder,
     pub config: Config,
+    /// What the steps of the last batch used, for the next one of its size.
+    spare: RefCell<Option<Steps>>,
 }
 
 /// A batch of prompts with their pictures, embedded.
@@ -64,6 +68,7 @@ impl Network {
             merge: ImageMerge::new(&image, &config)?,
             decoder: Decoder::new(weights, &config.decoder, lora)?,
             config,
+            spare: RefCell::default(),
         })
     }
 
@@ -118,7 +123,8 @@ impl Network {
     /// New token ids for each prompt.
     pub fn generate(&self, embedded: Embedded, options: &GenerationOptions) -> Result<Vec<Vec<i64>>> {
         let Embedded { tokens, prompts } = embedded;
-        let mut session = Session::new(&self.decoder, tokens, prompts.padding.clone(), options.max_new_tokens)?;
+        let mut session =
+            Session::new(&self.decoder, &self.spare, tokens, prompts.padding.clone(), options.max_new_tokens)?;
         generation::generate(&mut session, &prompts, options)
     }
 }

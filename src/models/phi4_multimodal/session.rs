@@ -1,5 +1,7 @@
 //! One batch on its way through the language model: its prompts, and what has been said since.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -11,6 +13,7 @@ use crate::models::generation::StepModel;
 /// is one text; each prompt has as many rows, one after another, as the search has beams.
 pub struct Session<'a> {
     decoder: &'a Decoder,
+    spare: &'a RefCell<Option<Steps>>,
     /// [prompts, length, hidden]
     embedded: Tensor,
     /// Padding places of each row.
@@ -26,14 +29,21 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// `embedded`: [prompts, length, hidden]; `padding`: the places of each that come before its
-    /// first token; `max_new_tokens`: at most so many will follow.
-    pub fn new(decoder: &'a Decoder, embedded: Tensor, padding: Vec<i64>, max_new_tokens: usize) -> Result<Self> {
+    /// first token; `max_new_tokens`: at most so many will follow. `spare`: what an earlier batch left, and where this
+    /// one leaves its own.
+    pub fn new(
+        decoder: &'a Decoder,
+        spare: &'a RefCell<Option<Steps>>,
+        embedded: Tensor,
+        padding: Vec<i64>,
+        max_new_tokens: usize,
+    ) -> Result<Self> {
         let (prompts, length, _) = embedded.size3()?;
         let longest = length + max_new_tokens as i64;
         let limit = decoder.config.rope.original_max_position_embeddings;
         let may_switch = padding.iter().any(|padding| length - padding <= limit && longest - padding > limit);
         let said = may_switch.then(|| Tensor::zeros([prompts, 0], (Kind::Int64, decoder.device)));
-        Ok(Self { decoder, embedded, padding, longest, steps: None, length, said })
+        Ok(Self { decoder, spare, embedded, padding, longest, steps: None, length, said })
     }
 
     /// Reads `embedded` [prompts or rows, length, hidden] from the first place on, padding and steps
@@ -80,7 +90,7 @@ fn prompt_mask(padding: &Tensor, length: i64, window: Option<i64>) -> Tensor {
 impl StepModel for Session<'_> {
     fn start(&mut self, copies: i64) -> Result<Tensor> {
         let prompts = self.padding.len() as i64;
-        self.steps = Some(Steps::new(self.decoder, prompts * copies, self.longest)?);
+        self.steps = Some(Steps::new(self.decoder, self.spare.take(), prompts * copies, self.longest)?);
         self.padding = self.padding.iter().flat_map(|padding| vec![*padding; copies as usize]).collect();
         let logits = self.read(self.embedded.shallow_clone())?;
         if copies == 1 {
@@ -135,7 +145,7 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         // On the CPU memory is taken for each batch as it needs it.
         if self.decoder.device.is_cuda() {
-            self.decoder.spare.replace(self.steps.take());
+            self.spare.replace(self.steps.take());
         }
     }
 }

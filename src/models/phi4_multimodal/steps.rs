@@ -28,12 +28,13 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// For so many rows, the longest text (prompt and padding included) of so many tokens.
-    pub fn new(decoder: &Decoder, rows: i64, longest: i64) -> Result<Self> {
+    /// For so many rows, the longest text (prompt and padding included) of so many tokens. `spare`: those of an earlier
+    /// batch, taken over where they are of the same size.
+    pub fn new(decoder: &Decoder, spare: Option<Self>, rows: i64, longest: i64) -> Result<Self> {
         let device = decoder.device;
         let most = decoder.config.max_position_embeddings;
         let capacity = capacity(device, longest, most, CAPACITY_STEP);
-        if let Some(spare) = decoder.spare.take()
+        if let Some(spare) = spare
             && spare.rows == rows
             && (capacity..=2 * capacity).contains(&spare.capacity)
         {

@@ -332,7 +332,7 @@ impl StableDiffusion {
     }
 
     /// Pictures as bytes, and whether each is all numbers, on the device:
-    /// uint8 [batch, 3, height, width] and bool [batch].
+    /// uint8 [batch, 3, height, width] and bool `[batch]`.
     pub fn decode(&self, latents: &Tensor) -> Decoded {
         self.vae.pictures(latents, self.vae_kind)
     }

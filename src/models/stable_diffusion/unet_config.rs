@@ -55,7 +55,7 @@ pub struct Config {
     pub time_embedding_dim: Option<i64>,
     pub conv_in_kernel: i64,
     pub conv_out_kernel: i64,
-    /// Every other option, see [`NEUTRAL`].
+    /// Every other option, see `NEUTRAL`.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
 }

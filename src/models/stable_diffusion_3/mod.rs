@@ -301,7 +301,7 @@ impl StableDiffusion3 {
     }
 
     /// Pictures as bytes, and whether each is all numbers, on the device:
-    /// uint8 [batch, 3, height, width] and bool [batch].
+    /// uint8 [batch, 3, height, width] and bool `[batch]`.
     pub fn decode(&self, latents: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok(self.vae()?.pictures(latents, self.kind))
     }

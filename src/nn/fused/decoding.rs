@@ -4,7 +4,8 @@
 use tch::{Kind, Tensor};
 
 use super::THREADS;
-use super::launch::{Ready, Source};
+use super::launch::Ready;
+use super::source::Source;
 use crate::nn::{KvCache, Rotation};
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
@@ -16,9 +17,9 @@ const MOST_SPLITS: i64 = 64;
 
 /// Where the next token goes and what it sees; on the device.
 pub struct Sight<'a> {
-    /// Place of the token in the cache, [1] of int64.
+    /// Place of the token in the cache, `[1]` of int64.
     pub slot: &'a Tensor,
-    /// First place that each row sees, [rows] of int64.
+    /// First place that each row sees, `[rows]` of int64.
     pub padding: &'a Tensor,
     /// How many places a token sees at most.
     pub window: Option<i64>,

@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::launch::{Ready, Source};
+use super::launch::Ready;
+use super::source::{MOST_KEPT, Source};
 use super::{THREADS, VECTOR, blocks};
 use crate::runtime::kernel::Argument;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
@@ -25,12 +26,10 @@ const AFFINE_WARPS: i64 = 4;
 const PLACES_OF_THREAD: i64 = 8;
 /// Places of a map that are counted in 32 bits.
 const MOST_PLACES: i64 = 1 << 30;
-/// Shared memory of a block that keeps its part of a map.
-pub(super) const MOST_KEPT: i64 = 200 << 10;
 
 /// A group norm's own numbers.
 pub struct Affine<'a> {
-    /// [channels] each
+    /// `[channels]` each
     pub weight: &'a Tensor,
     pub bias: &'a Tensor,
     pub groups: i64,
@@ -63,7 +62,7 @@ impl Map {
     }
 }
 
-/// Group norm of x, to whose channels `raised` [channels] is added first where it is there; with SiLU after
+/// Group norm of x, to whose channels `raised` `[channels]` is added first where it is there; with SiLU after
 /// it where asked for.
 pub fn group_norm(x: &Tensor, raised: Option<&Tensor>, affine: &Affine, silu: bool) -> Option<Tensor> {
     if !super::fits(x) {
@@ -175,7 +174,7 @@ fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// x + map + raised, where `raised` [channels] is one number for each channel.
+/// x + map + raised, where `raised` `[channels]` is one number for each channel.
 pub fn add_raised(x: &Tensor, map: &Tensor, raised: &Tensor) -> Option<Tensor> {
     let alike = map.kind() == x.kind() && map.device() == x.device();
     let alike = alike && map.size() == x.size() && map.stride() == x.stride();
@@ -183,7 +182,7 @@ pub fn add_raised(x: &Tensor, map: &Tensor, raised: &Tensor) -> Option<Tensor> {
     sum(Some(x), map, raised, &out).map(|()| out)
 }
 
-/// Adds `raised` [channels] to each place of the map, where it stands.
+/// Adds `raised` `[channels]` to each place of the map, where it stands.
 pub fn raise(map: &Tensor, raised: &Tensor) -> Option<()> {
     sum(None, map, raised, map)
 }

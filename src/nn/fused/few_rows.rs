@@ -3,40 +3,21 @@
 
 use tch::{Kind, Tensor};
 
-use super::launch::{Ready, Source};
+use super::launch::Ready;
+use super::source::{Source, TILE, WARPS, shared_bytes};
 use super::{LONGEST_ROW, VECTOR};
 use crate::runtime::kernel::Argument::{Float, Int, Tensor as Data};
 
 /// Rows that the kernel takes at most.
 pub const FEW_ROWS: i64 = 8;
-/// Outputs that are computed together.
-const TILE: i64 = 16;
-/// Warps of a block. They share the inputs.
-pub(super) const WARPS: i64 = 8;
-/// Bytes of a weight's row that are fetched at once.
-const LINE: i64 = 128;
 /// From so many outputs on a block computes two tiles: with one there would be more blocks than the
 /// device runs at once, each reading x for itself.
 const MANY_OUTPUTS: i64 = 8192;
 
-/// How many fetches of a warp are on the way at once, and one that is used.
-pub(super) fn stages(tiles: i64) -> i64 {
-    if tiles == 1 { 4 } else { 3 }
-}
-
-/// For the weight, and for the norm's factors.
-fn shared_bytes(tiles: i64, factors: i64) -> i64 {
-    WARPS * stages(tiles) * tiles * TILE * LINE + (factors * 2 + LINE - 1) / LINE * LINE
-}
-
-pub(super) fn most_shared_bytes(tiles: i64) -> i64 {
-    shared_bytes(tiles, LONGEST_ROW)
-}
-
 /// What is computed before and after the layer.
 #[derive(Default)]
 pub struct Around<'a> {
-    /// Weight [inputs] and epsilon of a root-mean-square norm of the input. Not in float16, where a
+    /// Weight `[inputs]` and epsilon of a root-mean-square norm of the input. Not in float16, where a
     /// number times the norm's weight could be too large.
     pub norm: Option<(&'a Tensor, f64)>,
     /// Added to the output; as large as that.
@@ -47,7 +28,7 @@ pub struct Around<'a> {
     pub gelu: bool,
 }
 
-/// x [..., inputs] · weightᵀ [outputs, inputs] + bias [outputs], where x has few rows: [..., outputs].
+/// x [..., inputs] · weightᵀ [outputs, inputs] + bias `[outputs]`, where x has few rows: [..., outputs].
 pub fn few_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, around: &Around) -> Option<Tensor> {
     if !super::fits(x) {
         return None;

@@ -7,78 +7,9 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::{feature_maps, few_rows, fits, one_query};
+use super::fits;
+use super::source::Source;
 use crate::runtime::kernel::{Argument, Kernel, Kernels, give_up_on};
-
-/// The files of kernels beside this one, with what they are compiled for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Source {
-    Norms,
-    /// The same, for chains of kernels that start early.
-    ChainedNorms,
-    Pictures,
-    GroupNorm,
-    /// Width of a head, and queries that share a key head.
-    Decoding(i64, i64),
-    /// Width of a head.
-    OneQuery(i64),
-    /// Groups of 16 outputs that a block computes.
-    FewRows(i64),
-}
-
-impl Source {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Norms | Self::ChainedNorms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
-            Self::Pictures => {
-                concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
-            }
-            Self::GroupNorm => {
-                concat!(
-                    include_str!("numbers.cuh"),
-                    include_str!("moments.cuh"),
-                    include_str!("clusters.cuh"),
-                    include_str!("group_norm.cu")
-                )
-            }
-            Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
-            Self::OneQuery(_) => {
-                concat!(include_str!("numbers.cuh"), include_str!("clusters.cuh"), include_str!("one_query.cu"))
-            }
-            Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),
-        }
-    }
-
-    fn options(self, kind: Kind) -> Vec<String> {
-        let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
-        let mut options = vec!["--std=c++17".to_string(), number.to_string()];
-        match self {
-            Self::Norms | Self::ChainedNorms | Self::Pictures | Self::GroupNorm => {}
-            Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
-            Self::OneQuery(width) => {
-                options.extend([format!("-DWIDTH={width}"), format!("-DTHREADS={}", one_query::THREADS)]);
-            }
-            Self::FewRows(tiles) => {
-                let stages = few_rows::stages(tiles);
-                let warps = few_rows::WARPS;
-                options.extend([format!("-DTILES={tiles}"), format!("-DSTAGES={stages}"), format!("-DWARPS={warps}")])
-            }
-        }
-        options
-    }
-
-    /// Dynamic shared memory of a block at most, for kernels that want as much of it on a
-    /// multiprocessor as there is. Where that is the same for all kernels of a chain, one can start
-    /// beside the other.
-    fn shared_bytes(self) -> Option<i64> {
-        match self {
-            Self::Norms | Self::Pictures => None,
-            Self::ChainedNorms | Self::Decoding(..) | Self::OneQuery(_) => Some(0),
-            Self::GroupNorm => Some(feature_maps::MOST_KEPT),
-            Self::FewRows(tiles) => Some(few_rows::most_shared_bytes(tiles)),
-        }
-    }
-}
 
 /// A kernel on a device.
 #[derive(Clone, Copy)]

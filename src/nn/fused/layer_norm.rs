@@ -3,8 +3,9 @@
 use tch::Tensor;
 
 use super::VECTOR;
-use super::launch::{Ready, Source};
+use super::launch::Ready;
 use super::rows_of;
+use super::source::Source;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
 
 /// Threads that take a row together.

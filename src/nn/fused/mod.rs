@@ -11,16 +11,18 @@ mod few_rows;
 mod launch;
 mod layer_norm;
 mod one_query;
+mod source;
 
 use tch::{Device, Kind, Tensor};
 
 pub use decoding::{Sight, decode_attention, turn_prompts};
 pub use feature_maps::{Affine, add_raised, double_places, group_norm, raise};
 pub use few_rows::{Around, FEW_ROWS, few_rows};
+use launch::Ready;
 pub use launch::overlapped;
-use launch::{Ready, Source};
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_of_sum};
 pub use one_query::{attend_to_all, attend_to_text};
+use source::Source;
 
 use crate::runtime::kernel::Argument;
 use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
@@ -83,7 +85,7 @@ fn launch_rms_norm(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f64) ->
 }
 
 /// Norms each head of queries and keys where they stand, as [`rms_norm`] does: qkv [..., 3 · heads · width]
-/// holds queries, keys and values; the weights [width] are those of queries and of keys.
+/// holds queries, keys and values; the weights `[width]` are those of queries and of keys.
 pub fn norm_heads(qkv: &Tensor, of_queries: &Tensor, of_keys: &Tensor, heads: i64, eps: f64) -> Option<()> {
     let ready = Ready::find(qkv, Source::Norms, "norm_heads")?;
     let (width, row) = (of_queries.numel() as i64, *qkv.size().last()?);

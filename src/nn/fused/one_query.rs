@@ -3,19 +3,18 @@
 use tch::Tensor;
 
 use super::VECTOR;
-use super::launch::{Ready, Source};
+use super::launch::Ready;
+use super::source::{ATTEND_THREADS, Source};
 use crate::nn::KvCache;
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
-/// Threads of a block.
-pub(super) const THREADS: i64 = 128;
 /// Blocks that a GPU has room for at once, about.
 const BLOCKS_AT_ONCE: i64 = 6 * 132;
 /// Kernels in which several blocks share the places of a head, for few heads leave most of a GPU idle.
 const CLUSTERS: [(i64, &str); 3] = [(8, "attend_one_8"), (4, "attend_one_4"), (2, "attend_one_2")];
 
 /// Attention of the newest token of each row to its text, from the joint projection of queries, keys
-/// and values [rows, 1, 3 · heads · width], of which keys and values go to place `slot` ([1], int64) of the
+/// and values [rows, 1, 3 · heads · width], of which keys and values go to place `slot` (`[1]`, int64) of the
 /// cache: [rows, 1, heads · width]. The places up to this one are seen.
 pub fn attend_to_text(joint: &Tensor, cache: &KvCache, slot: &Tensor) -> Option<Tensor> {
     let (keys, values) = cache.whole();
@@ -63,6 +62,6 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).chain(last).collect();
     // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache. Ahead of its turn the
     // kernel reads the slot and what earlier steps left of keys and values.
-    unsafe { ready.launch_early([heads * blocks, rows, 1], THREADS, 0, &arguments) }?;
+    unsafe { ready.launch_early([heads * blocks, rows, 1], ATTEND_THREADS, 0, &arguments) }?;
     Some(out)
 }

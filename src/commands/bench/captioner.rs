@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::bench::{Figures, dtype_name, median, median_seconds, processor_seconds, timed};
+use super::figures::{Figures, dtype_name, median, median_seconds, processor_seconds, timed};
 use crate::cli::BenchArgs;
 use crate::error::usage;
 use crate::models::blip;

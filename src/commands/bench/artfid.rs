@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-use super::bench::{Figures, dtype_name, median_seconds, timed};
+use super::figures::{Figures, dtype_name, median_seconds, timed};
 use crate::cli::BenchArgs;
 use crate::error::usage;
 use crate::images;

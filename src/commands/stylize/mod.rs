@@ -1,24 +1,17 @@
 //! `toolkit stylize`.
 
-use anyhow::{Context, Result};
-use image::RgbImage;
+mod sheet;
+mod work;
 
-use super::stylize_sheet;
+use anyhow::{Context, Result};
+
+use self::work::{Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::error::{Outcome, usage};
-use crate::models::{CaptionOptions, GenerateRequest, Generated, load_captioner, load_generator, load_token_budget};
+use crate::models::{CaptionOptions, load_captioner, load_generator, load_token_budget};
 use crate::prompts::TokenBudget;
 use crate::runtime::{Runtime, log_peak_memory};
 use crate::{images, pipelines};
-
-/// What is to be drawn, before it is known how strongly and from which noise.
-#[derive(Debug)]
-pub struct Work {
-    /// One for each style; one alone where the prompt was given.
-    pub prompts: Vec<String>,
-    /// The photo that is described or started from.
-    pub photo: Option<RgbImage>,
-}
 
 pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     let rt = Runtime::new(global)?;
@@ -36,7 +29,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         warn_if_cut(generator.token_budget(), prompt)?;
     }
     let (picture, outcome) = if args.contact_sheet {
-        stylize_sheet::draw(&args, &work, generator.as_ref())?
+        sheet::draw(&args, &work, generator.as_ref())?
     } else {
         let request = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
         let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
@@ -47,32 +40,6 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     images::save(&picture, &args.out)?;
     println!("{}", args.out.display());
     Ok(outcome)
-}
-
-/// A batch of pictures of one strength: (which prompt, seed) for each.
-pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(usize, u64)]) -> GenerateRequest {
-    // A photo is started from where it was given for that, or where a strength is given.
-    let start = work.photo.as_ref().filter(|_| args.image.is_some() || strength.is_some());
-    GenerateRequest {
-        prompts: each.iter().map(|(prompt, _)| work.prompts[*prompt].clone()).collect(),
-        negative_prompt: args.negative_prompt.clone(),
-        seeds: each.iter().map(|(_, seed)| *seed).collect(),
-        steps: args.steps,
-        guidance_scale: args.guidance_scale,
-        width: args.width,
-        height: args.height,
-        images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
-        strength,
-        scheduler: args.scheduler,
-        safety_checker: args.safety_checker,
-    }
-}
-
-/// Says what the generator has to say of a picture.
-pub fn remark(drawn: &Generated) {
-    if let Some(remark) = &drawn.remark {
-        tracing::warn!("{remark}");
-    }
 }
 
 fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use image::RgbImage;
 
-use super::stylize::{Work, remark, request};
+use super::work::{Work, remark, request};
 use crate::cli::StylizeArgs;
 use crate::error::Outcome;
 use crate::models::Generator;

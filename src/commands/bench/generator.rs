@@ -5,7 +5,7 @@ use anyhow::Result;
 use image::{Rgb, RgbImage};
 use tch::{Device, Tensor};
 
-use super::bench::{Figures, dtype_name, median, shown_once, timed};
+use super::figures::{Figures, dtype_name, median, shown_once, timed};
 use crate::cli::BenchArgs;
 use crate::models::stable_diffusion::{self, StableDiffusion};
 use crate::models::stable_diffusion_3::{self, StableDiffusion3};

@@ -1,70 +1,13 @@
-//! `toolkit bench`: what can be measured, and the tools to measure with.
+//! What is measured, and the tools to measure with.
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::{bench_artfid, bench_captioner, bench_generator};
-use crate::cli::{BenchArgs, Format, Global};
-use crate::error::{Outcome, nearest, usage};
-use crate::models::{Family, MODELS, locate};
-use crate::runtime::{Runtime, peak_memory, profiled, set_eager};
-
-/// Something that can be measured. A new one is one row in [`TARGETS`].
-struct Target {
-    /// Which models it measures.
-    families: &'static [Family],
-    measure: fn(&BenchArgs, &Runtime) -> Result<Figures>,
-}
-
-static TARGETS: &[Target] = &[
-    Target { families: &[Family::ArtInception, Family::Lpips], measure: bench_artfid::measure },
-    Target { families: &[Family::Blip], measure: bench_captioner::measure_blip },
-    Target { families: &[Family::Phi4Multimodal], measure: bench_captioner::measure_phi4 },
-    Target { families: &[Family::StableDiffusion], measure: bench_generator::measure_sd1 },
-    Target { families: &[Family::StableDiffusion3], measure: bench_generator::measure_sd3 },
-];
-
-pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
-    if args.repeat == 0 || args.batch_size == 0 {
-        return Err(usage("--repeat and --batch-size must be at least 1"));
-    }
-    let rt = Runtime::new(global)?;
-    set_eager(args.plain);
-    let target = target(&args, &rt)?;
-    if args.strength.is_some() && !target.families.iter().all(|family| family.is_generator()) {
-        return Err(usage("--strength is for models that draw pictures"));
-    }
-    if args.pictures.is_some() && !target.families.contains(&Family::ArtInception) {
-        return Err(usage("--pictures is for artfid"));
-    }
-    let mut figures = (target.measure)(&args, &rt)?;
-    figures.add("peak_memory_bytes", peak_memory(rt.device));
-    figures.add("device", device_name(rt.device));
-    figures.add("batch_size", args.batch_size);
-    figures.print(args.format)?;
-    Ok(Outcome::Done)
-}
-
-fn target(args: &BenchArgs, rt: &Runtime) -> Result<&'static Target> {
-    let family = if args.model == "artfid" {
-        Family::ArtInception
-    } else if let Some(entry) = MODELS.iter().find(|entry| entry.name == args.model) {
-        entry.family
-    } else if args.random_weights {
-        let names = MODELS.iter().map(|entry| entry.name).chain(["artfid"]);
-        let hint = nearest(&args.model, names);
-        return Err(usage(format!("--random-weights builds a built-in model or artfid, not {:?}{hint}", args.model)));
-    } else {
-        locate(&args.model, rt)?.family
-    };
-    TARGETS
-        .iter()
-        .find(|target| target.families.contains(&family))
-        .with_context(|| format!("nothing is measured of a {}", family.title()))
-}
+use crate::cli::Format;
+use crate::runtime::profiled;
 
 /// What was measured, in the order in which it is printed.
 #[derive(Debug, Default)]
@@ -75,7 +18,7 @@ impl Figures {
         self.0.insert(name.to_string(), value.into());
     }
 
-    fn print(&self, format: Format) -> Result<()> {
+    pub fn print(&self, format: Format) -> Result<()> {
         match format {
             Format::Json => println!("{}", serde_json::to_string_pretty(&self.0)?),
             Format::Text => {
@@ -157,7 +100,7 @@ pub fn dtype_name(kind: tch::Kind) -> Value {
     })
 }
 
-fn device_name(device: Device) -> String {
+pub fn device_name(device: Device) -> String {
     match device {
         Device::Cuda(n) => format!("cuda:{n}"),
         _ => format!("cpu ({} threads)", tch::get_num_threads()),

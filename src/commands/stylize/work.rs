@@ -1,0 +1,41 @@
+//! What one picture and a sheet of pictures have in common.
+
+use image::RgbImage;
+
+use crate::cli::StylizeArgs;
+use crate::models::{GenerateRequest, Generated};
+
+/// What is to be drawn, before it is known how strongly and from which noise.
+#[derive(Debug)]
+pub struct Work {
+    /// One for each style; one alone where the prompt was given.
+    pub prompts: Vec<String>,
+    /// The photo that is described or started from.
+    pub photo: Option<RgbImage>,
+}
+
+/// A batch of pictures of one strength: (which prompt, seed) for each.
+pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(usize, u64)]) -> GenerateRequest {
+    // A photo is started from where it was given for that, or where a strength is given.
+    let start = work.photo.as_ref().filter(|_| args.image.is_some() || strength.is_some());
+    GenerateRequest {
+        prompts: each.iter().map(|(prompt, _)| work.prompts[*prompt].clone()).collect(),
+        negative_prompt: args.negative_prompt.clone(),
+        seeds: each.iter().map(|(_, seed)| *seed).collect(),
+        steps: args.steps,
+        guidance_scale: args.guidance_scale,
+        width: args.width,
+        height: args.height,
+        images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
+        strength,
+        scheduler: args.scheduler,
+        safety_checker: args.safety_checker,
+    }
+}
+
+/// Says what the generator has to say of a picture.
+pub fn remark(drawn: &Generated) {
+    if let Some(remark) = &drawn.remark {
+        tracing::warn!("{remark}");
+    }
+}
