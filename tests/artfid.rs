@@ -10,11 +10,11 @@ use image::RgbImage;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::metrics::artfid::{ArtFidNets, Mode, Options, score};
-use toolkit::metrics::features::FeatureNet;
-use toolkit::metrics::frechet::{self, Gaussian};
-use toolkit::metrics::lpips::{LpipsNet, numbers};
-use toolkit::metrics::pictures::{Decoding, pairs};
+use toolkit::metrics::image::artfid::{ArtFidNets, Mode, Options, score};
+use toolkit::metrics::image::features::FeatureNet;
+use toolkit::metrics::image::frechet::{self, Gaussian};
+use toolkit::metrics::image::lpips::{LpipsNet, numbers};
+use toolkit::metrics::image::pictures::{Decoding, pairs};
 use toolkit::models::inception::MIN_SIZE;
 
 fn golden(name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use toolkit::error::UsageError;
 use toolkit::experiment::merge;
 use toolkit::experiment::models::Models;
 use toolkit::experiment::plan::picture_seed;
-use toolkit::metrics::frechet::{Gaussian, distance};
+use toolkit::metrics::image::frechet::{Gaussian, distance};
 use toolkit::report::rows::{ItemRow, ResultRow};
 
 fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
@@ -300,7 +300,7 @@ fn every_measured_picture_has_its_score_and_its_photo_is_measured() {
     assert!(scores.iter().sum::<f64>().abs() < 1e-9 && scores.iter().any(|score| *score > 0.5));
     for row in done {
         let photo = toolkit::images::load(world.path(&format!("photos/{}.png", row.id))).unwrap();
-        let measures = toolkit::metrics::photo::measure(&photo);
+        let measures = toolkit::metrics::image::photo::measure(&photo);
         assert_eq!((row.photo_luma, row.photo_sharpness), (Some(measures.luma), measures.sharpness));
         assert_eq!(row.face_share, measures.face_share);
     }

@@ -11,9 +11,9 @@ use image::RgbImage;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::images::{self, Filter};
-use toolkit::metrics::features::FeatureNet;
-use toolkit::metrics::frechet::{Gaussian, distance};
-use toolkit::metrics::lpips::LpipsNet;
+use toolkit::metrics::image::features::FeatureNet;
+use toolkit::metrics::image::frechet::{Gaussian, distance};
+use toolkit::metrics::image::lpips::LpipsNet;
 use toolkit::models::{CaptionOptions, GenerateRequest, Generator, load_captioner, load_generator};
 
 use mini::{Attributes, Person, cpu, hair, json, mini, people, photo, prompt, value};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use image::imageops;
 use serde::Deserialize;
 use toolkit::images::load;
-use toolkit::metrics::photo::measure;
+use toolkit::metrics::image::photo::measure;
 
 #[derive(Debug, Deserialize)]
 struct Expected {

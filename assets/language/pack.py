@@ -4,7 +4,7 @@
     python3 pack.py wordnet /usr/share/wordnet     Debian package wordnet-base 1:3.0-37 (WordNet 3.0)
     python3 pack.py punkt english.json             src/data/english.json of the crate punkt 1.0.5
 
-Both are raw-deflate streams; src/metrics/meteor/wordnet.rs and punkt.rs read them and describe the layout.
+Both are raw-deflate streams; src/metrics/text/meteor/wordnet.rs and punkt.rs read them and describe the layout.
 Running the script again gives the same bytes.
 """
 import json

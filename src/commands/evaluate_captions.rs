@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{CaptionProfile, CaptionsArgs, Format, Global};
 use crate::error::{Outcome, usage};
-use crate::metrics::captions::{self, Caption, Difference, Interval, Profile, Scores};
+use crate::metrics::stats::Interval;
+use crate::metrics::text::captions::{self, Caption, Difference, Profile, Scores};
 
 pub fn run(args: &CaptionsArgs, _global: &Global) -> Result<Outcome> {
     let profile = match args.profile {
@@ -33,7 +34,7 @@ pub fn run(args: &CaptionsArgs, _global: &Global) -> Result<Outcome> {
         write_items(file, &scores)?;
     }
     let report = Report {
-        intervals: scores.intervals(args.seed.into()),
+        intervals: scores.intervals(args.seed.into())?,
         // Only JSON shows them.
         medians: if args.format == Format::Json { scores.rouge_medians(args.seed) } else { Vec::new() },
         differences,

@@ -9,12 +9,12 @@ use tch::Kind;
 use crate::cli::{ArtfidArgs, ArtfidMode, FidArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
-use crate::metrics::artfid::{self, ArtFidNets, Mode, Options, Scores};
-use crate::metrics::confidence::bootstrap;
-use crate::metrics::features::{self, FeatureNet};
-use crate::metrics::frechet::{self, Gaussian};
-use crate::metrics::lpips::{LpipsNet, numbers};
-use crate::metrics::pictures::{Decoding, Pair, pairs};
+use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options, Scores};
+use crate::metrics::image::features::{self, FeatureNet};
+use crate::metrics::image::frechet::{self, Gaussian};
+use crate::metrics::image::lpips::{LpipsNet, numbers};
+use crate::metrics::image::pictures::{Decoding, Pair, pairs};
+use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::{alexnet, inception, locate_inception, locate_lpips};
 use crate::runtime::{Background, Runtime, log_peak_memory, wait_asleep};
 
@@ -155,7 +155,7 @@ fn mode(mode: ArtfidMode) -> Mode {
 }
 
 /// Name, value and interval of the three scores.
-fn rows(scores: &Scores) -> [(&'static str, f64, Option<crate::metrics::confidence::Interval>); 3] {
+fn rows(scores: &Scores) -> [(&'static str, f64, Option<Interval>); 3] {
     let intervals = scores.intervals.as_ref();
     [
         ("artfid", scores.artfid, intervals.map(|intervals| intervals.artfid)),

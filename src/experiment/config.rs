@@ -28,7 +28,7 @@ use super::profiles::{Profiles, assignment, explain, locate, positive, unknown_k
 use super::settings::Settings;
 use super::strength::Strength;
 use crate::error::usage;
-use crate::metrics::artfid::Mode;
+use crate::metrics::image::artfid::Mode;
 use crate::schedulers::SchedulerName;
 
 /// What an experiment does with the photos.

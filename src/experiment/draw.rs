@@ -18,7 +18,7 @@ use super::record::{Finished, Recorder, RunFolder, image_path, photo_path};
 use super::results::{StyleMean, column};
 use crate::datasets::Photo;
 use crate::images::{self, Filter, resize};
-use crate::metrics::photo::{PhotoMeasures, measure};
+use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;

@@ -8,7 +8,7 @@ use tch::Kind;
 
 use super::config::Config;
 use crate::error::usage;
-use crate::metrics::artfid::ArtFidNets;
+use crate::metrics::image::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
 use crate::runtime::{DtypeChoice, Runtime, total_memory};

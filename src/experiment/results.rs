@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::config::Config;
 use super::features::{Features, key};
 use super::plan::Cell;
-use crate::metrics::artfid::{Intervals, Options, score};
+use crate::metrics::image::artfid::{Intervals, Options, score};
 use crate::report::rows::{ItemRow, ResultRow};
 
 /// The mean feature of the style pictures.

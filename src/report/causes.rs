@@ -11,7 +11,7 @@ use super::rows::ItemRow;
 /// exposure gives about 118.
 pub const DARK: f64 = 60.0;
 /// Photos with less sharpness are blurred: a Gaussian blur of 1.5 pixels leaves this of sharp portraits (0.15 to
-/// 0.2 before, 0.003 to 0.004 after; at 512 pixels, see [`crate::metrics::photo`]).
+/// 0.2 before, 0.003 to 0.004 after; at 512 pixels, see [`crate::metrics::image::photo`]).
 pub const BLURRED: f64 = 0.004;
 /// A largest face below this share of the photo is very small: of 512 × 512 pixels it covers 72 × 72, of which the
 /// autoencoders of Stable Diffusion keep 9 × 9 places.

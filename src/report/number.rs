@@ -30,16 +30,9 @@ pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, usize) {
     ((first..=last).map(|k| k as f64 * step).collect(), decimals.unwrap_or(0) as usize)
 }
 
-/// Quantile `q` of sorted values, by linear interpolation (numpy's default). None of nothing.
-pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
-    let at = q * (sorted.len().checked_sub(1)?) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    Some(low + (high - low) * at.fract())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{quantile, short, ticks};
+    use super::{short, ticks};
 
     #[test]
     fn numbers_are_short() {
@@ -58,12 +51,5 @@ mod tests {
         assert_eq!(ticks(0.31, 0.55, 5).1, 2);
         assert_eq!(ticks(0.0, 0.1, 4).1, 3);
         assert!(ticks(5.0, 5.0, 5).0.len() <= 1);
-    }
-
-    #[test]
-    fn quantiles_are_those_of_numpy() {
-        let values = [1.0, 2.0, 4.0, 8.0];
-        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile(&values, q)), [1.0, 1.75, 3.0, 8.0].map(Some));
-        assert_eq!(quantile(&[], 0.5), None);
     }
 }

@@ -34,7 +34,7 @@ pub struct ItemRow {
     pub image: String,
     /// The photo at the size of the comparison, relative to the run folder.
     pub photo: String,
-    /// Mean luma of the photo, 0 to 255; this and the following as [`crate::metrics::photo`] measures them.
+    /// Mean luma of the photo, 0 to 255; this and the following as [`crate::metrics::image::photo`] measures them.
     pub photo_luma: Option<f64>,
     pub photo_sharpness: Option<f64>,
     /// Share of the photo's area that is the largest face; 0 where none was found.

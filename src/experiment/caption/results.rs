@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::plan::Voice;
 use super::runner::References;
-use crate::metrics::captions::{self, Caption, Profile, Scores, paired_bootstrap};
+use crate::metrics::text::captions::{self, Caption, Profile, Scores, paired_bootstrap};
 use crate::report::caption::rows::{CaptionItem, CaptionResult, Comparison};
 
 /// The bootstrap's seed: a run gives the same intervals every time.
@@ -32,7 +32,7 @@ pub fn score(voices: &[Voice], datasets: &[&str], rows: &mut [CaptionItem], refe
             };
             let mut result = summary(voice, dataset, rows);
             if let Some(scores) = &scores {
-                fill(&mut result, scores, &captions);
+                fill(&mut result, scores, &captions)?;
                 fill_rows(rows, voice, dataset, scores);
             }
             scored.results.push(result);
@@ -76,9 +76,9 @@ fn summary(voice: &Voice, dataset: &str, rows: &[CaptionItem]) -> CaptionResult 
     }
 }
 
-fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) {
+fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) -> Result<()> {
     let value = |name: &str| scores.metric(name).map(|metric| metric.score).filter(|score| score.is_finite());
-    let intervals = scores.intervals(SEED);
+    let intervals = scores.intervals(SEED)?;
     let interval = |name: &str| {
         let at = scores.metrics.iter().position(|metric| metric.name == name);
         let interval = at.map(|at| intervals[at]);
@@ -96,6 +96,7 @@ fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) {
     let references = || captions.iter().flat_map(|caption| &caption.references);
     let words: usize = references().map(|reference| reference.split_whitespace().count()).sum();
     result.reference_words = Some(words as f64 / references().count().max(1) as f64);
+    Ok(())
 }
 
 fn fill_rows(rows: &mut [CaptionItem], voice: &Voice, dataset: &str, scores: &Scores) {

@@ -3,9 +3,10 @@
 use plotters::style::RGBColor;
 
 use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
+use crate::metrics::stats::quantile;
 use crate::report::Run;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width};
-use crate::report::number::{finite, quantile, short};
+use crate::report::number::{finite, short};
 
 const TOP: f64 = 66.0;
 const ROW: f64 = 58.0;

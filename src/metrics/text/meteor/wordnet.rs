@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 
 use flate2::read::DeflateDecoder;
 
-static PACKED: &[u8] = include_bytes!("../../../assets/language/wordnet-3.0.bin");
+static PACKED: &[u8] = include_bytes!("../../../../assets/language/wordnet-3.0.bin");
 
 /// Suffix rules of noun, verb, adjective and adverb, each applied once.
 const SUFFIXES: [&[(&str, &str)]; 4] = [

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::words::is_python_space;
 
-static PACKED: &[u8] = include_bytes!("../../../assets/language/punkt-english.bin");
+static PACKED: &[u8] = include_bytes!("../../../../assets/language/punkt-english.bin");
 
 /// Flags of a word's orthographic contexts: seen sentence-internally with upper case, at a sentence start with lower
 /// case, anywhere with upper and with lower case.

@@ -3,16 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::bleu::{self, Counts, ReferenceLength};
 use super::corpus::{Corpus, Texts};
 use super::{cider, meteor, numpy_random, ptb, rouge};
-
-/// Resamples of every bootstrap here.
-pub const RESAMPLES: usize = 1000;
+use crate::metrics::stats::{Interval, RESAMPLES, quantile, resample, two_sided};
 
 /// A picture's caption and what people wrote of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,13 +153,6 @@ fn coco_metrics(texts: &Texts) -> Vec<Metric> {
     metrics
 }
 
-/// A 95 % interval: the 2.5th and 97.5th percentile of the resampled scores.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Interval {
-    pub low: f64,
-    pub high: f64,
-}
-
 /// A metric of two captioners over the same items.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
@@ -185,12 +173,12 @@ impl Scores {
     }
 
     /// 95 % bootstrap intervals over the items, a row per metric. The same seed gives the same intervals.
-    pub fn intervals(&self, seed: u64) -> Vec<Interval> {
+    pub fn intervals(&self, seed: u64) -> Result<Vec<Interval>> {
         let resampled = resample(self.ids.len(), seed, |items| {
             self.metrics.iter().map(|metric| metric.score_of(items.iter().copied())).collect::<Vec<f64>>()
         });
         (0..self.metrics.len())
-            .map(|metric| interval(resampled.iter().map(|scores| scores[metric]).collect()))
+            .map(|metric| Interval::of(&mut resampled.iter().map(|scores| scores[metric]).collect::<Vec<_>>()))
             .collect()
     }
 
@@ -200,8 +188,8 @@ impl Scores {
         let mut random = numpy_random::RandomState::new(seed);
         ["rouge1", "rouge2", "rougeL", "rougeLsum"]
             .into_iter()
-            .filter_map(|name| self.metric(name))
-            .map(|metric| {
+            .filter_map(|name| {
+                let metric = self.metric(name)?;
                 let number = metric.per_item.len();
                 let mean = |random: &mut numpy_random::RandomState| {
                     (0..number).map(|_| metric.per_item[random.below(number as u32) as usize]).sum::<f64>()
@@ -209,7 +197,7 @@ impl Scores {
                 };
                 let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean(&mut random)).collect();
                 means.sort_unstable_by(f64::total_cmp);
-                (metric.name, percentile(&means, 0.5))
+                Some((metric.name, quantile(&means, 0.5)?))
             })
             .collect()
     }
@@ -232,44 +220,15 @@ pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Ve
         pairs.iter().map(difference).collect::<Vec<f64>>()
     });
     let compare = |(metric, (a, b)): (usize, &(&Metric, &Metric))| {
-        let differences: Vec<f64> = resampled.iter().map(|all| all[metric]).collect();
-        let share = |wanted: fn(f64) -> bool| {
-            differences.iter().filter(|difference| wanted(**difference)).count() as f64 / differences.len() as f64
-        };
-        let (better, worse) = (share(|d| d > 0.0), share(|d| d < 0.0));
-        Difference {
+        let mut differences: Vec<f64> = resampled.iter().map(|all| all[metric]).collect();
+        let (first_better, p_value) = two_sided(&differences);
+        Ok(Difference {
             name: a.name,
             difference: a.score - b.score,
-            first_better: better,
-            p_value: (2.0 * (1.0 - better.max(worse))).min(1.0),
-            interval: interval(differences),
-        }
-    };
-    Ok(pairs.iter().enumerate().map(compare).collect())
-}
-
-/// Runs `measure` on resamples of `number` items, drawn with replacement; each resample has its own stream of numbers.
-fn resample<T: Send>(number: usize, seed: u64, measure: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
-    (0..RESAMPLES)
-        .into_par_iter()
-        .map_init(Vec::new, |items, resample| {
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
-            random.set_stream(resample as u64);
-            items.clear();
-            items.extend((0..number).map(|_| random.random_range(0..number as u32) as usize));
-            measure(items)
+            first_better,
+            p_value,
+            interval: Interval::of(&mut differences)?,
         })
-        .collect()
-}
-
-fn interval(mut values: Vec<f64>) -> Interval {
-    values.sort_unstable_by(f64::total_cmp);
-    Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
-}
-
-/// Of sorted values, with linear interpolation.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    below + (above - below) * place.fract()
+    };
+    pairs.iter().enumerate().map(compare).collect()
 }

@@ -15,7 +15,7 @@ use rustface::{Detector, ImageData};
 
 use crate::images::{Filter, resize, thumbnail};
 
-static FRONTAL: &[u8] = include_bytes!("../../assets/faces/seeta_fd_frontal_v1.0.bin");
+static FRONTAL: &[u8] = include_bytes!("../../../assets/faces/seeta_fd_frontal_v1.0.bin");
 
 /// Longest side at which photos are measured, in pixels: blur is a matter of scale.
 pub const SIDE: u32 = 512;

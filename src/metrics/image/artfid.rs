@@ -13,12 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::confidence::{Interval, bootstrap};
 use super::features::{FeatureNet, on_device};
 use super::frechet::{self, Gaussian};
 use super::lpips::LpipsNet;
 use super::pictures::Batches;
 use crate::error::usage;
+use crate::metrics::stats::{Interval, RESAMPLES, bootstrap};
 
 /// The networks behind the two halves of ArtFID.
 pub struct ArtFidNets {
@@ -91,7 +91,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mode: Mode::ArtFidInf, points: 15, min_sample: 5000, seed: 0, resamples: 1000 }
+        Self { mode: Mode::ArtFidInf, points: 15, min_sample: 5000, seed: 0, resamples: RESAMPLES }
     }
 }
 
