@@ -25,5 +25,6 @@ pub mod nn;
 pub mod pipelines;
 pub mod prompts;
 pub mod report;
+pub mod run;
 pub mod runtime;
 pub mod schedulers;

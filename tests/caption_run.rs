@@ -16,7 +16,7 @@ use image::{Rgb, RgbImage};
 use toolkit::experiment::Progress;
 use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, CaptionSummary, Captioners, check, merge, run};
 use toolkit::models::{Caption, CaptionOptions, Captioner};
-use toolkit::report::caption::rows::{CaptionItem, CaptionResult, Comparison};
+use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 
 /// A picture with this colour cannot be described.
 const UNSPEAKABLE: Rgb<u8> = Rgb([255, 0, 254]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
-use toolkit::report::rows::{ItemRow, ResultRow};
+use toolkit::run::style::{ItemRow, ResultRow};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 /// Pictures are compared at the size at which they are drawn, so that single steps can be held

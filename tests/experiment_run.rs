@@ -12,7 +12,7 @@ use toolkit::experiment::merge;
 use toolkit::experiment::models::Models;
 use toolkit::experiment::plan::picture_seed;
 use toolkit::metrics::image::frechet::{Gaussian, distance};
-use toolkit::report::rows::{ItemRow, ResultRow};
+use toolkit::run::style::{ItemRow, ResultRow};
 
 fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
     csv::Reader::from_path(file).unwrap().deserialize().collect::<Result<_, _>>().unwrap()

@@ -8,15 +8,16 @@ use anyhow::Result;
 use image::RgbImage;
 
 use super::config::Config;
-use super::journal::Journal;
 use super::models::Models;
 use super::plan::{Cell, Plan};
 use super::progress::Progress;
-use super::record::{CaptionRow, RunFolder};
+use super::record::RunFolder;
 use crate::datasets::Photo;
 use crate::images;
 use crate::models::{CaptionOptions, Captioner};
 use crate::pipelines::describe;
+use crate::run::journal::Journal;
+use crate::run::style::CaptionRow;
 use crate::runtime::{one_line, shim};
 
 /// Captioner, instruction, photo id.

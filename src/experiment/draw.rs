@@ -14,7 +14,7 @@ use super::describe::{Descriptions, ahead};
 use super::features::{Features, key};
 use super::models::{Judge, Models};
 use super::plan::{Cell, Plan, picture_seed};
-use super::record::{Finished, Recorder, RunFolder, image_path, photo_path};
+use super::record::{Finished, Recorder, RunFolder};
 use super::results::{StyleMean, column};
 use crate::datasets::Photo;
 use crate::images::{self, Filter, resize};
@@ -22,7 +22,8 @@ use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;
-use crate::report::rows::ItemRow;
+use crate::run::layout::{image_path, photo_path};
+use crate::run::style::ItemRow;
 use crate::runtime::{one_line, shim};
 
 /// A picture to be drawn: a photo under a strategy.

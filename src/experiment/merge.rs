@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use super::config::Config;
 use super::features::{FeatureStore, Features};
-use super::journal::{read, write_rows};
 use super::manifest::{Facts, Manifest};
 use super::plan::{Shard, cells};
-use super::record::{CaptionRow, RunFolder, difference};
+use super::record::{RunFolder, difference};
 use super::runner::{Ending, Summary, finish};
 use crate::error::usage;
-use crate::report::rows::ItemRow;
+use crate::run::csv::{read_growing, write};
+use crate::run::style::{CaptionRow, ItemRow};
 
 /// A finished part of a run.
 struct Part {
@@ -61,8 +61,8 @@ fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
     let (mut rows, mut captions, mut features) = (Vec::new(), Vec::new(), Features::new());
     let mut style = None;
     for part in parts {
-        rows.extend(read::<ItemRow>(&part.dir.join("items.csv"))?);
-        captions.extend(read::<CaptionRow>(&part.dir.join("captions.csv"))?);
+        rows.extend(read_growing::<ItemRow>(&part.dir.join("items.csv"))?);
+        captions.extend(read_growing::<CaptionRow>(&part.dir.join("captions.csv"))?);
         let (own, own_features) = FeatureStore::open(&part.dir)?;
         features.extend(own_features);
         let own_style =
@@ -78,7 +78,7 @@ fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
             take_over(&part.dir.join(place), &out.join(place))?;
         }
     }
-    write_rows(&folder.path("captions.csv"), &captions)?;
+    write(&folder.path("captions.csv"), &captions)?;
     let style = style.context("no shards")?;
     store.write_style(&style)?;
     let mut facts = parts[0].facts.clone();

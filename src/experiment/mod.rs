@@ -18,7 +18,6 @@ pub mod config;
 mod describe;
 mod draw;
 pub mod features;
-pub mod journal;
 mod library;
 pub mod manifest;
 mod merge;

@@ -11,29 +11,14 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::features::{FeatureStore, Features};
-use super::journal::Journal;
 use super::settings::Settings;
 use crate::error::usage;
 use crate::images;
-use crate::report::rows::ItemRow;
+use crate::run::journal::Journal;
+use crate::run::style::ItemRow;
 use crate::runtime::{UNFINISHED, write_whole};
-
-/// A description: computed once for each captioner, instruction and photo.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CaptionRow {
-    pub captioner: String,
-    pub instruction: String,
-    /// The photo.
-    pub id: String,
-    pub caption: String,
-    pub tokens: usize,
-    /// Its share of the time of the batch.
-    pub seconds: Option<f64>,
-}
 
 /// A run folder that this process alone may write to.
 #[derive(Debug)]
@@ -98,16 +83,6 @@ impl RunFolder {
         }
         Ok(())
     }
-}
-
-/// The picture's place in a run folder.
-pub fn image_path(strategy: &str, id: &str) -> String {
-    format!("images/{strategy}/{id}.png")
-}
-
-/// The photo's place in a run folder, at the size of the comparison.
-pub fn photo_path(id: &str) -> String {
-    format!("photos/{id}.png")
 }
 
 /// What differs between two configurations in a way that changes results, as `KEY is A there, B here`.

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::features::{Features, key};
 use super::plan::Cell;
 use crate::metrics::image::artfid::{Intervals, Options, score};
-use crate::report::rows::{ItemRow, ResultRow};
+use crate::run::style::{ItemRow, ResultRow};
 
 /// The mean feature of the style pictures.
 #[derive(Debug)]

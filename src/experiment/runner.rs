@@ -9,18 +9,19 @@ use super::config::Config;
 use super::describe::{ahead, describe_photos};
 use super::draw::Drawing;
 use super::features::{FeatureStore, Features, key};
-use super::journal::{Journal, read, write_rows};
 use super::manifest::Manifest;
 use super::models::{Judge, Models};
 use super::plan::{Cell, Plan};
 use super::progress::Progress;
-use super::record::{CaptionRow, Recorder, RunFolder};
+use super::record::{Recorder, RunFolder};
 use super::results::{StyleMean, results};
 use crate::datasets::Photo;
 use crate::error::usage;
 use crate::images::{self, Filter, resize};
-use crate::report::gallery::score;
-use crate::report::rows::{ItemRow, ResultRow};
+use crate::run::csv::{read_growing, write};
+use crate::run::gallery_score::score;
+use crate::run::journal::Journal;
+use crate::run::style::{CaptionRow, ItemRow, ResultRow};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -130,13 +131,13 @@ pub(super) fn finish(ending: Ending, mut rows: Vec<ItemRow>, features: Features)
         .map(|(key, feature)| (key.clone(), feature.clone()))
         .collect();
     let captions_file = folder.path("captions.csv");
-    let mut captions = read::<CaptionRow>(&captions_file)?;
+    let mut captions = read_growing::<CaptionRow>(&captions_file)?;
     captions.sort_by(|a, b| (&a.captioner, &a.instruction, &a.id).cmp(&(&b.captioner, &b.instruction, &b.id)));
-    write_rows(&captions_file, &captions)?;
-    write_rows(&folder.path("items.csv"), &rows)?;
+    write(&captions_file, &captions)?;
+    write(&folder.path("items.csv"), &rows)?;
     store.join(&features)?;
     let results = results(config, cells, &rows, &features, style)?;
-    write_rows(&folder.path("results.csv"), &results)?;
+    write(&folder.path("results.csv"), &results)?;
     manifest.finish(folder)?;
     let failed: Vec<ItemRow> = rows.iter().filter(|row| row.status != "done").cloned().collect();
     if failed.len() == rows.len()

@@ -6,76 +6,100 @@
 //! config.toml, manifest.json ┘  └► gallery ─► sheets ─► gallery/*.png
 //!                                      └► page ───► report.html
 //! ```
+//! [`style`] and [`caption`] read and show the two kinds of runs; what both need is beside them.
 //! The same files give the same bytes.
 
 pub mod caption;
-pub mod causes;
 pub mod contact_sheet;
-pub mod csv;
 mod figure;
-pub mod gallery;
+mod folder;
 mod notebook;
 mod number;
 mod page;
 mod plots;
-pub mod rows;
-mod run;
-mod sheets;
+pub mod style;
 mod thumbnails;
-mod verdict;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use self::figure::Figure;
+use self::folder::Folder;
+use self::notebook::cells::Cell;
+use crate::run::layout::kind_of;
 use crate::runtime::write_whole;
 
-pub use run::Run;
+/// A run, read from its folder, and what can be made of it.
+trait Report {
+    fn folder(&self) -> &Folder;
+
+    /// The plots in the order in which the page shows them: file stem and figure.
+    fn figures(&self) -> Vec<(&'static str, Figure)>;
+
+    /// Writes pictures for papers into the run folder. Returns the files.
+    fn sheets(&self) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// `report.html` as text.
+    fn html(&self) -> Result<String>;
+
+    /// The cells of the notebook, which goes into this folder (absolute).
+    fn cells(&self, folder: &Path) -> Result<Vec<Cell>>;
+}
+
+/// Reads a run folder.
+type Open = fn(&Path) -> Result<Box<dyn Report>>;
+
+/// How each kind of run is read, by the name of the kind. A folder that names no kind of these is taken for the first.
+static KINDS: [(&str, Open); 2] = [
+    ("style_transfer", |dir| Ok(Box::new(style::StyleRun::read(dir)?))),
+    ("caption", |dir| Ok(Box::new(caption::CaptionRun::read(dir)?))),
+];
+
+fn open(dir: &Path) -> Result<Box<dyn Report>> {
+    let kind = kind_of(dir);
+    let (_, open) = KINDS.iter().find(|(name, _)| *name == kind).unwrap_or(&KINDS[0]);
+    open(dir)
+}
 
 /// Makes the plots, the gallery sheets and the page of a run folder. Returns the files it wrote.
 pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    if caption::is_caption(run_dir) {
-        return caption::render(run_dir);
-    }
-    let run = Run::read(run_dir)?;
-    let mut files = plots::write(&run)?;
-    files.extend(sheets::write(&run)?);
-    files.push(page::write(&run)?);
+    let run = open(run_dir)?;
+    let mut files = plots::write(&run.folder().dir, &run.figures())?;
+    files.extend(run.sheets()?);
+    files.push(write_page(run.as_ref())?);
     Ok(files)
 }
 
 /// Draws the plots of a run folder into its `plots/`. Returns the files it wrote.
 pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    if caption::is_caption(run_dir) {
-        return caption::plot(run_dir);
-    }
-    plots::write(&Run::read(run_dir)?)
+    plots::write(run_dir, &open(run_dir)?.figures())
 }
 
 /// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
-    if caption::is_caption(run_dir) {
-        return caption::page(run_dir);
-    }
-    page::write(&Run::read(run_dir)?)
+    write_page(open(run_dir)?.as_ref())
+}
+
+fn write_page(run: &dyn Report) -> Result<PathBuf> {
+    let path = run.folder().dir.join("report.html");
+    save(&path, run.html()?.as_bytes())?;
+    Ok(path)
 }
 
 /// Lays the galleries of a style run out as pictures, `gallery/STRATEGY-successes.png` and `-failures.png`; none of
 /// a caption run, and none where the pictures are gone. Returns the files it wrote.
 pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    if caption::is_caption(run_dir) {
-        return Ok(Vec::new());
-    }
-    sheets::write(&Run::read(run_dir)?)
+    open(run_dir)?.sheets()
 }
 
 /// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.
 pub fn notebook(run_dir: &Path, folder: &Path) -> Result<PathBuf> {
-    if caption::is_caption(run_dir) {
-        return caption::notebook(run_dir, folder);
-    }
-    notebook::write(&Run::read(run_dir)?, folder)
+    let run = open(run_dir)?;
+    notebook::write(run.folder(), folder, |folder| run.cells(folder))
 }
 
 /// Puts `bytes` at `path`, whole or not at all, making its folder first.

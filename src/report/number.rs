@@ -1,5 +1,7 @@
 //! Numbers as a reader wants them.
 
+pub use crate::run::finite;
+
 /// A value with about four significant digits; `–` where there is none.
 pub fn short(value: Option<f64>) -> String {
     let Some(value) = finite(value) else { return "–".to_string() };
@@ -10,11 +12,6 @@ pub fn short(value: Option<f64>) -> String {
         _ => 3,
     };
     format!("{value:.decimals$}").replace('-', "−")
-}
-
-/// The value, unless it is not a number or infinite: those mean "not measured".
-pub fn finite(value: Option<f64>) -> Option<f64> {
-    value.filter(|v| v.is_finite())
 }
 
 /// About `count` round values within `low..=high`, for an axis, and the decimals they need.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use image::{Rgb, RgbImage};
-use toolkit::report::csv;
-use toolkit::report::rows::{ItemRow, ResultRow};
+use toolkit::run::csv;
+use toolkit::run::style::{ItemRow, ResultRow};
 
 pub const STYLES: [(&str, &str); 12] = [
     ("watercolour", "a watercolour painting with soft edges, wet paper and a great deal of light"),
@@ -113,6 +113,7 @@ impl Fixture {
 
     /// Writes the whole folder: CSV files, pictures, config.toml and manifest.json.
     pub fn write(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir)?;
         csv::write(&dir.join("items.csv"), &self.items())?;
         csv::write(&dir.join("results.csv"), &self.results())?;
         for p in 0..self.photos {

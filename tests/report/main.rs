@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fixture::Fixture;
-use toolkit::report::rows::{ItemRow, ResultRow};
-use toolkit::report::{self, csv};
+use toolkit::report;
+use toolkit::run::csv;
+use toolkit::run::style::{ItemRow, ResultRow};
 
 /// Writes reports to look at: `cargo test --test report -- --ignored look`, then `target/tmp/look/*/report.html`.
 #[test]
@@ -135,12 +136,13 @@ fn galleries_hold_five_successes_and_failures_by_the_rule_on_the_page() -> Resul
 
 #[test]
 fn the_rule_gives_what_numpy_gives() -> Result<()> {
-    use toolkit::report::gallery;
+    use toolkit::report::style::gallery;
+    use toolkit::run::gallery_score;
 
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gallery");
     let mut rows: Vec<ItemRow> = csv::read(&golden.join("items.csv"), &["id", "strategy"])?;
     let expected: serde_json::Value = serde_json::from_slice(&std::fs::read(golden.join("expected.json"))?)?;
-    gallery::score(&mut rows);
+    gallery_score::score(&mut rows);
     let mut scored = 0;
     for (strategy, expected) in expected.as_object().unwrap() {
         let own = || rows.iter().filter(|row| row.strategy == *strategy);

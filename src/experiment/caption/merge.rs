@@ -9,13 +9,13 @@ use super::config::CaptionConfig;
 use super::plan::voices;
 use super::runner::{CaptionSummary, References, finish, save_references};
 use crate::error::usage;
-use crate::experiment::journal::read;
 use crate::experiment::manifest::{Facts, Manifest};
 use crate::experiment::merge::take_over;
 use crate::experiment::plan::Shard;
 use crate::experiment::record::{RunFolder, difference};
 use crate::experiment::settings::Settings;
-use crate::report::caption::rows::CaptionItem;
+use crate::run::caption::CaptionItem;
+use crate::run::csv::read_growing;
 
 /// Puts the shards of one caption run together in `out`, which must not be there.
 pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<CaptionSummary> {
@@ -31,7 +31,7 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<CaptionSummary> {
     let mut rows: Vec<CaptionItem> = Vec::new();
     let mut references = References::new();
     for dir in dirs {
-        rows.extend(read::<CaptionItem>(&dir.join("items.csv"))?);
+        rows.extend(read_growing::<CaptionItem>(&dir.join("items.csv"))?);
         for (name, _) in &config.datasets.0 {
             let path = dir.join(format!("references/{name}.json"));
             let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::plan::Voice;
 use super::runner::References;
 use crate::metrics::text::captions::{self, Caption, Profile, Scores, paired_bootstrap};
-use crate::report::caption::rows::{CaptionItem, CaptionResult, Comparison};
+use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
 
 /// The bootstrap's seed: a run gives the same intervals every time.
 const SEED: u64 = 0;

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
-use sha2::{Digest, Sha256};
 
 use super::config::CaptionConfig;
 use super::models::Captioners;
@@ -18,13 +17,15 @@ use super::plan::{CaptionPlan, Part, Voice};
 use super::results;
 use crate::datasets::{Item, Picture};
 use crate::experiment::Progress;
-use crate::experiment::journal::{Journal, write_rows};
 use crate::experiment::manifest::{DataSet, Facts, Manifest};
 use crate::experiment::record::RunFolder;
 use crate::images;
 use crate::models::{CaptionOptions, Captioner};
 use crate::pipelines::describe;
-use crate::report::caption::rows::{CaptionItem, CaptionResult};
+use crate::run::caption::{CaptionItem, CaptionResult};
+use crate::run::csv::write;
+use crate::run::journal::Journal;
+use crate::run::layout::thumbnail_path;
 use crate::runtime::{one_line, write_whole};
 
 /// Longest side of a thumbnail, in pixels.
@@ -245,17 +246,6 @@ fn fail(row: &mut CaptionItem, error: String) {
     row.error = error;
 }
 
-/// The thumbnail's place in a run folder. An id that cannot be a file's name becomes one, with a hash that keeps it apart.
-fn thumbnail_path(dataset: &str, id: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if id.len() <= 100 && !id.starts_with('.') && id.chars().all(fits) {
-        return format!("pictures/{dataset}/{id}.jpg");
-    }
-    let plain: String = id.chars().map(|c| if fits(c) { c } else { '-' }).take(60).collect();
-    let hash = format!("{:x}", Sha256::digest(id));
-    format!("pictures/{dataset}/{}-{}.jpg", plain.trim_start_matches('.'), &hash[..8])
-}
-
 /// Puts the rows in order, scores them, and computes the results.
 pub(super) fn finish(
     folder: &RunFolder,
@@ -269,9 +259,9 @@ pub(super) fn finish(
     let dataset = |row: &CaptionItem| datasets.iter().position(|name| *name == row.dataset);
     rows.sort_by(|a, b| (dataset(a), voice(a), &a.id).cmp(&(dataset(b), voice(b), &b.id)));
     let scored = results::score(voices, datasets, &mut rows, references)?;
-    write_rows(&folder.path("items.csv"), &rows)?;
-    write_rows(&folder.path("comparisons.csv"), &scored.comparisons)?;
-    write_rows(&folder.path("results.csv"), &scored.results)?;
+    write(&folder.path("items.csv"), &rows)?;
+    write(&folder.path("comparisons.csv"), &scored.comparisons)?;
+    write(&folder.path("results.csv"), &scored.results)?;
     manifest.finish(folder).context("the results are written, the manifest is not")?;
     let failed: Vec<CaptionItem> = rows.iter().filter(|row| !row.is_done()).cloned().collect();
     if failed.len() == rows.len()

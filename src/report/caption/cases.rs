@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::CaptionRun;
-use super::rows::CaptionItem;
 use crate::report::number::finite;
+use crate::run::caption::CaptionItem;
 
 /// Pictures of each kind.
 pub const CASES: usize = 5;
@@ -62,7 +62,7 @@ fn scores<'a>(case: &'a Case) -> impl Iterator<Item = f64> + 'a {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::caption::rows::CaptionResult;
+    use crate::run::caption::CaptionResult;
 
     #[test]
     fn the_gap_and_the_common_failure() {

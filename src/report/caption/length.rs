@@ -1,11 +1,11 @@
 //! Score against the length of the caption: whether a model loses by what it says or by how much it says.
 
 use super::CaptionRun;
-use super::rows::CaptionItem;
 use super::scores::legend;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten};
 use crate::report::number::finite;
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use crate::run::caption::CaptionItem;
 
 const PANEL: f64 = 190.0;
 /// Left and right end of each of the two plots of a data set.

@@ -5,10 +5,11 @@ use serde::Serialize;
 
 use super::cases::{CASES, Case, choose};
 use super::tables::{self, Cell, Compared, Table};
-use super::{CaptionRun, figures, verdict};
+use super::{CaptionRun, verdict};
+use crate::report::Report;
 use crate::report::figure::Place;
 use crate::report::number::short;
-use crate::report::page::tables::{Fact, commands, css_color};
+use crate::report::page::{Fact, commands, css_color};
 use crate::report::plots::color;
 use crate::report::thumbnails::{Thumbnail, thumbnails};
 
@@ -71,7 +72,6 @@ pub fn html(run: &CaptionRun) -> Result<String> {
 }
 
 fn page(run: &CaptionRun) -> Result<Page> {
-    let config = |key: &str| run.origin.config.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_string();
     let failed: Vec<_> = run
         .items
         .iter()
@@ -88,10 +88,9 @@ fn page(run: &CaptionRun) -> Result<Page> {
         };
         Ok((figure.svg(Place::Page)?, caption))
     };
-    let name = config("name");
     Ok(Page {
-        title: if name.is_empty() { run.origin.name.clone() } else { name },
-        question: config("question"),
+        title: run.folder.title().to_string(),
+        question: run.folder.setting("question").to_string(),
         sentences: verdict::sentences(run),
         warnings: verdict::warnings(run),
         facts: tables::facts(run),
@@ -99,16 +98,14 @@ fn page(run: &CaptionRun) -> Result<Page> {
         published: tables::published(run),
         compared: tables::COMPARED.iter().map(|(_, title)| *title).collect(),
         comparisons: tables::comparisons(run),
-        plots: figures(run).into_iter().map(plot).collect::<Result<_>>()?,
+        plots: run.figures().into_iter().map(plot).collect::<Result<_>>()?,
         cases: CASES,
         galleries: galleries(run),
         failed_more: failed.len().saturating_sub(MOST_FAILED),
         failed: failed.into_iter().take(MOST_FAILED).collect(),
-        commands: commands(&run.origin),
-        config: run.origin.config_text.clone(),
-        manifest: (!run.origin.manifest.is_null())
-            .then(|| serde_json::to_string_pretty(&run.origin.manifest))
-            .transpose()?,
+        commands: commands(&run.folder),
+        config: run.folder.config_text.clone(),
+        manifest: run.folder.manifest_text()?,
         version: env!("CARGO_PKG_VERSION"),
     })
 }
@@ -122,7 +119,7 @@ fn galleries(run: &CaptionRun) -> Vec<Gallery> {
     let choices: Vec<_> = datasets.iter().map(|dataset| choose(run, dataset)).collect();
     let all = choices.iter().flat_map(|choice| choice.differ.iter().chain(&choice.fail));
     let files: Vec<String> = all.filter_map(|case| Some(case.said.first()?.image.clone())).collect();
-    let thumbnails = thumbnails(&run.origin.dir, &files);
+    let thumbnails = thumbnails(&run.folder.dir, &files);
     let shown = |dataset: &str, case: &Case| Shown {
         id: case.id.clone(),
         picture: case.said.first().and_then(|item| thumbnails.get(&item.image)).cloned(),

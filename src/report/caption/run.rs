@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{CaptionItem, CaptionResult, Comparison};
 use crate::error::usage;
-use crate::report::run::{Run, folder_name};
+use crate::report::folder::Folder;
+use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
+use crate::run::csv;
 
 const ITEM_COLUMNS: &[&str] = &["id", "dataset", "model", "caption", "status", "image"];
 const RESULT_COLUMNS: &[&str] = &["model", "dataset", "n", "bleu", "rouge1", "rouge2", "meteor", "images_per_second"];
@@ -28,8 +29,7 @@ pub struct Published {
 /// A caption run. Only items.csv and results.csv must be there.
 #[derive(Debug, Clone, Default)]
 pub struct CaptionRun {
-    /// The folder, its configuration and manifest.
-    pub origin: Run,
+    pub folder: Folder,
     pub items: Vec<CaptionItem>,
     pub results: Vec<CaptionResult>,
     pub comparisons: Vec<Comparison>,
@@ -50,19 +50,18 @@ impl CaptionRun {
             return Err(usage(format!("{shown} is no finished run folder: items.csv and results.csv are needed")));
         }
         let mut run = Self {
-            origin: Run { dir: dir.to_path_buf(), name: folder_name(dir), ..Run::default() },
-            items: crate::report::csv::read(&file("items.csv"), ITEM_COLUMNS)?,
-            results: crate::report::csv::read(&file("results.csv"), RESULT_COLUMNS)?,
+            items: csv::read(&file("items.csv"), ITEM_COLUMNS)?,
+            results: csv::read(&file("results.csv"), RESULT_COLUMNS)?,
             ..Self::default()
         };
         if run.results.is_empty() {
             bail!("{shown}: results.csv has no rows: there is nothing to report");
         }
         if file("comparisons.csv").exists() {
-            run.comparisons = crate::report::csv::read(&file("comparisons.csv"), COMPARISON_COLUMNS)?;
+            run.comparisons = csv::read(&file("comparisons.csv"), COMPARISON_COLUMNS)?;
         }
-        run.origin.read_origin()?;
-        if let Some(published) = run.origin.config.get("published") {
+        run.folder = Folder::read(dir)?;
+        if let Some(published) = run.folder.config.get("published") {
             let config = file("config.toml");
             run.published = published.clone().try_into().with_context(|| format!("{}: published", config.display()))?;
         }

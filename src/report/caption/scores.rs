@@ -1,11 +1,11 @@
 //! The scores as grouped bars with their intervals: a panel a data set, a group a metric, a bar a model.
 
 use super::CaptionRun;
-use super::rows::CaptionResult;
 use super::run::Published;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten, text_width};
 use crate::report::number::{finite, short};
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use crate::run::caption::CaptionResult;
 
 const PANEL: f64 = 210.0;
 const LEFT: f64 = 64.0;

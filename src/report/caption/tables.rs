@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::CaptionRun;
-use super::rows::{CaptionResult, Comparison};
 use crate::report::number::{finite, short};
-use crate::report::page::tables::{Fact, date};
+use crate::report::page::{Fact, date};
+use crate::run::caption::{CaptionResult, Comparison};
 
 /// Which metrics the comparison shows, with their titles; comparisons.csv has all.
 pub const COMPARED: [(&str, &str); 5] =
@@ -179,13 +179,13 @@ pub fn facts(run: &CaptionRun) -> Vec<Fact> {
             facts.push(Fact { name: name.to_string(), value });
         }
     };
-    let config = |key: &str| run.origin.config.get(key);
+    let config = |key: &str| run.folder.config.get(key);
     add("Profile", config("profile").and_then(|v| v.as_str()).unwrap_or_default().to_string());
     add("Models", run.models().len().to_string());
     add("Captions", run.items.len().to_string());
     add("Beams", config("num_beams").map(|v| v.to_string()).unwrap_or_default());
     add("Longest caption", config("max_new_tokens").map(|v| format!("{v} tokens")).unwrap_or_default());
-    let manifest = |key: &str| run.origin.manifest.get(key);
+    let manifest = |key: &str| run.folder.manifest.get(key);
     for (key, name) in
         [("device", "Device"), ("dtype", "Number type"), ("libtorch", "libtorch"), ("toolkit", "Toolkit")]
     {

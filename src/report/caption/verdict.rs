@@ -1,9 +1,9 @@
 //! What the numbers say in words: a sentence for each data set, and how far to trust it.
 
 use super::CaptionRun;
-use super::rows::{CaptionResult, Comparison};
 use super::tables::equal;
 use crate::report::number::{finite, short};
+use crate::run::caption::{CaptionResult, Comparison};
 
 /// Below this many pictures single captions decide more than the models do.
 const ENOUGH: usize = 100;
@@ -103,14 +103,14 @@ fn names(rows: &[&CaptionResult]) -> String {
 /// What the reader must know beside the numbers.
 pub fn warnings(run: &CaptionRun) -> Vec<String> {
     let mut warnings = Vec::new();
-    if run.origin.manifest.get("finished").and_then(|finished| finished.as_bool()) == Some(false) {
+    if run.folder.is_unfinished() {
         warnings.push("This run did not finish: the values are of the captions made so far.".to_string());
     }
     let failed = run.items.iter().filter(|item| !item.is_done()).count();
     if failed > 0 {
         warnings.push(format!("{failed} of {} captions failed; they are listed below.", run.items.len()));
     }
-    for data_set in run.origin.manifest.get("data_sets").and_then(|list| list.as_array()).into_iter().flatten() {
+    for data_set in run.folder.manifest.get("data_sets").and_then(|list| list.as_array()).into_iter().flatten() {
         let count = |key: &str| data_set.get(key).and_then(|list| list.as_array()).map_or(0, Vec::len);
         let name = data_set.get("name").and_then(|name| name.as_str()).unwrap_or_default();
         if count("missing") > 0 {

@@ -1,33 +1,30 @@
 //! A caption run as a Jupyter notebook; see [`crate::report::notebook`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::cases::{Case, choose};
-use super::rows::CaptionItem;
 use super::tables::COMPARED;
-use super::{CaptionRun, figures, verdict};
+use super::{CaptionRun, verdict};
+use crate::report::Report;
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::tables::{Table, number};
-use crate::report::notebook::{introduction, montage, origin, preamble, write_cells};
+use crate::report::notebook::{introduction, montage, origin, preamble};
 use crate::report::number::finite;
 use crate::report::plots::color;
+use crate::run::caption::CaptionItem;
 
-/// Writes `NAME.ipynb` into `folder` (made if it is not there). Returns the file.
-pub fn write(run: &CaptionRun, folder: &Path) -> Result<PathBuf> {
-    write_cells(&run.origin, folder, |folder| cells(run, folder))
-}
-
-fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
+/// The cells of the notebook in this folder.
+pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
     let colors = run.models().into_iter().enumerate().map(|(at, model)| (model, color(at)));
-    let load = format!("{}\n\n{}", preamble(&run.origin, folder, colors)?, include_str!("load.py"));
+    let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, include_str!("load.py"));
     let mut cells = vec![
-        introduction(&run.origin, &verdict::sentences(run), &verdict::warnings(run)),
+        introduction(&run.folder, &verdict::sentences(run), &verdict::warnings(run)),
         code("load", &load, Vec::new()),
     ];
-    origin(&run.origin, folder, &mut cells);
+    origin(&run.folder, folder, &mut cells);
     cells.push(markdown("results-title", "## Results\n\nHigher is better; below the 95 % bootstrap intervals."));
     cells.push(code("results", include_str!("results.py"), vec![Output::html(results(run))]));
     cells.push(code("intervals", include_str!("intervals.py"), vec![Output::html(intervals(run))]));
@@ -40,7 +37,7 @@ fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
 }
 
 fn results(run: &CaptionRun) -> Table {
-    let row = |row: &super::rows::CaptionResult| {
+    let row = |row: &crate::run::caption::CaptionResult| {
         let values = [row.bleu, row.rouge1, row.rouge2, row.meteor, row.cider, row.words, row.images_per_second];
         let names = [row.dataset.clone(), row.model.clone(), row.n.to_string()];
         names.into_iter().chain(values.map(number)).collect()
@@ -51,7 +48,7 @@ fn results(run: &CaptionRun) -> Table {
 }
 
 fn intervals(run: &CaptionRun) -> Table {
-    let row = |row: &super::rows::CaptionResult| {
+    let row = |row: &crate::run::caption::CaptionResult| {
         let values = [row.bleu, row.bleu_low, row.bleu_high, row.meteor, row.meteor_low, row.meteor_high];
         [row.dataset.clone(), row.model.clone()].into_iter().chain(values.map(number)).collect()
     };
@@ -61,7 +58,7 @@ fn intervals(run: &CaptionRun) -> Table {
 
 /// Only where something was published of what was measured.
 fn published(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
-    let row = |row: &super::rows::CaptionResult| {
+    let row = |row: &crate::run::caption::CaptionResult| {
         let line = run.published_of(row)?;
         let pairs =
             [(row.bleu, line.bleu), (row.rouge1, line.rouge1), (row.rouge2, line.rouge2), (row.meteor, line.meteor)];
@@ -116,7 +113,7 @@ fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
         return Ok(());
     }
     cells.push(markdown("plots-title", "## Plots"));
-    for (name, figure) in figures(run) {
+    for (name, figure) in run.figures() {
         let source = if name == "scores" { include_str!("scores.py") } else { include_str!("length.py") };
         let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
         cells.push(code(&format!("plot-{name}"), source, vec![output]));
@@ -137,7 +134,7 @@ fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
         let outputs = if choice.differ.is_empty() && choice.fail.is_empty() {
             vec![Output::stdout("No picture of this data set was scored for every model.\n".to_string())]
         } else {
-            let (jpeg, size) = montage::jpeg(&run.origin.dir, &kinds.map(|(kind, cases)| pictures(kind, cases)))?;
+            let (jpeg, size) = montage::jpeg(&run.folder.dir, &kinds.map(|(kind, cases)| pictures(kind, cases)))?;
             vec![Output::displayed(said(run, dataset, &kinds)), Output::photos(&jpeg, size)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(dataset)), outputs));

@@ -1,5 +1,7 @@
-//! CSV files to and from rows: strict, and an error says file, line and column.
+//! The tables of a run folder, to and from rows: strict, and an error says file, line and column.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -7,36 +9,63 @@ use csv::{DeserializeErrorKind, ErrorKind, StringRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::save;
+use crate::runtime::write_whole;
 
 /// Reads every row of a CSV file with a header. `required` columns must be there; other columns may
 /// be missing (the row type's defaults) or more than the row type knows (ignored).
 pub fn read<T: DeserializeOwned>(path: &Path, required: &[&str]) -> Result<Vec<T>> {
+    rows(path, required, false)
+}
+
+/// The same of a file that may have been cut off while it was written: a last row that is not whole is left out.
+pub fn read_growing<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    rows(path, &[], true)
+}
+
+fn rows<T: DeserializeOwned>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>> {
     let file = path.display();
     let text = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text); // spreadsheets add a byte order mark
-    let mut reader = csv::Reader::from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let headers = reader.headers().map_err(|error| explain(&error, &file, None))?.clone();
     check_headers(&headers, required).with_context(|| format!("{file}, line 1"))?;
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| explain(&error, &file, None))?;
-        let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, &file, Some((&headers, &record))));
+    let records: Vec<StringRecord> =
+        reader.records().collect::<Result<_, _>>().map_err(|error| explain(&error, &file, None))?;
+    let mut rows = Vec::with_capacity(records.len());
+    for (at, record) in records.iter().enumerate() {
+        let last = at + 1 == records.len();
+        if growing && last && (!text.ends_with(b"\n") || record.len() < headers.len()) {
+            break;
+        }
+        if record.len() != headers.len() {
+            let line = record.position().map_or(0, csv::Position::line);
+            bail!("{file}, line {line}: {} fields where the header has {}", record.len(), headers.len());
+        }
+        let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, &file, Some((&headers, record))));
         rows.push(row?);
     }
     Ok(rows)
 }
 
-/// Writes rows as a CSV file with a header, whole or not at all.
-pub fn write<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let bytes = || -> Result<Vec<u8>> {
-        for row in rows {
-            writer.serialize(row)?;
-        }
-        Ok(writer.into_inner()?)
+/// Writes a CSV file with its header, whole or not at all.
+pub fn write<T: Serialize + Default>(path: &Path, rows: &[T]) -> Result<()> {
+    let bytes = if rows.is_empty() {
+        // The header alone: that of a default row without the row.
+        let text = to_csv(&[T::default()], true)?;
+        let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
+        text[..end].to_vec()
+    } else {
+        to_csv(rows, true)?
     };
-    save(path, &bytes().with_context(|| format!("cannot write {}", path.display()))?)
+    write_whole(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+pub(super) fn to_csv<T: Serialize>(rows: &[T], header: bool) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    writer.into_inner().map_err(|error| anyhow!("{error}"))
 }
 
 fn check_headers(headers: &StringRecord, required: &[&str]) -> Result<()> {
@@ -54,16 +83,9 @@ fn check_headers(headers: &StringRecord, required: &[&str]) -> Result<()> {
 }
 
 /// The csv crate counts fields; a user looks for a line and the name of a column.
-fn explain(
-    error: &csv::Error,
-    file: &dyn std::fmt::Display,
-    row: Option<(&StringRecord, &StringRecord)>,
-) -> anyhow::Error {
+fn explain(error: &csv::Error, file: &dyn Display, row: Option<(&StringRecord, &StringRecord)>) -> anyhow::Error {
     let line = error.position().or(row.and_then(|(_, record)| record.position())).map_or(0, |at| at.line());
     match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            anyhow!("{file}, line {line}: {len} fields where the header has {expected_len}")
-        }
         ErrorKind::Utf8 { .. } => anyhow!("{file}, line {line}: not UTF-8 text"),
         ErrorKind::Deserialize { err, .. } => {
             let at = err.field().map(|field| field as usize);
@@ -83,7 +105,7 @@ fn explain(
 #[cfg(test)]
 mod tests {
     use super::{read, write};
-    use crate::report::rows::ItemRow;
+    use crate::run::style::ItemRow;
 
     fn error_of(text: &[u8]) -> String {
         let dir = tempfile::tempdir().unwrap();

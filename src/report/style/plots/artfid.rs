@@ -2,11 +2,12 @@
 
 use plotters::style::RGBColor;
 
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
-use crate::report::Run;
+use super::strategy_colors;
 use crate::report::figure::{Align, Figure, INK, MUTED, shorten_middle, text_width, wrap};
 use crate::report::number::{finite, short};
-use crate::report::rows::ResultRow;
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, titled};
+use crate::report::style::StyleRun;
+use crate::run::style::ResultRow;
 
 const TOP: f64 = 62.0;
 const LABELS: f64 = 230.0;
@@ -15,7 +16,7 @@ const LINE: f64 = 14.0;
 const VALUES: f64 = 60.0;
 
 /// The bars, best first; strategies without a value keep their row and say so.
-pub fn figure(run: &Run) -> Figure {
+pub fn figure(run: &StyleRun) -> Figure {
     let order = run.ranking();
     let styles: Vec<Vec<String>> =
         order.iter().map(|at| wrap(&run.results[*at].style_text, SMALL, LABELS, 2)).collect();
@@ -44,7 +45,7 @@ pub fn figure(run: &Run) -> Figure {
     figure
 }
 
-fn axis(run: &Run) -> Option<Axis> {
+fn axis(run: &StyleRun) -> Option<Axis> {
     let measured = run.results.iter().filter(|row| finite(row.artfid).is_some());
     let high =
         measured.clone().flat_map(|row| [finite(row.artfid), finite(row.artfid_high)]).flatten().reduce(f64::max)?;
@@ -87,7 +88,7 @@ fn interval_width(row: &ResultRow) -> f64 {
     text_width(&interval(row), SMALL, false)
 }
 
-fn alt(run: &Run, order: &[usize]) -> String {
+fn alt(run: &StyleRun, order: &[usize]) -> String {
     let values = order
         .iter()
         .map(|at| &run.results[*at])

@@ -3,11 +3,11 @@
 use super::labels;
 use super::lines::{Line, lines};
 use super::tradeoff::{BOTTOM, LEFT, RIGHT, TOP, axes};
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, shape, titled};
-use crate::report::Run;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
-use crate::report::rows::ResultRow;
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, shape, titled};
+use crate::report::style::StyleRun;
+use crate::run::style::ResultRow;
 
 const RADIUS: f64 = 4.5;
 const LEGEND_LINE: f64 = 19.0;
@@ -28,7 +28,7 @@ struct Drawn<'a> {
 }
 
 /// The plot; None where no picture of the run started from a photo.
-pub fn figure(run: &Run) -> Option<Figure> {
+pub fn figure(run: &StyleRun) -> Option<Figure> {
     let lines = lines(run);
     if lines.is_empty() {
         return None;
@@ -67,7 +67,7 @@ pub fn figure(run: &Run) -> Option<Figure> {
     Some(figure)
 }
 
-fn drawn<'a>(run: &'a Run, at: usize, line: &'a Line) -> Option<Drawn<'a>> {
+fn drawn<'a>(run: &'a StyleRun, at: usize, line: &'a Line) -> Option<Drawn<'a>> {
     let spot = |member: &usize| {
         let row = &run.results[*member];
         Some(Spot { row, lpips: finite(row.lpips)?, fid: finite(row.fid)? })
@@ -169,7 +169,7 @@ fn legend(figure: &mut Figure, drawn: &[Drawn]) {
 }
 
 /// What the plot does not show, said under it.
-fn absent(figure: &mut Figure, run: &Run, drawn: &[Drawn]) {
+fn absent(figure: &mut Figure, run: &StyleRun, drawn: &[Drawn]) {
     let shown =
         |row: &ResultRow| drawn.iter().any(|line| line.spots.iter().any(|spot| spot.row.strategy == row.strategy));
     let absent: Vec<&str> = run.results.iter().filter(|row| !shown(row)).map(|row| row.strategy.as_str()).collect();

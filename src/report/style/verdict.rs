@@ -1,8 +1,8 @@
 //! What the numbers say, in words: the best strategy, and how far to trust that.
 
-use super::Run;
-use super::number::{finite, short};
-use super::rows::ResultRow;
+use super::StyleRun;
+use crate::report::number::{finite, short};
+use crate::run::style::ResultRow;
 
 /// Below this many pictures the rank-deficient covariances and the spread of single pictures decide
 /// more than the strategies do.
@@ -18,7 +18,7 @@ pub struct Verdict {
 }
 
 /// Reads the results as a careful colleague would.
-pub fn verdict(run: &Run) -> Verdict {
+pub fn verdict(run: &StyleRun) -> Verdict {
     let ranked: Vec<&ResultRow> = run.ranking().into_iter().map(|at| &run.results[at]).collect();
     let (measured, unmeasured): (Vec<&ResultRow>, Vec<&ResultRow>) =
         ranked.into_iter().partition(|row| finite(row.artfid).is_some());
@@ -26,7 +26,7 @@ pub fn verdict(run: &Run) -> Verdict {
     if !unmeasured.is_empty() && !measured.is_empty() {
         warnings.push(format!("Without an ArtFID: {}.", names(&unmeasured)));
     }
-    if run.manifest.get("finished").and_then(|finished| finished.as_bool()) == Some(false) {
+    if run.folder.is_unfinished() {
         warnings.insert(0, "This run did not finish: the values are of the pictures made so far.".to_string());
     }
     let failed: usize = run.items.iter().filter(|item| item.status == "failed").count();
@@ -111,7 +111,7 @@ fn sample_warnings(measured: &[&ResultRow]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn run(values: &[(&str, Option<f64>, f64, usize)]) -> Run {
+    fn run(values: &[(&str, Option<f64>, f64, usize)]) -> StyleRun {
         let row = |(name, artfid, half, n): &(&str, Option<f64>, f64, usize)| ResultRow {
             strategy: name.to_string(),
             artfid: *artfid,
@@ -120,7 +120,7 @@ mod tests {
             n: *n,
             ..Default::default()
         };
-        Run { results: values.iter().map(row).collect(), ..Default::default() }
+        StyleRun { results: values.iter().map(row).collect(), ..Default::default() }
     }
 
     #[test]

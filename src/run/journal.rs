@@ -5,11 +5,11 @@ use std::io::{Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::runtime::write_whole;
+use super::csv::{read_growing, to_csv, write};
 
 /// Rows of type `T`, appended and flushed as they come.
 #[derive(Debug)]
@@ -23,9 +23,9 @@ impl<T: Serialize + DeserializeOwned + Default> Journal<T> {
     /// Opens or starts the file, and returns the rows of an earlier run that `keep` accepts; the
     /// others, and a last row that was cut off, leave the file.
     pub fn open(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
-        let mut rows: Vec<T> = if path.exists() { read(path)? } else { Vec::new() };
+        let mut rows: Vec<T> = if path.exists() { read_growing(path)? } else { Vec::new() };
         rows.retain(keep);
-        write_rows(path, &rows)?;
+        write(path, &rows)?;
         let file = OpenOptions::new()
             .append(true)
             .open(path)
@@ -36,66 +36,21 @@ impl<T: Serialize + DeserializeOwned + Default> Journal<T> {
     /// Appends rows; when that fails (full disk) the file keeps only what it had.
     pub fn append(&mut self, rows: &[T]) -> Result<()> {
         let bytes = to_csv(rows, false)?;
-        let mut write = || -> std::io::Result<()> {
+        let mut append = || -> std::io::Result<()> {
             let before = self.file.seek(SeekFrom::End(0))?;
             self.file.write_all(&bytes).inspect_err(|_| {
                 // What cannot be taken back is dropped when the run is continued.
                 let _ = self.file.set_len(before);
             })
         };
-        write().with_context(|| format!("cannot write {}", self.path.display()))
+        append().with_context(|| format!("cannot write {}", self.path.display()))
     }
-}
-
-/// The rows of a CSV file. A last row that was cut off is left out.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let name = path.display();
-    let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let whole = text.ends_with(b"\n");
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_slice());
-    let columns = reader.headers().with_context(|| format!("cannot read {name}"))?.clone();
-    let records: Vec<csv::StringRecord> =
-        reader.records().collect::<Result<_, _>>().with_context(|| format!("cannot read {name}"))?;
-    let mut rows = Vec::with_capacity(records.len());
-    for (at, record) in records.iter().enumerate() {
-        let last = at + 1 == records.len();
-        if last && (!whole || record.len() < columns.len()) {
-            break;
-        }
-        if record.len() != columns.len() {
-            let line = record.position().map_or(0, csv::Position::line);
-            bail!("{name}, line {line}: {} values for {} columns", record.len(), columns.len());
-        }
-        rows.push(record.deserialize(Some(&columns)).with_context(|| format!("cannot read {name}"))?);
-    }
-    Ok(rows)
-}
-
-/// Writes a CSV file with its header, whole or not at all.
-pub fn write_rows<T: Serialize + Default>(path: &Path, rows: &[T]) -> Result<()> {
-    let bytes = if rows.is_empty() {
-        // The header alone: that of a default row without the row.
-        let text = to_csv(&[T::default()], true)?;
-        let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
-        text[..end].to_vec()
-    } else {
-        to_csv(rows, true)?
-    };
-    write_whole(path, |file| Ok(file.write_all(&bytes)?))
-}
-
-fn to_csv<T: Serialize>(rows: &[T], header: bool) -> Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
-    }
-    writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::rows::ItemRow;
+    use crate::run::style::ItemRow;
 
     fn row(id: &str) -> ItemRow {
         let caption = "says \"yes\",\nthen no".to_string();
@@ -120,7 +75,7 @@ mod tests {
             let expected = 1 + usize::from(end >= two) + usize::from(end >= text.len());
             assert_eq!(rows.len(), expected, "cut at {end} of {}", text.len());
             assert_eq!(rows[0], row("a"));
-            assert_eq!(read::<ItemRow>(&path).unwrap(), rows, "the file holds what was kept");
+            assert_eq!(read_growing::<ItemRow>(&path).unwrap(), rows, "the file holds what was kept");
         }
     }
 
@@ -129,18 +84,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("items.csv");
         std::fs::write(&path, "id,strategy\na,s\nb\nc,s\n").unwrap();
-        let error = format!("{:#}", read::<ItemRow>(&path).unwrap_err());
-        assert!(error.contains("items.csv, line 3: 1 values for 2 columns"), "{error}");
+        let error = format!("{:#}", read_growing::<ItemRow>(&path).unwrap_err());
+        assert!(error.contains("items.csv, line 3: 1 fields where the header has 2"), "{error}");
     }
 
     #[test]
     fn rows_that_are_not_kept_leave_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("items.csv");
-        write_rows(&path, &[row("a"), row("b")]).unwrap();
+        write(&path, &[row("a"), row("b")]).unwrap();
         let (mut journal, rows) = Journal::<ItemRow>::open(&path, |row| row.id == "b").unwrap();
         assert_eq!(rows, [row("b")]);
         journal.append(&[row("c")]).unwrap();
-        assert_eq!(read::<ItemRow>(&path).unwrap(), [row("b"), row("c")]);
+        assert_eq!(read_growing::<ItemRow>(&path).unwrap(), [row("b"), row("c")]);
     }
 }

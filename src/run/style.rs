@@ -1,6 +1,20 @@
-//! The rows of `items.csv` and `results.csv` of a style experiment.
+//! The rows of `captions.csv`, `items.csv` and `results.csv` of a style experiment.
 
 use serde::{Deserialize, Serialize};
+
+/// A description: computed once for each captioner, instruction and photo.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaptionRow {
+    pub captioner: String,
+    pub instruction: String,
+    /// The photo.
+    pub id: String,
+    pub caption: String,
+    pub tokens: usize,
+    /// Its share of the time of the batch.
+    pub seconds: Option<f64>,
+}
 
 /// One picture: an item (photo) under one strategy.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -22,7 +36,7 @@ pub struct ItemRow {
     pub lpips: Option<f64>,
     /// Distance of the picture's art-Inception feature from the mean of the style pictures.
     pub style_distance: Option<f64>,
-    /// LPIPS and style distance, each standardised over the run, added; see [`super::gallery`].
+    /// LPIPS and style distance, each standardised over the run, added; see [`super::gallery_score`].
     pub gallery_score: Option<f64>,
     /// `done` or `failed`.
     pub status: String,

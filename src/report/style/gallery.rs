@@ -11,8 +11,8 @@
 //! The two have other units and other spreads, so each is standardised over all measured pictures of
 //! the run (mean 0, standard deviation 1) before they are added: then neither outweighs the other.
 
-use super::number::finite;
-use super::rows::ItemRow;
+use crate::report::number::finite;
+use crate::run::style::ItemRow;
 
 /// Pictures at each end.
 pub const CASES: usize = 5;
@@ -44,48 +44,6 @@ pub struct Choice<'a> {
     pub failures: Vec<&'a ItemRow>,
 }
 
-/// Gives every measured picture of a run its gallery score, and takes it from the others.
-pub fn score(rows: &mut [ItemRow]) {
-    let measured = |row: &ItemRow| {
-        let done = row.status != "failed";
-        Some((finite(row.lpips).filter(|_| done)?, finite(row.style_distance)?))
-    };
-    let pairs: Vec<(f64, f64)> = rows.iter().filter_map(measured).collect();
-    let content = Standard::of(pairs.iter().map(|pair| pair.0));
-    let style = Standard::of(pairs.iter().map(|pair| pair.1));
-    for row in rows {
-        row.gallery_score = measured(row).map(|pair| content.of_one(pair.0) + style.of_one(pair.1));
-    }
-}
-
-/// Gives the scores where a file has none: it was written before there were any.
-pub fn score_where_missing(rows: &mut [ItemRow]) {
-    let lacks = |row: &ItemRow| row.status != "failed" && row.gallery_score.is_none() && row.style_distance.is_some();
-    if rows.iter().any(lacks) {
-        score(rows);
-    }
-}
-
-/// Mean and standard deviation (of these values, not of a population they were drawn from).
-struct Standard {
-    mean: f64,
-    deviation: f64,
-}
-
-impl Standard {
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let count = values.clone().count().max(1) as f64;
-        let mean = values.clone().sum::<f64>() / count;
-        let deviation = (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-        Self { mean, deviation }
-    }
-
-    /// Values that are all alike tell no picture from another.
-    fn of_one(&self, value: f64) -> f64 {
-        if self.deviation > 0.0 { (value - self.mean) / self.deviation } else { 0.0 }
-    }
-}
-
 /// Chooses among the items of one strategy. Items that failed or have no picture take no part.
 pub fn choose<'a>(items: impl Iterator<Item = &'a ItemRow>) -> Choice<'a> {
     let shown: Vec<&ItemRow> = items.filter(|item| item.status != "failed" && !item.image.is_empty()).collect();
@@ -108,6 +66,7 @@ pub fn choose<'a>(items: impl Iterator<Item = &'a ItemRow>) -> Choice<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::gallery_score::score;
 
     fn item(id: &str, lpips: f64, style_distance: Option<f64>) -> ItemRow {
         let image = format!("{id}.png");
@@ -126,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn both_parts_count_the_same_whatever_their_units() {
+    fn the_score_decides_and_lpips_alone_where_one_is_missing() {
         // LPIPS alone says a < b < c < d, the style distance d < c < b < a in units a thousand times larger.
         let mut rows = [
             item("a", 0.1, Some(9000.0)),
@@ -140,35 +99,8 @@ mod tests {
             (choice.rule, ids(&choice.successes), ids(&choice.failures)),
             (Rule::Score, "cb".into(), "da".into())
         );
-        let scores: Vec<f64> = rows.iter().filter_map(|row| row.gallery_score).collect();
-        assert!(scores.iter().sum::<f64>().abs() < 1e-12, "standardised: {scores:?}");
-        // Another unit for one part changes no score.
-        rows.iter_mut().for_each(|row| row.style_distance = row.style_distance.map(|value| value / 1000.0 + 7.0));
-        let before = rows.clone();
-        score(&mut rows);
-        for (row, before) in rows.iter().zip(&before) {
-            assert!((row.gallery_score.unwrap() - before.gallery_score.unwrap()).abs() < 1e-12);
-        }
-    }
-
-    #[test]
-    fn alike_missing_and_failed_values_are_no_trouble() {
-        let mut rows =
-            [item("a", 0.5, Some(1.0)), item("b", 0.5, Some(3.0)), item("c", 0.9, None), item("d", 9.0, Some(9.0))];
-        rows[3].status = "failed".into();
-        rows[3].gallery_score = Some(1.0);
-        score(&mut rows);
-        let scores: Vec<Option<f64>> = rows.iter().map(|row| row.gallery_score).collect();
-        assert_eq!(scores, [Some(-1.0), Some(1.0), None, None]);
-        // One picture without a style distance, and LPIPS alone decides.
+        rows[2].gallery_score = None;
         assert_eq!(choose(rows.iter()).rule, Rule::Lpips);
-        // Old files have no score; the rest of the row is enough.
-        rows.iter_mut().for_each(|row| row.gallery_score = None);
-        score_where_missing(&mut rows);
-        assert_eq!(rows[1].gallery_score, Some(1.0));
-        rows[1].gallery_score = Some(42.0);
-        score_where_missing(&mut rows);
-        assert_eq!(rows[1].gallery_score, Some(42.0), "what is recorded is taken");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::labels::{self, Box4};
 use super::lines::lines;
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, strategy_colors, strategy_shapes, titled};
-use crate::report::Run;
+use super::{strategy_colors, strategy_shapes};
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short, ticks};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, titled};
+use crate::report::style::StyleRun;
 
 pub(super) const TOP: f64 = 84.0;
 pub(super) const BOTTOM: f64 = 484.0;
@@ -23,7 +24,7 @@ struct Strategy {
 }
 
 /// The scatter; strategies that lack a value are named under it.
-pub fn figure(run: &Run) -> Figure {
+pub fn figure(run: &StyleRun) -> Figure {
     let title = "Style against content";
     let known: Vec<Strategy> = run.ranking().into_iter().filter_map(|at| strategy(run, at)).collect();
     if known.is_empty() {
@@ -54,7 +55,7 @@ pub fn figure(run: &Run) -> Figure {
     figure
 }
 
-fn strategy(run: &Run, at: usize) -> Option<Strategy> {
+fn strategy(run: &StyleRun, at: usize) -> Option<Strategy> {
     let row = &run.results[at];
     Some(Strategy { at, name: row.strategy.clone(), lpips: finite(row.lpips)?, fid: finite(row.fid)? })
 }
@@ -107,7 +108,7 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
     boxes
 }
 
-fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &Run) {
+fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &StyleRun) {
     let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
     for s in known {
         shape(figure, shapes[s.at], (x.at(s.lpips), y.at(s.fid)), RADIUS, colors[s.at]);
@@ -115,7 +116,7 @@ fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &Run)
 }
 
 /// Draws marks and names; returns the names for which there was no room.
-fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4], run: &Run) -> Vec<String> {
+fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[Box4], run: &StyleRun) -> Vec<String> {
     let marks: Vec<_> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
     let names: Vec<_> = known.iter().map(|s| shorten_middle(&s.name, NAME, 190.0)).collect();
     let sizes: Vec<_> = names.iter().map(|name| (text_width(name, NAME, false), NAME)).collect();
@@ -144,7 +145,7 @@ fn points(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], taken: &[
 }
 
 /// What the plot does not show, said under it.
-fn notes(figure: &mut Figure, run: &Run, known: &[Strategy], unlabelled: &[String]) {
+fn notes(figure: &mut Figure, run: &StyleRun, known: &[Strategy], unlabelled: &[String]) {
     let absent = run.results.iter().enumerate().filter(|(at, _)| !known.iter().any(|s| s.at == *at));
     let absent: Vec<_> = absent.map(|(_, row)| row.strategy.clone()).collect();
     for (what, names) in

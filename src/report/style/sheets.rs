@@ -7,23 +7,24 @@ use anyhow::Result;
 use image::RgbImage;
 use rayon::prelude::*;
 
+use super::StyleRun;
 use super::causes::{self, Count};
-use super::contact_sheet::{Cell, Row, contact_sheet};
-use super::figure::png_bytes;
 use super::gallery::{Rule, choose};
-use super::number::short;
-use super::rows::{ItemRow, ResultRow};
-use super::thumbnails::open;
-use super::{Run, save};
+use crate::report::contact_sheet::{Cell, Row, contact_sheet};
+use crate::report::figure::png_bytes;
+use crate::report::number::short;
+use crate::report::save;
+use crate::report::thumbnails::open;
+use crate::run::style::{ItemRow, ResultRow};
 
 /// Writes the sheets of every strategy of which some picture is there. Returns the files.
-pub fn write(run: &Run) -> Result<Vec<PathBuf>> {
+pub fn write(run: &StyleRun) -> Result<Vec<PathBuf>> {
     let written: Result<Vec<Vec<PathBuf>>> =
         run.ranking().into_par_iter().map(|at| of_strategy(run, &run.results[at])).collect();
     Ok(written?.into_iter().flatten().collect())
 }
 
-fn of_strategy(run: &Run, row: &ResultRow) -> Result<Vec<PathBuf>> {
+fn of_strategy(run: &StyleRun, row: &ResultRow) -> Result<Vec<PathBuf>> {
     let choice = choose(run.items_of(&row.strategy));
     let counts = causes::count(run.items_of(&row.strategy), &choice);
     // A cause is named where something went wrong.
@@ -31,9 +32,9 @@ fn of_strategy(run: &Run, row: &ResultRow) -> Result<Vec<PathBuf>> {
         [("successes", &choice.successes, &[]), ("failures", &choice.failures, &counts)];
     let mut files = Vec::new();
     for (name, items, counts) in ends {
-        let known = items.iter().any(|item| run.dir.join(&item.image).is_file());
+        let known = items.iter().any(|item| run.folder.dir.join(&item.image).is_file());
         if known && choice.rule != Rule::Unranked {
-            let file = run.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
+            let file = run.folder.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
             save(&file, &png_bytes(&sheet(run, row, name, items, counts)?)?)?;
             files.push(file);
         }
@@ -47,8 +48,8 @@ fn file_name(strategy: &str) -> String {
     strategy.chars().map(safe).collect()
 }
 
-fn sheet(run: &Run, row: &ResultRow, name: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
-    let picture = |file: &str| (!file.is_empty()).then(|| open(&run.dir, file).ok()).flatten();
+fn sheet(run: &StyleRun, row: &ResultRow, name: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
+    let picture = |file: &str| (!file.is_empty()).then(|| open(&run.folder.dir, file).ok()).flatten();
     let photo = |item: &&ItemRow| Cell { picture: picture(&item.photo), caption: item.id.clone() };
     let drawn = |item: &&ItemRow| Cell { picture: picture(&item.image), caption: caption(item, counts) };
     let photos = Row { label: "photo".to_string(), cells: items.iter().map(photo).collect() };

@@ -2,11 +2,12 @@
 
 use plotters::style::RGBColor;
 
-use super::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, strategy_colors, titled};
+use super::strategy_colors;
 use crate::metrics::stats::quantile;
-use crate::report::Run;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width};
 use crate::report::number::{finite, short};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, titled};
+use crate::report::style::StyleRun;
 
 const TOP: f64 = 66.0;
 const ROW: f64 = 58.0;
@@ -16,7 +17,7 @@ const ENOUGH_FOR_A_SHAPE: usize = 8;
 const MOST_POINTS: usize = 400;
 
 /// The distributions, in the order of the ArtFID plot.
-pub fn figure(run: &Run) -> Figure {
+pub fn figure(run: &StyleRun) -> Figure {
     let title = "LPIPS of each picture";
     let order = run.ranking();
     let values: Vec<Vec<f64>> = order.iter().map(|at| values(run, *at)).collect();
@@ -43,13 +44,13 @@ pub fn figure(run: &Run) -> Figure {
 }
 
 /// The measured values of a strategy, sorted.
-fn values(run: &Run, at: usize) -> Vec<f64> {
+fn values(run: &StyleRun, at: usize) -> Vec<f64> {
     let mut values: Vec<f64> = run.items_of(&run.results[at].strategy).filter_map(|item| finite(item.lpips)).collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
-fn axis(run: &Run, values: &[Vec<f64>]) -> Option<Axis> {
+fn axis(run: &StyleRun, values: &[Vec<f64>]) -> Option<Axis> {
     let low = values.iter().flatten().copied().reduce(f64::min)?;
     let high = values.iter().flatten().copied().reduce(f64::max)?;
     let room = ((high - low) * 0.12).max(high.abs() * 0.02).max(1e-3);
@@ -97,7 +98,7 @@ fn density(sorted: &[f64], bounds: (f64, f64)) -> Vec<(f64, f64)> {
     (0..=120).map(|k| (at(k), kernel(at(k)))).collect()
 }
 
-fn alt(run: &Run, order: &[usize], values: &[Vec<f64>]) -> String {
+fn alt(run: &StyleRun, order: &[usize], values: &[Vec<f64>]) -> String {
     let medians = order.iter().zip(values).map(|(at, values)| {
         format!("{} median {} of {}", run.results[*at].strategy, short(quantile(values, 0.5)), values.len())
     });

@@ -1,7 +1,7 @@
 //! Strategies that differ in nothing but their strength: a line each, from the photo to text alone.
 
-use crate::report::Run;
-use crate::report::rows::ResultRow;
+use crate::report::style::StyleRun;
+use crate::run::style::ResultRow;
 
 /// Positions in results.csv of strategies along one line.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Line {
 }
 
 /// The lines, in the order of results.csv; none where no picture started from a photo.
-pub fn lines(run: &Run) -> Vec<Line> {
+pub fn lines(run: &StyleRun) -> Vec<Line> {
     if run.results.iter().all(|row| row.strength.is_none()) {
         return Vec::new();
     }
@@ -54,7 +54,7 @@ fn parts(row: &ResultRow) -> Vec<&str> {
 }
 
 /// The positions in the names at which strategies of one line differ.
-fn differing(run: &Run, groups: &[Vec<usize>]) -> Vec<usize> {
+fn differing(run: &StyleRun, groups: &[Vec<usize>]) -> Vec<usize> {
     let mut positions = Vec::new();
     for group in groups {
         let first = parts(&run.results[group[0]]);
@@ -72,14 +72,14 @@ fn differing(run: &Run, groups: &[Vec<usize>]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn run(rows: &[(&str, &str, Option<f64>)]) -> Run {
+    fn run(rows: &[(&str, &str, Option<f64>)]) -> StyleRun {
         let row = |(strategy, style, strength): &(&str, &str, Option<f64>)| ResultRow {
             strategy: strategy.to_string(),
             style_text: style.to_string(),
             strength: *strength,
             ..Default::default()
         };
-        Run { results: rows.iter().map(row).collect(), ..Default::default() }
+        StyleRun { results: rows.iter().map(row).collect(), ..Default::default() }
     }
 
     #[test]

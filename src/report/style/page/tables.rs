@@ -1,11 +1,11 @@
-//! The tables of the page: results, facts, remarks, commands.
+//! The tables of the page: results, facts, remarks.
 
-use plotters::style::RGBColor;
 use serde::Serialize;
 
 use crate::report::number::{finite, short};
-use crate::report::rows::{ItemRow, ResultRow};
-use crate::report::{Run, plots};
+use crate::report::page::{Fact, css_color, date};
+use crate::report::style::{StyleRun, plots};
+use crate::run::style::{ItemRow, ResultRow};
 
 /// Longer lists are cut; the CSV has them whole.
 const MOST_REMARKS: usize = 200;
@@ -28,13 +28,6 @@ pub struct Cell {
     best: bool,
     /// The strategy's colour, in its name's cell.
     color: String,
-}
-
-/// A line of the head: what the run was made with.
-#[derive(Debug, Serialize)]
-pub struct Fact {
-    pub name: String,
-    pub value: String,
 }
 
 /// A picture that failed or that the reader must know of.
@@ -60,16 +53,12 @@ const AXES: [Axis; 9] = [
 ];
 
 /// Whether the strategies differ in this axis.
-fn varies(run: &Run, axis: &Axis) -> bool {
+fn varies(run: &StyleRun, axis: &Axis) -> bool {
     run.results.windows(2).any(|pair| axis.1(&pair[0]) != axis.1(&pair[1]))
 }
 
-pub fn css_color(RGBColor(r, g, b): RGBColor) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
-}
-
 /// The results table, best ArtFID first. Axes in which the strategies differ get a column.
-pub fn results(run: &Run) -> (Vec<Column>, Vec<Vec<Cell>>) {
+pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     let column = |name, help, numeric| Column { name, help, numeric };
     let axes: Vec<&Axis> = AXES.iter().filter(|axis| varies(run, axis)).collect();
     let failed = run.results.iter().any(|row| row.failed > 0);
@@ -125,7 +114,7 @@ fn interval(row: &ResultRow) -> String {
 
 /// What the run was made with: from config.toml, from the axes that all strategies share, and the
 /// plain values of manifest.json.
-pub fn facts(run: &Run) -> Vec<Fact> {
+pub fn facts(run: &StyleRun) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     let mut add = |name: &str, value: String| {
         let known = facts.iter().any(|fact| fact.name == name);
@@ -133,14 +122,14 @@ pub fn facts(run: &Run) -> Vec<Fact> {
             facts.push(Fact { name: name.to_string(), value });
         }
     };
-    add("Profile", run.config.get("profile").and_then(|v| v.as_str()).unwrap_or_default().to_string());
+    add("Profile", run.folder.setting("profile").to_string());
     for axis in AXES.iter().filter(|axis| !varies(run, axis)) {
         add(axis.0, run.results.first().map(axis.1).unwrap_or_default());
     }
     add("Strategies", run.results.len().to_string());
     let photos: std::collections::BTreeSet<&str> = run.items.iter().map(|item| item.id.as_str()).collect();
     add("Photos", photos.len().to_string());
-    for (key, value) in run.manifest.as_object().into_iter().flatten() {
+    for (key, value) in run.folder.manifest.as_object().into_iter().flatten() {
         let plain = match value {
             serde_json::Value::Number(time) if key == "started" => time.as_u64().map(date).unwrap_or_default(),
             serde_json::Value::String(text) => text.clone(),
@@ -153,20 +142,6 @@ pub fn facts(run: &Run) -> Vec<Fact> {
         }
     }
     facts
-}
-
-/// Seconds since 1970 as a date and time; days to the calendar as in
-/// <https://howardhinnant.github.io/date_algorithms.html>.
-pub fn date(seconds: u64) -> String {
-    let days = seconds / 86400 + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153; // months from March
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
 }
 
 /// `started_at` → `Started at`.
@@ -187,46 +162,4 @@ pub fn remarks<'a>(
     let more = remarks.len().saturating_sub(MOST_REMARKS);
     remarks.truncate(MOST_REMARKS);
     (remarks, more)
-}
-
-/// What to type to make this run, and this page, again.
-pub fn commands(run: &Run) -> Vec<String> {
-    let said = run.manifest.get("command").and_then(|command| command.as_str()).map(str::to_string);
-    let config = |key: &str| run.config.get(key).and_then(|value| value.as_str());
-    let dir = quoted(&run.shown_dir());
-    let from_config = config("name").map(|_| format!("./toolkit experiment {dir}/config.toml --out NEW_FOLDER"));
-    let named = config("name").map(|name| {
-        let profile = config("profile").map(|profile| format!(" --profile {}", quoted(profile))).unwrap_or_default();
-        format!("./toolkit experiment {}{profile}", quoted(name))
-    });
-    [said.or(named), from_config, Some(format!("./toolkit report {dir}"))].into_iter().flatten().collect()
-}
-
-/// A shell word.
-pub fn quoted(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@".contains(c));
-    if plain { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{date, quoted};
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let shown = [0, 951_782_400, 951_868_799, 1_767_225_599, 1_780_000_000].map(date);
-        let expected = [
-            "1970-01-01 00:00 UTC",
-            "2000-02-29 00:00 UTC",
-            "2000-02-29 23:59 UTC",
-            "2025-12-31 23:59 UTC",
-            "2026-05-28 20:26 UTC",
-        ];
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!([quoted("runs/a-1"), quoted("my run"), quoted("it's")], ["runs/a-1", "'my run'", r"'it'\''s'"]);
-    }
 }

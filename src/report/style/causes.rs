@@ -4,8 +4,8 @@
 //! its successes not at all, so it is counted under the strategy and not named as a cause.
 
 use super::gallery::Choice;
-use super::number::{finite, short};
-use super::rows::ItemRow;
+use crate::report::number::{finite, short};
+use crate::run::style::ItemRow;
 
 /// Photos with a mean luma below this are dark: less than a quarter of the range, where a mid-grey
 /// exposure gives about 118.
@@ -129,7 +129,8 @@ pub fn likely(item: &ItemRow, counts: &[Count]) -> Vec<(Cause, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::gallery::{choose, score};
+    use crate::report::style::gallery::choose;
+    use crate::run::gallery_score::score;
 
     fn items() -> Vec<ItemRow> {
         let item = |at: usize| ItemRow {

@@ -1,0 +1,75 @@
+//! What a run folder says of itself, whatever kind of run it holds.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A run folder: its place, its configuration and its manifest.
+#[derive(Debug, Clone, Default)]
+pub struct Folder {
+    pub dir: PathBuf,
+    /// The folder's own name.
+    pub name: String,
+    /// The resolved configuration as it was written, and parsed.
+    pub config_text: Option<String>,
+    pub config: toml::Table,
+    pub manifest: serde_json::Value,
+}
+
+impl Folder {
+    /// config.toml and manifest.json tell of the run; they may be missing, not damaged.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let mut folder = Self { dir: dir.to_path_buf(), name: folder_name(dir), ..Self::default() };
+        let config = dir.join("config.toml");
+        if config.exists() {
+            let text = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+            folder.config = text.parse().with_context(|| format!("{} is not TOML", config.display()))?;
+            folder.config_text = Some(text);
+        }
+        let manifest = dir.join("manifest.json");
+        if manifest.exists() {
+            let text = std::fs::read(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+            folder.manifest =
+                serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", manifest.display()))?;
+        }
+        Ok(folder)
+    }
+
+    /// A text of the configuration; empty where there is none.
+    pub fn setting(&self, key: &str) -> &str {
+        self.config.get(key).and_then(|value| value.as_str()).unwrap_or_default()
+    }
+
+    /// What the run is called: by its configuration, else as its folder.
+    pub fn title(&self) -> &str {
+        let named = self.setting("name");
+        if named.is_empty() { &self.name } else { named }
+    }
+
+    /// The manifest to be read by people.
+    pub fn manifest_text(&self) -> Result<Option<String>> {
+        Ok((!self.manifest.is_null()).then(|| serde_json::to_string_pretty(&self.manifest)).transpose()?)
+    }
+
+    /// Whether the run says that it did not come to its end.
+    pub fn is_unfinished(&self) -> bool {
+        self.manifest.get("finished").and_then(|finished| finished.as_bool()) == Some(false)
+    }
+
+    /// The folder as one would type it: relative where it lies below the working folder. The same
+    /// however it was named this time.
+    pub fn shown_dir(&self) -> String {
+        let whole = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+        match whole.strip_prefix(here) {
+            Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+            _ => whole.display().to_string(),
+        }
+    }
+}
+
+/// `runs/x` and `.` both have a name.
+fn folder_name(dir: &Path) -> String {
+    let named = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    named(dir).or_else(|| named(&dir.canonicalize().ok()?)).unwrap_or_else(|| "run".to_string())
+}

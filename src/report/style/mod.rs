@@ -1,0 +1,43 @@
+//! The page, the plots, the galleries and the notebook of a style run, from its folder alone.
+
+pub mod causes;
+pub mod gallery;
+mod notebook;
+mod page;
+mod plots;
+mod run;
+mod sheets;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+pub use run::StyleRun;
+
+use super::Report;
+use super::folder::Folder;
+use super::notebook::cells::Cell;
+use crate::report::figure::Figure;
+
+impl Report for StyleRun {
+    fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    fn figures(&self) -> Vec<(&'static str, Figure)> {
+        plots::all(self)
+    }
+
+    fn sheets(&self) -> Result<Vec<PathBuf>> {
+        sheets::write(self)
+    }
+
+    fn html(&self) -> Result<String> {
+        page::html(self)
+    }
+
+    fn cells(&self, folder: &Path) -> Result<Vec<Cell>> {
+        notebook::cells(self, folder)
+    }
+}

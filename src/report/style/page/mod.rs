@@ -1,0 +1,257 @@
+//! `report.html` of a style run.
+
+mod tables;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use self::tables::{Cell, Column, Remark};
+use super::gallery::{self, Rule};
+use super::verdict::verdict;
+use super::{StyleRun, causes, plots};
+use crate::report::figure::{Figure, Place};
+use crate::report::number::{finite, short};
+use crate::report::page::{Fact, commands, css_color, fill};
+use crate::report::thumbnails::{Thumbnail, thumbnails};
+use crate::run::style::ItemRow;
+
+const TEMPLATE: &str = include_str!("page.html");
+
+/// Everything the template shows.
+#[derive(Debug, Serialize)]
+struct Page {
+    title: String,
+    question: String,
+    sentence: String,
+    warnings: Vec<String>,
+    facts: Vec<Fact>,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+    plots: Vec<Plot>,
+    rule: &'static str,
+    strategies: Vec<Strategy>,
+    failed: Vec<Remark>,
+    failed_more: usize,
+    remarks: Vec<Remark>,
+    remarks_more: usize,
+    commands: Vec<String>,
+    config: Option<String>,
+    manifest: Option<String>,
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Plot {
+    svg: String,
+    caption: &'static str,
+}
+
+/// A strategy's gallery.
+#[derive(Debug, Serialize)]
+struct Strategy {
+    name: String,
+    color: String,
+    style_text: String,
+    numbers: String,
+    note: &'static str,
+    findings: Vec<Finding>,
+    successes: Vec<Case>,
+    failures: Vec<Case>,
+}
+
+/// How often a possible cause holds in a strategy.
+#[derive(Debug, Serialize)]
+struct Finding {
+    title: &'static str,
+    meaning: String,
+    failures: String,
+    successes: String,
+    pictures: String,
+    /// It holds for most pictures, so it explains no failure.
+    common: bool,
+}
+
+/// One picture beside its photo.
+#[derive(Debug, Serialize)]
+struct Case {
+    id: String,
+    photo: Option<Thumbnail>,
+    picture: Option<Thumbnail>,
+    lpips: String,
+    style_distance: String,
+    score: String,
+    caption: String,
+    prompt: Prompt,
+    causes: Vec<Likely>,
+    /// Of the photo.
+    measures: String,
+    seed: u64,
+    image: String,
+}
+
+/// A prompt in its parts: what was left of the description, what was dropped, the style text.
+#[derive(Debug, Serialize)]
+struct Prompt {
+    kept: String,
+    dropped: String,
+    style: String,
+}
+
+/// A likely cause of a failure.
+#[derive(Debug, Serialize)]
+struct Likely {
+    title: &'static str,
+    measure: String,
+}
+
+/// The page as text.
+pub fn html(run: &StyleRun) -> Result<String> {
+    fill(TEMPLATE, "", &page(run)?)
+}
+
+fn page(run: &StyleRun) -> Result<Page> {
+    let verdict = verdict(run);
+    let (failed, failed_more) = tables::remarks(run.items.iter().filter(|item| item.status == "failed"), |i| &i.error);
+    let (remarks, remarks_more) =
+        tables::remarks(run.items.iter().filter(|item| !item.remark.is_empty()), |i| &i.remark);
+    let (columns, rows) = tables::results(run);
+    Ok(Page {
+        title: run.folder.title().to_string(),
+        question: run.folder.setting("question").to_string(),
+        sentence: verdict.sentence,
+        warnings: verdict.warnings,
+        facts: tables::facts(run),
+        columns,
+        rows,
+        plots: plots(run)?,
+        rule: gallery::RULE,
+        strategies: strategies(run),
+        failed,
+        failed_more,
+        remarks,
+        remarks_more,
+        commands: commands(&run.folder),
+        config: run.folder.config_text.clone(),
+        manifest: run.folder.manifest_text()?,
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
+    let caption = |stem: &str| match stem {
+        "artfid" => "ArtFID of each strategy with its 95 % bootstrap interval, best first.",
+        "frontier" => {
+            "What the photo gives against what the style gives: towards the left more of the photo is kept, towards the \
+             bottom the style is met better. A line towards the lower left is better at every strength."
+        }
+        "fid_lpips" => {
+            "The two parts of ArtFID against each other. Along a dashed line ArtFID is the same; a strategy below and left \
+             of another is better in both."
+        }
+        _ => {
+            "How LPIPS spreads over the pictures of each strategy: a wide shape means that some photos fare much worse."
+        }
+    };
+    let plot =
+        |(stem, figure): (&'static str, Figure)| Ok(Plot { svg: figure.svg(Place::Page)?, caption: caption(stem) });
+    plots::all(run).into_iter().map(plot).collect()
+}
+
+fn strategies(run: &StyleRun) -> Vec<Strategy> {
+    let order = run.ranking();
+    let choices: Vec<_> = order.iter().map(|at| gallery::choose(run.items_of(&run.results[*at].strategy))).collect();
+    let shown = choices.iter().flat_map(|choice| choice.successes.iter().chain(&choice.failures));
+    let files: Vec<String> =
+        shown.flat_map(|item| [item.photo.clone(), item.image.clone()]).filter(|f| !f.is_empty()).collect();
+    let thumbnails = thumbnails(&run.folder.dir, &files);
+    let colors = plots::strategy_colors(run);
+    let strategy = |(at, choice): (&usize, &gallery::Choice)| {
+        let row = &run.results[*at];
+        let counts = causes::count(run.items_of(&row.strategy), choice);
+        let cases = |items: &[&ItemRow], counts: &[causes::Count]| {
+            items.iter().map(|item| case(item, &row.style_text, counts, &thumbnails)).collect()
+        };
+        Strategy {
+            name: row.strategy.clone(),
+            color: css_color(colors[*at]),
+            style_text: row.style_text.clone(),
+            numbers: format!(
+                "ArtFID {}, FID {}, LPIPS {}, n = {}",
+                short(row.artfid),
+                short(row.fid),
+                short(row.lpips),
+                row.n
+            ),
+            note: match choice.rule {
+                _ if choice.successes.is_empty() => "No picture of this strategy was made.",
+                Rule::Score => "",
+                Rule::Lpips => "Ranked by LPIPS alone: not every picture has a style distance.",
+                Rule::Unranked => "The pictures were not measured: the first ones are shown.",
+            },
+            findings: counts.iter().map(|count| finding(count, choice)).collect(),
+            // A cause is named where something went wrong.
+            successes: cases(&choice.successes, &[]),
+            failures: cases(&choice.failures, &counts),
+        }
+    };
+    order.iter().zip(&choices).map(strategy).collect()
+}
+
+fn finding(count: &causes::Count, choice: &gallery::Choice) -> Finding {
+    Finding {
+        title: count.cause.title(),
+        meaning: count.cause.meaning(),
+        failures: format!("{} of {}", count.failures, choice.failures.len()),
+        successes: format!("{} of {}", count.successes, choice.successes.len()),
+        pictures: format!("{} of {}", count.pictures, count.of),
+        common: count.is_common(),
+    }
+}
+
+fn case(item: &ItemRow, style: &str, counts: &[causes::Count], thumbnails: &BTreeMap<String, Thumbnail>) -> Case {
+    let likely = |(cause, measure): (causes::Cause, String)| Likely { title: cause.title(), measure };
+    Case {
+        id: item.id.clone(),
+        photo: thumbnails.get(&item.photo).cloned(),
+        picture: thumbnails.get(&item.image).cloned(),
+        lpips: short(item.lpips),
+        style_distance: short(item.style_distance),
+        score: short(item.gallery_score),
+        caption: item.caption.clone(),
+        prompt: Prompt::of(item, style),
+        causes: causes::likely(item, counts).into_iter().map(likely).collect(),
+        measures: measures(item),
+        seed: item.seed,
+        image: item.image.clone(),
+    }
+}
+
+impl Prompt {
+    /// The prompt is the description, cut, and the style text; one that is made otherwise stays whole.
+    fn of(item: &ItemRow, style: &str) -> Self {
+        let dropped = item.dropped.clone();
+        match item.prompt.strip_suffix(style.trim()) {
+            Some(kept) if !style.trim().is_empty() => {
+                let kept = kept.trim_end_matches([' ', ',']).to_string();
+                Self { kept, dropped, style: style.trim().to_string() }
+            }
+            _ => Self { kept: item.prompt.clone(), dropped, style: String::new() },
+        }
+    }
+}
+
+/// What was measured of the photo, in one line; empty where nothing was.
+fn measures(item: &ItemRow) -> String {
+    let face = finite(item.face_share).map(|share| match share {
+        share if share > 0.0 => format!("face {:.1} %", 100.0 * share),
+        _ => "no face found".to_string(),
+    });
+    let parts = [
+        finite(item.photo_luma).map(|value| format!("mean luma {}", short(Some(value)))),
+        finite(item.photo_sharpness).map(|value| format!("sharpness {}", short(Some(value)))),
+        face,
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,122 @@
+//! The plots of a style experiment. A strategy has one colour and one mark in all of them; where
+//! strategies form lines along strength, a line has one hue, paler towards the photo.
+
+mod artfid;
+mod frontier;
+mod labels;
+pub(super) mod lines;
+mod lpips;
+mod tradeoff;
+
+use plotters::style::RGBColor;
+
+use super::StyleRun;
+use crate::report::figure::Figure;
+use crate::report::plots::{color, mixed};
+
+/// The plots, in the order in which the page shows them: file stem and figure.
+pub(super) fn all(run: &StyleRun) -> Vec<(&'static str, Figure)> {
+    let mut figures = vec![("artfid", artfid::figure(run))];
+    figures.extend(frontier::figure(run).map(|figure| ("frontier", figure)));
+    figures.extend([("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]);
+    figures
+}
+
+/// The colours of the strategies, in the order of results.csv.
+pub(super) fn strategy_colors(run: &StyleRun) -> Vec<RGBColor> {
+    let mut colors: Vec<RGBColor> = (0..run.results.len()).map(color).collect();
+    for (at, line) in lines::lines(run).into_iter().enumerate() {
+        for (rank, member) in line.members.iter().enumerate() {
+            // From pale, near the photo, to dark, far from it.
+            let place = (rank + 1) as f64 / line.members.len() as f64;
+            colors[*member] = if place > 0.75 {
+                mixed(color(at), 0.0, place - 0.75)
+            } else {
+                mixed(color(at), 255.0, 0.7 * (0.75 - place))
+            };
+        }
+    }
+    colors
+}
+
+/// Which marks the strategies have, in the order of results.csv: those of a line share one.
+fn strategy_shapes(run: &StyleRun) -> Vec<usize> {
+    let mut shapes: Vec<usize> = (0..run.results.len()).collect();
+    for (at, line) in lines::lines(run).into_iter().enumerate() {
+        line.members.iter().for_each(|member| shapes[*member] = at);
+    }
+    shapes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, labels::meet};
+    use crate::report::style::StyleRun;
+    use crate::run::style::{ItemRow, ResultRow};
+
+    /// Strategies whose values crowd: `spread` small puts all marks almost on one another.
+    fn run(strategies: usize, spread: f64) -> StyleRun {
+        let mut run = StyleRun::default();
+        for s in 0..strategies {
+            let v = spread * ((s * 7) % 5) as f64;
+            run.results.push(ResultRow {
+                strategy: format!("strategy number {s} {}", "x".repeat(s * 5)),
+                style_text: "a style text of some length ".repeat(s / 4),
+                artfid: Some((1.5 + v / 100.0) * (300.0 + v)),
+                artfid_low: Some(400.0),
+                artfid_high: Some(1234.5 + v),
+                fid: Some(299.0 + v),
+                lpips: Some(0.5 + v / 100.0),
+                fid_low: Some(290.0 + v),
+                fid_high: Some(320.0 + v),
+                // Lines of four, the last of each from text alone.
+                instruction: format!("{}", s / 4),
+                strength: (s % 4 < 3 && s > 0).then(|| 0.25 * (s % 4 + 1) as f64),
+                ..Default::default()
+            });
+            for k in 0..s * 3 {
+                let lpips = Some(0.5 + 0.01 * ((k * k) % 17) as f64);
+                run.items.push(ItemRow { strategy: run.results[s].strategy.clone(), lpips, ..Default::default() });
+            }
+        }
+        run
+    }
+
+    #[test]
+    fn no_text_meets_another_or_leaves_its_figure() {
+        for (strategies, spread) in [(1, 0.0), (3, 10.0), (12, 10.0), (12, 0.0), (20, 2.0)] {
+            for (name, figure) in all(&run(strategies, spread)) {
+                let boxes = figure.text_boxes();
+                for (at, (text, b)) in boxes.iter().enumerate() {
+                    let inside = b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= figure.width && b[3] <= figure.height;
+                    assert!(inside, "{name} of {strategies}: {text:?} at {b:?}");
+                    for (other, o) in &boxes[..at] {
+                        // `meet` wants a gap; lines of one paragraph may be closer.
+                        let o = [o[0] + 3.0, o[1] + 3.0, o[2] - 3.0, o[3] - 3.0];
+                        assert!(!meet(b, &o), "{name} of {strategies}: {text:?} on {other:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said_and_not_drawn() {
+        let mut run = run(3, 10.0);
+        run.results[1].artfid = Some(f64::NAN);
+        run.results[1].fid = None;
+        run.items.clear();
+        let texts = |name: &str| {
+            let figures = all(&run);
+            let boxes = figures.iter().find(|figure| figure.0 == name).unwrap().1.text_boxes();
+            boxes.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(texts("artfid").matches("not measured").count(), 1);
+        assert!(texts("fid_lpips").contains("Without FID or LPIPS, not drawn: strategy number 1"));
+        assert!(texts("frontier").contains("Without FID or LPIPS, not drawn: strategy number 1"));
+        assert!(texts("lpips").contains("No picture has an LPIPS."));
+        for (_, figure) in all(&StyleRun { results: vec![ResultRow::default()], ..StyleRun::default() }) {
+            assert!(figure.text_boxes().len() >= 2 && figure.png().is_ok());
+        }
+    }
+}
