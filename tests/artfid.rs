@@ -1,6 +1,7 @@
 //! Metric networks and scores against art-fid, lpips and scipy: `tests/reference/artfid.py`.
 
 #[allow(dead_code, reason = "other tests compare otherwise")]
+#[path = "common/gpu.rs"]
 mod gpu;
 
 use std::collections::BTreeMap;

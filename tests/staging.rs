@@ -2,6 +2,7 @@
 //! late as it may, and, where there is one, a GPU.
 
 #[allow(dead_code, reason = "other tests compare results")]
+#[path = "common/gpu.rs"]
 mod gpu;
 
 use std::cell::{Cell, RefCell};

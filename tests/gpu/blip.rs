@@ -1,11 +1,9 @@
 //! BLIP on a GPU: recorded steps against plain ones, half precision against float32, and its own kernels
 //! against the same arithmetic in float32. On a machine without a GPU each test says so.
 
-mod gpu;
-
 use std::path::PathBuf;
 
-use gpu::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, random, root, wide};
 use image::RgbImage;
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;

@@ -1,9 +1,7 @@
 //! Own kernels against the same arithmetic in float32, and recorded work against work done at once.
 //! On a machine without a GPU there is nothing to compare, and each test says so.
 
-mod gpu;
-
-use gpu::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, random, root, wide};
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
 use toolkit::models::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};

@@ -2,11 +2,9 @@
 //! autoencoder with and without them against float32 on the CPU, and recorded steps against plain ones. On a
 //! machine without a GPU each test says so.
 
-mod gpu;
-
 use std::path::PathBuf;
 
-use gpu::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, random, root, wide};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};

@@ -1,12 +1,9 @@
 //! Linear layers over few rows on the GPU, with what is computed around them, against float32. On a
 //! machine without a GPU there is nothing to compare, and each test says so.
 
-#[allow(dead_code, reason = "other tests use more of it")]
-mod gpu;
-
 use std::time::Instant;
 
-use gpu::{gpu, random};
+use crate::common::{gpu, random};
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Weights;
 use toolkit::nn::fused::{self, Around, FEW_ROWS, few_rows};

@@ -34,6 +34,15 @@ pub fn root() -> PathBuf {
     std::env::var_os("TOOLKIT_HOME").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf(), PathBuf::from)
 }
 
+/// The program with these arguments: `TOOLKIT_BIN`, where it was carried to another machine with the tests.
+pub fn toolkit(arguments: &[&str]) -> assert_cmd::assert::Assert {
+    let mut command = match std::env::var_os("TOOLKIT_BIN") {
+        Some(program) => assert_cmd::Command::new(program),
+        None => assert_cmd::Command::cargo_bin("toolkit").unwrap(),
+    };
+    command.arg("--offline").args(arguments).assert()
+}
+
 pub fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
     Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
 }

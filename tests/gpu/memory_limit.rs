@@ -1,23 +1,17 @@
 //! `--memory-limit` on a GPU: pictures stay the same within it, and what does not fit is said in one line.
 
-#[allow(dead_code)]
-mod gpu;
-
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use predicates::str::contains;
 
-fn toolkit(arguments: &[&str]) -> assert_cmd::assert::Assert {
-    Command::cargo_bin("toolkit").unwrap().arg("--offline").args(arguments).assert()
-}
+use crate::common::{gpu, root, toolkit};
 
 #[test]
 fn text_encoders_take_turns_and_the_picture_is_the_same() {
-    let Some(_) = gpu::gpu() else { return };
+    let Some(_) = gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let model = gpu::root().join("experiments/mini/models/mini-sd3");
+    let model = root().join("experiments/mini/models/mini-sd3");
     let draw = |name: &str, limit: &[&str]| {
         let out = folder.path().join(name);
         let [model, out] = [&model, &out].map(|path: &std::path::PathBuf| path.to_str().unwrap());
@@ -34,7 +28,7 @@ fn text_encoders_take_turns_and_the_picture_is_the_same() {
 
 #[test]
 fn more_than_the_limit_is_not_taken() {
-    let Some(_) = gpu::gpu() else { return };
+    let Some(_) = gpu() else { return };
     let bench = ["bench", "blip-large", "--random-weights", "--batch-size", "64", "--repeat", "1", "--device", "cuda"];
     toolkit(&[&["--memory-limit", "1"], &bench[..]].concat()).code(1).stderr(contains("the GPU's memory is full"));
     toolkit(&[&["--memory-limit", "20"], &bench[..]].concat()).success();

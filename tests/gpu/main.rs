@@ -1,0 +1,11 @@
+//! Everything that only a GPU can show, in one program that can be carried to a machine with one. Where there is none
+//! each test says so.
+
+mod blip;
+#[path = "../common/gpu.rs"]
+mod common;
+mod few_rows;
+mod fused;
+mod memory_limit;
+mod pictures;
+mod two_gpus;
