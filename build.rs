@@ -33,10 +33,12 @@ fn cuda_shim(torch: &Path) {
         torch.join("../nvidia/cu13/include"),
         torch.canonicalize().unwrap_or_default().join("../nvidia/cu13/include"),
     ];
-    for folder in &folders {
-        println!("cargo:rerun-if-changed={}", folder.join("cuda_runtime.h").display());
+    let header = |folder: &PathBuf| folder.join("cuda_runtime.h");
+    let headers = folders.iter().find(|folder| header(folder).exists());
+    // Cargo builds again each time where a file that it watches is not there: only while none is found.
+    for folder in headers.map_or(folders.as_slice(), std::slice::from_ref) {
+        println!("cargo:rerun-if-changed={}", header(folder).display());
     }
-    let headers = folders.iter().find(|folder| folder.join("cuda_runtime.h").exists());
     let (Some(headers), true) = (headers, torch.join("include/ATen/cuda/CUDAGraph.h").exists()) else {
         std::fs::write(&library, []).expect("OUT_DIR can be written to");
         return;
