@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axis::Axis;
-use super::profiles::{Profiles, assignment, explain, locate, positive, unknown_key};
+use super::profiles::{Profiles, assignment, check_run_name, explain, locate, positive, shown, unknown_key};
 use super::settings::Settings;
 use super::strength::Strength;
 use crate::error::usage;
@@ -162,8 +162,9 @@ impl Config {
         let mut merged = profiles.choose(profile, overlay, |table, each| resolve(table.clone(), each).map(drop))?;
         let mut set_paths = Vec::new();
         for set in sets {
-            let key = apply_set(&mut merged, set, profile).map_err(|error| usage(format!("--set {set}: {error:#}")))?;
-            resolve(merged.clone(), profile).map_err(|error| usage(format!("--set {set}: {error:#}")))?;
+            let key =
+                apply_set(&mut merged, set, profile).map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
+            resolve(merged.clone(), profile).map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
             set_paths.push(key);
         }
         let mut config = resolve(merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
@@ -187,6 +188,7 @@ impl Config {
 
     /// What no type can say.
     pub fn check(&self) -> Result<()> {
+        check_run_name(&self.name)?;
         positive("limit", self.limit)?;
         positive("batch_size", self.batch_size)?;
         positive("width", self.width)?;

@@ -75,12 +75,19 @@ fn split(mut table: Table) -> Result<(Table, Vec<(String, Table)>)> {
     Ok((table, profiles))
 }
 
+/// More than any key has; each level is a call when the keys are read.
+const MOST_LEVELS: usize = 8;
+
 /// Key and value of `KEY=VALUE`: the value is TOML or else a bare string; the key may name the profile that is used.
 pub(super) fn assignment<'a>(set: &'a str, profile: &str, example: &str) -> Result<(&'a str, Value)> {
     let Some((key, text)) = set.split_once('=') else {
         return Err(usage(format!("give it as KEY=VALUE, e.g. --set {example}")));
     };
     let (key, text) = (key.trim(), text.trim());
+    let levels = key.split('.').count();
+    if levels > MOST_LEVELS {
+        return Err(usage(format!("a key of {levels} levels: no key has more than {MOST_LEVELS}")));
+    }
     let value = format!("value = {text}")
         .parse::<Table>()
         .ok()
@@ -89,6 +96,26 @@ pub(super) fn assignment<'a>(set: &'a str, profile: &str, example: &str) -> Resu
         .unwrap_or_else(|| Value::String(text.to_string()));
     let own = format!("profiles.{profile}.");
     Ok((key.strip_prefix(&own).unwrap_or(key), value))
+}
+
+/// `--set KEY=VALUE` as a message names it: the beginning of one that is long.
+pub(super) fn shown(set: &str) -> String {
+    match set.char_indices().nth(80) {
+        Some((end, _)) => format!("--set {}…", &set[..end]),
+        None => format!("--set {set}"),
+    }
+}
+
+/// The experiment's name becomes that of its folder below `runs/`, so it must be one and stay there.
+pub(super) fn check_run_name(name: &str) -> Result<()> {
+    let fits = |c: char| !c.is_control() && !"/\\".contains(c);
+    if !name.trim().is_empty() && name.len() <= 200 && name.chars().all(fits) && !name.starts_with('.') {
+        return Ok(());
+    }
+    let start: String = name.chars().take(80).collect();
+    Err(usage(format!(
+        "name = {start:?} cannot be the name of a folder: at most 200 bytes, no '/', no '\\', no '.' at its start"
+    )))
 }
 
 /// What counts something cannot be 0.

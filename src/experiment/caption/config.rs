@@ -27,7 +27,7 @@ use toml::{Table, Value};
 
 use crate::error::{nearest, usage};
 use crate::experiment::axis::{Axis, check_name};
-use crate::experiment::profiles::{Profiles, assignment, explain, locate, positive};
+use crate::experiment::profiles::{Profiles, assignment, check_run_name, explain, locate, positive, shown};
 use crate::experiment::settings::Settings;
 
 /// The one kind of this configuration.
@@ -171,7 +171,7 @@ impl CaptionConfig {
             let applied = apply_set(&mut merged, set, profile);
             applied
                 .and_then(|()| resolve(&merged, profile))
-                .map_err(|error| usage(format!("--set {set}: {error:#}")))?;
+                .map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
         }
         locate_all(&mut merged, None);
         let config = resolve(&merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
@@ -181,6 +181,7 @@ impl CaptionConfig {
 
     /// What no type can say.
     pub fn check(&self) -> Result<()> {
+        check_run_name(&self.name)?;
         positive("limit", self.limit)?;
         positive("max_new_tokens", self.max_new_tokens)?;
         positive("num_beams", Some(self.num_beams))?;
