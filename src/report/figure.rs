@@ -115,10 +115,12 @@ impl Figure {
             self.height,
             escaped(&self.alt)
         );
-        Ok(match place {
+        let svg = match place {
             Place::File => head + body,
             Place::Page => head + &page_colors(body),
-        })
+        };
+        // XML has no place for control characters, escaped or not.
+        Ok(svg.replace(|c: char| c.is_control() && !"\n\t".contains(c), "\u{fffd}"))
     }
 
     /// The figure as the bytes of a PNG file.

@@ -114,19 +114,42 @@ pub fn plain(text: &str) -> String {
         match c {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
-            '\n' | '\r' => escaped.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '$' | '~' => escaped.extend(['\\', c]),
+            '>' => escaped += "&gt;",
+            // Formulas are looked for in the source, before Markdown is read: an escape there would not hide one.
+            '\\' => escaped += "&#92;",
+            '$' => escaped += "&#36;",
+            _ if c.is_control() => escaped.push(' '),
+            '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' => escaped.extend(['\\', c]),
             _ => escaped.push(c),
         }
     }
     escaped
 }
 
+/// Code in a line of Markdown. Text that could end it, or be markup when something ends it, is escaped and put
+/// between tags.
+pub fn inline_code(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() && !"`<>&".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return format!("`{text}`");
+    }
+    format!("<code>{}</code>", plain(text))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
+    fn code_cannot_be_left() {
+        assert_eq!(super::inline_code("./toolkit experiment a_b --limit 3"), "`./toolkit experiment a_b --limit 3`");
+        let evil = "x` <img src=x onerror=alert(1)> `\n</code><b>";
+        let expected = r"<code>x\` &lt;img src=x onerror=alert(1)&gt; \` &lt;/code&gt;&lt;b&gt;</code>";
+        assert_eq!(super::inline_code(evil), expected);
+    }
+
+    #[test]
     fn text_stays_text_in_markdown() {
         let text = super::plain("a_b *c* <script> [x](y)\n# no & yes");
-        assert_eq!(text, r"a\_b \*c\* &lt;script> \[x\](y) \# no &amp; yes");
+        assert_eq!(super::plain(r"$x$ \begin{a}"), "&#36;x&#36; &#92;begin{a}");
+        assert_eq!(text, r"a\_b \*c\* &lt;script&gt; \[x\](y) \# no &amp; yes");
     }
 }

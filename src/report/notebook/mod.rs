@@ -62,7 +62,9 @@ pub fn introduction(run: &Folder, sentences: &[String], warnings: &[String]) -> 
     }
     text += "\nThe outputs below are stored. Running the cells makes them again from the run folder, which";
     text += &match page::commands(run).first() {
-        Some(command) if command.starts_with("./toolkit experiment") => format!(" `{command}` makes."),
+        Some(command) if command.starts_with("./toolkit experiment") => {
+            format!(" {} makes.", cells::inline_code(command))
+        }
         _ => " must be there.".to_string(),
     };
     markdown("title", &text)
@@ -73,8 +75,11 @@ pub fn preamble(run: &Folder, folder: &Path, colors: impl Iterator<Item = (Strin
     let dir = run.dir.canonicalize().with_context(|| format!("cannot find {}", run.dir.display()))?;
     let colors: Map<String, Value> = colors.map(|(name, color)| (name, page::css_color(color).into())).collect();
     // A JSON string or object of strings is one in Python, too.
-    let code = include_str!("preamble.py").replace("@RUN@", &json!(relative(folder, &dir)).to_string());
-    Ok(code.replace("@COLORS@", &serde_json::to_string_pretty(&colors)?))
+    let run = json!(relative(folder, &dir)).to_string();
+    // Both are put in at once: neither may say where the other goes.
+    let (start, rest) = include_str!("preamble.py").split_once("@RUN@").context("the preamble names no run")?;
+    let (middle, end) = rest.split_once("@COLORS@").context("the preamble names no colours")?;
+    Ok(format!("{start}{run}{middle}{}{end}", serde_json::to_string_pretty(&colors)?))
 }
 
 /// The way from one folder to another, both absolute, with `/` between the names.

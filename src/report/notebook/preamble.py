@@ -10,6 +10,12 @@ COLORS = @COLORS@
 pd.set_option("display.max_colwidth", None)
 
 
+def inside(file):
+    """The file of the run that a table names; none where it is gone or lies elsewhere."""
+    path = (RUN / file).resolve()
+    return path if file and path.is_file() and path.is_relative_to(RUN.resolve()) else None
+
+
 def read(name, text, numbers):
     """These columns of a CSV file of the run; empty where the file lacks one."""
     empty = {column: ["", "NaN"] for column in numbers}

@@ -12,8 +12,8 @@ def cases(dataset, count=5):
     chosen["fail"] = sorted(order[first:], key=lambda key: (highest[key], key))[:count]
     if not any(chosen.values()):
         return print("No picture of this data set was scored for every model.")
-    file = RUN / "references" / f"{dataset}.json"
-    references = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file = inside(f"references/{dataset}.json")
+    references = json.loads(file.read_text(encoding="utf-8")) if file else {}
     lines, numbers = [], ["meteor", "bleu", "rouge1", "cider"]
     for case, keys in chosen.items():
         for key in keys:
@@ -28,7 +28,7 @@ def cases(dataset, count=5):
     for line, (case, keys) in zip(axes, chosen.items()):
         for at, (spot, key) in enumerate(zip(line, keys)):
             spot.set_title(f"{case} {at + 1}: {key}", loc="left", fontsize=8)
-            file = RUN / said[key].image.iloc[0]
-            if file.is_file():
+            file = inside(said[key].image.iloc[0])
+            if file:
                 spot.imshow(plt.imread(file))
     plt.show()

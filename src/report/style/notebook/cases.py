@@ -18,6 +18,6 @@ def cases(strategy, count=5):
         for at, row in enumerate(rows.itertuples()):
             axes[line, 2 * at].set_title(row.id, loc="left", fontsize=8)
             for side, file in enumerate([row.photo, row.image]):
-                if file and (RUN / file).exists():
-                    axes[line, 2 * at + side].imshow(plt.imread(RUN / file))
+                if inside(file):
+                    axes[line, 2 * at + side].imshow(plt.imread(inside(file)))
     plt.show()
