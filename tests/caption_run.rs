@@ -255,6 +255,10 @@ fn pictures_without_captions_are_described_and_not_scored() {
     assert_eq!(summary.captions, 3 * 7);
     assert!(summary.results.iter().all(|row| row.n == 7 && row.bleu.is_none() && row.words.is_some()));
     let files = toolkit::report::render(&world.path("run")).unwrap();
+    for entry in fs::read_dir(world.path("run")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::folder::PLACES");
+    }
     assert!(
         fs::read_to_string(files.last().unwrap())
             .unwrap()
@@ -328,6 +332,10 @@ fn the_page_and_the_plots_come_from_the_folder_alone() {
         fs::remove_dir_all(world.path(gone)).unwrap();
     }
     let files = toolkit::report::render(&world.path("run")).unwrap();
+    for entry in fs::read_dir(world.path("run")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::folder::PLACES");
+    }
     assert_eq!(files.len(), 5);
     let html = fs::read_to_string(world.path("run/report.html")).unwrap();
     for part in [

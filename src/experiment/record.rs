@@ -3,7 +3,7 @@
 //! A picture is recorded in this order: its file, its feature, its row. So a row says that the rest
 //! is there, and a run that is stopped anywhere continues behind the last row.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -16,9 +16,10 @@ use super::features::{FeatureStore, Features};
 use super::settings::Settings;
 use crate::error::usage;
 use crate::images;
+use crate::run::guard;
 use crate::run::journal::Journal;
 use crate::run::style::ItemRow;
-use crate::runtime::{UNFINISHED, write_whole};
+use crate::runtime::write_whole;
 
 /// A run folder that this process alone may write to.
 #[derive(Debug)]
@@ -29,21 +30,14 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes or continues the folder. Its configuration is written first; a folder that holds
-    /// another configuration is wrong usage.
+    /// another configuration, or links, is wrong usage.
     pub fn open<S: Settings>(dir: &Path, config: &S) -> Result<Self> {
         let shown = dir.display();
         fs::create_dir_all(dir).with_context(|| format!("cannot make the run folder {shown}"))?;
-        let path = dir.join(".lock");
-        let lock = File::create(&path).with_context(|| format!("cannot write into the run folder {shown}"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(usage(format!("{shown}: another process is writing this run")));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
+        guard::check(dir)?;
+        let Some(lock) = guard::hold(dir)? else {
+            return Err(usage(format!("{shown}: another process is writing this run")));
+        };
         let file = dir.join("config.toml");
         if file.exists() {
             let held = S::from_run(&file)?;
@@ -54,7 +48,7 @@ impl RunFolder {
             return Err(usage(format!("{shown} has an items.csv but no config.toml: choose another --out")));
         }
         let folder = Self { dir: dir.to_path_buf(), _lock: lock };
-        folder.tidy(&folder.dir, 0)?;
+        guard::tidy(dir)?;
         let text = toml::to_string(config)?;
         write_whole(&file, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
         Ok(folder)
@@ -68,20 +62,6 @@ impl RunFolder {
     pub fn make(&self, relative: &str) -> Result<()> {
         let path = self.path(relative);
         fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))
-    }
-
-    /// Removes the unfinished files of a process that was killed.
-    fn tidy(&self, dir: &Path, depth: usize) -> Result<()> {
-        let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
-        for entry in entries.filter_map(Result::ok) {
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                let _ = fs::remove_file(&path);
-            } else if depth < 2 && path.is_dir() {
-                self.tidy(&path, depth + 1)?;
-            }
-        }
-        Ok(())
     }
 }
 

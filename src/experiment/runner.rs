@@ -21,6 +21,7 @@ use crate::images::{self, Filter, resize};
 use crate::run::csv::{read_growing, write};
 use crate::run::gallery_score::score;
 use crate::run::journal::Journal;
+use crate::run::layout::{image_path, photo_path};
 use crate::run::style::{CaptionRow, ItemRow, ResultRow};
 
 /// What a run came to.
@@ -74,6 +75,9 @@ pub fn run(plan: &Plan, config: &Config, dir: &Path, models: &dyn Models, progre
         row.status == "done"
             && planned.contains(&(row.strategy.as_str(), row.id.as_str()))
             && features.contains_key(&key(&row.strategy, &row.id))
+            // What a row of a folder that was received says of its files counts for nothing else.
+            && row.image == image_path(&row.strategy, &row.id)
+            && row.photo == photo_path(&row.id)
             && folder.path(&row.image).exists()
             && folder.path(&row.photo).exists()
     })?;

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 #[derive(Debug, Clone, Default)]
 pub struct Folder {
     pub dir: PathBuf,
+    /// Where it will lie, if elsewhere than now.
+    place: Option<PathBuf>,
     /// The folder's own name.
     pub name: String,
     /// The resolved configuration as it was written, and parsed.
@@ -35,6 +37,13 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Has the folder spoken of as one that lies at `place`, where it will be moved.
+    pub fn will_lie_at(&mut self, place: &Path) {
+        if place != self.dir {
+            (self.name, self.place) = (folder_name(place), Some(place.to_path_buf()));
+        }
+    }
+
     /// A text of the configuration; empty where there is none.
     pub fn setting(&self, key: &str) -> &str {
         self.config.get(key).and_then(|value| value.as_str()).unwrap_or_default()
@@ -59,13 +68,20 @@ impl Folder {
     /// The folder as one would type it: relative where it lies below the working folder. The same
     /// however it was named this time.
     pub fn shown_dir(&self) -> String {
-        let whole = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        let whole = real(self.place.as_ref().unwrap_or(&self.dir));
         let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
         match whole.strip_prefix(here) {
             Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
             _ => whole.display().to_string(),
         }
     }
+}
+
+/// The path without links on the way, also of a folder that is not there yet.
+fn real(dir: &Path) -> PathBuf {
+    let parent = dir.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let below_parent = || Some(parent?.canonicalize().ok()?.join(dir.file_name()?));
+    dir.canonicalize().ok().or_else(below_parent).unwrap_or_else(|| dir.to_path_buf())
 }
 
 /// `runs/x` and `.` both have a name.

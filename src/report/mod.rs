@@ -28,12 +28,15 @@ use anyhow::{Context, Result};
 use self::figure::Figure;
 use self::folder::Folder;
 use self::notebook::cells::Cell;
+use crate::run::guard;
 use crate::run::layout::kind_of;
 use crate::runtime::write_whole;
 
 /// A run, read from its folder, and what can be made of it.
 trait Report {
     fn folder(&self) -> &Folder;
+
+    fn folder_mut(&mut self) -> &mut Folder;
 
     /// The plots in the order in which the page shows them: file stem and figure.
     fn figures(&self) -> Vec<(&'static str, Figure)>;
@@ -60,6 +63,7 @@ static KINDS: [(&str, Open); 2] = [
 ];
 
 fn open(dir: &Path) -> Result<Box<dyn Report>> {
+    guard::check(dir)?;
     let kind = kind_of(dir);
     let (_, open) = KINDS.iter().find(|(name, _)| *name == kind).unwrap_or(&KINDS[0]);
     open(dir)
@@ -67,7 +71,14 @@ fn open(dir: &Path) -> Result<Box<dyn Report>> {
 
 /// Makes the plots, the gallery sheets and the page of a run folder. Returns the files it wrote.
 pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    let run = open(run_dir)?;
+    render_for(run_dir, run_dir)
+}
+
+/// The same for a folder that will lie at `place`, of which the page speaks.
+pub fn render_for(run_dir: &Path, place: &Path) -> Result<Vec<PathBuf>> {
+    let mut run = open(run_dir)?;
+    run.folder_mut().will_lie_at(place);
+    let _held = guard::hold_tidied(run_dir)?;
     let mut files = plots::write(&run.folder().dir, &run.figures())?;
     files.extend(run.sheets()?);
     files.push(write_page(run.as_ref())?);
@@ -76,12 +87,16 @@ pub fn render(run_dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Draws the plots of a run folder into its `plots/`. Returns the files it wrote.
 pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    plots::write(run_dir, &open(run_dir)?.figures())
+    let run = open(run_dir)?;
+    let _held = guard::hold_tidied(run_dir)?;
+    plots::write(run_dir, &run.figures())
 }
 
 /// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.
 pub fn page(run_dir: &Path) -> Result<PathBuf> {
-    write_page(open(run_dir)?.as_ref())
+    let run = open(run_dir)?;
+    let _held = guard::hold_tidied(run_dir)?;
+    write_page(run.as_ref())
 }
 
 fn write_page(run: &dyn Report) -> Result<PathBuf> {
@@ -93,7 +108,9 @@ fn write_page(run: &dyn Report) -> Result<PathBuf> {
 /// Lays the galleries of a style run out as pictures, `gallery/STRATEGY-successes.png` and `-failures.png`; none of
 /// a caption run, and none where the pictures are gone. Returns the files it wrote.
 pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
-    open(run_dir)?.sheets()
+    let run = open(run_dir)?;
+    let _held = guard::hold_tidied(run_dir)?;
+    run.sheets()
 }
 
 /// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.

@@ -1,9 +1,9 @@
 //! Pictures small enough to be carried inside a page, as data URIs.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
@@ -12,6 +12,7 @@ use image::codecs::webp::WebPEncoder;
 use rayon::prelude::*;
 
 use crate::images;
+use crate::run::guard;
 
 /// All pictures of a page together stay below this many bytes of text.
 const BUDGET: usize = 5 << 20;
@@ -56,10 +57,7 @@ pub fn thumbnails(dir: &Path, files: &[String]) -> BTreeMap<String, Thumbnail> {
 
 /// Opens a picture of the run folder; names that lead out of it are refused.
 pub fn open(dir: &Path, file: &str) -> Result<RgbImage> {
-    if !Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        bail!("{file}: not inside the run folder");
-    }
-    images::load(dir.join(file))
+    images::load(guard::inside(dir, file)?)
 }
 
 /// The shorter of lossless WebP (drawings) and JPEG (photos); empty only if neither can be written.

@@ -4,6 +4,7 @@
 pub mod caption;
 pub mod csv;
 pub mod gallery_score;
+pub mod guard;
 pub mod journal;
 pub mod layout;
 pub mod style;

@@ -1,6 +1,7 @@
 //! Reports of run folders: what is written, what it says, what happens when something is missing.
 
 mod fixture;
+mod hostile;
 mod notebook;
 #[path = "../notebook_python/mod.rs"]
 mod notebook_python;

@@ -74,6 +74,7 @@ pub fn run(
         row.is_done()
             && planned.contains(&(row.dataset.as_str(), row.id.as_str()))
             && plan.voices.iter().any(|voice| voice.label == row.model)
+            && row.image == thumbnail_path(&row.dataset, &row.id)
             && folder.path(&row.image).exists()
     })?;
     let done: BTreeSet<(String, String, String)> =

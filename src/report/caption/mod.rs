@@ -25,6 +25,10 @@ impl Report for CaptionRun {
         &self.folder
     }
 
+    fn folder_mut(&mut self) -> &mut Folder {
+        &mut self.folder
+    }
+
     fn figures(&self) -> Vec<(&'static str, Figure)> {
         vec![("scores", scores::figure(self)), ("length", length::figure(self))]
     }

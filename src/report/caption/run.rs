@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::usage;
 use crate::report::folder::Folder;
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
-use crate::run::csv;
+use crate::run::{csv, guard};
 
 const ITEM_COLUMNS: &[&str] = &["id", "dataset", "model", "caption", "status", "image"];
 const RESULT_COLUMNS: &[&str] = &["model", "dataset", "n", "bleu", "rouge1", "rouge2", "meteor", "images_per_second"];
@@ -41,6 +41,7 @@ pub struct CaptionRun {
 impl CaptionRun {
     /// Reads a run folder; a damaged file is an error that names the file, the line and the column.
     pub fn read(dir: &Path) -> Result<Self> {
+        guard::check(dir)?;
         let shown = dir.display();
         let file = |name: &str| dir.join(name);
         if !file("results.csv").exists() && file("items.csv").exists() {
@@ -66,8 +67,10 @@ impl CaptionRun {
             run.published = published.clone().try_into().with_context(|| format!("{}: published", config.display()))?;
         }
         for name in run.datasets() {
-            let path = file(&format!("references/{name}.json"));
-            if path.exists() {
+            // A table may be edited: only what lies in the folder is read.
+            if let Ok(path) = guard::inside(dir, &format!("references/{name}.json"))
+                && path.exists()
+            {
                 let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 let of = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
                 run.references.insert(name, of);

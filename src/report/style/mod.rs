@@ -25,6 +25,10 @@ impl Report for StyleRun {
         &self.folder
     }
 
+    fn folder_mut(&mut self) -> &mut Folder {
+        &mut self.folder
+    }
+
     fn figures(&self) -> Vec<(&'static str, Figure)> {
         plots::all(self)
     }

@@ -8,6 +8,7 @@ use crate::error::usage;
 use crate::report::folder::Folder;
 use crate::report::number::finite;
 use crate::run::csv;
+use crate::run::guard;
 use crate::run::gallery_score::score_where_missing;
 use crate::run::style::{ItemRow, ResultRow};
 
@@ -31,6 +32,7 @@ impl StyleRun {
     /// Reads a run folder. A folder that is none is wrong usage; a damaged file is an error that
     /// names the file, the line and the column.
     pub fn read(dir: &Path) -> Result<Self> {
+        guard::check(dir)?;
         let shown = dir.display();
         if !dir.is_dir() {
             return Err(usage(format!(
@@ -60,6 +62,14 @@ impl StyleRun {
         run.check_strategies(&results)?;
         run.folder = Folder::read(dir)?;
         Ok(run)
+    }
+
+    /// The same run in a folder that will lie at `place`.
+    pub(super) fn at(self, place: &Path) -> Self {
+        if place == self.dir {
+            return self;
+        }
+        Self { name: folder_name(place), place: Some(place.to_path_buf()), ..self }
     }
 
     fn check_strategies(&mut self, file: &Path) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::report::figure::png_bytes;
 use crate::report::number::short;
 use crate::report::save;
 use crate::report::thumbnails::open;
+use crate::run::guard;
 use crate::run::style::{ItemRow, ResultRow};
 
 /// Writes the sheets of every strategy of which some picture is there. Returns the files.
@@ -32,7 +33,8 @@ fn of_strategy(run: &StyleRun, row: &ResultRow) -> Result<Vec<PathBuf>> {
         [("successes", &choice.successes, &[]), ("failures", &choice.failures, &counts)];
     let mut files = Vec::new();
     for (name, items, counts) in ends {
-        let known = items.iter().any(|item| run.folder.dir.join(&item.image).is_file());
+        let is_there = |item: &&ItemRow| guard::inside(&run.folder.dir, &item.image).is_ok_and(|file| file.is_file());
+        let known = items.iter().any(is_there);
         if known && choice.rule != Rule::Unranked {
             let file = run.folder.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
             save(&file, &png_bytes(&sheet(run, row, name, items, counts)?)?)?;
