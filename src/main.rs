@@ -1,20 +1,37 @@
 //! Parse, run, one line on an error, exit status.
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Error;
 use clap::Parser;
-use toolkit::{cli::Cli, commands, error::Outcome, error::UsageError, runtime};
+use toolkit::{cli::Cli, commands, commands::print, error::Outcome, error::UsageError, runtime};
 
 fn main() -> ExitCode {
-    runtime::stop_when_nobody_reads();
-    let cli = Cli::parse();
+    runtime::conventional_signals();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version fail only where they cannot be written.
+        Err(said) => match said.print().and_then(|()| std::io::stdout().flush()) {
+            Err(error) if !said.use_stderr() => {
+                return failed(Error::new(error).context("cannot write to standard output"));
+            }
+            _ => return exit(said.exit_code()),
+        },
+    };
     runtime::start_logging(cli.global.quiet, cli.global.verbose);
-    match runtime::without_panics(|| commands::run(cli)) {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::SomeFailed) => ExitCode::from(3),
-        Err(error) => {
-            eprintln!("error: {}", runtime::one_line(&error));
-            ExitCode::from(if error.downcast_ref::<UsageError>().is_some() { 2 } else { 1 })
-        }
+    match runtime::without_panics(|| commands::run(cli).and_then(|outcome| print::finish().map(|()| outcome))) {
+        Ok(Outcome::Done) => exit(0),
+        Ok(Outcome::SomeFailed) => exit(3),
+        Err(error) => failed(error),
     }
+}
+
+fn failed(error: Error) -> ExitCode {
+    print::remark(format_args!("error: {}", runtime::one_line(&error)));
+    exit(if error.downcast_ref::<UsageError>().is_some() { 2 } else { 1 })
+}
+
+fn exit(status: i32) -> ExitCode {
+    ExitCode::from(status as u8)
 }

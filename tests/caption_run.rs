@@ -257,7 +257,7 @@ fn pictures_without_captions_are_described_and_not_scored() {
     let files = toolkit::report::render(&world.path("run")).unwrap();
     for entry in fs::read_dir(world.path("run")).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::folder::PLACES");
+        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::guard::PLACES");
     }
     assert!(
         fs::read_to_string(files.last().unwrap())
@@ -334,7 +334,7 @@ fn the_page_and_the_plots_come_from_the_folder_alone() {
     let files = toolkit::report::render(&world.path("run")).unwrap();
     for entry in fs::read_dir(world.path("run")).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::folder::PLACES");
+        assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::guard::PLACES");
     }
     assert_eq!(files.len(), 5);
     let html = fs::read_to_string(world.path("run/report.html")).unwrap();

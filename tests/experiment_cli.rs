@@ -59,3 +59,79 @@ fn merge_wants_shards() {
     assert_eq!(status, 2);
     assert!(stderr.contains("give --out DIR"), "{stderr}");
 }
+
+#[test]
+fn a_name_that_leads_out_of_runs_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = dir.path().join("outside").display().to_string();
+    for name in ["../outside", &outside, "a/b", "..", ".hidden", " ", "a\\tb", &"x".repeat(300)] {
+        for experiment in ["style_ablation", "caption_benchmark"] {
+            let (status, _, stderr) = run(&["experiment", experiment, "--set", &format!("name='{name}'")], dir.path());
+            assert_eq!((status, stderr.lines().count()), (2, 1), "{name:?}: {stderr}");
+            assert!(stderr.contains("cannot be the name of a folder"), "{name:?}: {stderr}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is written");
+}
+
+#[test]
+fn a_key_of_many_levels_is_one_short_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = ["a"; 20_000].join(".");
+    for experiment in ["style_ablation", "caption_benchmark"] {
+        for key in [&deep, &format!("datasets.{deep}"), &format!("models.m.{deep}"), &format!("style_text.{deep}")] {
+            let (status, _, stderr) = run(&["experiment", experiment, "--set", &format!("{key}=1")], dir.path());
+            assert_eq!((status, stderr.lines().count()), (2, 1), "{stderr}");
+            assert!(stderr.contains("no key has more than 8") && stderr.len() < 300, "{stderr}");
+        }
+    }
+}
+
+/// Runs the program with its output where the shell puts it.
+fn in_shell(arguments: &str, output: &str, folder: &Path) -> (Option<i32>, String, String) {
+    let exe = assert_cmd::cargo::cargo_bin("toolkit");
+    let script = format!("exec {:?} {arguments} {output}", exe.display().to_string());
+    let done = std::process::Command::new("bash").args(["-c", &script]).current_dir(folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
+}
+
+#[test]
+fn a_full_disk_behind_the_output_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let commands = [
+        "experiment --list",
+        "models list",
+        "models list --format csv",
+        "models list --format json",
+        "doctor",
+        "doctor --format csv",
+        "prompt --model mini-sd3 --description 'a man' --style ink",
+        "prompt --model mini-sd3 --description 'a man' --style ink --format csv",
+        "--help",
+        "--version",
+    ];
+    for command in commands {
+        let (status, _, stderr) = in_shell(command, "> /dev/full", dir.path());
+        assert_eq!(status, Some(1), "{command}: {stderr}");
+        let expected = "error: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!(stderr, expected, "{command}");
+    }
+    // Where the complaint itself cannot be written the status still says it.
+    assert_eq!(in_shell("experiment nothing", "2> /dev/full", dir.path()).0, Some(2));
+    assert_eq!(in_shell("experiment --nothing", "2> /dev/full", dir.path()).0, Some(2));
+    assert_eq!(in_shell("models list", "> /dev/full 2>&1", dir.path()).0, Some(1));
+    let (status, stdout, _) = in_shell("-v models list", "2> /dev/full", dir.path());
+    assert!(status == Some(0) && stdout.contains("mini-sd3"), "a log that is full stops nothing");
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_it_quietly() {
+    use std::os::unix::process::ExitStatusExt;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("toolkit"));
+    let child = command.args(["experiment", "--list"]).stdout(writer).stderr(std::process::Stdio::piped());
+    let output = child.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), output.stderr.len()), (Some(libc::SIGPIPE), 0));
+}

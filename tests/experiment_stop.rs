@@ -111,15 +111,24 @@ fn kill_and_continue(rounds: usize, sets: &[&str]) -> (usize, usize) {
 }
 
 #[test]
-fn ctrl_c_stops_at_once_and_says_how_to_go_on() {
+fn ctrl_c_and_its_like_stop_at_once_and_say_how_to_go_on() {
     let world = World::new(PHOTOS);
-    let mut child = start(&world).spawn().unwrap();
-    assert!(wait_for(&mut child, &world.path("run/items.csv"), 4, Duration::ZERO).is_none());
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the same command goes on"));
-    assert!(start(&world).status().unwrap().success());
+    for (at, (signal, status)) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)].into_iter().enumerate() {
+        let mut child = start(&world).spawn().unwrap();
+        assert!(wait_for(&mut child, &world.path("run/items.csv"), 4 + 3 * at, Duration::ZERO).is_none());
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{signal}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "the same command goes on\n", "{signal}");
+    }
+    // With `nohup` the end of the session stops nothing.
+    let mut child = Command::new("bash");
+    child.args(["-c", "trap '' HUP; exec \"$0\" --exact child --nocapture"]).arg(std::env::current_exe().unwrap());
+    child.env("TOOLKIT_TEST_WORLD", world.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.spawn().unwrap();
+    assert!(wait_for(&mut child, &world.path("run/items.csv"), 13, Duration::ZERO).is_none());
+    Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    assert!(child.wait().unwrap().success());
     let rows = csv::Reader::from_path(world.path("run/items.csv")).unwrap().into_records().count();
     assert_eq!(rows, PICTURES);
 }

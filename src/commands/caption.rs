@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tch::Device;
 
+use super::print::{self, say};
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
@@ -55,7 +56,7 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         }
         let new = caption_batch(captioner.as_ref(), batch, &options);
         if args.format == Format::Text {
-            new.iter().for_each(|row| print_line(row, args.images.len() > 1));
+            new.iter().try_for_each(|row| print_line(row, args.images.len() > 1))?;
         }
         rows.extend(new);
     }
@@ -97,24 +98,21 @@ fn caption_batch(
     rows
 }
 
-fn print_line(row: &Row, is_one_of_several: bool) {
+fn print_line(row: &Row, is_one_of_several: bool) -> Result<()> {
     if is_one_of_several {
-        println!("{}: {}", row.image, row.caption);
+        say!("{}: {}", row.image, row.caption);
     } else {
-        println!("{}", row.caption);
+        say!("{}", row.caption);
     }
+    Ok(())
 }
 
 fn print(rows: &[Row], format: Format) -> Result<()> {
     match format {
         // Already there, line by line.
         Format::Text => {}
-        Format::Json => println!("{}", serde_json::to_string_pretty(rows)?),
-        Format::Csv => {
-            let mut table = csv::Writer::from_writer(std::io::stdout());
-            rows.iter().try_for_each(|row| table.serialize(row))?;
-            table.flush()?;
-        }
+        Format::Json => say!("{}", serde_json::to_string_pretty(rows)?),
+        Format::Csv => print::table(|table| rows.iter().try_for_each(|row| table.serialize(row)))?,
     }
     Ok(())
 }

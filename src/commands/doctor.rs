@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::print::{self, say};
 use crate::cli::{DoctorArgs, Format, Global};
 use crate::error::Outcome;
 use crate::models::{self, MODELS, ModelEntry, Source};
@@ -47,9 +48,9 @@ pub fn run(args: DoctorArgs, _global: &Global) -> Result<Outcome> {
     checks.extend(MODELS.iter().map(model));
     checks.push(lpips_heads());
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&checks)?),
-        Format::Csv => print_csv(&checks)?,
-        Format::Text => print_text(&checks),
+        Format::Json => say!("{}", serde_json::to_string_pretty(&checks)?),
+        Format::Csv => print::table(|table| checks.iter().try_for_each(|check| table.serialize(check)))?,
+        Format::Text => print_text(&checks)?,
     }
     Ok(Outcome::Done)
 }
@@ -156,30 +157,23 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 
-fn print_text(checks: &[Check]) {
+fn print_text(checks: &[Check]) -> Result<()> {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut part = "";
     for check in checks {
         if check.part != part {
             part = check.part;
-            println!("{part}");
+            say!("{part}");
         }
         let mark = match check.state {
             State::Ok => "ok     ",
             State::Missing => "missing",
             State::Broken => "BROKEN ",
         };
-        println!("  {mark}  {:width$}  {}", check.name, check.value);
+        say!("  {mark}  {:width$}  {}", check.name, check.value);
         if !check.remedy.is_empty() {
-            println!("           {:width$}  → {}", "", check.remedy);
+            say!("           {:width$}  → {}", "", check.remedy);
         }
     }
-}
-
-fn print_csv(checks: &[Check]) -> Result<()> {
-    let mut out = csv::Writer::from_writer(std::io::stdout().lock());
-    for check in checks {
-        out.serialize(check)?;
-    }
-    Ok(out.flush()?)
+    Ok(())
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use super::print::{self, say};
 use crate::cli::{CaptionProfile, CaptionsArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::metrics::stats::Interval;
@@ -41,9 +42,9 @@ pub fn run(args: &CaptionsArgs, _global: &Global) -> Result<Outcome> {
         scores,
     };
     match args.format {
-        Format::Text => print!("{}", report.text()),
-        Format::Json => println!("{}", report.json()),
-        Format::Csv => print!("{}", report.csv()),
+        Format::Text => print::text(&report.text())?,
+        Format::Json => say!("{}", report.json()),
+        Format::Csv => print::text(&report.csv())?,
     }
     Ok(Outcome::Done)
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::print::{self, say};
 use crate::cli::{ArtfidArgs, ArtfidMode, FidArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
@@ -55,8 +56,8 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         tracing::warn!("{warning}");
     }
     match args.format {
-        Format::Text => print_scores(&scores),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips))?),
+        Format::Text => print_scores(&scores)?,
+        Format::Json => say!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips))?),
         Format::Csv => print_csv(&scores)?,
     }
     Ok(Outcome::Done)
@@ -78,12 +79,12 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     drop(libraries);
     let fid = frechet::distance(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?)?;
     match args.format {
-        Format::Text => println!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
+        Format::Text => say!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
         Format::Json => {
             let value = json!({"fid": fid, "n_a": files_a.len(), "n_b": files_b.len(), "features": net.width()});
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            say!("{}", serde_json::to_string_pretty(&value)?);
         }
-        Format::Csv => println!("fid,n_a,n_b\n{fid},{},{}", files_a.len(), files_b.len()),
+        Format::Csv => say!("fid,n_a,n_b\n{fid},{},{}", files_a.len(), files_b.len()),
     }
     Ok(Outcome::Done)
 }
@@ -105,9 +106,9 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     })?;
     match args.format {
         Format::Text => {
-            println!("LPIPS  {mean:.4}   (95 %: {:.4} to {:.4})", interval.low, interval.high);
+            say!("LPIPS  {mean:.4}   (95 %: {:.4} to {:.4})", interval.low, interval.high);
             for (pair, value) in pairs.iter().zip(&values) {
-                println!("{value:.4}  {}", pair.id);
+                say!("{value:.4}  {}", pair.id);
             }
         }
         Format::Json => {
@@ -117,15 +118,14 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
                 "lpips": mean, "n": values.len(), "lpips_low": interval.low, "lpips_high": interval.high,
                 "per_image": per_image,
             });
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            say!("{}", serde_json::to_string_pretty(&value)?);
         }
         Format::Csv => {
-            let mut csv = csv::Writer::from_writer(std::io::stdout());
-            csv.write_record(["image", "lpips"])?;
-            for (pair, value) in pairs.iter().zip(&values) {
-                csv.write_record([&pair.id, &value.to_string()])?;
-            }
-            csv.flush()?;
+            print::table(|csv| {
+                csv.write_record(["image", "lpips"])?;
+                let mut rows = pairs.iter().zip(&values);
+                rows.try_for_each(|(pair, value)| csv.write_record([&pair.id, &value.to_string()]))
+            })?;
         }
     }
     Ok(Outcome::Done)
@@ -164,12 +164,13 @@ fn rows(scores: &Scores) -> [(&'static str, f64, Option<Interval>); 3] {
     ]
 }
 
-fn print_scores(scores: &Scores) {
+fn print_scores(scores: &Scores) -> Result<()> {
     for ((_, value, interval), title) in rows(scores).into_iter().zip(["ArtFID", "FID", "LPIPS"]) {
         let interval = interval.map(|i| format!("   (95 %: {:.4} to {:.4})", i.low, i.high)).unwrap_or_default();
-        println!("{title:<7}{value:.4}{interval}");
+        say!("{title:<7}{value:.4}{interval}");
     }
-    println!("{} pictures", scores.n);
+    say!("{} pictures", scores.n);
+    Ok(())
 }
 
 fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64]) -> Value {
@@ -196,13 +197,13 @@ fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64]) -> Value {
 }
 
 fn print_csv(scores: &Scores) -> Result<()> {
-    let mut csv = csv::Writer::from_writer(std::io::stdout());
-    csv.write_record(["score", "value", "low", "high", "n"])?;
-    for (name, value, interval) in rows(scores) {
-        let [low, high] =
-            interval.map(|i| [i.low.to_string(), i.high.to_string()]).unwrap_or([String::new(), String::new()]);
-        csv.write_record([name, &value.to_string(), &low, &high, &scores.n.to_string()])?;
-    }
-    csv.flush()?;
-    Ok(())
+    print::table(|csv| {
+        csv.write_record(["score", "value", "low", "high", "n"])?;
+        for (name, value, interval) in rows(scores) {
+            let [low, high] =
+                interval.map(|i| [i.low.to_string(), i.high.to_string()]).unwrap_or([String::new(), String::new()]);
+            csv.write_record([name, &value.to_string(), &low, &high, &scores.n.to_string()])?;
+        }
+        Ok(())
+    })
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::print::{note, say};
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::models::{Models, OnThisMachine};
@@ -29,19 +30,19 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     let out = out_folder(&args, &config.name, config.shard.as_deref())?;
     let plan = Plan::new(&config)?;
     let models = OnThisMachine::new(runtime);
-    introduce(&plan, &config, &out, models.place());
+    introduce(&plan, &config, &out, models.place())?;
     experiment::check(&plan, &config, &models)?;
     experiment::say_on_stop(format!(
         "\nstopped; what is done is in {}; the same command goes on from there\n",
         out.display()
     ));
     let summary = experiment::run(&plan, &config, &out, &models, Progress { quiet: global.quiet })?;
-    conclude(&summary, &out)
+    conclude(&summary, &out, report::render(&out))
 }
 
 fn list() -> Result<Outcome> {
     for experiment in experiment::built_in()? {
-        println!("{:24} {}", experiment.name, experiment.question);
+        say!("{:24} {}", experiment.name, experiment.question);
     }
     Ok(Outcome::Done)
 }
@@ -59,10 +60,10 @@ pub(super) fn out_folder(args: &ExperimentArgs, name: &str, shard: Option<&str>)
 }
 
 /// What the run uses, in one line, and what it comes to.
-fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String, String)) {
+fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String, String)) -> Result<()> {
     let names = |values: Vec<&String>| values.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
-    println!(
+    say!(
         "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
          style pictures {} ({}); out {}",
         config.name,
@@ -79,39 +80,41 @@ fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String,
         plan.style_pictures.len(),
         out.display()
     );
-    println!("{} strategies x {} photos = {} pictures", plan.cells.len(), plan.photos.len(), plan.len());
+    say!("{} strategies x {} photos = {} pictures", plan.cells.len(), plan.photos.len(), plan.len());
+    Ok(())
 }
 
-/// The results as a table, the plots and the page.
-pub(super) fn conclude(summary: &Summary, out: &Path) -> Result<Outcome> {
+/// The results as a table, and where the pages are. They are made before anything is said: nothing that a run leaves
+/// depends on who reads.
+pub(super) fn conclude(summary: &Summary, out: &Path, pages: Result<Vec<PathBuf>>) -> Result<Outcome> {
     let width = summary.results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
-    println!("{:width$} {:>5} {:>12} {:>25} {:>12} {:>9}", "strategy", "n", "ArtFID", "95 % interval", "FID", "LPIPS");
+    say!("{:width$} {:>5} {:>12} {:>25} {:>12} {:>9}", "strategy", "n", "ArtFID", "95 % interval", "FID", "LPIPS");
     for row in &summary.results {
         let (artfid, fid, lpips) = (number(row.artfid), number(row.fid), number(row.lpips));
         let interval = match (row.artfid_low, row.artfid_high) {
             (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
             _ => "-".to_string(),
         };
-        println!("{:width$} {:>5} {artfid:>12} {interval:>25} {fid:>12} {lpips:>9}", row.strategy, row.n);
+        say!("{:width$} {:>5} {artfid:>12} {interval:>25} {fid:>12} {lpips:>9}", row.strategy, row.n);
     }
-    show_pages(out)?;
+    show_pages(out, pages)?;
     if summary.failed.is_empty() {
         return Ok(Outcome::Done);
     }
     for row in &summary.failed {
-        eprintln!("failed: {} under {}: {}", row.id, row.strategy, row.error);
+        note!("failed: {} under {}: {}", row.id, row.strategy, row.error);
     }
-    eprintln!("{} of {} pictures failed; the same command tries them again", summary.failed.len(), summary.pictures);
+    note!("{} of {} pictures failed; the same command tries them again", summary.failed.len(), summary.pictures);
     Ok(Outcome::SomeFailed)
 }
 
-/// Writes plots and page of a run from its results, and says where they are.
-pub(super) fn show_pages(out: &Path) -> Result<()> {
-    let files = report::render(out).context("the results are written, the plots and the page are not")?;
+/// Says where the page of a run and its results are.
+pub(super) fn show_pages(out: &Path, pages: Result<Vec<PathBuf>>) -> Result<()> {
+    let files = pages.context("the results are written, the plots and the page are not")?;
     for page in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "html")) {
-        println!("page: {}", page.display());
+        say!("page: {}", page.display());
     }
-    println!("results: {}", out.join("results.csv").display());
+    say!("results: {}", out.join("results.csv").display());
     Ok(())
 }

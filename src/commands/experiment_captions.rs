@@ -1,16 +1,18 @@
 //! `toolkit experiment` of the kind `caption`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::experiment::{out_folder, show_pages};
+use super::print::{note, say};
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::caption::plan::Part;
 use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::{Progress, say_on_stop};
+use crate::report;
 use crate::runtime::Runtime;
 
 pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path) -> Result<Outcome> {
@@ -21,15 +23,15 @@ pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path
     let out = out_folder(args, &config.name, config.shard.as_deref())?;
     let plan = CaptionPlan::new(&config)?;
     let models = OnThisMachine::new(runtime);
-    introduce(&plan, &config, &out, Captioners::place(&models));
+    introduce(&plan, &config, &out, Captioners::place(&models))?;
     caption::check(&plan, &models)?;
     say_on_stop(format!("\nstopped; what is done is in {}; the same command goes on from there\n", out.display()));
     let summary = caption::run(&plan, &config, &out, &models, Progress { quiet: global.quiet })?;
-    conclude(&summary, &out)
+    conclude(&summary, &out, report::render(&out))
 }
 
 /// What the run uses, in one line, and what it comes to.
-fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &Path, (device, dtype): (String, String)) {
+fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &Path, (device, dtype): (String, String)) -> Result<()> {
     let models: Vec<String> = config.models.0.iter().map(|(_, model)| model.model.clone()).collect();
     let data_set = |part: &Part| {
         let batch = part.batch_size.map_or("automatic batches".to_string(), |size| format!("batches of {size}"));
@@ -45,7 +47,7 @@ fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &Path, (device, dt
     };
     let data_sets: Vec<String> = plan.parts.iter().map(data_set).collect();
     let shard = config.shard.as_ref().map(|shard| format!("; shard {shard}")).unwrap_or_default();
-    println!(
+    say!(
         "{} with profile {}: models {}; data sets {}{shard}; device {device}, {dtype}; out {}",
         config.name,
         config.profile,
@@ -53,23 +55,32 @@ fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &Path, (device, dt
         data_sets.join(", "),
         out.display()
     );
-    println!("{} models and instructions, {} captions", plan.voices.len(), plan.len());
+    say!("{} models and instructions, {} captions", plan.voices.len(), plan.len());
+    Ok(())
 }
 
-/// The results as a table, the plots and the page.
-pub(super) fn conclude(summary: &CaptionSummary, out: &Path) -> Result<Outcome> {
+/// The results as a table, and where the pages are.
+pub(super) fn conclude(summary: &CaptionSummary, out: &Path, pages: Result<Vec<PathBuf>>) -> Result<Outcome> {
     let width =
         |of: &dyn Fn(usize) -> usize, least: usize| (0..summary.results.len()).map(of).max().unwrap_or(0).max(least);
     let models = width(&|at| summary.results[at].model.len(), "model".len());
     let data_sets = width(&|at| summary.results[at].dataset.len(), "data set".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
-    println!(
+    say!(
         "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8}",
-        "data set", "model", "n", "BLEU", "ROUGE-1", "ROUGE-2", "METEOR", "CIDEr", "images/s"
+        "data set",
+        "model",
+        "n",
+        "BLEU",
+        "ROUGE-1",
+        "ROUGE-2",
+        "METEOR",
+        "CIDEr",
+        "images/s"
     );
     for row in &summary.results {
         let speed = row.images_per_second.map_or("-".to_string(), |speed| format!("{speed:.2}"));
-        println!(
+        say!(
             "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {speed:>8}",
             row.dataset,
             row.model,
@@ -81,13 +92,13 @@ pub(super) fn conclude(summary: &CaptionSummary, out: &Path) -> Result<Outcome> 
             number(row.cider),
         );
     }
-    show_pages(out)?;
+    show_pages(out, pages)?;
     if summary.failed.is_empty() {
         return Ok(Outcome::Done);
     }
     for row in &summary.failed {
-        eprintln!("failed: {} of {} by {}: {}", row.id, row.dataset, row.model, row.error);
+        note!("failed: {} of {} by {}: {}", row.id, row.dataset, row.model, row.error);
     }
-    eprintln!("{} of {} captions failed; the same command tries them again", summary.failed.len(), summary.captions);
+    note!("{} of {} captions failed; the same command tries them again", summary.failed.len(), summary.captions);
     Ok(Outcome::SomeFailed)
 }

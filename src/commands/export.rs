@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::print::say;
 use crate::cli::{ExportCommand, Global};
 use crate::error::Outcome;
 use crate::report;
@@ -13,6 +14,6 @@ const NOTEBOOKS: &str = "notebooks-export";
 
 pub fn run(args: ExportCommand, _global: &Global) -> Result<Outcome> {
     let ExportCommand::Notebook(args) = args;
-    println!("{}", report::notebook(&args.run, Path::new(NOTEBOOKS))?.display());
+    say!("{}", report::notebook(&args.run, Path::new(NOTEBOOKS))?.display());
     Ok(Outcome::Done)
 }

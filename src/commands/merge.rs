@@ -1,21 +1,33 @@
 //! `toolkit merge`.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
 
-use super::experiment::conclude;
+use anyhow::{Context, Result};
+
+use super::{experiment, experiment_captions};
 use crate::cli::{Global, MergeArgs};
 use crate::error::Outcome;
-use crate::experiment;
+use crate::experiment::{caption, common_name, kind_of, merge_with, say_on_stop};
+use crate::report;
 
 pub fn run(args: MergeArgs, _global: &Global) -> Result<Outcome> {
     let out = match args.out {
         Some(out) => out,
-        None => experiment::common_name(&args.runs[0])?,
+        None => common_name(&args.runs[0])?,
     };
-    if experiment::kind_of(&args.runs[0].join("config.toml")).as_deref() == Some("caption") {
-        let summary = experiment::caption::merge(&args.runs, &out)?;
-        return super::experiment_captions::conclude(&summary, &out);
+    say_on_stop(format!("\nstopped; {} is not written; the same command starts again\n", out.display()));
+    let mut pages = Vec::new();
+    let draw = |building: &Path| pages_of(building, &out).map(|drawn| pages = drawn);
+    if kind_of(&args.runs[0].join("config.toml")).as_deref() == Some("caption") {
+        let summary = caption::merge_with(&args.runs, &out, draw)?;
+        return experiment_captions::conclude(&summary, &out, Ok(pages));
     }
-    let summary = experiment::merge(&args.runs, &out)?;
-    conclude(&summary, &out)
+    let summary = merge_with(&args.runs, &out, draw)?;
+    experiment::conclude(&summary, &out, Ok(pages))
+}
+
+/// Makes the plots and the page in the folder that will be `out`; gives their places there.
+fn pages_of(building: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+    let files = report::render_for(building, out).context("the plots and the page of the merged run")?;
+    Ok(files.iter().map(|file| out.join(file.strip_prefix(building).unwrap_or(file))).collect())
 }

@@ -1,5 +1,8 @@
 //! One thin file a subcommand: options in, library call, print out.
 
+// A full disk behind stdout or stderr is an error or nothing, never a panic: [`print`] says it.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod caption;
 mod doctor;
@@ -12,6 +15,7 @@ mod export;
 mod merge;
 mod models;
 mod plot;
+pub mod print;
 mod prompt;
 mod report;
 mod stylize;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use tch::Device;
 
+use super::print::{self, say};
 use crate::cli::{Format, Global, ModelsCommand};
 use crate::error::Outcome;
 use crate::models::{self, MODELS, ModelEntry};
@@ -15,8 +16,8 @@ pub fn run(args: ModelsCommand, global: &Global) -> Result<Outcome> {
     let rt = |offline| Runtime { device: Device::Cpu, dtype: global.dtype, offline };
     match args {
         ModelsCommand::List { format } => list(format)?,
-        ModelsCommand::Pull { name } => println!("{}", models::locate(&name, &rt(global.offline))?.path.display()),
-        ModelsCommand::Path { name } => println!("{}", models::locate(&name, &rt(true))?.path.display()),
+        ModelsCommand::Pull { name } => say!("{}", models::locate(&name, &rt(global.offline))?.path.display()),
+        ModelsCommand::Path { name } => say!("{}", models::locate(&name, &rt(true))?.path.display()),
         ModelsCommand::Verify { name } => verify(&name, &rt(true))?,
     }
     Ok(Outcome::Done)
@@ -29,21 +30,21 @@ fn list(format: Format) -> Result<()> {
             let width = MODELS.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
             for (entry, place) in MODELS.iter().zip(&places) {
                 let here = if place.is_some() { "here" } else { "-" };
-                println!("{:width$}  {here:4}  {}", entry.name, entry.about);
+                say!("{:width$}  {here:4}  {}", entry.name, entry.about);
             }
         }
         Format::Json => {
             let row = |(entry, place): (&ModelEntry, &Option<String>)| json!({"name": entry.name, "family": entry.family.title(), "about": entry.about, "path": place});
             let rows: Vec<_> = MODELS.iter().zip(&places).map(row).collect();
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            say!("{}", serde_json::to_string_pretty(&rows)?);
         }
         Format::Csv => {
-            let mut out = csv::Writer::from_writer(std::io::stdout().lock());
-            out.write_record(["name", "family", "about", "path"])?;
-            for (entry, place) in MODELS.iter().zip(&places) {
-                out.write_record([entry.name, entry.family.title(), entry.about, place.as_deref().unwrap_or("")])?;
-            }
-            out.flush()?;
+            print::table(|out| {
+                out.write_record(["name", "family", "about", "path"])?;
+                MODELS.iter().zip(&places).try_for_each(|(entry, place)| {
+                    out.write_record([entry.name, entry.family.title(), entry.about, place.as_deref().unwrap_or("")])
+                })
+            })?;
         }
     }
     Ok(())
@@ -55,9 +56,9 @@ fn place(entry: &'static ModelEntry) -> Option<String> {
 
 fn verify(name: &str, rt: &Runtime) -> Result<()> {
     let located = models::locate(name, rt)?;
-    println!("{}: a {}", located.path.display(), located.family.title());
+    say!("{}: a {}", located.path.display(), located.family.title());
     for file in models::verify_files(&located)? {
-        println!(
+        say!(
             "{}: {} tensors, {} numbers, all finite, {:.1} MB{}",
             relative(&file.path, &located.path),
             file.tensors,
@@ -67,7 +68,7 @@ fn verify(name: &str, rt: &Runtime) -> Result<()> {
         );
     }
     if models::verify_build(name, &located)? {
-        println!("the model builds: every tensor is there, none too many, each of its shape");
+        say!("the model builds: every tensor is there, none too many, each of its shape");
     }
     Ok(())
 }

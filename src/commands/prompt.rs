@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::print::{self, say};
 use crate::cli::{Format, Global, PromptArgs};
 use crate::error::Outcome;
 use crate::models::load_token_budget;
@@ -11,17 +12,13 @@ pub fn run(args: PromptArgs, global: &Global) -> Result<Outcome> {
     let budget = load_token_budget(&args.model, &Runtime::new(global)?)?;
     let composed = budget.compose(&args.description, &args.style)?;
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string(&composed)?),
-        Format::Csv => {
-            let mut table = csv::Writer::from_writer(std::io::stdout());
-            table.serialize(&composed)?;
-            table.flush()?;
-        }
+        Format::Json => say!("{}", serde_json::to_string(&composed)?),
+        Format::Csv => print::table(|table| table.serialize(&composed))?,
         Format::Text => {
-            println!("{}", composed.prompt);
-            println!("{} of {} tokens", composed.tokens, composed.limit);
+            say!("{}", composed.prompt);
+            say!("{} of {} tokens", composed.tokens, composed.limit);
             if !composed.dropped.is_empty() {
-                println!("dropped: {}", composed.dropped);
+                say!("dropped: {}", composed.dropped);
             }
         }
     }

@@ -14,7 +14,9 @@ use super::record::{RunFolder, difference};
 use super::runner::{Ending, Summary, finish};
 use crate::error::usage;
 use crate::run::csv::{read_growing, write};
+use crate::run::guard;
 use crate::run::style::{CaptionRow, ItemRow};
+use crate::runtime::UNFINISHED;
 
 /// A finished part of a run.
 struct Part {
@@ -35,24 +37,39 @@ pub fn common_name(first: &Path) -> Result<PathBuf> {
 /// Merges finished shards, all of them, into a new folder `out`: rows, pictures and features are
 /// taken over, and the results computed from them as an unsharded run does.
 pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Summary> {
+    merge_with(shards, out, |_| Ok(()))
+}
+
+/// The same; `complete` adds to the folder, which it gets while that lies elsewhere, what else belongs there.
+pub fn merge_with(shards: &[PathBuf], out: &Path, complete: impl FnOnce(&Path) -> Result<()>) -> Result<Summary> {
     let parts = shards.iter().map(|dir| Part::read(dir)).collect::<Result<Vec<_>>>()?;
     let config = common(&parts)?;
-    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+    whole(out, |building| {
+        let summary = build(&parts, &config, building)?;
+        complete(building)?;
+        Ok(summary)
+    })
+}
+
+/// Has the run folder `out` built beside its place and then renamed: it is there whole or not at all. What an earlier
+/// merge that was killed had begun is removed.
+pub(super) fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    if fs::symlink_metadata(out).is_ok() && fs::read_dir(out).map_or(true, |mut entries| entries.next().is_some()) {
         return Err(usage(format!("{} is there already: remove it, or choose another --out", out.display())));
     }
-    // Built beside its place and then renamed: it is there whole or not at all.
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    guard::remove_abandoned(parent)?;
     let building = tempfile::Builder::new()
-        .prefix(crate::runtime::UNFINISHED)
+        .prefix(UNFINISHED)
         .tempdir_in(parent)
         .with_context(|| format!("cannot write into {}", parent.display()))?;
-    let summary = build(&parts, &config, building.path())?;
-    let built = building.keep();
+    let built = build(building.path())?;
     let _ = fs::remove_dir(out);
-    fs::rename(&built, out).with_context(|| format!("cannot write {}", out.display()))?;
-    readable(out);
-    Ok(summary)
+    fs::rename(building.path(), out).with_context(|| format!("cannot write {}", out.display()))?;
+    // Nothing is left of it to remove.
+    let _ = building.keep();
+    Ok(built)
 }
 
 fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
@@ -101,6 +118,7 @@ fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
 impl Part {
     fn read(dir: &Path) -> Result<Self> {
         let shown = dir.display();
+        guard::check(dir)?;
         if !dir.join("config.toml").exists() {
             return Err(usage(format!("{shown} is no run folder: it has no config.toml")));
         }
@@ -161,17 +179,12 @@ pub(super) fn take_over(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
         let entry = entry.with_context(|| format!("cannot list {}", from.display()))?;
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
+        let kind = entry.file_type().with_context(|| format!("cannot look at {}", entry.path().display()))?;
+        if kind.is_dir() {
             take_over(&entry.path(), &target)?;
         } else if !target.exists() && fs::hard_link(entry.path(), &target).is_err() {
             fs::copy(entry.path(), &target).with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     Ok(())
-}
-
-/// A temporary folder is private; a run folder is like any other.
-fn readable(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
 }

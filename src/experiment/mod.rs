@@ -29,13 +29,13 @@ pub mod record;
 mod results;
 mod runner;
 pub mod settings;
-mod stop;
 pub mod strength;
 
 pub use config::Config;
 pub use library::{Found, built_in, find, kind_of};
-pub use merge::{common_name, merge};
+pub use merge::{common_name, merge, merge_with};
 pub use plan::Plan;
 pub use progress::Progress;
 pub use runner::{Summary, check, run};
-pub use stop::say_on_stop;
+
+pub use crate::runtime::say_on_stop;

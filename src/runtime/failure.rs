@@ -4,13 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, anyhow};
 
-/// Ends the program quietly when the reader of its output has gone (`toolkit … | head`), as other
-/// programs end; Rust's own way is a panic in the middle of printing.
-pub fn stop_when_nobody_reads() {
-    // SAFETY: the default action is set before any thread starts.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}
-
 /// Runs `work`; a panic inside (tch's plain calls panic on libtorch errors) comes back as an error
 /// and its text is not printed.
 pub fn without_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -14,6 +14,7 @@ pub mod machine;
 mod memory;
 mod profile;
 pub mod shim;
+mod signals;
 mod threads;
 pub mod upload;
 mod wake;
@@ -21,7 +22,7 @@ mod wake;
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
-pub use failure::{catch_panics, one_line, stop_when_nobody_reads, without_panics};
+pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
 pub use kernel::{eager, set_eager};
@@ -29,6 +30,7 @@ pub use kernel::{eager, set_eager};
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
 pub use profile::profiled;
+pub use signals::{conventional_signals, say_on_stop};
 pub use threads::{Background, wait_asleep};
 
 /// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more
@@ -48,5 +50,7 @@ pub fn start_logging(quiet: bool, verbose: u8) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        // Its own complaint that stderr is full would be a panic.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tch::Device;
 
 use crate::cli::Format;
+use crate::commands::print::{self, say};
 use crate::runtime::profiled;
 
 /// What was measured, in the order in which it is printed.
@@ -20,17 +21,17 @@ impl Figures {
 
     pub fn print(&self, format: Format) -> Result<()> {
         match format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&self.0)?),
+            Format::Json => say!("{}", serde_json::to_string_pretty(&self.0)?),
             Format::Text => {
                 for (name, value) in &self.0 {
-                    println!("{name:<22}{}", text(value));
+                    say!("{name:<22}{}", text(value));
                 }
             }
             Format::Csv => {
-                let mut csv = csv::Writer::from_writer(std::io::stdout());
-                csv.write_record(self.0.keys())?;
-                csv.write_record(self.0.values().map(text))?;
-                csv.flush()?;
+                print::table(|csv| {
+                    csv.write_record(self.0.keys())?;
+                    csv.write_record(self.0.values().map(text))
+                })?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use self::work::{Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
+use crate::commands::print::say;
 use crate::error::{Outcome, usage};
 use crate::models::{CaptionOptions, load_captioner, load_generator, load_token_budget};
 use crate::prompts::TokenBudget;
@@ -38,7 +39,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     };
     log_peak_memory(rt.device);
     images::save(&picture, &args.out)?;
-    println!("{}", args.out.display());
+    say!("{}", args.out.display());
     Ok(outcome)
 }
 
@@ -67,13 +68,13 @@ fn described(args: &StylizeArgs, rt: &Runtime) -> Result<Work> {
     let options = CaptionOptions { prompt: args.instruction.clone(), max_new_tokens: None, num_beams: 1 };
     let captioner = load_captioner(describe, rt)?;
     let caption = pipelines::describe_one(captioner.as_ref(), &photo, &options)?;
-    println!("description: {}", caption.text);
+    say!("description: {}", caption.text);
     let mut prompts = Vec::new();
     for style in &args.style {
         let composed = budget.compose(&caption.text, style)?;
-        println!("prompt: {}", composed.prompt);
+        say!("prompt: {}", composed.prompt);
         if !composed.dropped.is_empty() {
-            println!("dropped: {}", composed.dropped);
+            say!("dropped: {}", composed.dropped);
         }
         prompts.push(composed.prompt);
     }

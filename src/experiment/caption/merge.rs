@@ -10,19 +10,30 @@ use super::plan::voices;
 use super::runner::{CaptionSummary, References, finish, save_references};
 use crate::error::usage;
 use crate::experiment::manifest::{Facts, Manifest};
-use crate::experiment::merge::take_over;
+use crate::experiment::merge::{take_over, whole};
 use crate::experiment::plan::Shard;
 use crate::experiment::record::{RunFolder, difference};
 use crate::experiment::settings::Settings;
 use crate::run::caption::CaptionItem;
 use crate::run::csv::read_growing;
+use crate::run::guard;
 
 /// Puts the shards of one caption run together in `out`, which must not be there.
 pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<CaptionSummary> {
-    if out.exists() {
-        return Err(usage(format!("{} is there already: choose another --out", out.display())));
-    }
+    merge_with(dirs, out, |_| Ok(()))
+}
+
+/// The same; `complete` adds to the folder, which it gets while that lies elsewhere, what else belongs there.
+pub fn merge_with(dirs: &[PathBuf], out: &Path, complete: impl FnOnce(&Path) -> Result<()>) -> Result<CaptionSummary> {
     let config = common(dirs)?;
+    whole(out, |building| {
+        let summary = build(dirs, &config, building)?;
+        complete(building)?;
+        Ok(summary)
+    })
+}
+
+fn build(dirs: &[PathBuf], config: &CaptionConfig, out: &Path) -> Result<CaptionSummary> {
     let facts: Vec<Facts> = dirs.iter().map(|dir| Facts::read(dir)).collect::<Result<_>>()?;
     if let Some((dir, _)) = dirs.iter().zip(&facts).find(|(_, facts)| !facts.finished) {
         let shown = dir.display();
@@ -40,7 +51,7 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<CaptionSummary> {
             references.entry(name.clone()).or_default().extend(of);
         }
     }
-    let folder = RunFolder::open(out, &config)?;
+    let folder = RunFolder::open(out, config)?;
     folder.make("plots")?;
     for dir in dirs {
         take_over(&dir.join("pictures"), &folder.path("pictures"))?;
@@ -52,7 +63,7 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<CaptionSummary> {
         data_set.pictures = same.map(|other| other.pictures).sum();
     }
     let names: Vec<&str> = config.datasets.0.iter().map(|(name, _)| name.as_str()).collect();
-    finish(&folder, &voices(&config)?, &names, rows, &references, Manifest::known(known))
+    finish(&folder, &voices(config)?, &names, rows, &references, Manifest::known(known))
 }
 
 /// The configuration without the shard, when the folders are all shards of one run.
@@ -61,6 +72,7 @@ fn common(dirs: &[PathBuf]) -> Result<CaptionConfig> {
     let mut first: Option<(CaptionConfig, usize)> = None;
     for dir in dirs {
         let shown = dir.display();
+        guard::check(dir)?;
         let config = CaptionConfig::from_run(&dir.join("config.toml"))?;
         let Some(shard) = config.shard.as_deref().map(Shard::parse).transpose()? else {
             return Err(usage(format!("{shown} is no shard: it was run without --shard")));

@@ -18,7 +18,7 @@ mod results;
 mod runner;
 
 pub use config::CaptionConfig;
-pub use merge::merge;
+pub use merge::{merge, merge_with};
 pub use models::Captioners;
 pub use plan::CaptionPlan;
 pub use runner::{CaptionSummary, check, run};

@@ -8,8 +8,8 @@ use crate::error::usage;
 use crate::report::folder::Folder;
 use crate::report::number::finite;
 use crate::run::csv;
-use crate::run::guard;
 use crate::run::gallery_score::score_where_missing;
+use crate::run::guard;
 use crate::run::style::{ItemRow, ResultRow};
 
 const ITEM_COLUMNS: &[&str] =
@@ -62,14 +62,6 @@ impl StyleRun {
         run.check_strategies(&results)?;
         run.folder = Folder::read(dir)?;
         Ok(run)
-    }
-
-    /// The same run in a folder that will lie at `place`.
-    pub(super) fn at(self, place: &Path) -> Self {
-        if place == self.dir {
-            return self;
-        }
-        Self { name: folder_name(place), place: Some(place.to_path_buf()), ..self }
     }
 
     fn check_strategies(&mut self, file: &Path) -> Result<()> {

@@ -1,0 +1,43 @@
+//! Signals: what ends the program, with which status, and what it says then.
+
+use std::sync::OnceLock;
+
+static MESSAGE: OnceLock<String> = OnceLock::new();
+
+/// Before any thread starts: a reader of the output that has gone (`toolkit … | head`) ends the program quietly, as it
+/// ends other programs (Rust's own way is a panic in the middle of printing); a file that grows over the limit
+/// (`ulimit -f`) is an error of the write that names the file, not a silent end.
+pub fn conventional_signals() {
+    // SAFETY: no thread was started and no handler is installed, only defaults are set.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// From now on Ctrl-C, a request to end and the end of the session stop the process with this message and the usual
+/// exit status (130, 143, 129). That is safe at any moment: nothing in a run folder is ever half-written. A session's
+/// end that is ignored already (`nohup`) stays so.
+pub fn say_on_stop(message: String) {
+    if MESSAGE.set(message).is_err() {
+        return;
+    }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let handler: extern "C" fn(libc::c_int) = stop;
+        // SAFETY: the handler calls only what is allowed in one.
+        let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+        if signal == libc::SIGHUP && before == libc::SIG_IGN {
+            // SAFETY: what was there is put back.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+    }
+}
+
+extern "C" fn stop(signal: libc::c_int) {
+    if let Some(message) = MESSAGE.get() {
+        // SAFETY: write and _exit may be called in a signal handler; the text is never changed.
+        unsafe { libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len()) };
+    }
+    // SAFETY: as above. Destructors are left out on purpose: other threads are still at work.
+    unsafe { libc::_exit(128 + signal) }
+}
