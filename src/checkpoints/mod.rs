@@ -18,11 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use memmap2::{Advice, MmapOptions};
 use tch::{Device, Kind, Tensor};
 
-use self::read::MappedFile;
 use self::staging::{Staging, Target};
+use crate::runtime::MappedFile;
 
 pub use finite::{first_not_finite, is_finite};
 pub use folder::files_of_dir;
@@ -195,7 +194,7 @@ impl Checkpoint {
         let files: Vec<Arc<MappedFile>> = self.maps.values().cloned().collect();
         // Only a hint: the disk reads ahead while the first layers are built. Of gigabytes that are in
         // memory already it takes a while to find that out.
-        std::thread::spawn(move || files.iter().for_each(|file| drop(file.map.advise(Advice::WillNeed))));
+        std::thread::spawn(move || files.iter().for_each(|file| file.read_ahead()));
         Weights::from_checkpoint(self, device, kind)
     }
 }
@@ -204,16 +203,10 @@ type Entries = BTreeMap<String, Entry>;
 
 /// Maps a file and reads what is in it.
 fn open_file(path: &Path) -> Result<(Arc<MappedFile>, Entries)> {
-    let file = std::fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
-        bail!("not a file");
-    }
-    if file.metadata()?.len() == 0 {
+    let map = MappedFile::open(path)?;
+    if map.is_empty() {
         bail!("the file is empty");
     }
-    // SAFETY: a private map, so nothing that libtorch does to a tensor reaches the file; a file that
-    // another process shortens meanwhile would fault, as with every memory-mapped format.
-    let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file)? };
     let shared = Arc::new(path.to_path_buf());
     let entries = if pickle::is_zip(&map) {
         pickle::open_zip(&map, &shared)?
@@ -222,5 +215,5 @@ fn open_file(path: &Path) -> Result<(Arc<MappedFile>, Entries)> {
     } else {
         safetensors::open(&map, &shared)?
     };
-    Ok((Arc::new(MappedFile { map, file }), entries))
+    Ok((Arc::new(map), entries))
 }

@@ -1,33 +1,15 @@
 //! From the bytes of a file to a tensor on the device.
 
-use std::fs::File;
 use std::io::ErrorKind;
-use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
-use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
 
 use super::Entry;
 use super::staging::{Staging, Target};
-use crate::runtime::shim;
-
-/// A file that is open and mapped.
-#[derive(Debug)]
-pub(super) struct MappedFile {
-    pub map: MmapMut,
-    pub file: File,
-}
-
-impl Deref for MappedFile {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.map
-    }
-}
+use crate::runtime::{MappedFile, shim};
 
 const TOO_SHORT: &str = "the file ends before it (truncated download?)";
 
@@ -63,7 +45,7 @@ pub(super) fn staged<T: Target>(
         bail!(TOO_SHORT);
     }
     let span = Tensor::f_empty([count], (entry.kind, device))?;
-    let read = |offset: usize, piece: &mut [u8]| file.file.read_exact_at(piece, (start + offset) as u64);
+    let read = |offset: usize, piece: &mut [u8]| file.file().read_exact_at(piece, (start + offset) as u64);
     // SAFETY: the tensor has room for as many bytes, and its memory goes to nobody who does not wait for
     // the copies: libtorch's allocator keeps to the order of the stream.
     let sent = unsafe { staging.send(span.data_ptr().cast(), length, read) };

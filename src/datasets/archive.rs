@@ -1,20 +1,20 @@
 //! Pictures inside a zip archive, read in place: nothing is unpacked, and threads do not wait for each other.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use memmap2::Mmap;
 use zip::ZipArchive;
+
+use crate::runtime::MappedFile;
 
 /// A picture file is refused above this size: what claims more is no photo.
 const MOST_BYTES: u64 = 512 << 20;
 
 #[derive(Clone)]
-struct Bytes(Arc<Mmap>);
+struct Bytes(Arc<MappedFile>);
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
@@ -38,9 +38,7 @@ impl std::fmt::Debug for Archive {
 impl Archive {
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-        // SAFETY: as with every mapped file, nobody may shorten it during the run.
-        let bytes = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read {shown}"))?;
+        let bytes = MappedFile::open(path).with_context(|| format!("cannot open {shown}"))?;
         let zip = ZipArchive::new(Cursor::new(Bytes(Arc::new(bytes))))
             .with_context(|| format!("{shown} is no whole zip archive: download it again"))?;
         Ok(Self { path: path.to_path_buf(), zip })

@@ -11,6 +11,7 @@ mod files;
 mod home;
 pub mod kernel;
 pub mod machine;
+mod mapped;
 mod memory;
 mod profile;
 pub mod shim;
@@ -26,6 +27,7 @@ pub use failure::{catch_panics, one_line, without_panics};
 pub use files::{UNFINISHED, write_whole};
 pub use home::home;
 pub use kernel::{eager, set_eager};
+pub use mapped::MappedFile;
 #[cfg(test)]
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
