@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
@@ -12,6 +13,73 @@ fn root() -> &'static Path {
 
 fn golden(name: &str) -> PathBuf {
     root().join("tests/golden/checkpoints").join(name)
+}
+
+/// The error of opening a file of this content.
+fn said_of(content: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    std::fs::write(&file, content).unwrap();
+    let line = toolkit::runtime::one_line(&Checkpoint::open(&[&file]).unwrap_err());
+    let start = format!("reading {}: ", file.display());
+    line.strip_prefix(&start).unwrap_or_else(|| panic!("names no file: {line}")).to_string()
+}
+
+/// A legacy container around this object, without storages.
+fn legacy(object: &[u8]) -> Vec<u8> {
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let about = b"\x80\x02}X\x0d\x00\x00\x00little_endian\x88s.";
+    [magic, b"\x80\x02M\xe9\x03.".as_slice(), about, b"\x80\x02", object, b".", b"\x80\x02]."].concat()
+}
+
+/// The most memory that this process has had.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_pickle_that_asks_for_copies_runs_out_of_its_budget() {
+    let key = |length: usize| [b"X", (length as u32).to_le_bytes().as_slice(), &vec![b'k'; length]].concat();
+    let pairs = b"NN\x86".repeat(10_000);
+    // A list of pairs in the memo, and the class; each call copies all pairs.
+    let list = [b"](".as_slice(), &pairs, b"eq\x00ccollections\nOrderedDict\nq\x01"].concat();
+    let calls = [list.clone(), b"h\x01h\x00\x85R".repeat(20_000)].concat();
+    // Long tuples of arguments, which are looked at again by each call.
+    let arguments = [b"(".as_slice(), &b"N".repeat(10_000), b"tq\x00cbuiltins\nset\nq\x01"].concat();
+    let arguments = [arguments, b"h\x01h\x00R".repeat(20_000)].concat();
+    // A storage's name, copied with each reference.
+    let storage = |key: &[u8]| [b"(X\x07\0\0\0storagectorch\nFloatStorage\n", key, b"NK\x01tq\x00"].concat();
+    let references = [storage(&key(1 << 20)), b"h\x00Q".repeat(20_000)].concat();
+    let short = [storage(&key(900)), b"h\x00Q".repeat(2_000_000)].concat();
+    // A dictionary whose values are all lists under one long name, in a list of itself.
+    let named = [b"}(".as_slice(), &key(900), b"q\x01]q\x02", &b"h\x01h\x02".repeat(50_000), b"uq\x00"].concat();
+    let named = [named, b"](".to_vec(), b"h\x00".repeat(50_000), b"e".to_vec()].concat();
+    // Shapes of 64 axes, again and again.
+    let shape = [b"(".as_slice(), &b"K\x00".repeat(64), b"tq\x01"].concat();
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\nq\x02(h\x03K\x00h\x01h\x01tq\x04";
+    let shapes =
+        [storage(&key(1)), b"Qq\x03".to_vec(), shape, tensor.to_vec(), b"h\x02h\x04R".repeat(500_000)].concat();
+    let many = b"]".repeat(6_000_000);
+    let before = peak_memory();
+    for (object, wanted) in [
+        (&calls, "too many values"),
+        (&arguments, "too many values"),
+        (&references, "an impossible name"),
+        (&short, "too many values"),
+        (&named, "too much memory"),
+        (&shapes, "too much memory"),
+        (&many, "too many values"),
+    ] {
+        let start = Instant::now();
+        let said = said_of(&legacy(object));
+        assert!(said.contains(wanted), "{said}");
+        // A second in a release build on one core; this one is not optimised and shares its cores.
+        assert!(start.elapsed() < Duration::from_secs(20), "{wanted}: {:?}", start.elapsed());
+    }
+    let grown = peak_memory() - before;
+    assert!(grown < 1 << 30, "{} MB", grown >> 20);
 }
 
 const CUT: &str = "TOOLKIT_TEST_CUT_FILE";

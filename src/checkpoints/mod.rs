@@ -152,10 +152,10 @@ impl Checkpoint {
         self.rename(|name| name.strip_prefix(&start).map(str::to_string))
     }
 
-    /// Reads one tensor onto `device` as `kind` (integer tensors keep their own kind). On the CPU,
-    /// when the kinds agree, the tensor *is* the mapped file: no copy is made. Writing into it
-    /// changes this process's view of the file only, never the file. To a GPU it is copied without
-    /// waiting: work that is asked for later finds the numbers there.
+    /// Reads one tensor onto `device` as `kind` (integer tensors keep their own kind); it is contiguous. On
+    /// the CPU, when the kinds agree and it is stored row by row, the tensor *is* the mapped file: no copy
+    /// is made. Writing into it changes this process's view of the file only, never the file. To a GPU it is
+    /// copied without waiting: work that is asked for later finds the numbers there.
     pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
         if let Device::Cuda(index) = device
             && let Some(read) = staging::with_ring(index, |ring| self.read_staged(name, device, kind, ring))

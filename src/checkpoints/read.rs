@@ -25,8 +25,8 @@ pub(super) fn tensor(file: &Arc<MappedFile>, entry: &Entry, device: Device, kind
         let span = Tensor::f_from_data_size(bytes, &[(bytes.len() / size) as i64], entry.kind)?;
         span.f_as_strided(&entry.shape, &strides, 0)?
     };
-    // Moved first: the device casts faster than the CPU.
-    Ok(host.f_to_device(device)?.f_to_kind(loaded_kind(entry, kind))?)
+    // Moved first: the device lays out and casts faster than the CPU.
+    Ok(dense(entry, host.f_to_device(device)?)?.f_to_kind(loaded_kind(entry, kind))?)
 }
 
 /// The same through a ring of buffers, from which `device` fetches by itself (see [`Staging`]).
@@ -53,7 +53,14 @@ pub(super) fn staged<T: Target>(
         Some(short) if short.kind() == ErrorKind::UnexpectedEof => anyhow!(TOO_SHORT),
         _ => error,
     })?;
-    Ok(span.f_as_strided(&entry.shape, &strides, 0)?.f_to_kind(loaded_kind(entry, kind))?)
+    Ok(dense(entry, span.f_as_strided(&entry.shape, &strides, 0)?)?.f_to_kind(loaded_kind(entry, kind))?)
+}
+
+/// A view that is stored in another order, or repeats what is stored, is laid out row by row. So torch's
+/// `load_state_dict` does it, which copies into dense parameters; oneDNN and our own kernels read a vector's
+/// numbers one behind the other, whatever its stride says.
+fn dense(entry: &Entry, tensor: Tensor) -> Result<Tensor> {
+    Ok(if entry.strides.is_some() { tensor.f_contiguous()? } else { tensor })
 }
 
 /// Numbers are cast to `kind`, integers stay what they are.
@@ -68,6 +75,13 @@ pub(super) fn dense_strides(shape: &[i64]) -> Vec<i64> {
         strides[i - 1] = strides[i] * shape[i].max(1);
     }
     strides
+}
+
+/// Whether elements of this shape and these strides stand in row-major order without gaps. Where there is one
+/// element only, or none, strides mean nothing.
+pub(super) fn is_dense(shape: &[i64], strides: &[i64]) -> bool {
+    let dense = dense_strides(shape);
+    shape.contains(&0) || (0..shape.len()).all(|axis| shape[axis] == 1 || strides[axis] == dense[axis])
 }
 
 /// Which kinds are cast on load.

@@ -32,9 +32,12 @@ impl Entry {
         shape[0] = rows / parts as i64;
         let strides = self.strides.clone().unwrap_or_else(|| dense_strides(&shape));
         let width = self.kind.elt_size_in_bytes();
+        if shape.contains(&0) {
+            return Ok(Self { shape, range: self.range.start..self.range.start, ..self.clone() });
+        }
         let start = self.range.start + (part as i64 * shape[0] * strides[0]) as usize * width;
-        let last: i64 = shape.iter().zip(&strides).map(|(n, stride)| (n - 1).max(0) * stride).sum();
-        let length = if shape.contains(&0) { 0 } else { (last as usize + 1) * width };
+        let last: i64 = shape.iter().zip(&strides).map(|(n, stride)| (n - 1) * stride).sum();
+        let length = (last as usize + 1) * width;
         Ok(Self { shape, range: start..start + length, ..self.clone() })
     }
 

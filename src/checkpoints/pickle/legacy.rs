@@ -44,8 +44,8 @@ pub(in crate::checkpoints) fn open(bytes: &[u8], file: &Arc<PathBuf>) -> Result<
     let mut arena = Arena::default();
     let value = rest.next(&mut arena)?;
     let places = rest.storages(&arena)?;
-    entries(&arena, value, file, |storage| {
-        let place = places.get(&storage.key);
+    entries(&arena, value, file, bytes.len(), |storage| {
+        let place = places.get(&*storage.key);
         place.cloned().with_context(|| format!("its storage {} is missing", storage.key.escape_debug()))
     })
 }
@@ -73,7 +73,7 @@ impl Pickles<'_> {
         let mut listed = Arena::default();
         let keys = self.next(&mut listed)?;
         let keys = listed.items(keys).context("the list of storages is missing")?;
-        let known: HashMap<&str, _> = arena.storages.iter().map(|storage| (storage.key.as_str(), storage)).collect();
+        let known: HashMap<&str, _> = arena.storages.iter().map(|storage| (&*storage.key, storage)).collect();
         let mut places = HashMap::new();
         for key in keys {
             let key = listed.text(*key).context("a storage has no name")?;

@@ -4,10 +4,13 @@
 //! by index, so neither deep nor cyclic structures can exhaust the stack.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
-use super::tensors::{Function, Storage, Tensor, call, function};
+use super::budget::Budget;
+use super::functions::{Function, call, function};
+use super::tensors::{Storage, Tensor};
 
 /// A value; containers are indices into the arena.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,19 +31,40 @@ pub(super) enum Value {
     Tensor(usize),
 }
 
+/// For texts and shapes.
+const MOST_BYTES: usize = 64 << 20;
+
 /// Everything that a pickle made.
-#[derive(Default)]
 pub(super) struct Arena {
-    texts: Vec<String>,
+    texts: Vec<Rc<str>>,
     sequences: Vec<Vec<Value>>,
     dicts: Vec<Vec<(Value, Value)>>,
     pub storages: Vec<Storage>,
     pub tensors: Vec<Tensor>,
+    pub budget: Budget,
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Self {
+            texts: Vec::new(),
+            sequences: Vec::new(),
+            dicts: Vec::new(),
+            storages: Vec::new(),
+            tensors: Vec::new(),
+            budget: Budget::new(MOST_BYTES),
+        }
+    }
 }
 
 impl Arena {
     pub fn text(&self, value: Value) -> Option<&str> {
         if let Value::Text(at) = value { Some(&self.texts[at]) } else { None }
+    }
+
+    /// The same text, shared.
+    pub fn shared_text(&self, value: Value) -> Option<Rc<str>> {
+        if let Value::Text(at) = value { Some(self.texts[at].clone()) } else { None }
     }
 
     /// The items of a tuple or list.
@@ -52,9 +76,10 @@ impl Arena {
         if let Value::Dict(at) = value { Some(&self.dicts[at]) } else { None }
     }
 
-    pub fn new_text(&mut self, text: String) -> Value {
-        self.texts.push(text);
-        Value::Text(self.texts.len() - 1)
+    fn new_text(&mut self, text: &str) -> Result<Value> {
+        self.budget.bytes(text.len())?;
+        self.texts.push(text.into());
+        Ok(Value::Text(self.texts.len() - 1))
     }
 
     fn new_sequence(&mut self, items: Vec<Value>) -> usize {
@@ -91,8 +116,10 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// One instruction; Some = the pickle's end and its value.
+    /// One instruction; Some = the pickle's end and its value. It adds one value at most, on the stack, in a
+    /// container or in the memo, apart from what calls make.
     fn step(&mut self) -> Result<Option<Value>> {
+        self.arena.budget.values(1)?;
         match self.byte()? {
             b'.' => return self.pop().map(Some),
             0x80 => self.protocol()?,
@@ -264,8 +291,10 @@ impl Machine<'_> {
 
     fn text(&mut self, bytes: usize) -> Result<()> {
         let length = self.length(bytes)?;
-        let text = String::from_utf8_lossy(self.take(length)?).into_owned();
-        let value = self.arena.new_text(text);
+        let start = self.at;
+        self.take(length)?;
+        let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
+        let value = self.arena.new_text(&text)?;
         self.push(value);
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! a small stack machine; ours ([`machine`]) knows the instructions that build plain containers and
 //! tensors, and refuses every other function that a pickle asks for.
 
+mod budget;
+mod functions;
 mod legacy;
 mod machine;
 mod tensors;
