@@ -82,6 +82,49 @@ fn a_pickle_that_asks_for_copies_runs_out_of_its_budget() {
     assert!(grown < 1 << 30, "{} MB", grown >> 20);
 }
 
+fn toolkit(arguments: &[&str]) -> (i32, String, String) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toolkit"));
+    command.args(arguments).env("HOME", home.path()).env("HF_HOME", home.path().join("hf"));
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn verify_compares_the_sums_that_an_archive_carries() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("alexnet.pth");
+    let mut bytes = std::fs::read(root().join("experiments/mini/models/mini-lpips/alexnet.pth")).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let verify = || toolkit(&["models", "verify", file.to_str().unwrap()]);
+    let (status, said, _) = verify();
+    assert!(status == 0 && said.contains("all finite") && said.contains("CRC-32 as written"), "{said}");
+
+    // The lowest bit of one number: still finite, and no tensor is too large.
+    let checkpoint = Checkpoint::open(&[&file]).unwrap();
+    let at = checkpoint.entry("features.0.weight").unwrap().range.start;
+    drop(checkpoint);
+    bytes[at] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let (status, _, error) = verify();
+    assert_eq!(status, 1);
+    assert!(
+        error.contains("alexnet.pth: its part ") && error.contains("which holds tensor features.0.weight,"),
+        "{error}"
+    );
+    assert!(error.contains("its CRC-32 differs") && error.trim().lines().count() == 1, "{error}");
+}
+
+#[test]
+fn sums_are_compared_only_where_there_are_some() {
+    for (name, files) in
+        [("state_dict.zip.pt", 1), ("state_dict.legacy.pt", 0), ("without_sums.pt", 0), ("unaligned.safetensors", 0)]
+    {
+        assert_eq!(Checkpoint::open(&[golden(name)]).unwrap().check_sums().unwrap(), files, "{name}");
+    }
+}
+
 const CUT: &str = "TOOLKIT_TEST_CUT_FILE";
 
 /// Not a test by itself: what the next one starts.

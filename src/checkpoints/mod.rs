@@ -20,6 +20,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use self::pickle::Sums;
 use self::staging::{Staging, Target};
 use crate::runtime::MappedFile;
 
@@ -150,6 +151,32 @@ impl Checkpoint {
     pub fn below(self, prefix: &str) -> Result<Self> {
         let start = format!("{prefix}.");
         self.rename(|name| name.strip_prefix(&start).map(str::to_string))
+    }
+
+    /// Compares the bytes of every file in the zip container with the CRC-32 that it carries; the number of files that
+    /// were compared. (torch writes the sums and does not compare them; loading maps the files and does not either.)
+    pub fn check_sums(&self) -> Result<usize> {
+        let mut compared = 0;
+        for (path, map) in &self.maps {
+            let (member, range) = match pickle::compare_sums(map).with_context(|| path.display().to_string())? {
+                Sums::Absent => continue,
+                Sums::Equal => {
+                    compared += 1;
+                    continue;
+                }
+                Sums::Differ(member, range) => (member, range),
+            };
+            let inside = |entry: &Entry| *entry.file == *path && range.contains(&entry.range.start);
+            let tensor = self.entries.iter().find(|(_, entry)| inside(entry) && !entry.is_empty());
+            let of = tensor.map(|(name, _)| format!(", which holds tensor {name},")).unwrap_or_default();
+            bail!(
+                "{}: its part {}{of} is not what was written (its CRC-32 differs): a broken download or disk? Download \
+                 or copy it again",
+                path.display(),
+                member.escape_debug()
+            );
+        }
+        Ok(compared)
     }
 
     /// Reads one tensor onto `device` as `kind` (integer tensors keep their own kind); it is contiguous. On

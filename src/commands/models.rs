@@ -59,11 +59,12 @@ fn verify(name: &str, rt: &Runtime) -> Result<()> {
     say!("{}: a {}", located.path.display(), located.family.title());
     for file in models::verify_files(&located)? {
         say!(
-            "{}: {} tensors, {} numbers, all finite, {:.1} MB{}",
+            "{}: {} tensors, {} numbers, all finite, {:.1} MB{}{}",
             relative(&file.path, &located.path),
             file.tensors,
             file.parameters,
             file.bytes as f64 / 1e6,
+            if file.summed { ", CRC-32 as written" } else { "" },
             if file.hashed { ", sha256 as published" } else { "" }
         );
     }

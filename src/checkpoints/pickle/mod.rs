@@ -12,4 +12,4 @@ mod tensors;
 mod zip;
 
 pub(super) use legacy::{is_legacy, open as open_legacy};
-pub(super) use zip::{is_zip, open as open_zip};
+pub(super) use zip::{Sums, compare_sums, is_zip, open as open_zip};

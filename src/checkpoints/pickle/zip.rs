@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::machine::{Arena, run};
@@ -41,6 +42,8 @@ pub(in crate::checkpoints) fn open(bytes: &[u8], file: &Arc<PathBuf>) -> Result<
 /// A file in the archive.
 struct Member {
     bytes: Range<usize>,
+    /// Its CRC-32, as it was when it was written.
+    sum: u32,
 }
 
 fn members(bytes: &[u8]) -> Result<HashMap<String, Member>> {
@@ -58,7 +61,32 @@ fn members(bytes: &[u8]) -> Result<HashMap<String, Member>> {
         let start = member.data_start() as usize;
         let end = start.checked_add(member.size() as usize).filter(|&end| end <= bytes.len());
         let Some(end) = end else { bail!("its member {} is cut off: a broken download?", name.escape_debug()) };
-        members.insert(name, Member { bytes: start..end });
+        members.insert(name, Member { bytes: start..end, sum: member.crc32() });
     }
     Ok(members)
+}
+
+/// What the CRC-32 that an archive carries say of its bytes.
+pub(in crate::checkpoints) enum Sums {
+    /// It carries none: it is no zip archive, or it was written without
+    /// (`torch.serialization.set_crc32_options(False)` leaves zeros in their places).
+    Absent,
+    Equal,
+    /// The first member, in the order of the file, that is not what was written.
+    Differ(String, Range<usize>),
+}
+
+/// Compares every member with its CRC-32.
+pub(in crate::checkpoints) fn compare_sums(bytes: &[u8]) -> Result<Sums> {
+    if !is_zip(bytes) {
+        return Ok(Sums::Absent);
+    }
+    let mut members: Vec<(String, Member)> = members(bytes)?.into_iter().collect();
+    if members.iter().all(|(_, member)| member.sum == 0) {
+        return Ok(Sums::Absent);
+    }
+    members.sort_by_key(|(_, member)| member.bytes.start);
+    let differs = |(_, member): &(String, Member)| crc32fast::hash(&bytes[member.bytes.clone()]) != member.sum;
+    let damaged = members.into_par_iter().find_first(differs);
+    Ok(damaged.map_or(Sums::Equal, |(name, member)| Sums::Differ(name, member.bytes)))
 }
