@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use super::foreign;
+
 /// The weight files of a folder in the Hugging Face layout. Whole precision is preferred to the
 /// `.fp16` variant, safetensors to pickles.
 pub fn files_of_dir(dir: &Path, stem: &str) -> Result<Vec<PathBuf>> {
@@ -47,8 +49,9 @@ struct Index {
 
 fn shards(index: &Path) -> Result<Vec<PathBuf>> {
     let text = std::fs::read(index).with_context(|| format!("cannot read {}", index.display()))?;
-    let parsed: Index =
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a valid index of shards", index.display()))?;
+    let parsed: Index = serde_json::from_slice(&text)
+        .map_err(|error| foreign::explain_unless_json(&text).unwrap_or(error.into()))
+        .with_context(|| format!("{} is not a valid index of shards", index.display()))?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
     if names.is_empty() {
         bail!("{}: it lists no files", index.display());

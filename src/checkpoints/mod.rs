@@ -6,6 +6,8 @@
 
 mod finite;
 mod folder;
+mod foreign;
+mod misfits;
 mod pickle;
 mod read;
 mod safetensors;
@@ -232,7 +234,7 @@ type Entries = BTreeMap<String, Entry>;
 fn open_file(path: &Path) -> Result<(Arc<MappedFile>, Entries)> {
     let map = MappedFile::open(path)?;
     if map.is_empty() {
-        bail!("the file is empty");
+        bail!("the file is empty: download or copy it again");
     }
     let shared = Arc::new(path.to_path_buf());
     let entries = if pickle::is_zip(&map) {
@@ -240,7 +242,7 @@ fn open_file(path: &Path) -> Result<(Arc<MappedFile>, Entries)> {
     } else if pickle::is_legacy(&map) {
         pickle::open_legacy(&map, &shared)?
     } else {
-        safetensors::open(&map, &shared)?
+        safetensors::open(&map, &shared).map_err(|error| foreign::explain(&map).unwrap_or(error))?
     };
     Ok((Arc::new(map), entries))
 }

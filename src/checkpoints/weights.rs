@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::finite::{first_not_finite, is_finite};
+use super::misfits::{Misfit, Misfits, misshapen};
 use super::{Checkpoint, read};
+use crate::runtime::catch_panics;
 
 /// Keys that public checkpoints carry and no model needs.
 const EXCUSED_SUFFIXES: [&str; 2] = [".position_ids", ".num_batches_tracked"];
@@ -32,6 +34,8 @@ struct Source {
     used: Mutex<BTreeSet<String>>,
     /// Whether each tensor read so far is finite, as numbers on the device: read once, at the end.
     finite: Mutex<Vec<(String, Tensor)>>,
+    /// While a model is built for nothing but to learn what does not fit: what was found so far.
+    survey: Mutex<Option<Misfits>>,
 }
 
 enum Tensors {
@@ -52,7 +56,7 @@ impl Weights {
     }
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
-        let source = Source { tensors, used: Mutex::default(), finite: Mutex::default() };
+        let source = Source { tensors, used: Mutex::default(), finite: Mutex::default(), survey: Mutex::default() };
         Self { source: Arc::new(source), prefix: String::new(), device, kind }
     }
 
@@ -105,15 +109,18 @@ impl Weights {
                 })
             }
             Tensors::Files(checkpoint) => {
+                if let Some(misfits) = &mut *lock(&self.source.survey) {
+                    misfits.compare(&key, checkpoint.entry(&key), shape);
+                    self.mark(key);
+                    // Nothing is computed with it, and it takes no memory.
+                    return Ok(Tensor::ones([0i64; 0], (self.kind, self.device)).f_expand(shape, false)?);
+                }
                 let Some(entry) = checkpoint.entry(&key) else {
-                    bail!("{}: tensor {key} is missing", self.files());
+                    let wrapped = checkpoint.wrapped(&key).map(|text| format!(": {text}")).unwrap_or_default();
+                    bail!(Misfit(format!("{}: tensor {key} is missing{wrapped}", self.files())));
                 };
                 if entry.shape != shape {
-                    bail!(
-                        "{}: tensor {key} has shape {:?}, its configuration asks for {shape:?}",
-                        entry.file.display(),
-                        entry.shape
-                    );
+                    bail!(Misfit(format!("{}: {}", entry.file.display(), misshapen(&key, &entry.shape, shape))));
                 }
                 self.mark(key.clone());
                 let tensor = checkpoint.read(&key, self.device, self.kind)?;
@@ -145,7 +152,7 @@ impl Weights {
         }
         if tensor.is_floating_point() {
             let flag = tensor.isfinite().all();
-            self.source.finite.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((key, flag));
+            lock(&self.source.finite).push((key, flag));
         }
         Ok(())
     }
@@ -153,23 +160,61 @@ impl Weights {
     /// Ends the loading: a tensor that nothing asked for is an error, and so is one that is not finite.
     pub fn finish(&self) -> Result<()> {
         let Tensors::Files(checkpoint) = &self.source.tensors else { return Ok(()) };
-        let flags = std::mem::take(&mut *self.source.finite.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let flags = std::mem::take(&mut *lock(&self.source.finite));
         if let Some(key) = first_not_finite(&flags) {
             return Err(not_finite(checkpoint, key, self.kind));
         }
-        let used = self.source.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let extra: Vec<&str> = checkpoint
-            .names()
-            .filter(|name| !used.contains(*name) && !EXCUSED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)))
-            .collect();
-        match extra.as_slice() {
-            [] => Ok(()),
-            [first, ..] => bail!(
-                "{}: {} tensors that this model does not have, the first is {first}: is it another model's file?",
-                self.files(),
-                extra.len()
-            ),
+        match (Misfits { extra: self.extra(checkpoint), ..Misfits::default() }).describe(&self.files(), checkpoint) {
+            None => Ok(()),
+            Some(text) => Err(Misfit(text).into()),
         }
+    }
+
+    /// The tensors that nothing has asked for.
+    fn extra(&self, checkpoint: &Checkpoint) -> BTreeSet<String> {
+        let used = lock(&self.source.used);
+        let is_extra =
+            |name: &&str| !used.contains(*name) && !EXCUSED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
+        checkpoint.names().filter(is_extra).map(str::to_string).collect()
+    }
+
+    /// Builds a model of all the tensors here: none missing, none too many. Where they do not fit, the error
+    /// lists all that do not, in the order of their names.
+    pub fn build<T>(&self, new: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        Self::build_of(&[self], || new(self))
+    }
+
+    /// The same of several checkpoints, in which `new` builds one model.
+    pub fn build_of<T>(places: &[&Self], new: impl Fn() -> Result<T>) -> Result<T> {
+        let finish = |model| places.iter().try_for_each(|place| place.finish()).map(|()| model);
+        new().and_then(finish).map_err(|error| {
+            if error.downcast_ref::<Misfit>().is_none() {
+                return error;
+            }
+            let texts = Self::survey(places, || new().map(drop));
+            if texts.is_empty() { error } else { Misfit(texts.join("; ")).into() }
+        })
+    }
+
+    /// Builds the model once more, of placeholders, to learn all that does not fit.
+    fn survey(places: &[&Self], new: impl Fn() -> Result<()>) -> Vec<String> {
+        for place in places {
+            lock(&place.source.used).clear();
+            *lock(&place.source.survey) = Some(Misfits::default());
+        }
+        // Sizes that do not fit may be too much for what is done with them; what was found until then is told.
+        let whole = catch_panics(&new).is_ok();
+        let mut texts = Vec::new();
+        for place in places {
+            let Tensors::Files(checkpoint) = &place.source.tensors else { continue };
+            // Two places may be in one checkpoint.
+            let Some(mut misfits) = lock(&place.source.survey).take() else { continue };
+            if whole {
+                misfits.extra = place.extra(checkpoint);
+            }
+            texts.extend(misfits.describe(&place.files(), checkpoint));
+        }
+        texts
     }
 
     /// The files, for error messages.
@@ -187,8 +232,12 @@ impl Weights {
     }
 
     fn mark(&self, key: String) {
-        self.source.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key);
+        lock(&self.source.used).insert(key);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_finite(checkpoint: &Checkpoint, key: &str, kind: Kind) -> anyhow::Error {

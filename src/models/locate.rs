@@ -153,9 +153,11 @@ const TELLING_TENSORS: &[(&str, Family)] = &[
 fn family_of_file(file: &Path) -> Result<Family> {
     let checkpoint = Checkpoint::open(&[file])?;
     let known = TELLING_TENSORS.iter().find(|(name, _)| checkpoint.entry(name).is_some());
-    known
-        .map(|(_, family)| *family)
-        .with_context(|| format!("{}: its tensors are of no family known here as a single file", file.display()))
+    known.map(|(_, family)| *family).with_context(|| {
+        let wrapped = TELLING_TENSORS.iter().find_map(|(name, _)| checkpoint.wrapped(name));
+        let wrapped = wrapped.map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{}: its tensors are of no family known here as a single file{wrapped}", file.display())
+    })
 }
 
 /// The checkpoint files of a metric net's folder, sorted by name.

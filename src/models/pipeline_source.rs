@@ -99,16 +99,9 @@ impl Source {
         }
     }
 
-    /// Builds a part with `new`, from all of its weights.
-    pub fn build<T>(
-        &self,
-        part: Part,
-        device: Device,
-        kind: Kind,
-        new: impl FnOnce(&Weights) -> Result<T>,
-    ) -> Result<T> {
-        let weights = self.weights(part, device, kind)?;
-        let model = new(&weights).and_then(|model| weights.finish().map(|()| model));
+    /// Builds a part with `new`, from all of its weights (see [`Weights::build`]).
+    pub fn build<T>(&self, part: Part, device: Device, kind: Kind, new: impl Fn(&Weights) -> Result<T>) -> Result<T> {
+        let model = self.weights(part, device, kind)?.build(new);
         match self {
             Self::SingleFile(single) => model.with_context(|| single.sizes_of(part)),
             _ => model,

@@ -23,9 +23,7 @@ impl FeatureNet {
     /// From a checkpoint file (safetensors or a PyTorch pickle).
     pub fn load(file: &Path, device: Device, kind: Kind) -> Result<Self> {
         let weights = Checkpoint::open(&[file])?.weights(device, kind);
-        let net = Self::new(&weights).with_context(|| format!("art-Inception from {}", file.display()))?;
-        weights.finish()?;
-        Ok(net)
+        weights.build(Self::new).with_context(|| format!("art-Inception from {}", file.display()))
     }
 
     /// At the published size with random weights.

@@ -23,11 +23,8 @@ impl LpipsNet {
         let open = |file: &Path| anyhow::Ok(Checkpoint::open(&[file])?.weights(device, kind));
         let trunk = open(backbone)?;
         let heads = if linear == backbone { trunk.clone() } else { open(linear)? };
-        let net = Self::new(&trunk, &heads)
-            .with_context(|| format!("LPIPS from {} and {}", backbone.display(), linear.display()))?;
-        trunk.finish()?;
-        heads.finish()?;
-        Ok(net)
+        Weights::build_of(&[&trunk, &heads], || Self::new(&trunk, &heads))
+            .with_context(|| format!("LPIPS from {} and {}", backbone.display(), linear.display()))
     }
 
     /// At the published size with random weights.

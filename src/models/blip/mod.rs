@@ -152,8 +152,7 @@ impl Blip {
         let config = read_config(folder)?;
         let (device, kind) = (rt.device, rt.kind(Kind::Half));
         let weights = Checkpoint::open_dir(folder, "model")?.weights(device, kind);
-        let networks = Networks::new(&weights, &config)?;
-        weights.finish()?;
+        let networks = weights.build(|weights| Networks::new(weights, &config))?;
         Ok(Self {
             networks,
             config,

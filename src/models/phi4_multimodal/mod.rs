@@ -149,8 +149,7 @@ impl Phi4Multimodal {
             generation.max_new_tokens = wishes.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
             let (checkpoint, lora) = keys::open(folder, &config)?;
             let weights = checkpoint.weights(rt.device, rt.kind(Kind::BFloat16));
-            let network = Network::new(&weights, processor, config, lora)?;
-            weights.finish()?;
+            let network = weights.build(|weights| Network::new(weights, processor.clone(), config.clone(), lora))?;
             Ok(Self { network, prompt, generation })
         })
     }
