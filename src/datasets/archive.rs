@@ -8,10 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use zip::ZipArchive;
 
+use crate::images::{MAX_FILE_BYTES, check_file_size};
 use crate::runtime::MappedFile;
-
-/// A picture file is refused above this size: what claims more is no photo.
-const MOST_BYTES: u64 = 512 << 20;
 
 #[derive(Clone)]
 struct Bytes(Arc<MappedFile>);
@@ -78,16 +76,25 @@ impl Archive {
         short.chain(whole).collect()
     }
 
+    /// For messages: `NAME in ARCHIVE`.
+    pub fn name(&self, index: usize) -> String {
+        let name = self.zip.name_for_index(index).unwrap_or_default();
+        format!("{} in {}", name.escape_debug(), self.path.display())
+    }
+
     /// The bytes of one file; its checksum is verified.
     pub fn read(&self, index: usize) -> Result<Vec<u8>> {
         let mut zip = self.zip.clone();
         let mut file = zip.by_index(index).with_context(|| format!("a damaged entry in {}", self.path.display()))?;
-        let name = format!("{} in {}", file.name().escape_debug(), self.path.display());
-        if file.size() > MOST_BYTES {
-            bail!("{name} has {} bytes: no picture", file.size());
-        }
-        let mut bytes = Vec::with_capacity(file.size() as usize);
-        (&mut file).take(MOST_BYTES).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-        Ok(bytes)
+        let name = self.name(index);
+        let mut read = || -> Result<Vec<u8>> {
+            check_file_size(file.size())?;
+            // What the archive says of a size need not be true.
+            let mut bytes = Vec::with_capacity((file.size() as usize).min(1 << 24));
+            (&mut file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+            check_file_size(bytes.len() as u64)?;
+            Ok(bytes)
+        };
+        read().with_context(|| format!("cannot read picture {name}"))
     }
 }

@@ -26,7 +26,10 @@ impl Picture {
     pub fn load(&self) -> Result<RgbImage> {
         match self {
             Self::File(path) => images::load(path),
-            Self::Entry(archive, index) => images::decode(&archive.read(*index)?),
+            Self::Entry(archive, index) => {
+                let decoded = images::decode(&archive.read(*index)?);
+                decoded.with_context(|| format!("cannot read picture {}", archive.name(*index)))
+            }
         }
     }
 }

@@ -1,78 +1,65 @@
 //! File content → RGB, as Pillow's `Image.open(file).convert("RGB")` gives it.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use image::codecs::png::PngDecoder;
+use anyhow::{Context, Result};
 use image::codecs::webp::WebPDecoder;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ColorType, ImageDecoder, RgbImage};
 
-use super::{MAX_PIXELS, jpeg};
+use super::header::{FileKind, Header};
+use super::limits::{MAX_FILE_BYTES, check_file_size, check_size};
+use super::{jpeg, png};
 
 /// Decodes a JPEG, PNG or WebP file held in memory. Alpha is dropped, not blended; 16-bit colour
 /// keeps its high byte, 16-bit gray is clipped at 255 (what Pillow does); of an animation, the
-/// first frame.
+/// first frame. What would take more memory than [`super::limits`] allow is refused by its header.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
-    if bytes.is_empty() {
-        bail!("the file is empty");
-    }
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes).context("damaged JPEG"),
-        Ok(ImageFormat::Png) => {
-            let decoder = PngDecoder::with_limits(Cursor::new(bytes), Limits::no_limits()).context("damaged PNG")?;
-            rgb(decoder).context("damaged PNG")
-        }
-        Ok(ImageFormat::WebP) => {
-            rgb(WebPDecoder::new(Cursor::new(bytes)).context("damaged WebP")?).context("damaged WebP")
-        }
-        _ => bail!("not a JPEG, PNG or WebP picture, whatever its name says"),
-    }
+    let header = Header::read(&mut Cursor::new(bytes))?;
+    header.check(bytes.len() as u64)?;
+    let picture = match header.kind {
+        FileKind::Jpeg => jpeg::decode(bytes, &header),
+        FileKind::Png => png::decode(bytes, &header),
+        FileKind::WebP => webp(bytes),
+    };
+    picture.with_context(|| format!("damaged {}", header.kind))
 }
 
-/// Width and height as the header of a picture file says, without decoding it.
-pub fn size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
-    let path = path.as_ref();
-    let size = ImageReader::open(path)
-        .map_err(ImageError::IoError)
-        .and_then(|reader| reader.with_guessed_format()?.into_dimensions());
-    size.with_context(|| format!("cannot read picture {}", path.display()))
+/// The bytes of a picture file, if they are not too many.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    check_file_size(size)?;
+    let mut bytes = Vec::with_capacity(size as usize);
+    // A pipe or a device does not say how much it holds.
+    (&mut file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    check_file_size(bytes.len() as u64)?;
+    Ok(bytes)
 }
 
-/// The pixel limit, checked before anything of the picture's size is allocated.
-pub(super) fn check_size(width: u64, height: u64) -> Result<()> {
-    if width == 0 || height == 0 {
-        bail!("the picture is {width}×{height}: it has no pixels");
-    }
-    if width.saturating_mul(height) > MAX_PIXELS {
-        bail!("{width}×{height} pixels are more than the limit of {MAX_PIXELS} (a decompression bomb?)");
-    }
-    Ok(())
-}
-
-fn rgb(decoder: impl ImageDecoder) -> Result<RgbImage> {
+fn webp(bytes: &[u8]) -> Result<RgbImage> {
+    let decoder = WebPDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into())?;
-    let image = DynamicImage::from_decoder(decoder)?;
-    Ok(match image {
-        DynamicImage::ImageLuma16(gray) => {
-            let clipped = gray.pixels().flat_map(|p| [p.0[0].min(255) as u8; 3]).collect();
-            from_raw(width, height, clipped)?
-        }
-        DynamicImage::ImageLumaA16(gray) => {
-            let high = gray.pixels().flat_map(|p| [(p.0[0] >> 8) as u8; 3]).collect();
-            from_raw(width, height, high)?
-        }
-        DynamicImage::ImageRgb16(colour) => {
-            let high = colour.pixels().flat_map(|p| p.0.map(|v| (v >> 8) as u8)).collect();
-            from_raw(width, height, high)?
-        }
-        DynamicImage::ImageRgba16(colour) => {
-            let high = colour.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]].map(|v| (v >> 8) as u8)).collect();
-            from_raw(width, height, high)?
-        }
-        other => other.into_rgb8(),
-    })
+    let has_alpha = decoder.color_type() == ColorType::Rgba8;
+    let mut pixels = vec![0; width as usize * height as usize * if has_alpha { 4 } else { 3 }];
+    decoder.read_image(&mut pixels)?;
+    if has_alpha {
+        drop_alpha(&mut pixels);
+    }
+    from_raw(width, height, pixels)
+}
+
+/// RGBA → RGB in place.
+fn drop_alpha(pixels: &mut Vec<u8>) {
+    let count = pixels.len() / 4;
+    for at in 0..count {
+        let rgb = [pixels[4 * at], pixels[4 * at + 1], pixels[4 * at + 2]];
+        pixels[3 * at..3 * at + 3].copy_from_slice(&rgb);
+    }
+    pixels.truncate(3 * count);
+    pixels.shrink_to_fit();
 }
 
 /// `pixels` is [height, width, 3].

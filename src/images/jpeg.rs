@@ -8,14 +8,21 @@ use anyhow::{Result, anyhow, bail};
 use image::RgbImage;
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::decode::{check_size, from_raw};
+use super::decode::from_raw;
+use super::header::Header;
+use super::limits::MAX_SCANS;
 
-/// Decodes any JPEG that libjpeg reads; a truncated one is an error, as in Pillow.
-pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
+/// Decodes any JPEG that libjpeg reads and whose header was checked; a truncated one is an error, as in Pillow.
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<RgbImage> {
+    if let Some(first) = header.scans
+        && scans(&bytes[first as usize..]) > MAX_SCANS
+    {
+        bail!("it has more than {MAX_SCANS} scans (a decompression bomb?): save it anew");
+    }
     let ended = AtomicBool::new(false);
     let source = Source { bytes, ended: &ended };
     // libjpeg reports errors by unwinding, with its message as payload; no panic hook sees it.
-    let image = catch_unwind(AssertUnwindSafe(|| decompress(source))).unwrap_or_else(|payload| {
+    let image = catch_unwind(AssertUnwindSafe(|| decompress(source, header))).unwrap_or_else(|payload| {
         let message = payload.downcast_ref::<String>().map_or("unknown error", String::as_str);
         Err(anyhow!("{}", message.trim_start_matches("libjpeg fatal error: ")))
     });
@@ -25,20 +32,38 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage> {
     image
 }
 
-fn decompress(source: Source) -> Result<RgbImage> {
+/// How many scans there are from the first one's data on. In coded data a 0xff is never followed by these codes.
+fn scans(bytes: &[u8]) -> usize {
+    let markers = bytes.windows(2).filter(|pair| pair[0] == 0xff);
+    1 + markers.take_while(|pair| pair[1] != 0xd9).filter(|pair| pair[1] == 0xda).count()
+}
+
+fn decompress(source: Source, header: &Header) -> Result<RgbImage> {
     let decoder = Decompress::new_reader(source)?;
     let (width, height) = decoder.size();
-    check_size(width as u64, height as u64)?;
+    if (width, height) != (header.width as usize, header.height as usize) {
+        bail!("its size is not the one of its header");
+    }
     let four_channels = matches!(decoder.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
     let mut started = if four_channels { decoder.to_colorspace(ColorSpace::JCS_CMYK)? } else { decoder.rgb()? };
-    let pixels: Vec<u8> = started.read_scanlines::<u8>()?;
+    let mut pixels = vec![0; 3 * width * height];
+    if four_channels {
+        let mut inverted = vec![0; 4 * width];
+        for row in pixels.chunks_exact_mut(3 * width) {
+            started.read_scanlines_into::<u8>(&mut inverted)?;
+            for (cmyk, rgb) in inverted.as_chunks::<4>().0.iter().zip(row.as_chunks_mut::<3>().0) {
+                *rgb = inverted_cmyk_to_rgb(*cmyk);
+            }
+        }
+    } else {
+        started.read_scanlines_into::<u8>(&mut pixels)?;
+    }
     started.finish()?;
-    let pixels = if four_channels { pixels.chunks_exact(4).flat_map(inverted_cmyk_to_rgb).collect() } else { pixels };
     from_raw(width as u32, height as u32, pixels)
 }
 
 /// Adobe's files hold 255 − ink, and Pillow takes every CMYK JPEG for one.
-fn inverted_cmyk_to_rgb(inverted: &[u8]) -> [u8; 3] {
+fn inverted_cmyk_to_rgb(inverted: [u8; 4]) -> [u8; 3] {
     let paper = i32::from(inverted[3]); // 255 − black
     [0, 1, 2].map(|channel| {
         let ink = 255 - i32::from(inverted[channel]);

@@ -5,7 +5,10 @@
 //! reference pipelines, so pixels here and in Python are the same.
 
 mod decode;
+mod header;
 mod jpeg;
+mod limits;
+mod png;
 mod prefetch;
 mod resize;
 mod save;
@@ -17,14 +20,14 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub use decode::{decode, size};
+pub use decode::decode;
+pub use header::{FileKind, Header, probe, probe_all};
+pub(crate) use limits::check_file_size;
+pub use limits::{MAX_DECODE_BYTES, MAX_FILE_BYTES, MAX_PIXELS};
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
 pub use save::{check_name, save};
 pub use tensor::{batch_tensor, from_tensor, standardize, to_tensor};
-
-/// More pixels than this are refused before anything is decoded (Pillow's own limit).
-pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// The endings of picture files that [`list`] takes, in lower case.
 pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
@@ -32,8 +35,13 @@ pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Decodes a picture file (JPEG, PNG or WebP, told by its content) to 8-bit RGB.
 pub fn load(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read picture {}", path.display()))?;
-    decode(&bytes).with_context(|| format!("cannot read picture {}", path.display()))
+    let picture = decode::read_file(path).and_then(|bytes| decode(&bytes));
+    picture.with_context(|| format!("cannot read picture {}", path.display()))
+}
+
+/// Width and height as the header of a picture file says, without decoding it.
+pub fn size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
+    probe(path).map(|header| (header.width, header.height))
 }
 
 /// Decodes on all cores; results in the order given, each its own success or failure.
