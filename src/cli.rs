@@ -115,7 +115,7 @@ pub struct CaptionArgs {
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Pictures to describe
+    /// Pictures to describe; of a folder each one in it
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
 }

@@ -179,6 +179,21 @@ fn assert_same(a: &Path, b: &Path) {
 }
 
 #[test]
+fn ids_that_differ_in_case_alone_have_thumbnails_of_their_own() {
+    let world = World::new();
+    for (at, name) in ["A.png", "a.png", "b.png"].iter().enumerate() {
+        RgbImage::from_pixel(20, 20, Rgb([at as u8, 50, 50])).save(world.path("own").join(name)).unwrap();
+    }
+    fs::write(world.path("own/captions.csv"), "image,caption\nA.png,one\na.png,two\nb.png,three\n").unwrap();
+    world.run("run", &["limit=2"], &Doubles::default()).unwrap();
+    let items: Vec<CaptionItem> = rows(world.path("run/items.csv"));
+    let own: Vec<&CaptionItem> = items.iter().filter(|item| item.dataset == "own" && item.model == "plain").collect();
+    let [upper, lower] = [0, 1].map(|at| own[at].image.to_lowercase());
+    assert_ne!(upper, lower);
+    assert!(upper.starts_with("pictures/own/a-") && lower.starts_with("pictures/own/a-"), "{upper} {lower}");
+}
+
+#[test]
 fn every_model_describes_and_is_scored_on_every_data_set() {
     let world = World::new();
     let doubles = Doubles::default();

@@ -321,6 +321,67 @@ fn pictures_alone_can_be_described() {
 }
 
 #[test]
+fn hidden_files_are_never_items() {
+    let hidden = ["._a.png", ".x.jpg", "._results.token", ".git/a.png", ".DS_Store"];
+    let dir = folder(&[], &[&["a.png", "a.jpg", "a.png.webp"][..], &hidden].concat());
+    let set = open(&at(dir.path())).unwrap();
+    assert_eq!((set.format, ids(&set), reds(&set)), ("pictures", vec!["a.jpg", "a.png", "a.png.webp"], vec![1, 0, 2]));
+    let dir = folder(
+        &[("._results.token", "\0\u{5}"), ("results.token", "a.png#0\tA dog .\n")],
+        &[".thumbs/a.png", "sub/a.png"],
+    );
+    let set = open(&at(dir.path())).unwrap();
+    assert_eq!((set.format, ids(&set), reds(&set)), ("flickr-token", vec!["a"], vec![1]));
+}
+
+#[cfg(unix)]
+#[test]
+fn pictures_whose_names_are_no_text_are_items() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder(&[], &[]);
+    for (red, name) in [&b"a\xfe.png"[..], b"a\xff.png", b"b\n.png"].into_iter().enumerate() {
+        fs::write(dir.path().join(std::ffi::OsStr::from_bytes(name)), png(red as u8)).unwrap();
+    }
+    let set = open(&at(dir.path())).unwrap();
+    assert_eq!((ids(&set), reds(&set)), (vec!["a%FE", "a%FF", "b%0A"], vec![0, 1, 2]));
+}
+
+#[test]
+fn ids_of_a_data_set_are_its_own_and_unique() {
+    let dir = folder(
+        &[("captions.csv", "image,caption\na.jpg,x\na.png,y\na.png.webp,z\n")],
+        &["a.jpg", "a.png", "a.png.webp"],
+    );
+    assert_eq!(ids(&open(&at(dir.path())).unwrap()), ["a.jpg", "a.png", "a.png.webp"]);
+    for (name, text, expected) in [
+        (
+            "captions.csv",
+            "image,caption\n\"a\u{7}.png\",x\n",
+            "the id \"a\\u{7}\" (of \"a\\u{7}.png\") is empty or has control",
+        ),
+        ("results.token", "#0\tx\n", "the id \"\" (of \"\") is empty"),
+        ("results.token", "a.jpg#0\tx\na.png#0\ty\n", "the id \"a\" is there twice (a.jpg and a.png)"),
+    ] {
+        let dir = folder(&[(name, text)], &["a.png"]);
+        let said = error(&at(dir.path()));
+        assert!(said.contains(expected) && !said.contains('\n'), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_damaged_picture_of_an_archive_is_named() {
+    let dir = folder(&[("captions.csv", "image,caption\na.png,x\n")], &[]);
+    let archive = dir.path().join("all.zip");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&archive).unwrap());
+    zip.start_file("a.png", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(b"no picture").unwrap();
+    zip.finish().unwrap();
+    let set = open(&Request { images: Some(archive), ..at(dir.path()) }).unwrap();
+    let said = format!("{:#}", set.items[0].picture.load().unwrap_err());
+    assert!(said.contains("cannot read picture a.png in ") && said.contains("all.zip: not a JPEG"), "{said}");
+}
+
+#[test]
 fn what_is_no_data_set_is_wrong_usage() {
     let dir = folder(&[("readme.md", "x")], &[]);
     let format = |name: &str| Request { format: Some(name.to_string()), ..at(dir.path()) };

@@ -29,14 +29,28 @@ fn the_list_names_every_experiment_and_its_question() {
 fn wrong_usage_is_one_line_and_status_2() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "name = 'bad'\nkind = 'style_transfer'\nphotoz = 'x'\n").unwrap();
-    std::fs::create_dir(dir.path().join("empty")).unwrap();
-    let cases: [(&[&str], &str); 9] = [
+    for (folder, names) in
+        [("empty", &[".hidden.png", "old.bmp"][..]), ("twins", &["A.png", "a.png"]), ("broken", &["b.png"])]
+    {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+        names.iter().for_each(|name| std::fs::write(dir.path().join(folder).join(name), "x").unwrap());
+    }
+    let cases: [(&[&str], &str); 12] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
         (&["experiment", "style_ablation", "--profile", "fll"], "no profile \"fll\", did you mean \"full\"?"),
         (&["experiment", "style_ablation", "--set", "photos=nowhere"], "nowhere"),
         (&["experiment", "style_ablation", "--set", "style_pictures=empty"], "empty: no pictures here"),
+        (
+            &["experiment", "style_ablation", "--set", "photos=empty"],
+            "but 1 picture of another kind (1 .bmp): save them as",
+        ),
+        (&["experiment", "style_ablation", "--set", "photos=twins"], "would be pictures of one id, or of the same one"),
+        (
+            &["experiment", "style_ablation", "--set", "style_pictures=broken"],
+            "style_pictures: 1 of 1 pictures cannot be read",
+        ),
         (&["experiment", "style_ablation", "--shard", "3/2"], "shard \"3/2\" is not I/N"),
         (&["experiment", "style_ablation", "--limit", "0"], "limit must be at least 1"),
         (&["experiment", "style_ablation", "--set", "captioner=mini-phi"], "mini-phi"),

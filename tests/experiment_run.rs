@@ -161,8 +161,45 @@ fn when_nothing_can_be_drawn_the_run_failed() {
 fn a_bad_style_picture_stops_the_run_with_its_name() {
     let world = World::new(2);
     fs::write(world.path("style/p03.png"), b"").unwrap();
-    let error = format!("{:#}", world.run("run", &[], &Doubles::new(1)).unwrap_err());
+    let doubles = Doubles::new(1);
+    let error = world.run("run", &[], &doubles).unwrap_err();
+    assert!(error.is::<UsageError>());
+    let error = format!("{error:#}");
     assert!(error.contains("style_pictures") && error.contains("p03.png"), "{error}");
+    assert_eq!(doubles.loaded.load(Ordering::SeqCst), 0);
+    // Damaged behind its header: nothing is described in vain.
+    let whole = fs::read(world.path("style/p02.png")).unwrap();
+    fs::write(world.path("style/p03.png"), &whole[..whole.len() / 2]).unwrap();
+    let error = format!("{:#}", world.run("run", &[], &doubles).unwrap_err());
+    assert!(error.contains("style_pictures") && error.contains("p03.png"), "{error}");
+    assert_eq!(doubles.described.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn every_photo_has_rows_and_pictures_of_its_own() {
+    let world = World::new(0);
+    for (at, name) in ["a.jpg", "a.png", "a.png.webp"].iter().enumerate() {
+        let format = image::ImageFormat::from_path(name).unwrap();
+        RgbImage::from_pixel(50, 50, Rgb([80 * at as u8, 9, 9]))
+            .save_with_format(world.path("photos").join(name), format)
+            .unwrap();
+    }
+    for hidden in ["photos/._a.png", "photos/.x.jpg", "style/._p00.png", "style/.DS_Store"] {
+        fs::write(world.path(hidden), b"no picture").unwrap();
+    }
+    let summary = world.run("run", &[], &Doubles::new(2)).unwrap();
+    assert_eq!((summary.pictures, summary.failed.len()), (6, 0));
+    let rows = items(world.path("run/items.csv"));
+    let ids: Vec<&str> = rows[..3].iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, ["a.jpg", "a.png", "a.png.webp"]);
+    for row in &rows {
+        assert_eq!(rows.iter().filter(|other| other.image == row.image).count(), 1);
+        assert_eq!(
+            rows.iter().filter(|other| other.caption == row.caption).count(),
+            2,
+            "one caption under two strategies"
+        );
+    }
 }
 
 #[test]

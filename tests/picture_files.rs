@@ -1,19 +1,140 @@
-//! Picture files as enemies make them.
+//! Folders of pictures as people have them, and picture files as enemies make them.
 //!
 //! Memory is measured on this test program itself, started again on the test `child` alone.
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
-use image::RgbImage;
+use image::{Rgb, RgbImage};
+use serde_json::Value;
 use toolkit::images;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
+
+/// Exit status, stdout and stderr.
+fn toolkit(arguments: &[&str], folder: &Path) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toolkit"));
+    command.args(arguments).args(["--device", "cpu"]).current_dir(folder);
+    command.env_remove("TOOLKIT_HOME").env("HF_HUB_OFFLINE", "1");
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn picture(path: impl AsRef<Path>, red: u8) {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    RgbImage::from_fn(96, 96, |x, y| Rgb([red, (x * 2) as u8, (y * 2) as u8]))
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
+    fs::write(path, bytes.into_inner()).unwrap();
+}
+
+/// What macOS leaves beside a file on a shared disk.
+const APPLE_DOUBLE: &[u8] = b"\0\x05\x16\x07\0\x02\0\0Mac OS X        ";
+
+#[test]
+fn caption_takes_a_folder_in_the_order_of_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = dir.path().join("photos");
+    fs::create_dir_all(photos.join("sub.png")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    for name in ["b.png", "B.png", "a-2.png", "a.png"] {
+        picture(photos.join(name), 9);
+    }
+    for name in ["._a.png", ".x.jpg", ".DS_Store"] {
+        fs::write(photos.join(name), APPLE_DOUBLE).unwrap();
+    }
+    for name in ["notes.txt", "old.bmp", "scan.TIF", "scan2.tif", "broken.png"] {
+        fs::write(photos.join(name), b"x").unwrap();
+    }
+    std::os::unix::fs::symlink("gone.png", photos.join("link.png")).unwrap();
+    let (status, stdout, stderr) =
+        toolkit(&["caption", "--model", "mini-blip", "--format", "json", "photos", "photos/a.png"], dir.path());
+    let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["image"].as_str().unwrap()).collect();
+    assert_eq!(names, ["photos/B.png", "photos/a-2.png", "photos/a.png", "photos/b.png", "photos/a.png"]);
+    assert_eq!(status, 3, "{stderr}");
+    assert_eq!(stderr.matches("photos: 3 pictures of other kinds (1 .bmp, 2 .tif) left out").count(), 1, "{stderr}");
+    for broken in ["photos/broken.png: not a JPEG, PNG or WebP picture", "photos/link.png: No such file"] {
+        assert_eq!(stderr.matches(broken).count(), 1, "{stderr}");
+    }
+    assert!(!stderr.contains("/._a.png") && !stderr.contains("/.x.jpg"), "{stderr}");
+
+    let (status, _, stderr) = toolkit(&["caption", "--model", "mini-blip", "empty"], dir.path());
+    assert_eq!((status, stderr.as_str()), (2, "error: empty: no pictures here (jpg, jpeg, png, webp)\n"));
+    // Pictures are looked at before models are looked for.
+    let (status, _, stderr) = toolkit(&["caption", "--model", "no-such-model", "photos/broken.png"], dir.path());
+    assert_eq!(status, 1);
+    assert!(stderr.contains("none of the 1 pictures could be described") && !stderr.contains("no-such"), "{stderr}");
+}
+
+#[test]
+fn evaluate_loses_no_picture_whose_name_is_no_text() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["content", "stylized"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        let names: [&[u8]; 3] = [b"a\xfe.png", b"a\xff.png", b"b.png"];
+        for (at, name) in names.into_iter().enumerate() {
+            let red = if folder == "content" { 0 } else { 60 * at as u8 };
+            picture(dir.path().join(folder).join(std::ffi::OsStr::from_bytes(name)), red);
+        }
+        fs::write(dir.path().join(folder).join("._a.png"), APPLE_DOUBLE).unwrap();
+    }
+    let nets = ["--lpips-backbone", "mini-lpips", "--lpips-linear", "mini-lpips", "--format", "json"];
+    let evaluate = ["evaluate", "lpips", "--content", "content", "--stylized", "stylized"];
+    let (status, stdout, stderr) = toolkit(&[&evaluate[..], &nets].concat(), dir.path());
+    assert_eq!(status, 0, "{stderr}");
+    let scores: Value = serde_json::from_str(&stdout).unwrap();
+    let per_image = scores["per_image"].as_object().unwrap();
+    assert_eq!(per_image.keys().collect::<Vec<_>>(), ["a%FE", "a%FF", "b"]);
+    assert!(per_image["a%FE"].as_f64() < per_image["a%FF"].as_f64(), "{stdout}");
+}
+
+#[test]
+fn evaluate_looks_at_pictures_before_it_looks_for_networks() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["a", "b"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        (0..3).for_each(|n| picture(dir.path().join(format!("{folder}/{n}.png")), n));
+    }
+    let fid = ["evaluate", "fid", "a", "b", "--inception", "no-such-network"];
+    assert!(toolkit(&fid, dir.path()).2.contains("no-such-network"));
+    RgbImage::new(40, 96).save(dir.path().join("b/3.png")).unwrap();
+    let (_, _, stderr) = toolkit(&fid, dir.path());
+    assert!(stderr.contains("b/3.png is 40×96, but b/0.png is 96×96"), "{stderr}");
+    fs::write(dir.path().join("b/3.png"), b"GIF89a").unwrap();
+    fs::write(dir.path().join("b/1.png"), b"").unwrap();
+    let (status, _, stderr) = toolkit(&fid, dir.path());
+    assert_eq!(status, 1);
+    assert!(
+        stderr.contains("2 of 4 pictures cannot be read: cannot read picture b/1.png: the file is empty; "),
+        "{stderr}"
+    );
+    assert!(stderr.contains("b/3.png: not a JPEG, PNG or WebP picture") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
+fn checkpoints_that_are_hidden_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = dir.path().join("net");
+    fs::create_dir(&net).unwrap();
+    for file in fs::read_dir(root("experiments/mini/models/mini-art-inception")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), net.join(file.file_name())).unwrap();
+    }
+    fs::write(net.join("._model.safetensors"), APPLE_DOUBLE).unwrap();
+    fs::write(net.join("._model.pth"), APPLE_DOUBLE).unwrap();
+    let (status, _, stderr) = toolkit(&["models", "verify", "net"], dir.path());
+    assert_eq!(status, 0, "{stderr}");
+}
+
+// Hostile files.
 
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = Crc::new();

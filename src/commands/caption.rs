@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use rayon::prelude::*;
 use serde::Serialize;
 use tch::Device;
 
@@ -41,6 +42,13 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         }
     }
     wait_asleep();
+    // Pictures are looked at on as many threads as are asked for.
+    Runtime::foresee(global)?;
+    let files = files(&args.images)?;
+    let readable = readable(&files);
+    if readable.is_empty() {
+        bail!("none of the {} pictures could be described", files.len());
+    }
     let rt = Runtime::new(global)?;
     let captioner = load_captioner(&args.model, &rt)?;
     let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));
@@ -48,7 +56,7 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         CaptionOptions { prompt: args.prompt.clone(), max_new_tokens: args.max_new_tokens, num_beams: args.num_beams };
     let mut rows = Vec::new();
     // Decoding goes on on all cores, two batches ahead, while the device works.
-    let mut pictures = images::stream(args.images.clone(), 2 * batch_size);
+    let mut pictures = images::stream(readable, 2 * batch_size);
     loop {
         let batch: Vec<_> = pictures.by_ref().take(batch_size).collect();
         if batch.is_empty() {
@@ -56,17 +64,49 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         }
         let new = caption_batch(captioner.as_ref(), batch, &options);
         if args.format == Format::Text {
-            new.iter().try_for_each(|row| print_line(row, args.images.len() > 1))?;
+            new.iter().try_for_each(|row| print_line(row, files.len() > 1))?;
         }
         rows.extend(new);
     }
     log_peak_memory(rt.device);
     print(&rows, args.format)?;
-    match args.images.len() - rows.len() {
+    match files.len() - rows.len() {
         0 => Ok(Outcome::Done),
-        _ if rows.is_empty() => bail!("none of the {} pictures could be described", args.images.len()),
+        _ if rows.is_empty() => bail!("none of the {} pictures could be described", files.len()),
         _ => Ok(Outcome::SomeFailed),
     }
+}
+
+/// The pictures that are asked for: of a folder each one in it, in the order of `DIR/*`.
+fn files(asked: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in asked {
+        if path.is_dir() {
+            files.extend(images::list(path).map_err(|error| usage(format!("{error:#}")))?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// The files that are pictures by their headers; of the others a line says why, before a model is loaded. Pipes are not
+/// looked at: what is read from them is gone.
+fn readable(files: &[PathBuf]) -> Vec<PathBuf> {
+    let look = |file: &PathBuf| {
+        let is_special = file.metadata().is_ok_and(|found| !found.is_file());
+        if is_special { Ok(()) } else { images::probe(file).map(drop) }
+    };
+    let looked: Vec<Result<()>> = files.par_iter().map(look).collect();
+    let good = |(file, found): (&PathBuf, Result<()>)| match found {
+        Ok(()) => Some(file.clone()),
+        // The error names the file.
+        Err(error) => {
+            tracing::error!("{}", one_line(&error));
+            None
+        }
+    };
+    files.iter().zip(looked).filter_map(good).collect()
 }
 
 /// The pictures that could be described, in their order; of the others a line says why.
@@ -90,7 +130,7 @@ fn caption_batch(
     for (path, caption) in paths.iter().zip(describe(captioner, &pictures, options)) {
         match caption {
             Ok(caption) => {
-                rows.push(Row { image: path.display().to_string(), caption: caption.text, tokens: caption.tokens });
+                rows.push(Row { image: images::path_text(path), caption: caption.text, tokens: caption.tokens });
             }
             Err(error) => tracing::error!("{}: {}", path.display(), one_line(&error)),
         }

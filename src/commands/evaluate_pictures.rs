@@ -14,7 +14,7 @@ use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options, Scores};
 use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet::{self, Gaussian};
 use crate::metrics::image::lpips::{LpipsNet, numbers};
-use crate::metrics::image::pictures::{Decoding, Pair, pairs};
+use crate::metrics::image::pictures::{Decoding, Pair, check_headers, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::{alexnet, inception, locate_inception, locate_lpips};
 use crate::runtime::{Background, Runtime, log_peak_memory, wait_asleep};
@@ -24,6 +24,8 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
+    check_pairs(&pairs, inception::MIN_SIZE)?;
+    check_headers(&style_files, inception::MIN_SIZE)?;
     // Decoding needs no device: it starts while CUDA is loaded.
     let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
     let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
@@ -67,6 +69,7 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
+    [&files_a, &files_b].into_iter().try_for_each(|files| check_headers(files, inception::MIN_SIZE))?;
     let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), inception::MIN_SIZE, for_gpu);
     let (a, b) = (decoding(&files_a), decoding(&files_b));
     let rt = Runtime::new(global)?;
@@ -93,6 +96,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
+    check_pairs(&pairs, alexnet::MIN_SIZE)?;
     let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
     let rt = Runtime::new(global)?;
     let files = locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), &rt)?;
@@ -129,6 +133,11 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// What is wrong with a picture is said before a network is loaded.
+fn check_pairs(pairs: &[Pair], least: u32) -> Result<()> {
+    check_headers(&pairs.iter().flat_map(|pair| [&pair.content, &pair.stylized]).collect::<Vec<_>>(), least)
 }
 
 /// Has libraries that FID needs loaded while other things are read.

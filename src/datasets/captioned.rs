@@ -72,6 +72,8 @@ pub enum Place {
     Near,
     /// In an archive beside the annotations, in this folder of it; or that folder itself, unpacked.
     Zip { archive: &'static str, folder: &'static str },
+    /// These files, by the names that the records have.
+    Listed(Vec<(String, PathBuf)>),
 }
 
 /// What the user says of a data set. Everything but the place can be left to the data set itself.
@@ -109,7 +111,7 @@ pub fn open(request: &Request) -> Result<CaptionSet> {
     let (entry, file) = detect(&path, request.format.as_deref())?;
     let mut annotations = (entry.read)(&file)?;
     let split = choose_split(&mut annotations, request.split.as_deref(), entry)?;
-    check_unique(&annotations)?;
+    check_ids(&annotations)?;
     let pictures = Pictures::find(&annotations, request.images.as_deref())?;
     let captioned = entry.name != super::plain::NAME;
     let mut set = CaptionSet {
@@ -222,16 +224,16 @@ fn choose_split(annotations: &mut Annotations, asked: Option<&str>, entry: &Data
     Ok(split)
 }
 
-fn check_unique(annotations: &Annotations) -> Result<()> {
+/// Rows, references and scores are found by id.
+fn check_ids(annotations: &Annotations) -> Result<()> {
+    let shown = annotations.file.display();
     let mut seen: std::collections::HashMap<&str, &str> = std::collections::HashMap::new();
     for record in &annotations.records {
+        if record.id.is_empty() || record.id.contains(char::is_control) {
+            bail!("{shown}: the id {:?} (of {:?}) is empty or has control characters", record.id, record.file);
+        }
         if let Some(other) = seen.insert(&record.id, &record.file) {
-            bail!(
-                "{}: the id {:?} is there twice ({other} and {})",
-                annotations.file.display(),
-                record.id,
-                record.file
-            );
+            bail!("{shown}: the id {:?} is there twice ({other} and {})", record.id, record.file);
         }
     }
     Ok(())

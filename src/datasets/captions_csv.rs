@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 
 use super::captioned::{Annotations, Place, Record, read_text, stem};
+use crate::images::{Same, distinct};
 
 /// The id is the picture's path without its ending; with it where two pictures would have the same.
 pub fn read(file: &Path) -> Result<Annotations> {
@@ -40,11 +41,11 @@ pub fn read(file: &Path) -> Result<Annotations> {
         }
         records[place].references.push(row[caption].to_string());
     }
-    let mut stems: HashMap<String, usize> = HashMap::new();
-    records.iter().for_each(|record| *stems.entry(record.id.clone()).or_default() += 1);
-    for record in records.iter_mut().filter(|record| stems[&record.id] > 1) {
-        record.id = record.file.clone();
-    }
+    let stems = records.iter().map(|record| record.id.clone()).collect();
+    let names: Vec<String> = records.iter().map(|record| record.file.clone()).collect();
+    let ids = distinct(stems, &names, Same::Exactly);
+    let ids = ids.map_err(|(one, other)| anyhow!("{shown}: {} and {} are one picture", names[one], names[other]))?;
+    records.iter_mut().zip(ids).for_each(|(record, id)| record.id = id);
     Ok(Annotations { file: file.to_path_buf(), records, pictures: Place::Near })
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::captioned::{Annotations, Place, Record, read_text, stem};
+use crate::runtime::is_hidden;
 
 /// The `.token` file: `path` itself, or the first in the folder.
 pub fn find(path: &Path) -> Result<Option<PathBuf>> {
@@ -14,7 +15,8 @@ pub fn find(path: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(path.to_path_buf()).filter(is_one));
     }
     let Ok(entries) = std::fs::read_dir(path) else { return Ok(None) };
-    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_one).min())
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| !is_hidden(file));
+    Ok(files.filter(is_one).min())
 }
 
 /// The id is the file's stem. The format has no splits.

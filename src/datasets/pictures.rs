@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::archive::Archive;
 use super::captioned::{Annotations, Picture, Place};
 use crate::error::usage;
+use crate::runtime::is_hidden;
 
 /// Finds pictures by the name that the annotations give them.
 #[derive(Debug)]
@@ -21,6 +22,11 @@ pub enum Pictures {
     Archive {
         archive: Arc<Archive>,
         files: BTreeMap<String, usize>,
+    },
+    /// As the annotations say themselves.
+    Listed {
+        folder: PathBuf,
+        files: HashMap<String, PathBuf>,
     },
 }
 
@@ -38,7 +44,10 @@ impl Pictures {
             }
             return Self::folders(vec![images.to_path_buf()]);
         }
-        match annotations.pictures {
+        match &annotations.pictures {
+            Place::Listed(files) => {
+                Ok(Self::Listed { folder: folder.to_path_buf(), files: files.iter().cloned().collect() })
+            }
             Place::Near => {
                 let mut roots = vec![folder.to_path_buf()];
                 // The COCO archives unpack to annotations/ and val2014/ side by side.
@@ -70,7 +79,7 @@ impl Pictures {
         let archive = Archive::open(path)?;
         let files = match place {
             Place::Zip { folder, .. } => archive.files_of(folder)?,
-            Place::Near => archive.all_files(),
+            Place::Near | Place::Listed(_) => archive.all_files(),
         };
         Ok(Self::Archive { archive: Arc::new(archive), files })
     }
@@ -97,6 +106,9 @@ impl Pictures {
 
     /// The picture of this name (which may have folders), if it is there. Names that lead elsewhere find nothing.
     pub fn get(&self, file: &str) -> Option<Picture> {
+        if let Self::Listed { files, .. } = self {
+            return files.get(file).cloned().map(Picture::File);
+        }
         let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let name = Path::new(file).file_name()?.to_str().filter(|_| inside)?;
         match self {
@@ -107,6 +119,7 @@ impl Pictures {
             Self::Archive { archive, files } => {
                 files.get(file).or_else(|| files.get(name)).map(|index| Picture::Entry(archive.clone(), *index))
             }
+            Self::Listed { .. } => None,
         }
     }
 
@@ -117,17 +130,22 @@ impl Pictures {
                 roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ")
             }
             Self::Archive { archive, .. } => archive.path.display().to_string(),
+            Self::Listed { folder, .. } => folder.display().to_string(),
         }
     }
 }
 
-/// Names and paths in a folder, sorted.
+/// Names and paths in a folder, sorted; annotations can name neither hidden files nor names that are no text.
 fn list(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut found = Vec::new();
     for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
+        if !is_hidden(&path)
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+        {
+            found.push((name.to_string(), path));
+        }
     }
     found.sort();
     Ok(found)

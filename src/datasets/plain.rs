@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::captioned::{Annotations, Place, Record};
-use crate::images;
+use super::folder::photos;
+use crate::images::{self, Same};
 
 pub const NAME: &str = "pictures";
 
 /// A folder that holds pictures itself.
 pub fn find(path: &Path) -> Result<Option<PathBuf>> {
-    Ok(Some(path.to_path_buf()).filter(|path| path.is_dir() && images::list(path).is_ok()))
+    let holds = |path: &PathBuf| path.is_dir() && images::listing(path).is_ok_and(|found| !found.pictures.is_empty());
+    Ok(Some(path.to_path_buf()).filter(holds))
 }
 
-/// The ids are those of [`super::folder`].
+/// The ids are those of [`images::ids`].
 pub fn read(folder: &Path) -> Result<Annotations> {
-    let photos = super::folder(folder)?;
-    let record = |photo: super::Photo| {
-        let file = photo.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Record { id: photo.id, file, references: Vec::new(), split: String::new() }
-    };
-    let records = photos.into_iter().map(record).collect();
-    Ok(Annotations { file: folder.to_path_buf(), records, pictures: Place::Near })
+    let (mut records, mut files) = (Vec::new(), Vec::new());
+    for photo in photos(folder, Same::Exactly)? {
+        // Distinct where the ids are; the name on disk need not be text.
+        let file = images::path_text(Path::new(photo.path.file_name().unwrap_or_default()));
+        records.push(Record { id: photo.id, file: file.clone(), references: Vec::new(), split: String::new() });
+        files.push((file, photo.path));
+    }
+    Ok(Annotations { file: folder.to_path_buf(), records, pictures: Place::Listed(files) })
 }

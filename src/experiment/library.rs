@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::error::{nearest, usage};
-use crate::runtime::home;
+use crate::runtime::{home, is_hidden};
 
 /// A built-in experiment.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub fn built_in() -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let file = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
-        if file.extension().is_some_and(|extension| extension == "toml") {
+        if file.extension().is_some_and(|extension| extension == "toml") && !is_hidden(&file) {
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let keys = fs::read_to_string(&file).ok().and_then(|text| text.parse::<toml::Table>().ok());
             let question = keys.and_then(|keys| Some(keys.get("question")?.as_str()?.to_string()));

@@ -10,6 +10,7 @@ use super::config::{Axes, Config};
 use super::strength::Strength;
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
+use crate::images;
 use crate::schedulers::SchedulerName;
 
 /// One strategy: a value of every axis.
@@ -54,7 +55,8 @@ impl Plan {
     /// Checks the folders and lays out the run.
     pub fn new(config: &Config) -> Result<Self> {
         let all = folder(&config.photos).map_err(|error| usage(format!("photos: {error:#}")))?;
-        let style = folder(&config.style_pictures).map_err(|error| usage(format!("style_pictures: {error:#}")))?;
+        let style_pictures =
+            images::list(&config.style_pictures).map_err(|error| usage(format!("style_pictures: {error:#}")))?;
         let shard = config.shard.as_deref().map(Shard::parse).transpose()?;
         let photos_found = all.len();
         let photos: Vec<Photo> = all
@@ -71,12 +73,20 @@ impl Plan {
                 photos_found.min(config.limit.unwrap_or(usize::MAX))
             )));
         }
-        Ok(Self {
-            cells: cells(&config.axes)?,
-            photos,
-            photos_found,
-            style_pictures: style.into_iter().map(|picture| picture.path).collect(),
-        })
+        Ok(Self { cells: cells(&config.axes)?, photos, photos_found, style_pictures })
+    }
+
+    /// Looks at the header of every picture. A style picture that cannot be read is wrong usage, since every strategy is
+    /// measured against all of them; of photos, which fail alone, it is only said.
+    pub fn probe(&self) -> Result<()> {
+        if let Some(broken) = images::broken(&images::probe_all(&self.style_pictures)) {
+            return Err(usage(format!("style_pictures: {broken}: mend or remove them")));
+        }
+        let photos: Vec<&PathBuf> = self.photos.iter().map(|photo| &photo.path).collect();
+        if let Some(broken) = images::broken(&images::probe_all(&photos)) {
+            tracing::warn!("photos: {broken}: they will fail, the others go on");
+        }
+        Ok(())
     }
 
     /// Pictures to be drawn.

@@ -33,9 +33,10 @@ pub struct Summary {
     pub pictures: usize,
 }
 
-/// What can be known to be wrong before any model is loaded: folders, names of models, style texts
+/// What can be known to be wrong before any model is loaded: pictures, names of models, style texts
 /// that do not fit the text encoder, schedulers that a generator does not know.
 pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
+    plan.probe()?;
     models.find(config)?;
     let mut budgets = BTreeMap::new();
     for cell in &plan.cells {
@@ -88,10 +89,11 @@ pub fn run(plan: &Plan, config: &Config, dir: &Path, models: &dyn Models, progre
     }
 
     if done.len() < plan.len() || store.style()?.is_none_or(|style| style.len() != plan.style_pictures.len()) {
-        let descriptions = describe_photos(plan, config, &folder, models, &pending, progress)?;
+        // First, since a style picture that is damaged behind its header ends the run.
         let judge = models.judge(config)?;
         let style = style_features(plan, config, &store, judge.as_ref(), models.batch_size(), progress)?;
         let style = StyleMean::of(&style);
+        let descriptions = describe_photos(plan, config, &folder, models, &pending, progress)?;
         let bar = progress.bar("drawing", plan.len(), done.len());
         let drawing = Drawing {
             config,

@@ -6,31 +6,32 @@
 
 mod decode;
 mod header;
+mod ids;
 mod jpeg;
 mod limits;
+mod listing;
 mod png;
 mod prefetch;
 mod resize;
 mod save;
 mod tensor;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
 pub use decode::decode;
 pub use header::{FileKind, Header, probe, probe_all};
+pub use ids::{Same, distinct, folded, ids, path_text};
 pub(crate) use limits::check_file_size;
 pub use limits::{MAX_DECODE_BYTES, MAX_FILE_BYTES, MAX_PIXELS};
+pub use listing::{EXTENSIONS, Listing, broken, list, listing};
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
 pub use save::{check_name, save};
 pub use tensor::{batch_tensor, from_tensor, standardize, to_tensor};
-
-/// The endings of picture files that [`list`] takes, in lower case.
-pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// Decodes a picture file (JPEG, PNG or WebP, told by its content) to 8-bit RGB.
 pub fn load(path: impl AsRef<Path>) -> Result<RgbImage> {
@@ -39,32 +40,12 @@ pub fn load(path: impl AsRef<Path>) -> Result<RgbImage> {
     picture.with_context(|| format!("cannot read picture {}", path.display()))
 }
 
-/// Width and height as the header of a picture file says, without decoding it.
-pub fn size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
-    probe(path).map(|header| (header.width, header.height))
-}
-
 /// Decodes on all cores; results in the order given, each its own success or failure.
 pub fn load_all<P: AsRef<Path> + Sync>(paths: &[P]) -> Vec<Result<RgbImage>> {
     paths.par_iter().map(load).collect()
 }
 
-/// The picture files of a folder (see [`EXTENSIONS`], any case), sorted by name. A missing folder,
-/// and one without pictures, is an error.
-pub fn list(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-    let dir = dir.as_ref();
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot list picture folder {}", dir.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot list picture folder {}", dir.display()))?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
-        if EXTENSIONS.contains(&extension.as_str()) && path.is_file() {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        bail!("{}: no pictures here ({})", dir.display(), EXTENSIONS.join(", "));
-    }
-    files.sort();
-    Ok(files)
+/// Width and height as the header of a picture file says, without decoding it.
+pub fn size(path: impl AsRef<Path>) -> Result<(u32, u32)> {
+    probe(path).map(|header| (header.width, header.height))
 }

@@ -167,7 +167,7 @@ pub(super) fn metric_files(folder: &Path) -> Vec<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let extension = path.extension().and_then(|extension| extension.to_str());
-            matches!(extension, Some("pth" | "pt" | "safetensors"))
+            matches!(extension, Some("pth" | "pt" | "safetensors")) && !runtime::is_hidden(path)
         })
         .collect();
     files.sort();

@@ -14,15 +14,16 @@ pub fn photo_path(id: &str) -> String {
     format!("photos/{id}.png")
 }
 
-/// The thumbnail's place in a run folder. An id that cannot be a file's name becomes one, with a hash that keeps it apart.
-pub fn thumbnail_path(dataset: &str, id: &str) -> String {
+/// The thumbnail's place in a run folder. An id that cannot be a file's name, or that others are like but for their case
+/// (not `alone`), becomes one with a hash that keeps it apart.
+pub fn thumbnail_path(dataset: &str, id: &str, alone: bool) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if id.len() <= 100 && !id.starts_with('.') && id.chars().all(fits) {
+    if alone && id.len() <= 100 && !id.starts_with('.') && id.chars().all(fits) {
         return format!("pictures/{dataset}/{id}.jpg");
     }
     let plain: String = id.chars().map(|c| if fits(c) { c } else { '-' }).take(60).collect();
     let hash = format!("{:x}", Sha256::digest(id));
-    format!("pictures/{dataset}/{}-{}.jpg", plain.trim_start_matches('.'), &hash[..8])
+    format!("pictures/{dataset}/{}-{}.jpg", plain.trim_start_matches('.'), &hash[..16])
 }
 
 /// The kind of experiment that a run folder holds, as its `config.toml` names it; without one, as the columns of

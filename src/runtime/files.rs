@@ -8,6 +8,12 @@ use anyhow::{Context, Result};
 /// How the names of unfinished files start: a process that was killed may leave some behind.
 pub const UNFINISHED: &str = ".writing-";
 
+/// Whether a file is hidden, as its name says: what macOS, file managers and editors leave in a folder is no content of
+/// it, whatever its ending.
+pub fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 /// Writes a file beside its final place, then renames it: a reader, and a run that was killed, never
 /// see half of one. The folder must exist.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What a caption run does: voices (a model and what it is asked) times the pictures of data sets.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 
@@ -8,6 +9,8 @@ use super::config::{CaptionConfig, Dataset};
 use crate::datasets::{self, CaptionSet, Request};
 use crate::error::{UsageError, usage};
 use crate::experiment::plan::Shard;
+use crate::images;
+use crate::run::layout::thumbnail_path;
 
 /// A model with one instruction.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +35,18 @@ pub struct Part {
     pub set: CaptionSet,
     /// Pictures before limit and shard.
     pub found: usize,
+    /// Ids of the whole data set that would name the same file where file names ignore case, in the form of
+    /// [`images::folded`].
+    pub alike: BTreeSet<String>,
     /// None: chosen for the device.
     pub batch_size: Option<usize>,
+}
+
+impl Part {
+    /// The place of an item's thumbnail in the run folder.
+    pub fn thumbnail(&self, item: &datasets::Item) -> String {
+        thumbnail_path(&self.name, &item.id, !self.alike.contains(&images::folded(&item.id)))
+    }
 }
 
 /// What is to be done in a run.
@@ -57,6 +70,20 @@ impl CaptionPlan {
         Ok(Self { voices: voices(config)?, parts })
     }
 
+    /// Looks at the header of every picture that is a file of its own, and says which will fail.
+    pub fn probe(&self) {
+        for part in &self.parts {
+            let file = |item: &datasets::Item| match &item.picture {
+                datasets::Picture::File(path) => Some(path.clone()),
+                datasets::Picture::Entry(..) => None,
+            };
+            let files: Vec<PathBuf> = part.set.items.iter().filter_map(file).collect();
+            if let Some(broken) = images::broken(&images::probe_all(&files)) {
+                tracing::warn!("data set {}: {broken}: they will fail, the others go on", part.name);
+            }
+        }
+    }
+
     /// Captions to be made.
     pub fn len(&self) -> usize {
         self.voices.len() * self.parts.iter().map(|part| part.set.items.len()).sum::<usize>()
@@ -76,12 +103,15 @@ fn part(name: &str, dataset: &Dataset, config: &CaptionConfig, shard: Option<Sha
     };
     let mut set = datasets::open(&request).map_err(|error| usage(format!("data set {name}: {error:#}")))?;
     let found = set.items.len();
+    let mut names = BTreeSet::new();
+    let folded = set.items.iter().map(|item| images::folded(&item.id));
+    let alike = folded.filter(|name| !names.insert(name.clone())).collect();
     set.items.truncate(config.limit.unwrap_or(usize::MAX));
     if let Some(shard) = shard {
         let mut at = 0..;
         set.items.retain(|_| at.next().is_some_and(|at| shard.has(at)));
     }
-    Ok(Part { name: name.to_string(), set, found, batch_size: dataset.batch_size.or(config.batch_size) })
+    Ok(Part { name: name.to_string(), set, found, alike, batch_size: dataset.batch_size.or(config.batch_size) })
 }
 
 /// The voices in the order of the configuration, those of one model together.

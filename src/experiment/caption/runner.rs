@@ -25,7 +25,6 @@ use crate::pipelines::describe;
 use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::csv::write;
 use crate::run::journal::Journal;
-use crate::run::layout::thumbnail_path;
 use crate::runtime::{one_line, write_whole};
 
 /// Longest side of a thumbnail, in pixels.
@@ -43,8 +42,9 @@ pub struct CaptionSummary {
 /// References of each picture, by data set and id.
 pub type References = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
-/// What can be known to be wrong with the models before any is loaded.
+/// What can be known to be wrong with pictures and models before any model is loaded.
 pub fn check(plan: &CaptionPlan, models: &dyn Captioners) -> Result<()> {
+    plan.probe();
     plan.voices.iter().try_for_each(|voice| models.find(&voice.model).map(drop))
 }
 
@@ -64,17 +64,16 @@ pub fn run(
     }
     folder.make("plots")?;
     let references = write_references(&folder, plan)?;
-    let planned: BTreeSet<(&str, &str)> = plan
-        .parts
-        .iter()
-        .flat_map(|part| part.set.items.iter().map(|item| (part.name.as_str(), item.id.as_str())))
-        .collect();
+    let thumbnails = |part: &Part| -> BTreeMap<String, String> {
+        part.set.items.iter().map(|item| (item.id.clone(), part.thumbnail(item))).collect()
+    };
+    let planned: BTreeMap<&str, BTreeMap<String, String>> =
+        plan.parts.iter().map(|part| (part.name.as_str(), thumbnails(part))).collect();
     // Failed pictures are tried again: they may have been mended.
     let (mut journal, mut rows) = Journal::<CaptionItem>::open(&folder.path("items.csv"), |row| {
         row.is_done()
-            && planned.contains(&(row.dataset.as_str(), row.id.as_str()))
+            && planned.get(row.dataset.as_str()).and_then(|items| items.get(&row.id)) == Some(&row.image)
             && plan.voices.iter().any(|voice| voice.label == row.model)
-            && row.image == thumbnail_path(&row.dataset, &row.id)
             && folder.path(&row.image).exists()
     })?;
     let done: BTreeSet<(String, String, String)> =
@@ -177,8 +176,7 @@ fn batches<'a>(
 
 /// Decodes the pictures of the batches on all cores, and writes the thumbnails that are not there yet.
 fn decode_ahead(folder: &RunFolder, work: &[Batch]) -> images::Prefetch<(Picture, PathBuf)> {
-    let source =
-        |batch: &Batch, item: &Item| (item.picture.clone(), folder.path(&thumbnail_path(&batch.part.name, &item.id)));
+    let source = |batch: &Batch, item: &Item| (item.picture.clone(), folder.path(&batch.part.thumbnail(item)));
     let sources: Vec<(Picture, PathBuf)> =
         work.iter().flat_map(|batch| batch.items.iter().map(|item| source(batch, item))).collect();
     let largest = work.iter().map(|batch| batch.items.len()).max().unwrap_or(1);
@@ -236,7 +234,7 @@ impl Batch<'_> {
             strategy: self.voice.strategy.clone(),
             prompt: self.voice.instruction.clone().unwrap_or_default(),
             status: "done".to_string(),
-            image: thumbnail_path(&self.part.name, &item.id),
+            image: self.part.thumbnail(item),
             ..CaptionItem::default()
         }
     }

@@ -1,6 +1,6 @@
 //! Folders and lists of pictures as batches for the metric networks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-use crate::images;
+use crate::images::{self, Same};
 use crate::nn::wants_channels_first;
 use crate::runtime::{Background, catch_panics, free_memory, shim};
 
@@ -62,13 +62,55 @@ fn to_pixels(bytes: &Tensor, device: Device, kind: Kind) -> Result<Tensor> {
     Ok(laid_out.to_kind(kind) / 255.0)
 }
 
+/// The one size that pictures of a comparison have.
+struct OneSize {
+    /// Smallest width and height that the network takes.
+    least: u32,
+    first: Option<(PathBuf, (u32, u32))>,
+}
+
+impl OneSize {
+    fn check(&mut self, path: &Path, (width, height): (u32, u32)) -> Result<()> {
+        match &self.first {
+            Some((first, (w, h))) if (*w, *h) != (width, height) => bail!(
+                "{} is {width}×{height}, but {} is {w}×{h}: pictures that are compared must all be of one size",
+                path.display(),
+                first.display()
+            ),
+            Some(_) => Ok(()),
+            None => {
+                if width.min(height) < self.least {
+                    bail!(
+                        "{} is {width}×{height}: too small for this network (at least {least}×{least})",
+                        path.display(),
+                        least = self.least
+                    );
+                }
+                self.first = Some((path.to_path_buf(), (width, height)));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read, and that all are
+/// of one size, at least `least` wide and high.
+pub fn check_headers<P: AsRef<Path> + Sync>(files: &[P], least: u32) -> Result<()> {
+    let headers = images::probe_all(files);
+    if let Some(broken) = images::broken(&headers) {
+        bail!(broken);
+    }
+    let mut size = OneSize { least, first: None };
+    let mut found = files.iter().zip(headers.into_iter().flatten());
+    found.try_for_each(|(file, header)| size.check(file.as_ref(), (header.width, header.height)))
+}
+
 /// Picture files that are being decoded ahead on all cores; every one must have the first one's size.
 pub struct Decoding {
     pictures: images::Prefetch,
     /// 2 where content and stylized pictures take turns, else 1.
     sets: usize,
-    first: Option<(PathBuf, (u32, u32))>,
-    least: u32,
+    size: OneSize,
 }
 
 impl Decoding {
@@ -91,7 +133,7 @@ impl Decoding {
             let bytes = 3 * u64::from(width) * u64::from(height);
             ahead = ahead.max((GPU_AHEAD_BYTES / bytes.max(1)) as usize);
         }
-        Self { pictures: images::stream(files, ahead), sets, first: None, least }
+        Self { pictures: images::stream(files, ahead), sets, size: OneSize { least, first: None } }
     }
 
     /// The next pictures, at most `count`; none at the end.
@@ -101,32 +143,10 @@ impl Decoding {
             && let Some((path, picture)) = self.pictures.next()
         {
             let picture = picture?;
-            self.check(path, picture.dimensions())?;
+            self.size.check(&path, picture.dimensions())?;
             pictures.push(picture);
         }
         Ok(pictures)
-    }
-
-    fn check(&mut self, path: PathBuf, (width, height): (u32, u32)) -> Result<()> {
-        match &self.first {
-            Some((first, (w, h))) if (*w, *h) != (width, height) => bail!(
-                "{} is {width}×{height}, but {} is {w}×{h}: pictures that are compared must all be of one size",
-                path.display(),
-                first.display()
-            ),
-            Some(_) => Ok(()),
-            None => {
-                if width.min(height) < self.least {
-                    bail!(
-                        "{} is {width}×{height}: too small for this network (at least {least}×{least})",
-                        path.display(),
-                        least = self.least
-                    );
-                }
-                self.first = Some((path, (width, height)));
-                Ok(())
-            }
-        }
     }
 
     /// Batches of at most `most` pictures of each set (default: what suits the device).
@@ -250,7 +270,7 @@ impl Iterator for Batches {
 pub struct Pair {
     pub content: PathBuf,
     pub stylized: PathBuf,
-    /// Unique within the folder: the stem of `stylized`, or its name where stems repeat.
+    /// Unique within the folder: the one of `stylized` (see [`images::ids`]).
     pub id: String,
 }
 
@@ -271,8 +291,8 @@ pub fn pairs(content: &Path, stylized: &Path) -> Result<Vec<Pair>> {
         files.iter().map(|file| (file.file_stem().unwrap_or_default().to_os_string(), file.clone())).collect()
     };
     let (content_stems, stylized_stems) = (by_stem(&contents), by_stem(&stylizeds));
-    let unique = stylized_stems.len() == stylizeds.len();
-    let same = unique && content_stems.len() == contents.len() && content_stems.keys().eq(stylized_stems.keys());
+    let unique = content_stems.len() == contents.len() && stylized_stems.len() == stylizeds.len();
+    let same = unique && content_stems.keys().eq(stylized_stems.keys());
     if !same {
         tracing::info!("content and stylized pictures have different names: paired by position in name order");
     }
@@ -281,13 +301,9 @@ pub fn pairs(content: &Path, stylized: &Path) -> Result<Vec<Pair>> {
     };
     let contents: Vec<PathBuf> = ordered(contents, content_stems);
     let stylizeds: Vec<PathBuf> = ordered(stylizeds, stylized_stems);
-    let pair = |(content, stylized): (PathBuf, PathBuf)| {
-        let name = if unique { stylized.file_stem() } else { stylized.file_name() };
-        Pair { id: name.unwrap_or_default().to_string_lossy().into_owned(), content, stylized }
-    };
-    let pairs: Vec<Pair> = contents.into_iter().zip(stylizeds).map(pair).collect();
-    debug_assert_eq!(pairs.iter().map(|pair| &pair.id).collect::<BTreeSet<_>>().len(), pairs.len());
-    Ok(pairs)
+    let ids = images::ids(&stylizeds, Same::Exactly)?;
+    let pairs = contents.into_iter().zip(stylizeds).zip(ids);
+    Ok(pairs.map(|((content, stylized), id)| Pair { content, stylized, id }).collect())
 }
 
 #[cfg(test)]
