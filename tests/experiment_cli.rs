@@ -140,6 +140,14 @@ fn a_full_disk_behind_the_output_is_one_line() {
 }
 
 #[test]
+fn what_a_terminal_obeys_is_not_sent_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (status, _, stderr) = run(&["report", "a\u{1b}]0;title\u{7}b"], dir.path());
+    assert_eq!(status, 2);
+    assert!(stderr.starts_with("error: a\u{fffd}]0;title\u{fffd}b is not a folder"), "{stderr:?}");
+}
+
+#[test]
 fn a_reader_that_has_gone_ends_it_quietly() {
     use std::os::unix::process::ExitStatusExt;
     let (reader, writer) = std::io::pipe().unwrap();

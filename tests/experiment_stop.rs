@@ -68,6 +68,19 @@ fn killed_between_text_and_photo_a_run_ends_the_same() {
     assert!(kills >= 3 && in_the_middle >= 2, "{kills} kills, {in_the_middle} of them between two rows");
 }
 
+/// The script that makes the figure of RELIABILITY.md, in short.
+#[test]
+#[ignore = "takes a minute of a release build, several of another"]
+fn commands_that_are_killed_leave_what_undisturbed_ones_do() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/reliability/kills.py");
+    let mut python = Command::new("python3");
+    python.args(["-B", script, "--toolkit", env!("CARGO_BIN_EXE_toolkit"), "--kills", "12"]);
+    let output = python.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("no difference\n") && said.contains("12 kills in"), "{said}");
+}
+
 /// Kills runs at random moments until each has ended; returns the kills, and those between two rows.
 fn kill_and_continue(rounds: usize, sets: &[&str]) -> (usize, usize) {
     let whole = World::new(PHOTOS);

@@ -43,8 +43,10 @@ pub fn finish() -> Result<()> {
     say_failure(io::stdout().lock().flush())
 }
 
-/// Writes a line to stderr.
+/// Writes a line to stderr. Names of files and errors of a run that was received may hold what a terminal obeys: it is
+/// shown, not sent.
 pub fn remark(text: fmt::Arguments) {
+    let text = text.to_string().replace(|c: char| c.is_control() && !"\n\t".contains(c), "\u{fffd}");
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

@@ -48,7 +48,7 @@ const MOMENT: Duration = Duration::from_secs(60);
 /// # Errors
 /// Wrong usage that names what was found; a folder that cannot be listed.
 pub fn check(dir: &Path) -> Result<()> {
-    walk(dir, &mut |path, kind, _| {
+    walk(dir, |path, kind| {
         if kind.is_file() || kind.is_dir() {
             return Ok(());
         }
@@ -77,18 +77,14 @@ pub fn hold(dir: &Path) -> Result<Option<File>> {
 
 /// Removes the unfinished files of a process that was killed. Only for who holds the folder.
 pub fn tidy(dir: &Path) -> Result<()> {
-    let remove = |entry: &DirEntry, kind: FileType| {
-        if kind.is_file() && is_unfinished(entry) {
-            let _ = fs::remove_file(entry.path());
+    let remove = |path: &Path, kind: FileType| {
+        if kind.is_file() && is_unfinished(path) {
+            let _ = fs::remove_file(path);
         }
-    };
-    for entry in list(dir)? {
-        remove(&entry, entry.file_type().with_context(|| format!("cannot look at {}", entry.path().display()))?);
-    }
-    walk(dir, &mut |_, kind, entry| {
-        entry.into_iter().for_each(|entry| remove(entry, kind));
         Ok(())
-    })
+    };
+    list(dir)?.iter().try_for_each(|(path, kind)| remove(path, *kind))?;
+    walk(dir, remove)
 }
 
 /// Holds the folder and tidies it, unless another process is at work there.
@@ -102,13 +98,8 @@ pub fn hold_tidied(dir: &Path) -> Result<Option<File>> {
 
 /// Removes the folders that processes which were killed had begun in `parent`; those that are still worked on stay.
 pub fn remove_abandoned(parent: &Path) -> Result<()> {
-    for entry in list(parent)? {
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_dir || !is_unfinished(&entry) {
-            continue;
-        }
-        let path = entry.path();
-        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+    for (path, _) in list(parent)?.into_iter().filter(|(path, kind)| kind.is_dir() && is_unfinished(path)) {
+        let age = || fs::symlink_metadata(&path).ok()?.modified().ok()?.elapsed().ok();
         let just_made = !path.join(LOCK).exists() && age().is_none_or(|age| age < MOMENT);
         // What cannot be locked is not ours to remove.
         let Ok(Some(_held)) = (if just_made { Ok(None) } else { hold(&path) }) else { continue };
@@ -137,18 +128,19 @@ pub fn inside(dir: &Path, relative: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn is_unfinished(entry: &DirEntry) -> bool {
-    entry.file_name().to_string_lossy().starts_with(UNFINISHED)
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
 }
 
-fn list(dir: &Path) -> Result<Vec<DirEntry>> {
-    let entries = fs::read_dir(dir).and_then(Iterator::collect);
+/// What is in a folder, with its kind: that of a link is its own.
+fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
+    let entry = |entry: DirEntry| Ok((entry.path(), entry.file_type()?));
+    let entries = fs::read_dir(dir).and_then(|entries| entries.map(|found| entry(found?)).collect());
     entries.with_context(|| format!("cannot list {}", dir.display()))
 }
 
-/// Shows `see` each of [`PLACES`] that is there and everything below, without following a link; the places at the top
-/// have no entry.
-fn walk(dir: &Path, see: &mut dyn FnMut(&Path, FileType, Option<&DirEntry>) -> Result<()>) -> Result<()> {
+/// Shows `see` each of [`PLACES`] that is there and everything below, without following a link.
+fn walk(dir: &Path, see: impl Fn(&Path, FileType) -> Result<()>) -> Result<()> {
     let mut folders = Vec::new();
     for place in PLACES {
         let path = dir.join(place);
@@ -157,14 +149,12 @@ fn walk(dir: &Path, see: &mut dyn FnMut(&Path, FileType, Option<&DirEntry>) -> R
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
             Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
         };
-        see(&path, kind, None)?;
+        see(&path, kind)?;
         folders.extend(kind.is_dir().then_some(path));
     }
     while let Some(folder) = folders.pop() {
-        for entry in list(&folder)? {
-            let path = entry.path();
-            let kind = entry.file_type().with_context(|| format!("cannot look at {}", path.display()))?;
-            see(&path, kind, Some(&entry))?;
+        for (path, kind) in list(&folder)? {
+            see(&path, kind)?;
             folders.extend(kind.is_dir().then_some(path));
         }
     }
