@@ -379,7 +379,7 @@ pub enum ModelsCommand {
     },
     /// Download a model into the Hugging Face cache
     Pull { name: String },
-    /// Check a model's files: every tensor there, of the right shape, finite
+    /// Check a model's files: their sums, every tensor there, of the right shape, finite
     Verify { name: String },
     /// Where a model's files are
     Path { name: String },

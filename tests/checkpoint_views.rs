@@ -148,6 +148,16 @@ fn zip(views: &[View]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
+/// The same with the second storage's name at the first one's place.
+fn overlapping(views: &[View]) -> Vec<u8> {
+    let mut bytes = zip(views);
+    let records: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"PK\x01\x02")).collect();
+    // Offset of the local header, at byte 42 of a record.
+    let first: Vec<u8> = bytes[records[1] + 42..][..4].to_vec();
+    bytes[records[2] + 42..][..4].copy_from_slice(&first);
+    bytes
+}
+
 fn open(bytes: &[u8]) -> anyhow::Result<Checkpoint> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("pytorch_model.bin");
@@ -240,6 +250,14 @@ fn a_view_that_repeats_its_storage_without_measure_is_refused_before_it_is_made(
     assert!(format!("{:#}", open(&zip(&views)).unwrap_err()).contains("its strides repeat"));
     // Constants of the size of real layers are not.
     assert_eq!(open(&zip(&views[..60])).unwrap().names().count(), 60);
+}
+
+#[test]
+fn members_of_an_archive_do_not_overlap() {
+    let views = [floats("a", &[1.0; 50], 0, &[50], &[1]), floats("b", &[2.0; 50], 0, &[50], &[1])];
+    assert_eq!(open(&zip(&views)).unwrap().names().count(), 2);
+    let error = format!("{:#}", open(&overlapping(&views)).unwrap_err());
+    assert!(error.contains("its members overlap"), "{error}");
 }
 
 #[test]

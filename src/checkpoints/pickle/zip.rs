@@ -63,6 +63,12 @@ fn members(bytes: &[u8]) -> Result<HashMap<String, Member>> {
         let Some(end) = end else { bail!("its member {} is cut off: a broken download?", name.escape_debug()) };
         members.insert(name, Member { bytes: start..end, sum: member.crc32() });
     }
+    let mut places: Vec<&Range<usize>> = members.values().map(|member| &member.bytes).collect();
+    places.sort_by_key(|place| (place.start, place.end));
+    // One place under thousands of names would be looked at as often.
+    if places.windows(2).any(|pair| pair[1].start < pair[0].end) {
+        bail!("its members overlap, which torch.save never lets them do");
+    }
     Ok(members)
 }
 
