@@ -10,8 +10,14 @@ use crate::error::Outcome;
 use crate::experiment::models::{Models, OnThisMachine};
 use crate::experiment::plan::Shard;
 use crate::experiment::{self, Config, Plan, Progress, Summary};
+use crate::metrics::Show;
+use crate::metrics::stats::Interval;
 use crate::report;
+use crate::run::shown;
 use crate::runtime::{Runtime, wait_asleep};
+
+/// Width of a column of intervals on the terminal.
+const INTERVAL: usize = 25;
 
 pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
@@ -89,14 +95,26 @@ fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String,
 pub(super) fn conclude(summary: &Summary, out: &Path, pages: Result<Vec<PathBuf>>) -> Result<Outcome> {
     let width = summary.results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
-    say!("{:width$} {:>5} {:>12} {:>25} {:>12} {:>9}", "strategy", "n", "ArtFID", "95 % interval", "FID", "LPIPS");
+    let metrics = shown(&summary.results, Show::Table);
+    let mut header = format!("{:width$} {:>5}", "strategy", "n");
+    for about in &metrics {
+        header += &format!(" {:>1$}", about.label, about.width);
+        if about.show >= Show::Compared {
+            header += &format!(" {:>INTERVAL$}", "95 % interval");
+        }
+    }
+    say!("{header}");
     for row in &summary.results {
-        let (artfid, fid, lpips) = (number(row.artfid), number(row.fid), number(row.lpips));
-        let interval = match (row.artfid_low, row.artfid_high) {
-            (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
-            _ => "-".to_string(),
-        };
-        say!("{:width$} {:>5} {artfid:>12} {interval:>25} {fid:>12} {lpips:>9}", row.strategy, row.n);
+        let mut line = format!("{:width$} {:>5}", row.strategy, row.n);
+        for about in &metrics {
+            line += &format!(" {:>1$}", number(row.values.value(about.name)), about.width);
+            if about.show >= Show::Compared {
+                let bounds = row.values.interval(about.name);
+                let bounds = bounds.map_or("-".to_string(), |Interval { low, high }| format!("{low:.4} to {high:.4}"));
+                line += &format!(" {bounds:>INTERVAL$}");
+            }
+        }
+        say!("{line}");
     }
     show_pages(out, pages)?;
     if summary.failed.is_empty() {

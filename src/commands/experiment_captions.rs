@@ -12,7 +12,9 @@ use crate::experiment::caption::plan::Part;
 use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::{Progress, say_on_stop};
+use crate::metrics::Show;
 use crate::report;
+use crate::run::shown;
 use crate::runtime::Runtime;
 
 pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path) -> Result<Outcome> {
@@ -66,31 +68,17 @@ pub(super) fn conclude(summary: &CaptionSummary, out: &Path, pages: Result<Vec<P
     let models = width(&|at| summary.results[at].model.len(), "model".len());
     let data_sets = width(&|at| summary.results[at].dataset.len(), "data set".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
-    say!(
-        "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8}",
-        "data set",
-        "model",
-        "n",
-        "BLEU",
-        "ROUGE-1",
-        "ROUGE-2",
-        "METEOR",
-        "CIDEr",
-        "images/s"
-    );
+    let metrics = shown(&summary.results, Show::Compared);
+    let mut header = format!("{:data_sets$} {:models$} {:>5}", "data set", "model", "n");
+    metrics.iter().for_each(|about| header += &format!(" {:>1$}", about.label, about.width));
+    say!("{header} {:>8}", "images/s");
     for row in &summary.results {
+        let mut line = format!("{:data_sets$} {:models$} {:>5}", row.dataset, row.model, row.n);
+        for about in &metrics {
+            line += &format!(" {:>1$}", number(row.values.value(about.name)), about.width);
+        }
         let speed = row.images_per_second.map_or("-".to_string(), |speed| format!("{speed:.2}"));
-        say!(
-            "{:data_sets$} {:models$} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7} {speed:>8}",
-            row.dataset,
-            row.model,
-            row.n,
-            number(row.bleu),
-            number(row.rouge1),
-            number(row.rouge2),
-            number(row.meteor),
-            number(row.cider),
-        );
+        say!("{line} {speed:>8}");
     }
     show_pages(out, pages)?;
     if summary.failed.is_empty() {

@@ -29,6 +29,7 @@ use super::settings::Settings;
 use super::strength::Strength;
 use crate::error::usage;
 use crate::metrics::image::artfid::Mode;
+use crate::metrics::{check_names, of_pictures};
 use crate::schedulers::SchedulerName;
 
 /// What an experiment does with the photos.
@@ -95,6 +96,9 @@ pub struct Config {
     /// Sample sizes of the `art_fid_inf` extrapolation.
     #[serde(default = "points")]
     pub points: usize,
+    /// The metrics that are computed (`toolkit metrics list`); none: the usual ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<String>,
     pub axes: Axes,
 }
 
@@ -205,7 +209,7 @@ impl Config {
         if let Some(guidance) = self.axes.guidance_scale.values().find(|guidance| !guidance.is_finite()) {
             return Err(usage(format!("guidance_scale = {guidance} is not a number to work with")));
         }
-        Ok(())
+        check_names(&self.metrics, of_pictures().map(|metric| metric.about()))
     }
 }
 

@@ -52,7 +52,7 @@ pub fn describe_photos(
     pending: &dyn Fn(&Cell, &Photo) -> bool,
     progress: Progress,
 ) -> Result<Descriptions> {
-    let (mut journal, rows) = Journal::<CaptionRow>::open(&folder.path("captions.csv"), |_| true)?;
+    let (mut journal, rows) = Journal::<CaptionRow>::open(&folder.path("captions.csv"), &[], |_| true)?;
     let mut descriptions = Descriptions::default();
     for row in rows {
         descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));

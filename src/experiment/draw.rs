@@ -19,6 +19,7 @@ use super::results::{StyleMean, column};
 use crate::datasets::Photo;
 use crate::images::{self, Filter, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
+use crate::metrics::{Values, of_pictures};
 use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;
@@ -218,19 +219,26 @@ impl Drawing<'_> {
         self.measure(rows, &photos, pictures, finished);
     }
 
-    /// LPIPS, feature, and the distance to the style, of pictures that were drawn.
+    /// The values of single pictures, the feature, and the distance to the style, of pictures that were drawn.
     fn measure(&self, rows: Vec<ItemRow>, photos: &[RgbImage], pictures: Vec<RgbImage>, finished: &mut Finished) {
         let measures = each(pictures.len(), |range| {
-            let lpips = self.judge.lpips(&photos[range.clone()], &pictures[range.clone()])?;
-            Ok(lpips.into_iter().zip(self.judge.features(&pictures[range])?).collect())
+            let (photos, pictures) = (&photos[range.clone()], &pictures[range]);
+            let mut values = vec![Values::default(); pictures.len()];
+            for metric in of_pictures() {
+                let Some(measured) = metric.of_items(self.judge, photos, pictures) else { continue };
+                for (values, value) in values.iter_mut().zip(measured?) {
+                    values.set_value(metric.about().name, column(value));
+                }
+            }
+            Ok(values.into_iter().zip(self.judge.features(pictures)?).collect())
         });
         for ((mut row, picture), measure) in rows.into_iter().zip(pictures).zip(measures) {
             row.image = image_path(&row.strategy, &row.id);
             row.photo = photo_path(&row.id);
             finished.pictures.push((self.folder.path(&row.image), picture));
             match measure {
-                Ok((lpips, feature)) => {
-                    row.lpips = column(lpips);
+                Ok((values, feature)) => {
+                    row.values = values;
                     row.style_distance = column(self.style.distance(&feature));
                     row.status = "done".to_string();
                     finished.features.insert(key(&row.strategy, &row.id), feature);

@@ -95,7 +95,7 @@ fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
             take_over(&part.dir.join(place), &out.join(place))?;
         }
     }
-    write(&folder.path("captions.csv"), &captions)?;
+    write(&folder.path("captions.csv"), &captions, &[])?;
     let style = style.context("no shards")?;
     store.write_style(&style)?;
     let mut facts = parts[0].facts.clone();

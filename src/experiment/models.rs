@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use image::RgbImage;
 use tch::Kind;
 
 use super::config::Config;
 use crate::error::usage;
+pub use crate::metrics::image::Judge;
 use crate::metrics::image::artfid::ArtFidNets;
 use crate::models::{self, Captioner, Generator};
 use crate::prompts::TokenBudget;
@@ -36,26 +36,6 @@ pub trait Models {
 
     /// Device and number type, for the manifest.
     fn place(&self) -> (String, String);
-}
-
-/// The networks that measure pictures. All pictures of a call have one size.
-pub trait Judge {
-    /// The art-Inception feature of each picture.
-    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>>;
-
-    /// LPIPS between each photo and its picture.
-    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>>;
-}
-
-impl Judge for ArtFidNets {
-    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
-        let features = ArtFidNets::features(self, pictures, pictures.len())?;
-        Ok(Vec::try_from(&features)?)
-    }
-
-    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>> {
-        ArtFidNets::lpips(self, photos, pictures, pictures.len())
-    }
 }
 
 /// The models of this machine and the hub.

@@ -1,6 +1,6 @@
 //! From rows and features to one row a strategy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -8,7 +8,9 @@ use tch::Tensor;
 use super::config::Config;
 use super::features::{Features, key};
 use super::plan::Cell;
-use crate::metrics::image::artfid::{Intervals, Options, score};
+use crate::metrics::image::artfid::Options;
+use crate::metrics::image::{PictureSet, lpips};
+use crate::metrics::{is_asked, of_pictures};
 use crate::run::style::{ItemRow, ResultRow};
 
 /// The mean feature of the style pictures.
@@ -82,26 +84,28 @@ fn strategy(
         seed: Some(cell.seed),
         ..ResultRow::default()
     };
-    result.lpips = mean(done.iter().filter_map(|row| row.lpips));
+    let asked = || of_pictures().filter(|metric| is_asked(&config.metrics, metric.about()));
+    let mut items: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    for about in of_pictures().map(|metric| metric.about()).filter(|about| about.item.is_some()) {
+        let values: Vec<f64> = done.iter().filter_map(|row| row.values.value(about.name)).collect();
+        result.values.set_value(about.name, mean(values.iter().copied()));
+        items.insert(about.name, values);
+    }
     let drawn: Vec<&Vec<f32>> = done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).collect();
-    let lpips: Vec<f64> = done.iter().filter_map(|row| row.lpips).collect();
-    if drawn.len() < 2 || lpips.len() != drawn.len() || style.len() < 2 {
+    if drawn.len() < 2 || items[lpips::NAME].len() != drawn.len() || style.len() < 2 {
         let (drawn, style) = (drawn.len(), style.len());
         warnings.insert(format!("{}: {drawn} pictures and {style} style pictures are too few for FID", cell.strategy));
         return Ok(result);
     }
     let options = Options { mode: config.mode, points: config.points, ..Options::default() };
-    let scores = score(&matrix(style.iter()), &matrix(drawn.into_iter()), &lpips, &options);
-    let scores = scores.with_context(|| format!("ArtFID of strategy {}", cell.strategy))?;
-    warnings.extend(scores.warnings);
-    result.artfid = column(scores.artfid);
-    result.fid = column(scores.fid);
-    result.lpips = column(scores.lpips);
-    if let Some(Intervals { artfid, fid, lpips }) = scores.intervals {
-        (result.artfid_low, result.artfid_high) = (column(artfid.low), column(artfid.high));
-        (result.fid_low, result.fid_high) = (column(fid.low), column(fid.high));
-        (result.lpips_low, result.lpips_high) = (column(lpips.low), column(lpips.high));
+    let pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, &options);
+    for metric in asked() {
+        let about = metric.about();
+        let value = metric.of_set(&pictures);
+        let value = value.with_context(|| format!("{} of strategy {}", about.label, cell.strategy))?;
+        result.values.set(about.name, value);
     }
+    warnings.extend(pictures.warnings().iter().cloned());
     Ok(result)
 }
 

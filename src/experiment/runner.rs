@@ -72,7 +72,7 @@ pub fn run(plan: &Plan, config: &Config, dir: &Path, models: &dyn Models, progre
         .flat_map(|cell| plan.photos.iter().map(move |photo| (cell.strategy.as_str(), photo.id.as_str())))
         .collect();
     // Failed items are tried again: their photo may have been mended.
-    let (journal, mut rows) = Journal::<ItemRow>::open(&folder.path("items.csv"), |row| {
+    let (journal, mut rows) = Journal::<ItemRow>::open(&folder.path("items.csv"), &config.metrics, |row| {
         row.status == "done"
             && planned.contains(&(row.strategy.as_str(), row.id.as_str()))
             && features.contains_key(&key(&row.strategy, &row.id))
@@ -139,11 +139,11 @@ pub(super) fn finish(ending: Ending, mut rows: Vec<ItemRow>, features: Features)
     let captions_file = folder.path("captions.csv");
     let mut captions = read_growing::<CaptionRow>(&captions_file)?;
     captions.sort_by(|a, b| (&a.captioner, &a.instruction, &a.id).cmp(&(&b.captioner, &b.instruction, &b.id)));
-    write(&captions_file, &captions)?;
-    write(&folder.path("items.csv"), &rows)?;
+    write(&captions_file, &captions, &[])?;
+    write(&folder.path("items.csv"), &rows, &config.metrics)?;
     store.join(&features)?;
     let results = results(config, cells, &rows, &features, style)?;
-    write(&folder.path("results.csv"), &results)?;
+    write(&folder.path("results.csv"), &results, &config.metrics)?;
     manifest.finish(folder)?;
     let failed: Vec<ItemRow> = rows.iter().filter(|row| row.status != "done").cloned().collect();
     if failed.len() == rows.len()

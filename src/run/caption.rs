@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::csv::{Column, Row};
+use crate::metrics::text::Profile;
+use crate::metrics::{About, Metric, Show, Values, of_captions};
+
 /// One picture as one model described it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,20 +26,15 @@ pub struct CaptionItem {
     pub words: usize,
     /// Time of this picture, in seconds: its share of the batch.
     pub seconds: Option<f64>,
-    /// The scores of this picture alone.
-    pub bleu: Option<f64>,
-    pub rouge1: Option<f64>,
-    pub rouge2: Option<f64>,
-    #[serde(rename = "rougeL")]
-    pub rouge_l: Option<f64>,
-    pub meteor: Option<f64>,
-    pub cider: Option<f64>,
     /// `done` or `failed`.
     pub status: String,
     /// Why it failed, in one line.
     pub error: String,
     /// The picture's thumbnail, relative to the run folder.
     pub image: String,
+    /// The scores of this picture alone.
+    #[serde(skip)]
+    pub values: Values,
 }
 
 /// One model on one data set. Intervals are 95 % bootstrap intervals.
@@ -46,33 +45,7 @@ pub struct CaptionResult {
     pub dataset: String,
     /// Pictures that were described and scored.
     pub n: usize,
-    pub bleu: Option<f64>,
-    pub rouge1: Option<f64>,
-    pub rouge2: Option<f64>,
-    pub meteor: Option<f64>,
     pub images_per_second: Option<f64>,
-    #[serde(rename = "rougeL")]
-    pub rouge_l: Option<f64>,
-    #[serde(rename = "rougeLsum")]
-    pub rouge_lsum: Option<f64>,
-    pub bleu_low: Option<f64>,
-    pub bleu_high: Option<f64>,
-    pub rouge1_low: Option<f64>,
-    pub rouge1_high: Option<f64>,
-    pub rouge2_low: Option<f64>,
-    pub rouge2_high: Option<f64>,
-    pub meteor_low: Option<f64>,
-    pub meteor_high: Option<f64>,
-    /// As the COCO caption evaluation computes them.
-    pub bleu1: Option<f64>,
-    pub bleu2: Option<f64>,
-    pub bleu3: Option<f64>,
-    pub bleu4: Option<f64>,
-    #[serde(rename = "rougeL_coco")]
-    pub rouge_l_coco: Option<f64>,
-    pub cider: Option<f64>,
-    pub cider_low: Option<f64>,
-    pub cider_high: Option<f64>,
     /// Mean words of a caption, and of a reference.
     pub words: Option<f64>,
     pub reference_words: Option<f64>,
@@ -81,6 +54,8 @@ pub struct CaptionResult {
     pub captioner: String,
     pub strategy: String,
     pub prompt: String,
+    #[serde(skip)]
+    pub values: Values,
 }
 
 /// Two models on the pictures of a data set that both described.
@@ -105,5 +80,61 @@ pub struct Comparison {
 impl CaptionItem {
     pub fn is_done(&self) -> bool {
         self.status == "done"
+    }
+}
+
+impl Row for Comparison {}
+
+impl Row for CaptionItem {
+    fn metrics() -> Vec<&'static dyn Metric> {
+        CaptionResult::metrics()
+    }
+
+    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+        let shown = metrics.iter().map(|metric| metric.about()).filter(|about| about.show >= Show::Table);
+        vec![("seconds", shown.filter(|about| about.item.is_some()).map(Column::value).collect())]
+    }
+
+    fn values(&self) -> Option<&Values> {
+        Some(&self.values)
+    }
+
+    fn values_mut(&mut self) -> Option<&mut Values> {
+        Some(&mut self.values)
+    }
+}
+
+impl Row for CaptionResult {
+    fn metrics() -> Vec<&'static dyn Metric> {
+        of_captions().map(|metric| metric as &dyn Metric).collect()
+    }
+
+    /// The order of the first version: what published tables have, what else `evaluate` gives, its intervals; every other
+    /// metric with its own interval follows.
+    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+        let of_profile = |wanted: bool| {
+            let is = move |metric: &&&dyn Metric| {
+                wanted == metric.of_captions().is_some_and(|metric| metric.profile() == Profile::Hf)
+            };
+            metrics.iter().filter(is).map(|metric| metric.about())
+        };
+        let (first, second): (Vec<&About>, Vec<&About>) =
+            of_profile(true).partition(|about| about.show == Show::Headline);
+        let values = |abouts: Vec<&'static About>| abouts.into_iter().map(Column::value);
+        let intervals = of_profile(true).flat_map(Column::interval);
+        let others =
+            of_profile(false).flat_map(|about| std::iter::once(Column::value(about)).chain(Column::interval(about)));
+        vec![
+            ("n", values(first).collect()),
+            ("images_per_second", values(second).chain(intervals).chain(others).collect()),
+        ]
+    }
+
+    fn values(&self) -> Option<&Values> {
+        Some(&self.values)
+    }
+
+    fn values_mut(&mut self) -> Option<&mut Values> {
+        Some(&mut self.values)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::marker::PhantomData;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,26 +10,104 @@ use csv::{DeserializeErrorKind, ErrorKind, StringRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::metrics::{About, Metric, Values};
 use crate::runtime::write_whole;
+
+/// A row of a table: fixed columns by serde, and the values of metrics by name between them.
+pub trait Row: Serialize + DeserializeOwned + Default {
+    /// The metrics that such a row may hold values of.
+    fn metrics() -> Vec<&'static dyn Metric> {
+        Vec::new()
+    }
+
+    /// Where the columns of these metrics stand: each group behind a fixed column.
+    fn columns(_metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+        Vec::new()
+    }
+
+    fn values(&self) -> Option<&Values> {
+        None
+    }
+
+    fn values_mut(&mut self) -> Option<&mut Values> {
+        None
+    }
+}
+
+/// A column with what one metric came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    about: &'static About,
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Value,
+    Low,
+    High,
+}
+
+impl Column {
+    pub fn value(about: &'static About) -> Self {
+        Self { about, part: Part::Value }
+    }
+
+    /// Both ends of the interval; none of a metric without.
+    pub fn interval(about: &'static About) -> Vec<Self> {
+        let ends = if about.interval { [Part::Low, Part::High].as_slice() } else { &[] };
+        ends.iter().map(|part| Self { about, part: *part }).collect()
+    }
+
+    fn name(&self) -> String {
+        match self.part {
+            Part::Value => self.about.name.to_string(),
+            Part::Low => self.about.low(),
+            Part::High => self.about.high(),
+        }
+    }
+
+    fn of(&self, values: &Values) -> Option<f64> {
+        let value = values.get(self.about.name);
+        match self.part {
+            Part::Value => value.value,
+            Part::Low => value.low,
+            Part::High => value.high,
+        }
+    }
+
+    fn put(&self, values: &mut Values, number: Option<f64>) {
+        let mut value = values.get(self.about.name);
+        match self.part {
+            Part::Value => value.value = number,
+            Part::Low => value.low = number,
+            Part::High => value.high = number,
+        }
+        values.set(self.about.name, value);
+    }
+}
 
 /// Reads every row of a CSV file with a header. `required` columns must be there; other columns may
 /// be missing (the row type's defaults) or more than the row type knows (ignored).
-pub fn read<T: DeserializeOwned>(path: &Path, required: &[&str]) -> Result<Vec<T>> {
+pub fn read<T: Row>(path: &Path, required: &[&str]) -> Result<Vec<T>> {
     rows(path, required, false)
 }
 
 /// The same of a file that may have been cut off while it was written: a last row that is not whole is left out.
-pub fn read_growing<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+pub fn read_growing<T: Row>(path: &Path) -> Result<Vec<T>> {
     rows(path, &[], true)
 }
 
-fn rows<T: DeserializeOwned>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>> {
+fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>> {
     let file = path.display();
     let text = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text); // spreadsheets add a byte order mark
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let headers = reader.headers().map_err(|error| explain(&error, &file, None))?.clone();
     check_headers(&headers, required).with_context(|| format!("{file}, line 1"))?;
+    let known = T::columns(&T::metrics()).into_iter().flat_map(|(_, columns)| columns);
+    let columns: Vec<(usize, Column)> =
+        known.filter_map(|column| Some((headers.iter().position(|name| name == column.name())?, column))).collect();
     let records: Vec<StringRecord> =
         reader.records().collect::<Result<_, _>>().map_err(|error| explain(&error, &file, None))?;
     let mut rows = Vec::with_capacity(records.len());
@@ -37,34 +116,95 @@ fn rows<T: DeserializeOwned>(path: &Path, required: &[&str], growing: bool) -> R
         if growing && last && (!text.ends_with(b"\n") || record.len() < headers.len()) {
             break;
         }
+        let line = record.position().map_or(0, csv::Position::line);
         if record.len() != headers.len() {
-            let line = record.position().map_or(0, csv::Position::line);
             bail!("{file}, line {line}: {} fields where the header has {}", record.len(), headers.len());
         }
         let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, &file, Some((&headers, record))));
-        rows.push(row?);
+        let mut row: T = row?;
+        if let Some(values) = row.values_mut() {
+            for (place, column) in &columns {
+                let text = &record[*place];
+                let number = (!text.is_empty()).then(|| text.parse()).transpose();
+                let wrong = |_| anyhow!("{file}, line {line}, column {:?}: {text:?} is not a number", column.name());
+                column.put(values, number.map_err(wrong)?);
+            }
+        }
+        rows.push(row);
     }
     Ok(rows)
 }
 
-/// Writes a CSV file with its header, whole or not at all.
-pub fn write<T: Serialize + Default>(path: &Path, rows: &[T]) -> Result<()> {
-    let bytes = if rows.is_empty() {
-        // The header alone: that of a default row without the row.
-        let text = to_csv(&[T::default()], true)?;
-        let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
-        text[..end].to_vec()
-    } else {
-        to_csv(rows, true)?
-    };
+/// Writes a CSV file with its header, whole or not at all. It has the columns of the usual metrics, of those `asked` for
+/// and of those that some row has a value of.
+pub fn write<T: Row>(path: &Path, rows: &[T], asked: &[String]) -> Result<()> {
+    let bytes = Table::new(rows, asked).to_csv(rows, true)?;
     write_whole(path, |file| Ok(file.write_all(&bytes)?))
 }
 
-pub(super) fn to_csv<T: Serialize>(rows: &[T], header: bool) -> Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
+/// The columns of metrics in a file of rows of type `T`.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    groups: Vec<(&'static str, Vec<Column>)>,
+    rows: PhantomData<T>,
+}
+
+impl<T: Row> Table<T> {
+    pub fn new(rows: &[T], asked: &[String]) -> Self {
+        let has = |about: &About| rows.iter().filter_map(Row::values).any(|values| values.has(about.name));
+        let shown = |metric: &&dyn Metric| {
+            let about = metric.about();
+            about.by_default || asked.iter().any(|name| name == about.name) || has(about)
+        };
+        let metrics: Vec<&'static dyn Metric> = T::metrics().into_iter().filter(shown).collect();
+        Self { groups: T::columns(&metrics), rows: PhantomData }
     }
+
+    pub fn to_csv(&self, rows: &[T], header: bool) -> Result<Vec<u8>> {
+        // A file without rows has a header all the same: that of a default row.
+        let default = [T::default()];
+        let fixed = serialized(if rows.is_empty() { &default } else { rows }, true)?;
+        let mut fixed = csv::Reader::from_reader(fixed.as_slice());
+        let names = fixed.headers()?.clone();
+        // Numbers of both kinds are written by serde, in one form.
+        let columns = || self.groups.iter().flat_map(|(_, columns)| columns);
+        let of_row = |row: &T| columns().map(|column| column.of(row.values()?)).collect::<Vec<Option<f64>>>();
+        let numbers = serialized(&rows.iter().map(of_row).collect::<Vec<_>>(), false)?;
+        let mut numbers = csv::ReaderBuilder::new().has_headers(false).from_reader(numbers.as_slice());
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        if header {
+            writer.write_record(self.spliced(&names, names.iter(), columns().map(Column::name)))?;
+        }
+        let (mut fixed, mut numbers) = (fixed.records(), numbers.records());
+        for _ in rows {
+            let fixed = fixed.next().transpose()?.unwrap_or_default();
+            let numbers = if columns().next().is_some() { numbers.next().transpose()? } else { None };
+            let numbers = numbers.unwrap_or_default();
+            writer.write_record(self.spliced(&names, fixed.iter(), numbers.iter().map(str::to_string)))?;
+        }
+        writer.into_inner().map_err(|error| anyhow!("{error}"))
+    }
+
+    /// A record with the fields of the metrics, which come in the order of the groups, in their places.
+    fn spliced<'a>(
+        &self,
+        names: &StringRecord,
+        fixed: impl Iterator<Item = &'a str>,
+        mut of_metrics: impl Iterator<Item = String>,
+    ) -> Vec<String> {
+        let mut fields = Vec::new();
+        for (name, own) in names.iter().zip(fixed) {
+            fields.push(own.to_string());
+            let here = self.groups.iter().filter(|(before, _)| *before == name).map(|(_, columns)| columns.len());
+            fields.extend(of_metrics.by_ref().take(here.sum()));
+        }
+        fields
+    }
+}
+
+fn serialized<T: Serialize>(rows: &[T], header: bool) -> Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().has_headers(header).from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
     writer.into_inner().map_err(|error| anyhow!("{error}"))
 }
 
@@ -139,11 +279,11 @@ mod tests {
         let row = ItemRow {
             id: "a,\"b\"\nc".into(),
             strategy: "é".into(),
-            lpips: Some(0.1 + 0.2),
+            values: [("lpips", Some(0.1 + 0.2))].into_iter().collect(),
             seed: u64::MAX,
             ..Default::default()
         };
-        write(&path, &[row.clone(), ItemRow::default()])?;
+        write(&path, &[row.clone(), ItemRow::default()], &[])?;
         assert_eq!(read::<ItemRow>(&path, &["id"])?, [row, ItemRow::default()]);
         Ok(())
     }

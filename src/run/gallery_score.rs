@@ -10,7 +10,7 @@ use super::style::ItemRow;
 pub fn score(rows: &mut [ItemRow]) {
     let measured = |row: &ItemRow| {
         let done = row.status != "failed";
-        Some((finite(row.lpips).filter(|_| done)?, finite(row.style_distance)?))
+        Some((row.values.value("lpips").filter(|_| done)?, finite(row.style_distance)?))
     };
     let pairs: Vec<(f64, f64)> = rows.iter().filter_map(measured).collect();
     let content = Standard::of(pairs.iter().map(|pair| pair.0));
@@ -56,7 +56,7 @@ mod tests {
         let image = format!("{id}.png");
         ItemRow {
             id: id.into(),
-            lpips: Some(lpips),
+            values: [("lpips", Some(lpips))].into_iter().collect(),
             style_distance,
             image,
             status: "done".into(),

@@ -2,40 +2,37 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use super::csv::{Row, Table, read_growing, write};
 use anyhow::{Context, Result};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::csv::{read_growing, to_csv, write};
 
 /// Rows of type `T`, appended and flushed as they come.
 #[derive(Debug)]
 pub struct Journal<T> {
     path: PathBuf,
     file: File,
-    rows: PhantomData<T>,
+    table: Table<T>,
 }
 
-impl<T: Serialize + DeserializeOwned + Default> Journal<T> {
+impl<T: Row> Journal<T> {
     /// Opens or starts the file, and returns the rows of an earlier run that `keep` accepts; the
-    /// others, and a last row that was cut off, leave the file.
-    pub fn open(path: &Path, keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
+    /// others, and a last row that was cut off, leave the file. `asked` are the metrics of the run, see [`write`].
+    pub fn open(path: &Path, asked: &[String], keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
         let mut rows: Vec<T> = if path.exists() { read_growing(path)? } else { Vec::new() };
         rows.retain(keep);
-        write(path, &rows)?;
+        let table = Table::new(&rows, asked);
+        write(path, &rows, asked)?;
         let file = OpenOptions::new()
             .append(true)
             .open(path)
             .with_context(|| format!("cannot continue {}", path.display()))?;
-        Ok((Self { path: path.to_path_buf(), file, rows: PhantomData }, rows))
+        Ok((Self { path: path.to_path_buf(), file, table }, rows))
     }
 
     /// Appends rows; when that fails (full disk) the file keeps only what it had.
     pub fn append(&mut self, rows: &[T]) -> Result<()> {
-        let bytes = to_csv(rows, false)?;
+        let bytes = self.table.to_csv(rows, false)?;
         let mut append = || -> std::io::Result<()> {
             let before = self.file.seek(SeekFrom::End(0))?;
             self.file.write_all(&bytes).inspect_err(|_| {
@@ -54,14 +51,15 @@ mod tests {
 
     fn row(id: &str) -> ItemRow {
         let caption = "says \"yes\",\nthen no".to_string();
-        ItemRow { id: id.to_string(), caption, lpips: Some(0.1 + 0.2), status: "done".into(), ..Default::default() }
+        let values = [("lpips", Some(0.1 + 0.2))].into_iter().collect();
+        ItemRow { id: id.to_string(), caption, values, status: "done".into(), ..Default::default() }
     }
 
     #[test]
     fn cut_off_anywhere_it_keeps_the_whole_rows() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("items.csv");
-        let (mut journal, rows) = Journal::<ItemRow>::open(&path, |_| true).unwrap();
+        let (mut journal, rows) = Journal::<ItemRow>::open(&path, &[], |_| true).unwrap();
         assert!(rows.is_empty());
         journal.append(&[row("a")]).unwrap();
         let one = std::fs::metadata(&path).unwrap().len() as usize;
@@ -71,7 +69,7 @@ mod tests {
         let two = one + (text.len() - one) / 2;
         for end in one..=text.len() {
             std::fs::write(&path, &text[..end]).unwrap();
-            let (_, rows) = Journal::<ItemRow>::open(&path, |_| true).unwrap();
+            let (_, rows) = Journal::<ItemRow>::open(&path, &[], |_| true).unwrap();
             let expected = 1 + usize::from(end >= two) + usize::from(end >= text.len());
             assert_eq!(rows.len(), expected, "cut at {end} of {}", text.len());
             assert_eq!(rows[0], row("a"));
@@ -92,8 +90,8 @@ mod tests {
     fn rows_that_are_not_kept_leave_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("items.csv");
-        write(&path, &[row("a"), row("b")]).unwrap();
-        let (mut journal, rows) = Journal::<ItemRow>::open(&path, |row| row.id == "b").unwrap();
+        write(&path, &[row("a"), row("b")], &[]).unwrap();
+        let (mut journal, rows) = Journal::<ItemRow>::open(&path, &[], |row| row.id == "b").unwrap();
         assert_eq!(rows, [row("b")]);
         journal.append(&[row("c")]).unwrap();
         assert_eq!(read_growing::<ItemRow>(&path).unwrap(), [row("b"), row("c")]);

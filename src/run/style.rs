@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::csv::{Column, Row};
+use crate::metrics::{Metric, Values, of_pictures};
+
 /// A description: computed once for each captioner, instruction and photo.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -32,8 +35,6 @@ pub struct ItemRow {
     pub dropped: String,
     /// Time of this picture, in seconds: its share of the batch.
     pub seconds: Option<f64>,
-    /// LPIPS between the photo and the picture, at the size of the comparison.
-    pub lpips: Option<f64>,
     /// Distance of the picture's art-Inception feature from the mean of the style pictures.
     pub style_distance: Option<f64>,
     /// LPIPS and style distance, each standardised over the run, added; see [`super::gallery_score`].
@@ -53,6 +54,9 @@ pub struct ItemRow {
     pub photo_sharpness: Option<f64>,
     /// Share of the photo's area that is the largest face; 0 where none was found.
     pub face_share: Option<f64>,
+    /// Of this picture, at the size of the comparison.
+    #[serde(skip)]
+    pub values: Values,
 }
 
 /// One strategy over all its pictures. Intervals are 95 % bootstrap intervals.
@@ -63,15 +67,6 @@ pub struct ResultRow {
     pub style_text: String,
     /// Pictures that were made and measured.
     pub n: usize,
-    pub artfid: Option<f64>,
-    pub fid: Option<f64>,
-    pub lpips: Option<f64>,
-    pub artfid_low: Option<f64>,
-    pub artfid_high: Option<f64>,
-    pub fid_low: Option<f64>,
-    pub fid_high: Option<f64>,
-    pub lpips_low: Option<f64>,
-    pub lpips_high: Option<f64>,
     pub seconds_per_image: Option<f64>,
     /// Pictures that failed.
     pub failed: usize,
@@ -87,4 +82,46 @@ pub struct ResultRow {
     pub guidance_scale: Option<f64>,
     pub negative_prompt: String,
     pub seed: Option<u64>,
+    #[serde(skip)]
+    pub values: Values,
+}
+
+impl Row for CaptionRow {}
+
+impl Row for ItemRow {
+    fn metrics() -> Vec<&'static dyn Metric> {
+        ResultRow::metrics()
+    }
+
+    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+        let of_items = metrics.iter().map(|metric| metric.about()).filter(|about| about.item.is_some());
+        vec![("seconds", of_items.map(Column::value).collect())]
+    }
+
+    fn values(&self) -> Option<&Values> {
+        Some(&self.values)
+    }
+
+    fn values_mut(&mut self) -> Option<&mut Values> {
+        Some(&mut self.values)
+    }
+}
+
+impl Row for ResultRow {
+    fn metrics() -> Vec<&'static dyn Metric> {
+        of_pictures().map(|metric| metric as &dyn Metric).collect()
+    }
+
+    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+        let abouts = || metrics.iter().map(|metric| metric.about());
+        vec![("n", abouts().map(Column::value).chain(abouts().flat_map(Column::interval)).collect())]
+    }
+
+    fn values(&self) -> Option<&Values> {
+        Some(&self.values)
+    }
+
+    fn values_mut(&mut self) -> Option<&mut Values> {
+        Some(&mut self.values)
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use image::{Rgb, RgbImage};
+use toolkit::metrics::{Value, Values};
 use toolkit::run::csv;
 use toolkit::run::style::{ItemRow, ResultRow};
 
@@ -51,7 +52,11 @@ impl Fixture {
                     seed: p as u64,
                     dropped: if p % 4 == 0 { "looking slightly to the left".into() } else { String::new() },
                     seconds: Some(0.8 + 0.2 * noise),
-                    lpips: Some(0.42 + 0.025 * s as f64 + 0.18 * (noise - 0.5) + 0.1 * (noise - 0.5).powi(3)),
+                    values: of_metrics(&[(
+                        "lpips",
+                        Some(0.42 + 0.025 * s as f64 + 0.18 * (noise - 0.5) + 0.1 * (noise - 0.5).powi(3)),
+                        None,
+                    )]),
                     style_distance: Some(11.0 + 1.5 * ((s * 5) % 7) as f64 + 3.0 * noise),
                     status: "done".into(),
                     photo_luma: Some(if p % 8 == 3 { 41.5 } else { 128.0 }),
@@ -65,7 +70,7 @@ impl Fixture {
                     7 => {
                         row.status = "failed".into();
                         row.error = format!("photos/{}.png: the picture is cut off after 1234 bytes", row.id);
-                        (row.lpips, row.style_distance, row.seconds) = (None, None, None);
+                        (row.values, row.style_distance, row.seconds) = (Values::default(), None, None);
                         row.image = String::new();
                     }
                     11 => row.remark = "drawn again in float32: the first picture was all black".into(),
@@ -86,17 +91,17 @@ impl Fixture {
                 (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
             };
             let n = items.iter().filter(|i| i.strategy == *strategy && i.status == "done").count();
-            let (lpips, fid) = (of(|i| i.lpips), 180.0 + 37.0 * ((s * 5) % 7) as f64 + 3.0 * s as f64);
+            let (lpips, fid) = (of(|i| i.values.value("lpips")), 180.0 + 37.0 * ((s * 5) % 7) as f64 + 3.0 * s as f64);
             let artfid = lpips.map(|lpips| (1.0 + lpips) * (1.0 + fid));
             ResultRow {
                 strategy: strategy.to_string(),
                 style_text: style.to_string(),
                 n,
-                artfid,
-                fid: Some(fid),
-                lpips,
-                artfid_low: artfid.map(|v| v * 0.93 - 4.0),
-                artfid_high: artfid.map(|v| v * 1.06 + 6.0),
+                values: of_metrics(&[
+                    ("artfid", artfid, artfid.map(|v| (v * 0.93 - 4.0, v * 1.06 + 6.0))),
+                    ("fid", Some(fid), None),
+                    ("lpips", lpips, None),
+                ]),
                 seconds_per_image: of(|i| i.seconds),
                 failed: self.photos - n,
                 captioner: "mini-phi-4-multimodal".into(),
@@ -114,8 +119,8 @@ impl Fixture {
     /// Writes the whole folder: CSV files, pictures, config.toml and manifest.json.
     pub fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
-        csv::write(&dir.join("items.csv"), &self.items())?;
-        csv::write(&dir.join("results.csv"), &self.results())?;
+        csv::write(&dir.join("items.csv"), &self.items(), &[])?;
+        csv::write(&dir.join("results.csv"), &self.results(), &[])?;
         for p in 0..self.photos {
             save(&dir.join(format!("photos/face-{p:03}.png")), &self.picture(p, None))?;
         }
@@ -145,6 +150,15 @@ impl Fixture {
             })
         })
     }
+}
+
+/// Values of metrics with their intervals.
+pub fn of_metrics(values: &[(&str, Option<f64>, Option<(f64, f64)>)]) -> Values {
+    let mut all = Values::default();
+    for (name, value, interval) in values {
+        all.set(name, Value { value: *value, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) });
+    }
+    all
 }
 
 /// A number in 0..1 that depends on `k` alone.

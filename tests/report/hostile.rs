@@ -197,30 +197,28 @@ fn caption_run(dir: &Path, evil: &str, dataset: &str, image: &str) -> Result<()>
         prompt: evil.into(),
         caption: evil.into(),
         words: 3 + at,
-        meteor: Some(0.1 * at as f64),
-        bleu: Some(0.1),
+        values: [("meteor", Some(0.1 * at as f64)), ("bleu", Some(0.1))].into_iter().collect(),
         status: if at == 9 { "failed" } else { "done" }.into(),
         error: evil.into(),
         image: image.into(),
         ..CaptionItem::default()
     };
     let items: Vec<CaptionItem> = (0..10).flat_map(|at| models.iter().map(move |model| item((at, model)))).collect();
-    csv::write(&dir.join("items.csv"), &items)?;
+    csv::write(&dir.join("items.csv"), &items, &[])?;
     let result = |model: &String| CaptionResult {
         model: model.clone(),
         dataset: dataset.into(),
         n: 9,
-        bleu: Some(0.1),
-        meteor: Some(0.2),
+        values: [("bleu", Some(0.1)), ("meteor", Some(0.2))].into_iter().collect(),
         prompt: evil.into(),
         captioner: evil.into(),
         ..CaptionResult::default()
     };
-    csv::write(&dir.join("results.csv"), &models.each_ref().map(result))?;
+    csv::write(&dir.join("results.csv"), &models.each_ref().map(result), &[])?;
     let [first, second] = models;
     let comparison =
         Comparison { dataset: dataset.into(), metric: "bleu".into(), first, second, n: 9, ..Comparison::default() };
-    csv::write(&dir.join("comparisons.csv"), &[comparison])
+    csv::write(&dir.join("comparisons.csv"), &[comparison], &[])
 }
 
 #[test]

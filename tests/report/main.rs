@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fixture::Fixture;
+use toolkit::metrics::{Value, Values};
 use toolkit::report;
 use toolkit::run::csv;
 use toolkit::run::style::{ItemRow, ResultRow};
@@ -61,10 +62,10 @@ fn plots_are_drawn_in_both_formats_for_any_number_of_strategies() -> Result<()> 
 fn edit(dir: &Path, items: impl FnOnce(&mut Vec<ItemRow>), results: impl FnOnce(&mut Vec<ResultRow>)) -> Result<()> {
     let mut rows: Vec<ItemRow> = csv::read(&dir.join("items.csv"), &[])?;
     items(&mut rows);
-    csv::write(&dir.join("items.csv"), &rows)?;
+    csv::write(&dir.join("items.csv"), &rows, &[])?;
     let mut rows: Vec<ResultRow> = csv::read(&dir.join("results.csv"), &[])?;
     results(&mut rows);
-    csv::write(&dir.join("results.csv"), &rows)
+    csv::write(&dir.join("results.csv"), &rows, &[])
 }
 
 fn page_of(dir: &Path) -> Result<String> {
@@ -110,12 +111,13 @@ fn galleries_hold_five_successes_and_failures_by_the_rule_on_the_page() -> Resul
     let html = page_of(&dir)?;
     assert!(html.contains("each standardised over all measured pictures of this run"), "the rule is stated");
     let items = Fixture { strategies: 2, photos: 30, side: 8 }.items();
-    let both = items.iter().filter_map(|item| Some((item.lpips?, item.style_distance?)));
+    let both = items.iter().filter_map(|item| Some((item.values.value("lpips")?, item.style_distance?)));
     let (lpips, style): (Vec<f64>, Vec<f64>) = both.unzip();
     let (lpips, style) = (standard(&lpips), standard(&style));
     for (strategy, _) in &fixture::STYLES[..2] {
-        let score =
-            |item: &ItemRow| Some((item.lpips? - lpips.0) / lpips.1 + (item.style_distance? - style.0) / style.1);
+        let score = |item: &ItemRow| {
+            Some((item.values.value("lpips")? - lpips.0) / lpips.1 + (item.style_distance? - style.0) / style.1)
+        };
         let mut ranked: Vec<(f64, String)> = items
             .iter()
             .filter(|item| item.strategy == *strategy)
@@ -178,8 +180,9 @@ fn failures_name_what_was_measured_with_its_measure() -> Result<()> {
                 (item.photo_luma, item.photo_sharpness, item.face_share) = (Some(128.0), Some(0.15), Some(0.2));
             }
             let done = items.iter_mut().filter(|item| item.status == "done");
-            let worst = done.max_by(|a, b| a.lpips.partial_cmp(&b.lpips).unwrap()).unwrap();
-            worst.lpips = Some(score as f64);
+            let lpips = |item: &ItemRow| item.values.value("lpips").unwrap();
+            let worst = done.max_by(|a, b| lpips(a).total_cmp(&lpips(b))).unwrap();
+            worst.values.set_value("lpips", Some(score as f64));
             change(worst);
         }
     };
@@ -232,8 +235,11 @@ fn along_strength(dir: &Path) -> Result<()> {
             for (row, (name, strength)) in results.iter_mut().zip(ways) {
                 (row.strategy, row.strength) = (name.to_string(), strength);
                 row.style_text = format!("in {}", &name[..3]);
-                (row.fid_low, row.fid_high) = (row.fid.map(|v| v - 20.0), row.fid.map(|v| v + 25.0));
-                (row.lpips_low, row.lpips_high) = (row.lpips.map(|v| v - 0.02), row.lpips.map(|v| v + 0.02));
+                for (metric, below, above) in [("fid", 20.0, 25.0), ("lpips", 0.02, 0.02)] {
+                    let value = row.values.value(metric);
+                    let (low, high) = (value.map(|v| v - below), value.map(|v| v + above));
+                    row.values.set(metric, Value { value, low, high });
+                }
             }
         },
     )
@@ -314,11 +320,18 @@ fn what_is_missing_is_said_in_its_place() -> Result<()> {
     std::fs::remove_file(dir.join("manifest.json"))?;
     edit(
         &dir,
-        |items| items.iter_mut().filter(|item| item.strategy == "pixel-art").for_each(|item| item.lpips = None),
+        |items| {
+            items
+                .iter_mut()
+                .filter(|item| item.strategy == "pixel-art")
+                .for_each(|item| item.values = Values::default())
+        },
         |results| {
             results.retain(|row| row.strategy != "watercolour"); // known from its items alone
-            results[0].artfid = Some(f64::NAN);
-            (results[1].artfid_low, results[1].artfid_high, results[1].fid) = (None, None, None);
+            results[0].values.set_value("artfid", Some(f64::NAN));
+            let value = results[1].values.value("artfid");
+            results[1].values.set("artfid", Value { value, ..Value::default() });
+            results[1].values.set_value("fid", None);
         },
     )?;
     let html = page_of(&dir)?;
@@ -347,7 +360,7 @@ fn failures_and_remarks_are_listed() -> Result<()> {
     edit(
         &dir,
         |items| items.iter_mut().filter(|i| i.strategy == "pixel-art").for_each(|i| i.status = "failed".into()),
-        |results| (results[1].n, results[1].artfid, results[1].fid, results[1].lpips) = (0, None, None, None),
+        |results| (results[1].n, results[1].values) = (0, Values::default()),
     )?;
     assert!(page_of(&dir)?.contains("No picture of this strategy was made."));
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::Value;
+
 use toolkit::report;
 
 use crate::{along_strength, edit, run_folder};
@@ -107,13 +108,14 @@ fn awkward(dir: &Path) -> Result<()> {
                     item.style_distance = None;
                 }
                 if item.strategy == "oil-portrait" {
-                    item.lpips = None;
+                    item.values.set_value("lpips", None);
                 }
             }
         },
         |results| {
-            results[0].artfid_low = None;
-            results[1].artfid = Some(f64::NAN);
+            let known = results[0].values.get("artfid");
+            results[0].values.set("artfid", toolkit::metrics::Value { low: None, ..known });
+            results[1].values.set_value("artfid", Some(f64::NAN));
             results[2].style_text = "nan <i>".into();
             results[3].seconds_per_image = None;
         },
@@ -126,7 +128,17 @@ fn what_is_missing_makes_no_invalid_notebook() -> Result<()> {
     awkward(&dir)?;
     std::fs::remove_file(dir.join("config.toml"))?;
     std::fs::remove_file(dir.join("manifest.json"))?;
-    edit(&dir, |_| {}, |results| results.iter_mut().for_each(|row| (row.artfid, row.fid) = (None, None)))?;
+    edit(
+        &dir,
+        |_| {},
+        |results| {
+            results.iter_mut().for_each(|row| {
+                for name in ["artfid", "fid"] {
+                    row.values.set_value(name, None);
+                }
+            })
+        },
+    )?;
     let notebook = export(&dir, temp.path())?;
     assert_valid(&notebook);
     let ids: Vec<&str> = notebook["cells"].as_array().unwrap().iter().filter_map(|cell| cell["id"].as_str()).collect();

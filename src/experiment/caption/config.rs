@@ -29,6 +29,7 @@ use crate::error::{nearest, usage};
 use crate::experiment::axis::{Axis, check_name};
 use crate::experiment::profiles::{Profiles, assignment, check_run_name, explain, locate, positive, shown};
 use crate::experiment::settings::Settings;
+use crate::metrics::{check_names, of_captions};
 
 /// The one kind of this configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct CaptionConfig {
     /// Pictures at a time; none (or "auto"): chosen for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<usize>,
+    /// The metrics that are computed (`toolkit metrics list`); none: the usual ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<String>,
     pub models: Named<Model>,
     pub datasets: Named<Dataset>,
     /// Results published elsewhere, shown beside the measured ones.
@@ -196,7 +200,7 @@ impl CaptionConfig {
         if self.models.0.is_empty() || self.datasets.0.is_empty() {
             return Err(usage("at least one model and one data set are needed"));
         }
-        Ok(())
+        check_names(&self.metrics, of_captions().map(|metric| metric.about()))
     }
 }
 

@@ -63,7 +63,7 @@ fn build(dirs: &[PathBuf], config: &CaptionConfig, out: &Path) -> Result<Caption
         data_set.pictures = same.map(|other| other.pictures).sum();
     }
     let names: Vec<&str> = config.datasets.0.iter().map(|(name, _)| name.as_str()).collect();
-    finish(&folder, &voices(config)?, &names, rows, &references, Manifest::known(known))
+    finish(&folder, config, &voices(config)?, &names, rows, &references, Manifest::known(known))
 }
 
 /// The configuration without the shard, when the folders are all shards of one run.

@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::plan::Voice;
 use super::runner::References;
-use crate::metrics::text::captions::{self, Caption, Profile, Scores, paired_bootstrap};
+use crate::metrics::text::captions::{self, Caption, Scores, paired_bootstrap};
+use crate::metrics::text::{CaptionMetric, Measured};
+use crate::metrics::{Show, Value, find, is_asked, of_captions};
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
 
 /// The bootstrap's seed: a run gives the same intervals every time.
@@ -20,7 +22,14 @@ pub struct Scored {
 }
 
 /// Scores the rows (into their own columns too). A picture without references is not scored.
-pub fn score(voices: &[Voice], datasets: &[&str], rows: &mut [CaptionItem], references: &References) -> Result<Scored> {
+/// `asked` are the metrics of the run; none: all.
+pub fn score(
+    voices: &[Voice],
+    datasets: &[&str],
+    rows: &mut [CaptionItem],
+    references: &References,
+    asked: &[String],
+) -> Result<Scored> {
     let mut scored = Scored::default();
     for dataset in datasets {
         let mut of_voices: Vec<(&Voice, Vec<Caption>)> = Vec::new();
@@ -28,7 +37,7 @@ pub fn score(voices: &[Voice], datasets: &[&str], rows: &mut [CaptionItem], refe
             let captions = scorable(voice, dataset, rows, references);
             let scores = match captions.as_slice() {
                 [] => None,
-                some => Some(captions::score(some, Profile::Coco)?),
+                some => Some(captions::score_by(some, metrics(asked))?),
             };
             let mut result = summary(voice, dataset, rows);
             if let Some(scores) = &scores {
@@ -40,11 +49,15 @@ pub fn score(voices: &[Voice], datasets: &[&str], rows: &mut [CaptionItem], refe
         }
         for (at, first) in of_voices.iter().enumerate() {
             for second in &of_voices[at + 1..] {
-                scored.comparisons.extend(compare(dataset, first, second)?);
+                scored.comparisons.extend(compare(dataset, first, second, asked)?);
             }
         }
     }
     Ok(scored)
+}
+
+fn metrics(asked: &[String]) -> impl Iterator<Item = &'static dyn CaptionMetric> {
+    of_captions().filter(|metric| is_asked(asked, metric.about()))
 }
 
 fn scorable(voice: &Voice, dataset: &str, rows: &[CaptionItem], references: &References) -> Vec<Caption> {
@@ -77,22 +90,10 @@ fn summary(voice: &Voice, dataset: &str, rows: &[CaptionItem]) -> CaptionResult 
 }
 
 fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) -> Result<()> {
-    let value = |name: &str| scores.metric(name).map(|metric| metric.score).filter(|score| score.is_finite());
-    let intervals = scores.intervals(SEED)?;
-    let interval = |name: &str| {
-        let at = scores.metrics.iter().position(|metric| metric.name == name);
-        let interval = at.map(|at| intervals[at]);
-        (interval.map(|interval| interval.low), interval.map(|interval| interval.high))
-    };
-    (result.bleu, result.rouge1, result.rouge2) = (value("bleu"), value("rouge1"), value("rouge2"));
-    (result.rouge_l, result.rouge_lsum, result.meteor) = (value("rougeL"), value("rougeLsum"), value("meteor"));
-    (result.bleu1, result.bleu2, result.bleu3) = (value("bleu1"), value("bleu2"), value("bleu3"));
-    (result.bleu4, result.rouge_l_coco, result.cider) = (value("bleu4"), value("rougeL_coco"), value("cider"));
-    (result.bleu_low, result.bleu_high) = interval("bleu");
-    (result.rouge1_low, result.rouge1_high) = interval("rouge1");
-    (result.rouge2_low, result.rouge2_high) = interval("rouge2");
-    (result.meteor_low, result.meteor_high) = interval("meteor");
-    (result.cider_low, result.cider_high) = interval("cider");
+    for (metric, interval) in scores.metrics.iter().zip(scores.intervals(SEED)?) {
+        let has_interval = find(metric.name).is_some_and(|metric| metric.about().interval);
+        result.values.set(metric.name, Value::new(metric.score, has_interval.then_some(interval)));
+    }
     let references = || captions.iter().flat_map(|caption| &caption.references);
     let words: usize = references().map(|reference| reference.split_whitespace().count()).sum();
     result.reference_words = Some(words as f64 / references().count().max(1) as f64);
@@ -102,16 +103,26 @@ fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) -> Re
 fn fill_rows(rows: &mut [CaptionItem], voice: &Voice, dataset: &str, scores: &Scores) {
     let places: std::collections::HashMap<&str, usize> =
         scores.ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
-    let value = |name: &str, at: usize| scores.metric(name).map(|metric| metric.per_item[at]).filter(|v| v.is_finite());
+    let recorded: Vec<&Measured> = scores
+        .metrics
+        .iter()
+        .filter(|metric| find(metric.name).is_some_and(|metric| metric.about().show >= Show::Table))
+        .collect();
     for row in rows.iter_mut().filter(|row| row.model == voice.label && row.dataset == dataset) {
         let Some(at) = places.get(row.id.as_str()).copied().filter(|_| row.is_done()) else { continue };
-        (row.bleu, row.rouge1, row.rouge2) = (value("bleu", at), value("rouge1", at), value("rouge2", at));
-        (row.rouge_l, row.meteor, row.cider) = (value("rougeL", at), value("meteor", at), value("cider", at));
+        for metric in &recorded {
+            row.values.set(metric.name, Value::new(metric.per_item[at], None));
+        }
     }
 }
 
 /// Two models on the pictures that both described.
-fn compare(dataset: &str, first: &(&Voice, Vec<Caption>), second: &(&Voice, Vec<Caption>)) -> Result<Vec<Comparison>> {
+fn compare(
+    dataset: &str,
+    first: &(&Voice, Vec<Caption>),
+    second: &(&Voice, Vec<Caption>),
+    asked: &[String],
+) -> Result<Vec<Comparison>> {
     let both = |own: &[Caption], other: &[Caption]| -> Vec<Caption> {
         let ids: HashSet<&str> = other.iter().map(|caption| caption.id.as_str()).collect();
         own.iter().filter(|caption| ids.contains(caption.id.as_str())).cloned().collect()
@@ -120,7 +131,7 @@ fn compare(dataset: &str, first: &(&Voice, Vec<Caption>), second: &(&Voice, Vec<
     if a.is_empty() {
         return Ok(Vec::new());
     }
-    let (a, b) = (captions::score(&a, Profile::Coco)?, captions::score(&b, Profile::Coco)?);
+    let (a, b) = (captions::score_by(&a, metrics(asked))?, captions::score_by(&b, metrics(asked))?);
     let row = |difference: captions::Difference| Comparison {
         dataset: dataset.to_string(),
         metric: difference.name.to_string(),

@@ -70,7 +70,7 @@ pub fn run(
     let planned: BTreeMap<&str, BTreeMap<String, String>> =
         plan.parts.iter().map(|part| (part.name.as_str(), thumbnails(part))).collect();
     // Failed pictures are tried again: they may have been mended.
-    let (mut journal, mut rows) = Journal::<CaptionItem>::open(&folder.path("items.csv"), |row| {
+    let (mut journal, mut rows) = Journal::<CaptionItem>::open(&folder.path("items.csv"), &config.metrics, |row| {
         row.is_done()
             && planned.get(row.dataset.as_str()).and_then(|items| items.get(&row.id)) == Some(&row.image)
             && plan.voices.iter().any(|voice| voice.label == row.model)
@@ -106,7 +106,7 @@ pub fn run(
     drop(journal);
     let voices = &plan.voices;
     let names: Vec<&str> = plan.parts.iter().map(|part| part.name.as_str()).collect();
-    finish(&folder, voices, &names, rows, &references, manifest)
+    finish(&folder, config, voices, &names, rows, &references, manifest)
 }
 
 fn begin(folder: &RunFolder, plan: &CaptionPlan, models: &dyn Captioners) -> Result<Manifest> {
@@ -248,6 +248,7 @@ fn fail(row: &mut CaptionItem, error: String) {
 /// Puts the rows in order, scores them, and computes the results.
 pub(super) fn finish(
     folder: &RunFolder,
+    config: &CaptionConfig,
     voices: &[Voice],
     datasets: &[&str],
     mut rows: Vec<CaptionItem>,
@@ -257,10 +258,10 @@ pub(super) fn finish(
     let voice = |row: &CaptionItem| voices.iter().position(|voice| voice.label == row.model);
     let dataset = |row: &CaptionItem| datasets.iter().position(|name| *name == row.dataset);
     rows.sort_by(|a, b| (dataset(a), voice(a), &a.id).cmp(&(dataset(b), voice(b), &b.id)));
-    let scored = results::score(voices, datasets, &mut rows, references)?;
-    write(&folder.path("items.csv"), &rows)?;
-    write(&folder.path("comparisons.csv"), &scored.comparisons)?;
-    write(&folder.path("results.csv"), &scored.results)?;
+    let scored = results::score(voices, datasets, &mut rows, references, &config.metrics)?;
+    write(&folder.path("items.csv"), &rows, &config.metrics)?;
+    write(&folder.path("comparisons.csv"), &scored.comparisons, &[])?;
+    write(&folder.path("results.csv"), &scored.results, &config.metrics)?;
     manifest.finish(folder).context("the results are written, the manifest is not")?;
     let failed: Vec<CaptionItem> = rows.iter().filter(|row| !row.is_done()).cloned().collect();
     if failed.len() == rows.len()

@@ -17,8 +17,49 @@ use super::features::{FeatureNet, on_device};
 use super::frechet::{self, Gaussian};
 use super::lpips::LpipsNet;
 use super::pictures::Batches;
+use super::{Judge, PictureMetric, PictureSet};
 use crate::error::usage;
 use crate::metrics::stats::{Interval, RESAMPLES, bootstrap};
+use crate::metrics::{About, Metric, Show, Value};
+
+/// The metric's name.
+pub const NAME: &str = "artfid";
+
+/// ArtFID of the pictures of a strategy.
+#[derive(Debug)]
+pub struct ArtFid;
+
+pub static ABOUT: About = About {
+    name: NAME,
+    label: "ArtFID",
+    axis: "ArtFID = (1 + LPIPS) · (1 + FID)",
+    help: "(1 + LPIPS) · (1 + FID); lower is better. Below it the 95 % interval",
+    compares: "pictures with their photos and with style pictures",
+    higher_is_better: false,
+    needs: &["art-inception", "lpips-alex"],
+    item: None,
+    interval: true,
+    show: Show::Headline,
+    by_default: true,
+    width: 12,
+};
+
+impl Metric for ArtFid {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn of_pictures(&self) -> Option<&dyn PictureMetric> {
+        Some(self)
+    }
+}
+
+impl PictureMetric for ArtFid {
+    fn of_set(&self, pictures: &PictureSet) -> Result<Value> {
+        let scores = pictures.artfid()?;
+        Ok(Value::new(scores.artfid, scores.intervals.map(|intervals| intervals.artfid)))
+    }
+}
 
 /// The networks behind the two halves of ArtFID.
 pub struct ArtFidNets {
@@ -60,6 +101,17 @@ impl ArtFidNets {
             features.push(batch.cut(&self.inception.of_pixels(&batch.set(1))?));
         }
         Ok((on_device(&features)?, on_device(&distances)?))
+    }
+}
+
+impl Judge for ArtFidNets {
+    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        let features = ArtFidNets::features(self, pictures, pictures.len())?;
+        Ok(Vec::try_from(&features)?)
+    }
+
+    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>> {
+        ArtFidNets::lpips(self, photos, pictures, pictures.len())
     }
 }
 

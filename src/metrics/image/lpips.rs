@@ -7,8 +7,53 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::pictures::{Batch, Batches, pixels};
+use super::{Judge, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
+use crate::metrics::{About, Metric, Show, Value};
 use crate::models::alexnet::Lpips;
+
+/// The metric's name.
+pub const NAME: &str = "lpips";
+
+/// The mean LPIPS distance of the pictures of a strategy from their photos.
+#[derive(Debug)]
+pub struct PhotoDistance;
+
+pub static ABOUT: About = About {
+    name: NAME,
+    label: "LPIPS",
+    axis: "LPIPS (distance from the photo)",
+    help: "distance from the photos; lower is better",
+    compares: "each picture with its photo",
+    higher_is_better: false,
+    needs: &["lpips-alex"],
+    item: Some("Distance of each picture from its photo; lower keeps more of it."),
+    interval: true,
+    show: Show::Table,
+    by_default: true,
+    width: 9,
+};
+
+impl Metric for PhotoDistance {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn of_pictures(&self) -> Option<&dyn PictureMetric> {
+        Some(self)
+    }
+}
+
+impl PictureMetric for PhotoDistance {
+    fn of_items(&self, judge: &dyn Judge, photos: &[RgbImage], pictures: &[RgbImage]) -> Option<Result<Vec<f64>>> {
+        Some(judge.lpips(photos, pictures))
+    }
+
+    fn of_set(&self, pictures: &PictureSet) -> Result<Value> {
+        let scores = pictures.artfid()?;
+        Ok(Value::new(scores.lpips, scores.intervals.map(|intervals| intervals.lpips)))
+    }
+}
 
 /// LPIPS on AlexNet, on a device.
 pub struct LpipsNet {

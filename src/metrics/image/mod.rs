@@ -1,8 +1,91 @@
-//! Metrics of pictures, and how pictures get to their networks.
+//! Metrics of pictures: a file each, and how pictures get to their networks.
 
 pub mod artfid;
 pub mod features;
+pub mod fid;
 pub mod frechet;
 pub mod lpips;
 pub mod photo;
 pub mod pictures;
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use ::image::RgbImage;
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use self::artfid::{Options, Scores};
+use super::{Metric, Value};
+
+/// A metric of the pictures of a strategy.
+pub trait PictureMetric: Metric {
+    /// The values of single pictures beside their photos; None where it scores sets only. All pictures have one size.
+    fn of_items(&self, _judge: &dyn Judge, _photos: &[RgbImage], _pictures: &[RgbImage]) -> Option<Result<Vec<f64>>> {
+        None
+    }
+
+    /// The score of all pictures of a strategy, at least two, beside at least two style pictures.
+    fn of_set(&self, pictures: &PictureSet) -> Result<Value>;
+
+    /// How it compares two sets of features, [n, features] and [m, features], where it needs nothing else: then
+    /// `toolkit evaluate` has it for two folders.
+    fn of_features(&self) -> Option<CompareFeatures> {
+        None
+    }
+}
+
+/// Compares a set of pictures with a reference set by their features: [n, features] and [m, features], on one device.
+pub type CompareFeatures = fn(&Tensor, &Tensor) -> Result<Value>;
+
+/// The networks that measure pictures. All pictures of a call have one size.
+pub trait Judge {
+    /// The art-Inception feature of each picture.
+    fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>>;
+
+    /// LPIPS between each photo and its picture.
+    fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>>;
+}
+
+/// The measured pictures of a strategy.
+#[derive(Debug)]
+pub struct PictureSet<'a> {
+    /// Features of the style pictures in art-Inception: [m, features].
+    pub style: Tensor,
+    /// Features of the strategy's pictures: [n, features], on the same device.
+    pub drawn: Tensor,
+    /// The values of the single pictures, by metric, in the order of `drawn`.
+    pub items: BTreeMap<&'static str, Vec<f64>>,
+    pub options: &'a Options,
+    artfid: OnceCell<Scores>,
+}
+
+impl<'a> PictureSet<'a> {
+    pub fn new(
+        style: Tensor,
+        drawn: Tensor,
+        items: BTreeMap<&'static str, Vec<f64>>,
+        options: &'a Options,
+    ) -> PictureSet<'a> {
+        PictureSet { style, drawn, items, options, artfid: OnceCell::new() }
+    }
+
+    /// The values of the single pictures by this metric.
+    pub fn items_of(&self, metric: &str) -> Result<&[f64]> {
+        self.items.get(metric).map(Vec::as_slice).with_context(|| format!("the single pictures have no {metric}"))
+    }
+
+    /// ArtFID and its halves, computed once: their intervals come from the same resamples.
+    pub fn artfid(&self) -> Result<&Scores> {
+        if let Some(scores) = self.artfid.get() {
+            return Ok(scores);
+        }
+        let scores = artfid::score(&self.style, &self.drawn, self.items_of(lpips::NAME)?, self.options)?;
+        Ok(self.artfid.get_or_init(|| scores))
+    }
+
+    /// What the user must know before ranking by these numbers, as far as it was found out.
+    pub fn warnings(&self) -> &[String] {
+        self.artfid.get().map_or(&[], |scores| &scores.warnings)
+    }
+}

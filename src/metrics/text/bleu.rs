@@ -7,6 +7,88 @@
 use rayon::prelude::*;
 
 use super::corpus::{Corpus, Ngrams, count, counts};
+use super::{CAPTIONS, CaptionMetric, Measured, Prepared, Profile, Total};
+use crate::metrics::{About, Metric, Show};
+
+/// BLEU-4 as Hugging Face `evaluate` gives it.
+#[derive(Debug)]
+pub struct Bleu;
+
+static BLEU: About = About {
+    name: "bleu",
+    label: "BLEU",
+    help: "BLEU-4 over all captions; below it the 95 % interval",
+    item: Some("BLEU-4 of the caption alone, every precision smoothed by one"),
+    interval: true,
+    show: Show::Headline,
+    ..CAPTIONS
+};
+
+impl Metric for Bleu {
+    fn about(&self) -> &About {
+        &BLEU
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for Bleu {
+    fn profile(&self) -> Profile {
+        Profile::Hf
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        let counts = texts.bleu();
+        let smoothed = counts.iter().map(|counts| evaluate_bleu(counts, true)).collect();
+        Measured::new(BLEU.name, smoothed, Total::EvaluateBleu(counts.clone()))
+    }
+}
+
+/// BLEU as the COCO caption evaluation gives it.
+#[derive(Debug)]
+pub struct CocoBleu {
+    about: About,
+    /// The longest n-grams have one word more.
+    order: usize,
+}
+
+pub static COCO_BLEU: [CocoBleu; 4] = [
+    CocoBleu::new("bleu1", "BLEU-1 (COCO)", "BLEU-1 of the caption alone", 0),
+    CocoBleu::new("bleu2", "BLEU-2 (COCO)", "BLEU-2 of the caption alone", 1),
+    CocoBleu::new("bleu3", "BLEU-3 (COCO)", "BLEU-3 of the caption alone", 2),
+    CocoBleu::new("bleu4", "BLEU-4 (COCO)", "BLEU-4 of the caption alone", 3),
+];
+
+impl CocoBleu {
+    const fn new(name: &'static str, label: &'static str, item: &'static str, order: usize) -> Self {
+        let help = "BLEU over all captions as the COCO evaluation computes it";
+        Self { about: About { name, label, help, item: Some(item), ..CAPTIONS }, order }
+    }
+}
+
+impl Metric for CocoBleu {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for CocoBleu {
+    fn profile(&self) -> Profile {
+        Profile::Coco
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        let counts = &texts.coco().bleu;
+        let per_item = counts.iter().map(|counts| coco_bleu(counts)[self.order]).collect();
+        Measured::new(self.about.name, per_item, Total::CocoBleu(counts.clone(), self.order))
+    }
+}
 
 /// What one item adds to corpus BLEU; sums over items are again such counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::bleu::{self, Counts, ReferenceLength};
-use super::corpus::{Corpus, Texts};
-use super::{cider, meteor, numpy_random, ptb, rouge};
+use super::bleu::{self, Counts};
+use super::{CaptionMetric, Prepared, numpy_random};
+use crate::metrics::of_captions;
 use crate::metrics::stats::{Interval, RESAMPLES, quantile, resample, two_sided};
 
 /// A picture's caption and what people wrote of it.
@@ -27,34 +27,9 @@ pub enum Profile {
     Coco,
 }
 
-/// What is known of a metric beside its values.
-#[derive(Debug)]
-pub struct Description {
-    pub name: &'static str,
-    pub coco: bool,
-    /// What the value of one item is.
-    pub item: &'static str,
-}
-
-/// All metrics, in the order of printing.
-pub static METRICS: [Description; 12] = [
-    Description { name: "bleu", coco: false, item: "BLEU-4 of the caption alone, every precision smoothed by one" },
-    Description { name: "rouge1", coco: false, item: "F-measure of the best reference" },
-    Description { name: "rouge2", coco: false, item: "F-measure of the best reference" },
-    Description { name: "rougeL", coco: false, item: "F-measure of the best reference" },
-    Description { name: "rougeLsum", coco: false, item: "F-measure of the best reference" },
-    Description { name: "meteor", coco: false, item: "METEOR of the best reference" },
-    Description { name: "bleu1", coco: true, item: "BLEU-1 of the caption alone" },
-    Description { name: "bleu2", coco: true, item: "BLEU-2 of the caption alone" },
-    Description { name: "bleu3", coco: true, item: "BLEU-3 of the caption alone" },
-    Description { name: "bleu4", coco: true, item: "BLEU-4 of the caption alone" },
-    Description { name: "rougeL_coco", coco: true, item: "F-measure, β = 1.2, over all references" },
-    Description { name: "cider", coco: true, item: "CIDEr-D, 0 to 10" },
-];
-
-/// One metric's values.
+/// The values of one metric.
 #[derive(Debug, Clone)]
-pub struct Metric {
+pub struct Measured {
     pub name: &'static str,
     /// Over all items.
     pub score: f64,
@@ -65,22 +40,22 @@ pub struct Metric {
 
 /// How the score of a set of items comes from the items.
 #[derive(Debug, Clone)]
-enum Total {
+pub enum Total {
     Mean,
     EvaluateBleu(Arc<Vec<Counts>>),
     /// BLEU up to n-grams of this length less one.
     CocoBleu(Arc<Vec<Counts>>, usize),
 }
 
-impl Metric {
-    fn new(name: &'static str, per_item: Vec<f64>, total: Total) -> Metric {
-        let mut metric = Metric { name, score: 0.0, per_item, total };
+impl Measured {
+    pub fn new(name: &'static str, per_item: Vec<f64>, total: Total) -> Measured {
+        let mut metric = Measured { name, score: 0.0, per_item, total };
         metric.score = metric.score_of(0..metric.per_item.len());
         metric
     }
 
-    fn mean(name: &'static str, per_item: Vec<f64>) -> Metric {
-        Metric::new(name, per_item, Total::Mean)
+    pub fn mean(name: &'static str, per_item: Vec<f64>) -> Measured {
+        Measured::new(name, per_item, Total::Mean)
     }
 
     /// The score of some items, repeats allowed.
@@ -103,54 +78,25 @@ impl Metric {
 #[derive(Debug, Clone)]
 pub struct Scores {
     pub ids: Vec<String>,
-    /// In the order of [`METRICS`].
-    pub metrics: Vec<Metric>,
+    /// In the order of [`crate::metrics::METRICS`].
+    pub metrics: Vec<Measured>,
 }
 
-/// Scores captions. Fails when there are none, or one has no reference.
+/// Scores captions by all metrics of a profile. Fails when there are none, or one has no reference.
 pub fn score(captions: &[Caption], profile: Profile) -> Result<Scores> {
+    let profile = |metric: &&dyn CaptionMetric| profile == Profile::Coco || metric.profile() == Profile::Hf;
+    score_by(captions, of_captions().filter(profile))
+}
+
+/// Scores captions by these metrics. Fails when there are no captions, or one has no reference.
+pub fn score_by(captions: &[Caption], metrics: impl Iterator<Item = &'static dyn CaptionMetric>) -> Result<Scores> {
     ensure!(!captions.is_empty(), "there are no captions to score");
     if let Some(caption) = captions.iter().find(|caption| caption.references.is_empty()) {
         bail!("{:?} has no reference", caption.id);
     }
-    let texts = Texts::new(captions);
-    let mut metrics = evaluate_metrics(&texts);
-    if profile == Profile::Coco {
-        metrics.extend(coco_metrics(&texts));
-    }
+    let texts = Prepared::new(captions);
+    let metrics = metrics.map(|metric| metric.measure(&texts)).collect();
     Ok(Scores { ids: captions.iter().map(|caption| caption.id.clone()).collect(), metrics })
-}
-
-fn evaluate_metrics(texts: &Texts) -> Vec<Metric> {
-    let tokens = texts.tokenize(bleu::tokenize_13a);
-    let counts = Arc::new(bleu::item_counts(&Corpus::new(&tokens), ReferenceLength::Shortest));
-    let smoothed = counts.iter().map(|counts| bleu::evaluate_bleu(counts, true)).collect();
-    let rouge = rouge::scores(texts);
-    vec![
-        Metric::new("bleu", smoothed, Total::EvaluateBleu(counts)),
-        Metric::mean("rouge1", rouge.iter().map(|rouge| rouge.rouge1).collect()),
-        Metric::mean("rouge2", rouge.iter().map(|rouge| rouge.rouge2).collect()),
-        Metric::mean("rougeL", rouge.iter().map(|rouge| rouge.rouge_l).collect()),
-        Metric::mean("rougeLsum", rouge.iter().map(|rouge| rouge.rouge_lsum).collect()),
-        Metric::mean("meteor", meteor::scores(texts)),
-    ]
-}
-
-fn coco_metrics(texts: &Texts) -> Vec<Metric> {
-    let tokens = texts.tokenize(ptb::tokenize_caption);
-    let corpus = Corpus::new(&tokens);
-    let counts = Arc::new(bleu::item_counts(&corpus, ReferenceLength::Closest));
-    let mut metrics: Vec<Metric> = ["bleu1", "bleu2", "bleu3", "bleu4"]
-        .into_iter()
-        .enumerate()
-        .map(|(order, name)| {
-            let per_item = counts.iter().map(|counts| bleu::coco_bleu(counts)[order]).collect();
-            Metric::new(name, per_item, Total::CocoBleu(counts.clone(), order))
-        })
-        .collect();
-    metrics.push(Metric::mean("rougeL_coco", rouge::coco_rouge_l(&corpus)));
-    metrics.push(Metric::mean("cider", cider::scores(&corpus)));
-    metrics
 }
 
 /// A metric of two captioners over the same items.
@@ -167,8 +113,8 @@ pub struct Difference {
 }
 
 impl Scores {
-    /// A metric by its name in [`METRICS`].
-    pub fn metric(&self, name: &str) -> Option<&Metric> {
+    /// A metric by its name in [`crate::metrics::METRICS`].
+    pub fn metric(&self, name: &str) -> Option<&Measured> {
         self.metrics.iter().find(|metric| metric.name == name)
     }
 
@@ -211,15 +157,15 @@ pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Ve
     let place = |id: &String| places.get(id.as_str()).copied().with_context(|| format!("{id:?} is only in the first"));
     let places: Vec<usize> = first.ids.iter().map(place).collect::<Result<_>>()?;
     ensure!(places.len() == second.ids.len(), "the second has {} items, the first {}", second.ids.len(), places.len());
-    let pairs: Vec<(&Metric, &Metric)> =
+    let pairs: Vec<(&Measured, &Measured)> =
         first.metrics.iter().filter_map(|metric| Some((metric, second.metric(metric.name)?))).collect();
     let resampled = resample(first.ids.len(), seed, |items| {
-        let difference = |(a, b): &(&Metric, &Metric)| {
+        let difference = |(a, b): &(&Measured, &Measured)| {
             a.score_of(items.iter().copied()) - b.score_of(items.iter().map(|item| places[*item]))
         };
         pairs.iter().map(difference).collect::<Vec<f64>>()
     });
-    let compare = |(metric, (a, b)): (usize, &(&Metric, &Metric))| {
+    let compare = |(metric, (a, b)): (usize, &(&Measured, &Measured))| {
         let mut differences: Vec<f64> = resampled.iter().map(|all| all[metric]).collect();
         let (first_better, p_value) = two_sided(&differences);
         Ok(Difference {

@@ -6,6 +6,42 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::corpus::{Corpus, Ngrams, count, counts};
+use super::{CAPTIONS, CaptionMetric, Measured, Prepared, Profile};
+use crate::metrics::{About, Metric, Show};
+
+/// CIDEr-D as the COCO caption evaluation gives it.
+#[derive(Debug)]
+pub struct Cider;
+
+static ABOUT: About = About {
+    name: "cider",
+    label: "CIDEr",
+    help: "CIDEr-D, 0 to 10, as the COCO evaluation computes it",
+    item: Some("CIDEr-D, 0 to 10"),
+    interval: true,
+    show: Show::Compared,
+    ..CAPTIONS
+};
+
+impl Metric for Cider {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for Cider {
+    fn profile(&self) -> Profile {
+        Profile::Coco
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        Measured::mean(ABOUT.name, texts.coco().cider.clone())
+    }
+}
 
 /// Width of the penalty on a difference in length.
 const SIGMA: f64 = 6.0;

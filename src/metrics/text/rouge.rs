@@ -7,6 +7,117 @@
 use rayon::prelude::*;
 
 use super::corpus::{Corpus, Ngrams, Texts, count, counts, longest_common};
+use super::{CAPTIONS, CaptionMetric, Measured, Prepared, Profile};
+use crate::metrics::{About, Metric, Show};
+
+/// One of the ROUGE values that `rouge_score` computes together.
+#[derive(Debug)]
+pub struct RougeMetric {
+    about: About,
+    value: fn(&Rouge) -> f64,
+}
+
+const BEST: Option<&str> = Some("F-measure of the best reference");
+
+pub static ROUGE: [RougeMetric; 4] = [
+    RougeMetric {
+        about: About {
+            name: "rouge1",
+            label: "ROUGE-1",
+            help: "F-measure of single words, best reference",
+            item: BEST,
+            interval: true,
+            show: Show::Headline,
+            ..CAPTIONS
+        },
+        value: |rouge| rouge.rouge1,
+    },
+    RougeMetric {
+        about: About {
+            name: "rouge2",
+            label: "ROUGE-2",
+            help: "F-measure of word pairs, best reference",
+            item: BEST,
+            interval: true,
+            show: Show::Headline,
+            ..CAPTIONS
+        },
+        value: |rouge| rouge.rouge2,
+    },
+    RougeMetric {
+        about: About {
+            name: "rougeL",
+            label: "ROUGE-L",
+            help: "F-measure of the longest common subsequence",
+            item: BEST,
+            show: Show::Table,
+            ..CAPTIONS
+        },
+        value: |rouge| rouge.rouge_l,
+    },
+    RougeMetric {
+        about: About {
+            name: "rougeLsum",
+            label: "ROUGE-Lsum",
+            help: "ROUGE-L with lines as sentences",
+            item: BEST,
+            ..CAPTIONS
+        },
+        value: |rouge| rouge.rouge_lsum,
+    },
+];
+
+impl Metric for RougeMetric {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for RougeMetric {
+    fn profile(&self) -> Profile {
+        Profile::Hf
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        Measured::mean(self.about.name, texts.rouge().iter().map(self.value).collect())
+    }
+}
+
+/// ROUGE-L as the COCO caption evaluation gives it.
+#[derive(Debug)]
+pub struct CocoRouge;
+
+static COCO: About = About {
+    name: "rougeL_coco",
+    label: "ROUGE-L (COCO)",
+    help: "ROUGE-L as the COCO evaluation computes it",
+    item: Some("F-measure, β = 1.2, over all references"),
+    ..CAPTIONS
+};
+
+impl Metric for CocoRouge {
+    fn about(&self) -> &About {
+        &COCO
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for CocoRouge {
+    fn profile(&self) -> Profile {
+        Profile::Coco
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        Measured::mean(COCO.name, texts.coco().rouge_l.clone())
+    }
+}
 
 /// F-measures of one item, each of the reference where it is highest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

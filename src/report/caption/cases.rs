@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::CaptionRun;
-use crate::report::number::finite;
+use super::{CaptionRun, DECIDING};
 use crate::run::caption::CaptionItem;
 
 /// Pictures of each kind.
@@ -31,7 +30,7 @@ pub fn choose<'a>(run: &'a CaptionRun, dataset: &str) -> Choice<'a> {
     let models = run.models();
     let mut pictures: BTreeMap<&str, Vec<&CaptionItem>> = BTreeMap::new();
     for item in run.items.iter().filter(|item| item.dataset == dataset && item.is_done()) {
-        if finite(item.meteor).is_some() {
+        if item.values.value(DECIDING).is_some() {
             pictures.entry(&item.id).or_default().push(item);
         }
     }
@@ -56,7 +55,7 @@ pub fn choose<'a>(run: &'a CaptionRun, dataset: &str) -> Choice<'a> {
 }
 
 fn scores<'a>(case: &'a Case) -> impl Iterator<Item = f64> + 'a {
-    case.said.iter().filter_map(|item| finite(item.meteor))
+    case.said.iter().filter_map(|item| item.values.value(DECIDING))
 }
 
 #[cfg(test)]
@@ -70,7 +69,7 @@ mod tests {
             id: format!("{id:02}"),
             dataset: "d".into(),
             model: model.into(),
-            meteor: Some(meteor),
+            values: [(DECIDING, Some(meteor))].into_iter().collect(),
             status: "done".into(),
             ..CaptionItem::default()
         };
@@ -88,10 +87,10 @@ mod tests {
         assert_eq!(ids(&choice.differ), "11 10 09 08 07");
         assert_eq!(ids(&choice.fail), "02 00 01 03 04");
         assert_eq!(choice.differ[0].said[0].model, "a");
-        run.items.iter_mut().for_each(|item| item.meteor = Some(0.0));
+        run.items.iter_mut().for_each(|item| item.values.set_value(DECIDING, Some(0.0)));
         let same = choose(&run, "d");
         assert_eq!((same.differ.len(), ids(&same.fail)), (0, "00 01 02 03 04".to_string()), "no gap is no difference");
-        run.items.iter_mut().for_each(|item| item.meteor = None);
+        run.items.iter_mut().for_each(|item| item.values.set_value(DECIDING, None));
         assert!(choose(&run, "d").differ.is_empty());
     }
 }

@@ -1,9 +1,9 @@
 //! Score against the length of the caption: whether a model loses by what it says or by how much it says.
 
-use super::CaptionRun;
 use super::scores::legend;
+use super::{AGAINST_LENGTH, CaptionRun, DECIDING};
+use crate::metrics::label;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten};
-use crate::report::number::finite;
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
 use crate::run::caption::CaptionItem;
 
@@ -17,15 +17,9 @@ const PARTS: usize = 8;
 /// A mean of fewer captions says more of them than of their length.
 const LEAST_IN_PART: usize = 6;
 
-/// What it is called, and its value.
-type Metric<'a> = (&'a str, fn(&CaptionItem) -> Option<f64>);
-
-const METRICS: [Metric<'static>; 2] =
-    [("BLEU of each caption", |item| item.bleu), ("METEOR of each caption", |item| item.meteor)];
-
 pub fn figure(run: &CaptionRun) -> Figure {
     let title = "Score against caption length";
-    let scored: Vec<&CaptionItem> = run.items.iter().filter(|item| finite(item.meteor).is_some()).collect();
+    let scored: Vec<&CaptionItem> = run.items.iter().filter(|item| item.values.value(DECIDING).is_some()).collect();
     if scored.is_empty() {
         return nothing(titled(140.0, title, ""), "No caption was scored: there are no references.");
     }
@@ -41,8 +35,8 @@ pub fn figure(run: &CaptionRun) -> Figure {
         let own: Vec<&CaptionItem> = scored.iter().filter(|item| item.dataset == *dataset).copied().collect();
         figure.bold((MARGIN, top - 32.0), shorten(dataset, NAME, 300.0), NAME, INK, Align::Left);
         let references = run.results.iter().find(|row| row.dataset == *dataset).and_then(|row| row.reference_words);
-        for ((name, value), pixels) in METRICS.iter().zip(COLUMNS) {
-            panel(&mut figure, &own, &models, (name, *value), (pixels, top), references);
+        for (metric, pixels) in AGAINST_LENGTH.into_iter().zip(COLUMNS) {
+            panel(&mut figure, &own, &models, metric, (pixels, top), references);
         }
         figure.height = top + PANEL + 50.0;
     }
@@ -54,13 +48,13 @@ fn panel(
     figure: &mut Figure,
     items: &[&CaptionItem],
     models: &[String],
-    (name, value): Metric,
+    metric: &str,
     ((left, right), top): ((f64, f64), f64),
     references: Option<f64>,
 ) {
     let bottom = top + PANEL;
     let longest = items.iter().map(|item| item.words as f64).fold(references.unwrap_or(1.0), f64::max);
-    let highest = items.iter().filter_map(|item| finite(value(item))).fold(0.05, f64::max);
+    let highest = items.iter().filter_map(|item| item.values.value(metric)).fold(0.05, f64::max);
     let x = Axis { values: (0.0, longest * 1.04 + 1.0), pixels: (left, right) };
     let y = Axis { values: (0.0, highest * 1.06), pixels: (bottom, top) };
     x.draw_horizontal(figure, top, bottom, "words");
@@ -69,7 +63,7 @@ fn panel(
         figure.line([(left, y.at(score)), (right, y.at(score))], GRID, 1.0);
         figure.text((left - 8.0, y.at(score)), format!("{score:.decimals$}"), SMALL, MUTED, Align::Right);
     }
-    figure.text((left, top - 12.0), name, SMALL + 1.0, INK, Align::Left);
+    figure.text((left, top - 12.0), format!("{} of each caption", label(metric)), SMALL + 1.0, INK, Align::Left);
     if let Some(words) = references {
         let mut from = top;
         while from < bottom {
@@ -81,7 +75,7 @@ fn panel(
         let mut points: Vec<(usize, f64)> = items
             .iter()
             .filter(|item| item.model == *model)
-            .filter_map(|item| Some((item.words, finite(value(item))?)))
+            .filter_map(|item| Some((item.words, item.values.value(metric)?)))
             .collect();
         points.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let step = points.len().div_ceil(MOST_POINTS).max(1);
@@ -122,7 +116,8 @@ fn alt(run: &CaptionRun, models: &[String], datasets: &[String]) -> String {
             }
         }
     }
-    format!("Scatter plots of BLEU and METEOR of each caption against its length in words: {}.", parts.join("; "))
+    let metrics = AGAINST_LENGTH.map(label).join(" and ");
+    format!("Scatter plots of {metrics} of each caption against its length in words: {}.", parts.join("; "))
 }
 
 #[cfg(test)]

@@ -15,6 +15,13 @@ use anyhow::Result;
 
 pub use run::CaptionRun;
 
+/// The metric that says which model is best, and which pictures stand for a data set.
+const DECIDING: &str = "meteor";
+/// What is said of single captions, the deciding one first.
+const OF_CASES: [&str; 4] = [DECIDING, "bleu", "rouge1", "cider"];
+/// What is held against the length of captions.
+const AGAINST_LENGTH: [&str; 2] = ["bleu", DECIDING];
+
 use super::Report;
 use super::figure::Figure;
 use super::folder::Folder;

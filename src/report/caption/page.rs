@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::cases::{CASES, Case, choose};
 use super::tables::{self, Cell, Compared, Table};
-use super::{CaptionRun, verdict};
+use super::{CaptionRun, OF_CASES, verdict};
+use crate::metrics::label;
 use crate::report::Report;
 use crate::report::figure::Place;
 use crate::report::number::short;
@@ -28,6 +29,8 @@ struct Page {
     facts: Vec<Fact>,
     tables: Vec<Table>,
     published: Vec<(String, String, Vec<Cell>)>,
+    /// The metrics of the published table.
+    of_published: Vec<&'static str>,
     compared: Vec<&'static str>,
     comparisons: Vec<Compared>,
     plots: Vec<(String, &'static str)>,
@@ -96,7 +99,8 @@ fn page(run: &CaptionRun) -> Result<Page> {
         facts: tables::facts(run),
         tables: tables::results(run, |model| model_color(run, model)),
         published: tables::published(run),
-        compared: tables::COMPARED.iter().map(|(_, title)| *title).collect(),
+        of_published: tables::published_metrics(run).iter().map(|about| about.label).collect(),
+        compared: tables::compared(run).iter().map(|about| about.label).collect(),
         comparisons: tables::comparisons(run),
         plots: run.figures().into_iter().map(plot).collect::<Result<_>>()?,
         cases: CASES,
@@ -131,13 +135,7 @@ fn galleries(run: &CaptionRun) -> Vec<Gallery> {
                 model: item.model.clone(),
                 color: model_color(run, &item.model),
                 caption: item.caption.clone(),
-                scores: format!(
-                    "METEOR {}, BLEU {}, ROUGE-1 {}, CIDEr {}",
-                    short(item.meteor),
-                    short(item.bleu),
-                    short(item.rouge1),
-                    short(item.cider)
-                ),
+                scores: OF_CASES.map(|name| format!("{} {}", label(name), short(item.values.value(name)))).join(", "),
             })
             .collect(),
     };

@@ -20,10 +20,16 @@ const COMPARISON_COLUMNS: &[&str] = &["dataset", "metric", "first", "second", "d
 pub struct Published {
     pub dataset: String,
     pub model: String,
-    pub bleu: f64,
-    pub rouge1: f64,
-    pub rouge2: f64,
-    pub meteor: f64,
+    /// By metric.
+    #[serde(flatten)]
+    values: toml::Table,
+}
+
+impl Published {
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        let value = self.values.get(metric)?;
+        value.as_float().or_else(|| Some(value.as_integer()? as f64))
+    }
 }
 
 /// A caption run. Only items.csv and results.csv must be there.

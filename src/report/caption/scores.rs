@@ -1,36 +1,26 @@
 //! The scores as grouped bars with their intervals: a panel a data set, a group a metric, a bar a model.
 
 use super::CaptionRun;
-use super::run::Published;
+use crate::metrics::stats::Interval;
+use crate::metrics::{About, Show};
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten, text_width};
 use crate::report::number::{finite, short};
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
-use crate::run::caption::CaptionResult;
+use crate::run::shown;
 
 const PANEL: f64 = 210.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - MARGIN;
 
-/// Value, low and high of a metric.
-type Value = fn(&CaptionResult) -> (Option<f64>, Option<f64>, Option<f64>);
-
-/// Its name, and where its values are.
-type Metric = (&'static str, Value, fn(&Published) -> f64);
-
-const METRICS: [Metric; 4] = [
-    ("BLEU", |row| (row.bleu, row.bleu_low, row.bleu_high), |line| line.bleu),
-    ("ROUGE-1", |row| (row.rouge1, row.rouge1_low, row.rouge1_high), |line| line.rouge1),
-    ("ROUGE-2", |row| (row.rouge2, row.rouge2_low, row.rouge2_high), |line| line.rouge2),
-    ("METEOR", |row| (row.meteor, row.meteor_low, row.meteor_high), |line| line.meteor),
-];
-
 pub fn figure(run: &CaptionRun) -> Figure {
     let title = "Scores by data set";
-    let highs = run.results.iter().flat_map(|row| METRICS.map(|(_, value, _)| value(row)));
-    let published = run.published.iter().flat_map(|line| METRICS.map(|(.., value)| Some(value(line))));
+    let metrics = shown(&run.results, Show::Headline);
+    let each = || metrics.iter().map(|about| about.name);
+    let highs = run.results.iter().flat_map(|row| each().map(|name| row.values.get(name)));
+    let published = run.published.iter().flat_map(|line| each().map(|name| line.value(name)));
     let highest =
-        highs.flat_map(|(value, _, high)| [value, high]).chain(published).filter_map(finite).fold(0.0, f64::max);
-    if highest == 0.0 && run.results.iter().all(|row| row.bleu.is_none()) {
+        highs.flat_map(|value| [value.value, value.high]).chain(published).filter_map(finite).fold(0.0, f64::max);
+    if highest == 0.0 && run.results.iter().all(|row| each().all(|name| row.values.value(name).is_none())) {
         return nothing(titled(140.0, title, ""), "No caption was scored: there are no references.");
     }
     let models = run.models();
@@ -42,11 +32,12 @@ pub fn figure(run: &CaptionRun) -> Figure {
     for (at, dataset) in datasets.iter().enumerate() {
         let top = legend + 34.0 + at as f64 * (PANEL + 74.0);
         let y = Axis { values: (0.0, highest.max(0.01) * 1.05), pixels: (top + PANEL, top) };
-        panel(&mut figure, run, dataset, &models, &y);
+        panel(&mut figure, run, (dataset, &metrics), &models, &y);
         figure.height = top + PANEL + 40.0;
     }
     let values = run.results.iter().map(|row| {
-        let scores = METRICS.map(|(name, value, _)| format!("{name} {}", short(value(row).0)));
+        let score = |about: &&About| format!("{} {}", about.label, short(row.values.value(about.name)));
+        let scores: Vec<String> = metrics.iter().map(score).collect();
         format!("{} on {}: {}", row.model, row.dataset, scores.join(", "))
     });
     figure.alt = format!("Bar chart of the scores: {}.", values.collect::<Vec<_>>().join("; "));
@@ -69,7 +60,7 @@ pub(super) fn legend(figure: &mut Figure, models: &[String], top: f64) -> f64 {
     y + 8.0
 }
 
-fn panel(figure: &mut Figure, run: &CaptionRun, dataset: &str, models: &[String], y: &Axis) {
+fn panel(figure: &mut Figure, run: &CaptionRun, (dataset, metrics): (&str, &[&About]), models: &[String], y: &Axis) {
     let (bottom, top) = y.pixels;
     let n = models.iter().filter_map(|model| Some(run.result(dataset, model)?.n)).max().unwrap_or(0);
     let name = shorten(&format!("{dataset} (n = {n})"), NAME, RIGHT - LEFT);
@@ -79,25 +70,24 @@ fn panel(figure: &mut Figure, run: &CaptionRun, dataset: &str, models: &[String]
         figure.line([(LEFT, y.at(value)), (RIGHT, y.at(value))], GRID, 1.0);
         figure.text((LEFT - 8.0, y.at(value)), format!("{value:.decimals$}"), SMALL, MUTED, Align::Right);
     }
-    let group = (RIGHT - LEFT) / METRICS.len() as f64;
+    let group = (RIGHT - LEFT) / metrics.len() as f64;
     let bar = (group * 0.8 / models.len() as f64).min(44.0);
-    for (at, (name, value, published)) in METRICS.iter().enumerate() {
+    for (at, about) in metrics.iter().enumerate() {
         let middle = LEFT + group * (at as f64 + 0.5);
-        figure.text((middle, bottom + 15.0), *name, SMALL + 1.0, INK, Align::Middle);
+        figure.text((middle, bottom + 15.0), about.label, SMALL + 1.0, INK, Align::Middle);
         for (place, model) in models.iter().enumerate() {
             let Some(row) = run.result(dataset, model) else { continue };
             let center = middle + (place as f64 - (models.len() as f64 - 1.0) / 2.0) * bar;
-            let (score, low, high) = value(row);
-            let Some(score) = finite(score) else { continue };
+            let Some(score) = row.values.value(about.name) else { continue };
             figure.rect((center - bar * 0.42, y.at(score)), (center + bar * 0.42, bottom), color(place), 0.85);
-            if let (Some(low), Some(high)) = (finite(low), finite(high)) {
+            if let Some(Interval { low, high }) = row.values.interval(about.name) {
                 figure.line([(center, y.at(low)), (center, y.at(high))], INK, 1.5);
                 for end in [low, high] {
                     figure.line([(center - 4.0, y.at(end)), (center + 4.0, y.at(end))], INK, 1.5);
                 }
             }
-            if let Some(line) = run.published_of(row) {
-                let at = y.at(published(line));
+            if let Some(value) = run.published_of(row).and_then(|line| line.value(about.name)) {
+                let at = y.at(value);
                 figure.line([(center - bar * 0.48, at), (center + bar * 0.48, at)], INK, 3.0);
             }
         }

@@ -3,13 +3,22 @@
 use serde::Serialize;
 
 use super::CaptionRun;
+use crate::metrics::stats::Interval;
+use crate::metrics::{About, Show};
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, date};
 use crate::run::caption::{CaptionResult, Comparison};
+use crate::run::shown;
 
-/// Which metrics the comparison shows, with their titles; comparisons.csv has all.
-pub const COMPARED: [(&str, &str); 5] =
-    [("bleu", "BLEU"), ("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("meteor", "METEOR"), ("cider", "CIDEr")];
+/// The metrics that the comparison of models shows; comparisons.csv has all.
+pub fn compared(run: &CaptionRun) -> Vec<&'static About> {
+    shown(&run.results, Show::Compared)
+}
+
+/// The metrics of published tables.
+pub fn published_metrics(run: &CaptionRun) -> Vec<&'static About> {
+    shown(&run.results, Show::Headline)
+}
 
 /// A cell: what is shown, what it is sorted by, and small lines under it.
 #[derive(Debug, Default, Serialize)]
@@ -38,30 +47,65 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-type Column = (&'static str, &'static str, fn(&CaptionResult) -> (Option<f64>, Option<f64>, Option<f64>), bool);
+/// What a column shows of a row.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    Metric(&'static About),
+    Words,
+    Speed,
+}
 
-const COLUMNS: [Column; 8] = [
-    ("BLEU", "BLEU-4 over all captions; below it the 95 % interval", |r| (r.bleu, r.bleu_low, r.bleu_high), true),
-    ("ROUGE-1", "F-measure of single words, best reference", |r| (r.rouge1, r.rouge1_low, r.rouge1_high), true),
-    ("ROUGE-2", "F-measure of word pairs, best reference", |r| (r.rouge2, r.rouge2_low, r.rouge2_high), true),
-    ("ROUGE-L", "F-measure of the longest common subsequence", |r| (r.rouge_l, None, None), true),
-    ("METEOR", "words, stems and synonyms, best reference", |r| (r.meteor, r.meteor_low, r.meteor_high), true),
-    ("CIDEr", "CIDEr-D, 0 to 10, as the COCO evaluation computes it", |r| (r.cider, r.cider_low, r.cider_high), true),
-    ("words", "mean words of a caption; below it of a reference", |r| (r.words, None, None), false),
-    ("images / s", "pictures described in a second", |r| (r.images_per_second, None, None), false),
-];
+impl Column {
+    fn title(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Metric(about) => (about.label, about.help),
+            Self::Words => ("words", "mean words of a caption; below it of a reference"),
+            Self::Speed => ("images / s", "pictures described in a second"),
+        }
+    }
+
+    fn value(self, row: &CaptionResult) -> Option<f64> {
+        match self {
+            Self::Metric(about) => row.values.value(about.name),
+            Self::Words => finite(row.words),
+            Self::Speed => finite(row.images_per_second),
+        }
+    }
+
+    /// What stands below the value.
+    fn small(self, row: &CaptionResult) -> String {
+        match self {
+            Self::Metric(about) => row.values.interval(about.name).map_or(String::new(), |Interval { low, high }| {
+                format!("{} to {}", short(Some(low)), short(Some(high)))
+            }),
+            Self::Words if row.reference_words.is_some() => format!("people {}", short(row.reference_words)),
+            Self::Words | Self::Speed => String::new(),
+        }
+    }
+
+    /// The best of some values, where one is better than another.
+    fn best(self, values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+        let Self::Metric(about) = self else { return None };
+        // Where all are equal none is the best.
+        let best = values.clone().reduce(|a, b| about.better(a, b))?;
+        values.clone().any(|value| value != best).then_some(best)
+    }
+}
 
 /// A table for each data set, models in the order of results.csv.
 pub fn results(run: &CaptionRun, color: impl Fn(&str) -> String) -> Vec<Table> {
+    let metrics = shown(&run.results, Show::Table);
     let table = |dataset: String| {
         let own: Vec<&CaptionResult> = run.results.iter().filter(|row| row.dataset == dataset).collect();
+        let shown = metrics.iter().map(|about| Column::Metric(about)).chain([Column::Words, Column::Speed]);
+        let shown: Vec<Column> = shown.collect();
         let mut columns = vec![("n", "pictures that were described")];
-        columns.extend(COLUMNS.iter().map(|(name, help, ..)| (*name, *help)));
+        columns.extend(shown.iter().map(|column| column.title()));
         let failed = own.iter().any(|row| row.failed > 0);
         columns.extend(failed.then_some(("failed", "pictures that could not be described")));
         let rows = own.iter().map(|row| {
             let mut cells = vec![whole(row.n)];
-            cells.extend(COLUMNS.iter().map(|column| value(row, column, &own)));
+            cells.extend(shown.iter().map(|column| value(row, *column, &own)));
             cells.extend(failed.then(|| whole(row.failed)));
             Row { model: row.model.clone(), color: color(&row.model), prompt: row.prompt.clone(), cells }
         });
@@ -74,40 +118,35 @@ fn whole(number: usize) -> Cell {
     Cell { text: number.to_string(), key: number.to_string(), numeric: true, ..Cell::default() }
 }
 
-fn value(row: &CaptionResult, (name, _, of, marked): &Column, all: &[&CaptionResult]) -> Cell {
-    let (value, low, high) = of(row);
-    let value = finite(value);
-    // Where all are equal none is the best.
-    let values = || all.iter().filter_map(|row| finite(of(row).0));
-    let highest = values().reduce(f64::max).filter(|highest| *marked && values().any(|value| value < *highest));
-    let mut small = match (finite(low), finite(high)) {
-        (Some(low), Some(high)) => format!("{} to {}", short(Some(low)), short(Some(high))),
-        _ => String::new(),
-    };
-    if *name == "words" && row.reference_words.is_some() {
-        small = format!("people {}", short(row.reference_words));
+fn value(row: &CaptionResult, column: Column, all: &[&CaptionResult]) -> Cell {
+    let value = column.value(row);
+    let best = column.best(all.iter().filter_map(|row| column.value(row)));
+    Cell {
+        text: short(value),
+        small: column.small(row),
+        key: value.map(|value| value.to_string()).unwrap_or_default(),
+        numeric: true,
+        best: value.is_some() && value == best,
+        ..Cell::default()
     }
-    let key = value.map(|value| value.to_string()).unwrap_or_default();
-    let best = value.is_some() && value == highest;
-    Cell { text: short(value), small, key, numeric: true, best, ..Cell::default() }
 }
 
 /// The published table beside the measured one: dataset, model, then measured and published of each metric.
 pub fn published(run: &CaptionRun) -> Vec<(String, String, Vec<Cell>)> {
+    let metrics = published_metrics(run);
     let line = |row: &CaptionResult| {
         let line = run.published_of(row)?;
-        let pairs =
-            [(row.bleu, line.bleu), (row.rouge1, line.rouge1), (row.rouge2, line.rouge2), (row.meteor, line.meteor)];
-        let cell = |(measured, published): (Option<f64>, f64)| {
-            let difference = finite(measured).map(|measured| measured - published);
+        let cell = |about: &&About| {
+            let (measured, published) = (row.values.value(about.name), line.value(about.name));
+            let difference = measured.zip(published).map(|(measured, published)| measured - published);
             Cell {
-                text: format!("{} / {}", four(measured), four(Some(published))),
+                text: format!("{} / {}", four(measured), four(published)),
                 small: difference.map_or(String::new(), signed),
                 numeric: true,
                 ..Cell::default()
             }
         };
-        Some((row.dataset.clone(), row.model.clone(), pairs.map(cell).into()))
+        Some((row.dataset.clone(), row.model.clone(), metrics.iter().map(cell).collect()))
     };
     run.results.iter().filter_map(line).collect()
 }
@@ -123,7 +162,7 @@ fn signed(difference: f64) -> String {
     if difference > 0.0 && shown != "0.0000" { format!("+{shown}") } else { shown }
 }
 
-/// Two models on a data set: a cell for each of [`COMPARED`].
+/// Two models on a data set: a cell for each metric of [`compared`].
 #[derive(Debug, Serialize)]
 pub struct Compared {
     dataset: String,
@@ -141,13 +180,14 @@ pub fn comparisons(run: &CaptionRun) -> Vec<Compared> {
             pairs.push(pair);
         }
     }
+    let metrics = compared(run);
     let line = |pair: [&str; 3]| {
         let [dataset, first, second] = pair.map(str::to_string);
         let find = |metric: &str| {
             let rows = run.comparisons.iter().filter(|row| row.metric == metric);
             rows.clone().find(|row| [row.dataset.as_str(), row.first.as_str(), row.second.as_str()] == pair)
         };
-        let cells = COMPARED.iter().map(|(metric, _)| find(metric).map_or_else(Cell::default, difference)).collect();
+        let cells = metrics.iter().map(|about| find(about.name).map_or_else(Cell::default, difference)).collect();
         Compared { dataset, first, second, cells }
     };
     pairs.into_iter().map(line).collect()

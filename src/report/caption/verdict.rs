@@ -1,8 +1,9 @@
 //! What the numbers say in words: a sentence for each data set, and how far to trust it.
 
-use super::CaptionRun;
 use super::tables::equal;
-use crate::report::number::{finite, short};
+use super::{CaptionRun, DECIDING};
+use crate::metrics::label;
+use crate::report::number::short;
 use crate::run::caption::{CaptionResult, Comparison};
 
 /// Below this many pictures single captions decide more than the models do.
@@ -16,11 +17,12 @@ pub fn sentences(run: &CaptionRun) -> Vec<String> {
 }
 
 fn finding(run: &CaptionRun, dataset: &str) -> String {
+    let metric = label(DECIDING);
     let mut scored: Vec<(&CaptionResult, f64)> = run
         .results
         .iter()
         .filter(|row| row.dataset == dataset)
-        .filter_map(|row| Some((row, finite(row.meteor)?)))
+        .filter_map(|row| Some((row, row.values.value(DECIDING)?)))
         .collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     let Some((&(best, value), others)) = scored.split_first() else {
@@ -33,20 +35,20 @@ fn finding(run: &CaptionRun, dataset: &str) -> String {
             _ => "all models".to_string(),
         };
         let have = if others.is_empty() { "has" } else { "have" };
-        return format!("{all} {have} a METEOR of 0: no caption shares a word with its references");
+        return format!("{all} {have} a {metric} of 0: no caption shares a word with its references");
     }
     let shown = format!("{}{}", short(Some(value)), interval(best).map_or(String::new(), |bounds| within(&bounds)));
     if others.is_empty() {
-        return format!("{} reaches a METEOR of {shown}", best.model);
+        return format!("{} reaches a {metric} of {shown}", best.model);
     }
     let equals: Vec<&CaptionResult> = scored.iter().filter(|(_, other)| *other == value).map(|(row, _)| *row).collect();
     if equals.len() > 1 {
-        return format!("{} share the highest METEOR, {shown}", names(&equals));
+        return format!("{} share the highest {metric}, {shown}", names(&equals));
     }
     let others: Vec<&CaptionResult> = others.iter().map(|(row, _)| *row).collect();
     let close: Vec<&CaptionResult> = others.iter().filter(|row| !is_apart(run, best, row)).copied().collect();
-    let first = format!("{} has the highest METEOR, {shown}", best.model);
-    let said = |row: &CaptionResult| format!("{} with {}", row.model, short(row.meteor));
+    let first = format!("{} has the highest {metric}, {shown}", best.model);
+    let said = |row: &CaptionResult| format!("{} with {}", row.model, short(row.values.value(DECIDING)));
     match close.as_slice() {
         [] => format!("{first}, before {} ({})", said(others[0]), grounds(run, best, others[0], "do not overlap")),
         [one] => format!(
@@ -80,12 +82,12 @@ fn comparison<'a>(run: &'a CaptionRun, one: &CaptionResult, other: &CaptionResul
         let pair = [row.first.as_str(), row.second.as_str()];
         let same =
             pair == [one.model.as_str(), other.model.as_str()] || pair == [other.model.as_str(), one.model.as_str()];
-        row.dataset == one.dataset && row.metric == "meteor" && same
+        row.dataset == one.dataset && row.metric == DECIDING && same
     })
 }
 
 fn interval(row: &CaptionResult) -> Option<(f64, f64)> {
-    Some((finite(row.meteor_low)?, finite(row.meteor_high)?))
+    row.values.interval(DECIDING).map(|interval| (interval.low, interval.high))
 }
 
 fn within((low, high): &(f64, f64)) -> String {
@@ -131,14 +133,20 @@ pub fn warnings(run: &CaptionRun) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{Value, Values};
+
+    fn meteor_of(value: Option<f64>, half: Option<f64>) -> Values {
+        let end = |way: f64| value.zip(half).map(|(value, half)| value + way * half);
+        let mut values = Values::default();
+        values.set(DECIDING, Value { value, low: end(-1.0), high: end(1.0) });
+        values
+    }
 
     fn run(values: &[(&str, Option<f64>, Option<f64>)], p_values: &[(&str, &str, f64)]) -> CaptionRun {
         let result = |(model, meteor, half): &(&str, Option<f64>, Option<f64>)| CaptionResult {
             model: model.to_string(),
             dataset: "d".into(),
-            meteor: *meteor,
-            meteor_low: meteor.zip(*half).map(|(value, half)| value - half),
-            meteor_high: meteor.zip(*half).map(|(value, half)| value + half),
+            values: meteor_of(*meteor, *half),
             n: 500,
             ..CaptionResult::default()
         };

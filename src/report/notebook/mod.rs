@@ -82,6 +82,12 @@ pub fn preamble(run: &Folder, folder: &Path, colors: impl Iterator<Item = (Strin
     Ok(format!("{start}{run}{middle}{}{end}", serde_json::to_string_pretty(&colors)?))
 }
 
+/// The names of columns as a Python list.
+pub fn list<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
+    let quoted: Vec<String> = names.into_iter().map(|name| format!("\"{}\"", name.as_ref())).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
 /// The way from one folder to another, both absolute, with `/` between the names.
 fn relative(from: &Path, to: &Path) -> String {
     let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());

@@ -7,7 +7,7 @@ use crate::report::number::finite;
 /// A table of text; numbers are formatted already.
 #[derive(Debug)]
 pub struct Table {
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
 }
 
@@ -22,7 +22,7 @@ impl Table {
         };
         let mut html = String::from("<table border=\"1\" class=\"dataframe\">\n  <thead>\n");
         html += "    <tr style=\"text-align: right;\">\n";
-        html += &row(self.columns.clone(), "th");
+        html += &row(self.columns.iter().map(String::as_str).collect(), "th");
         html += "    </tr>\n  </thead>\n  <tbody>\n";
         for cells in &self.rows {
             html += &format!("    <tr>\n{}    </tr>\n", row(cells.iter().map(String::as_str).collect(), "td"));
@@ -55,5 +55,5 @@ pub fn manifest(manifest: &Map<String, Value>) -> Table {
         };
         Some(vec![key.clone(), text])
     });
-    Table { columns: vec!["key", "value"], rows: plain.collect() }
+    Table { columns: ["key", "value"].map(String::from).into(), rows: plain.collect() }
 }

@@ -138,7 +138,7 @@ mod tests {
             status: "done".into(),
             image: "x.png".into(),
             caption: "one two three four".into(),
-            lpips: Some(at as f64),
+            values: [("lpips", Some(at as f64))].into_iter().collect(),
             style_distance: Some(1.0),
             photo_luma: Some(120.0),
             photo_sharpness: Some(0.15),

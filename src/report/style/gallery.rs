@@ -11,6 +11,7 @@
 //! The two have other units and other spreads, so each is standardised over all measured pictures of
 //! the run (mean 0, standard deviation 1) before they are added: then neither outweighs the other.
 
+use super::PHOTO;
 use crate::report::number::finite;
 use crate::run::style::ItemRow;
 
@@ -47,14 +48,17 @@ pub struct Choice<'a> {
 /// Chooses among the items of one strategy. Items that failed or have no picture take no part.
 pub fn choose<'a>(items: impl Iterator<Item = &'a ItemRow>) -> Choice<'a> {
     let shown: Vec<&ItemRow> = items.filter(|item| item.status != "failed" && !item.image.is_empty()).collect();
-    let mut ranked: Vec<&ItemRow> = shown.iter().copied().filter(|item| finite(item.lpips).is_some()).collect();
+    let mut ranked: Vec<&ItemRow> =
+        shown.iter().copied().filter(|item| item.values.value(PHOTO.name).is_some()).collect();
     if ranked.is_empty() {
         let first = shown.into_iter().take(CASES).collect();
         return Choice { rule: Rule::Unranked, successes: first, failures: Vec::new() };
     }
     let everywhere = ranked.iter().all(|item| finite(item.gallery_score).is_some());
     let rule = if everywhere { Rule::Score } else { Rule::Lpips };
-    let value = |item: &ItemRow| if everywhere { item.gallery_score } else { item.lpips }.unwrap_or(f64::INFINITY);
+    let value = |item: &ItemRow| {
+        if everywhere { item.gallery_score } else { item.values.value(PHOTO.name) }.unwrap_or(f64::INFINITY)
+    };
     ranked.sort_by(|a, b| value(a).total_cmp(&value(b)).then_with(|| (&a.id, a.seed).cmp(&(&b.id, b.seed))));
     let best = ranked.len().div_ceil(2).min(CASES);
     let worst = (ranked.len() - best).min(CASES);
@@ -72,7 +76,7 @@ mod tests {
         let image = format!("{id}.png");
         ItemRow {
             id: id.into(),
-            lpips: Some(lpips),
+            values: [(PHOTO.name, Some(lpips))].into_iter().collect(),
             style_distance,
             image,
             status: "done".into(),
@@ -118,9 +122,9 @@ mod tests {
     fn failed_and_unmeasured_pictures_take_no_part() {
         let mut items = [item("a", 0.1, Some(1.0)), item("b", 0.2, Some(1.0)), item("c", 0.3, Some(1.0))];
         items[0].status = "failed".into();
-        items[1].lpips = None;
+        items[1].values.set_value(PHOTO.name, None);
         assert_eq!(ids(&choose(items.iter()).successes), "c");
-        items[2].lpips = None;
+        items[2].values.set_value(PHOTO.name, None);
         let choice = choose(items.iter());
         assert_eq!((choice.rule, ids(&choice.successes)), (Rule::Unranked, "bc".into()));
     }

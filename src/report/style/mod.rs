@@ -15,9 +15,17 @@ use anyhow::Result;
 
 pub use run::StyleRun;
 
+/// The metric by which strategies are ranked.
+const DECIDING: &About = &artfid::ABOUT;
+/// Its two halves, of which the plots draw one against the other: style reached and photo kept.
+const STYLE: &About = &fid::ABOUT;
+const PHOTO: &About = &lpips::ABOUT;
+
 use super::Report;
 use super::folder::Folder;
 use super::notebook::cells::Cell;
+use crate::metrics::About;
+use crate::metrics::image::{artfid, fid, lpips};
 use crate::report::figure::Figure;
 
 impl Report for StyleRun {

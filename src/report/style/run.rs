@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::DECIDING;
 use crate::error::usage;
+use crate::metrics::About;
 use crate::report::folder::Folder;
-use crate::report::number::finite;
 use crate::run::csv;
 use crate::run::gallery_score::score_where_missing;
 use crate::run::guard;
@@ -81,10 +82,17 @@ impl StyleRun {
 
     /// Positions in `results`, best ArtFID first, the unmeasured last.
     pub fn ranking(&self) -> Vec<usize> {
+        self.ranking_by(DECIDING)
+    }
+
+    /// The same by another metric.
+    pub fn ranking_by(&self, metric: &About) -> Vec<usize> {
+        let worst = if metric.higher_is_better { f64::NEG_INFINITY } else { f64::INFINITY };
         let mut order: Vec<usize> = (0..self.results.len()).collect();
         order.sort_by(|a, b| {
-            let value = |at: &usize| finite(self.results[*at].artfid).unwrap_or(f64::INFINITY);
-            value(a).total_cmp(&value(b)).then(a.cmp(b))
+            let value = |at: &usize| self.results[*at].values.value(metric.name).unwrap_or(worst);
+            let order = value(a).total_cmp(&value(b));
+            if metric.higher_is_better { order.reverse() } else { order }.then(a.cmp(b))
         });
         order
     }

@@ -7,9 +7,9 @@ use anyhow::Result;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::StyleRun;
 use super::causes::{self, Count};
 use super::gallery::{Rule, choose};
+use super::{PHOTO, StyleRun};
 use crate::report::contact_sheet::{Cell, Row, contact_sheet};
 use crate::report::figure::png_bytes;
 use crate::report::number::short;
@@ -62,10 +62,11 @@ fn sheet(run: &StyleRun, row: &ResultRow, name: &str, items: &[&ItemRow], counts
 
 /// The likely causes, which stand out, the measures, the prompt, what was dropped of it.
 fn caption(item: &ItemRow, counts: &[Count]) -> String {
-    let [score, lpips, style] = [item.gallery_score, item.lpips, item.style_distance].map(short);
+    let [score, style] = [item.gallery_score, item.style_distance].map(short);
+    let photo = format!("{} {}", PHOTO.label, short(item.values.value(PHOTO.name)));
     let likely = causes::likely(item, counts).into_iter().map(|(cause, said)| format!("{}: {said}", cause.title()));
     let mut lines = Vec::from_iter(Some(likely.collect::<Vec<_>>().join("; ")).filter(|causes| !causes.is_empty()));
-    lines.push(format!("score {score}, LPIPS {lpips}, style distance {style}"));
+    lines.push(format!("score {score}, {photo}, style distance {style}"));
     lines.push(item.prompt.replace('\n', " "));
     if !item.dropped.is_empty() {
         lines.push(format!("Dropped: {}", item.dropped.replace('\n', " ")));

@@ -1,7 +1,7 @@
 //! What the numbers say, in words: the best strategy, and how far to trust that.
 
-use super::StyleRun;
-use crate::report::number::{finite, short};
+use super::{DECIDING, StyleRun};
+use crate::report::number::short;
 use crate::run::style::ResultRow;
 
 /// Below this many pictures the rank-deficient covariances and the spread of single pictures decide
@@ -21,7 +21,7 @@ pub struct Verdict {
 pub fn verdict(run: &StyleRun) -> Verdict {
     let ranked: Vec<&ResultRow> = run.ranking().into_iter().map(|at| &run.results[at]).collect();
     let (measured, unmeasured): (Vec<&ResultRow>, Vec<&ResultRow>) =
-        ranked.into_iter().partition(|row| finite(row.artfid).is_some());
+        ranked.into_iter().partition(|row| row.values.value(DECIDING.name).is_some());
     let mut warnings = sample_warnings(&measured);
     if !unmeasured.is_empty() && !measured.is_empty() {
         warnings.push(format!("Without an ArtFID: {}.", names(&unmeasured)));
@@ -41,7 +41,7 @@ fn sentence(measured: &[&ResultRow]) -> String {
         return "No strategy has an ArtFID, so there is nothing to compare.".to_string();
     };
     let name = &best.strategy;
-    let value = short(best.artfid);
+    let value = short(best.values.value(DECIDING.name));
     let Some((low, high)) = interval(best) else {
         return match others {
             [] => format!("{name} reaches an ArtFID of {value}; there is no other strategy to compare it with."),
@@ -68,7 +68,7 @@ fn sentence(measured: &[&ResultRow]) -> String {
 }
 
 fn interval(row: &ResultRow) -> Option<(f64, f64)> {
-    Some((finite(row.artfid_low)?, finite(row.artfid_high)?))
+    row.values.interval(DECIDING.name).map(|interval| (interval.low, interval.high))
 }
 
 fn names(rows: &[&ResultRow]) -> String {
@@ -110,13 +110,19 @@ fn sample_warnings(measured: &[&ResultRow]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{Value, Values};
+
+    fn scored(value: Option<f64>, half: f64) -> Values {
+        let end = |way: f64| value.map(|v| v + way * half).filter(|_| half > 0.0);
+        let mut values = Values::default();
+        values.set(DECIDING.name, Value { value, low: end(-1.0), high: end(1.0) });
+        values
+    }
 
     fn run(values: &[(&str, Option<f64>, f64, usize)]) -> StyleRun {
         let row = |(name, artfid, half, n): &(&str, Option<f64>, f64, usize)| ResultRow {
             strategy: name.to_string(),
-            artfid: *artfid,
-            artfid_low: artfid.map(|v| v - half).filter(|_| *half > 0.0),
-            artfid_high: artfid.map(|v| v + half).filter(|_| *half > 0.0),
+            values: scored(*artfid, *half),
             n: *n,
             ..Default::default()
         };

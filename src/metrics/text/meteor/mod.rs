@@ -10,8 +10,44 @@ pub mod words;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use self::wordnet::WordNet;
 use super::corpus::{Corpus, Texts};
-use wordnet::WordNet;
+use super::{CAPTIONS, CaptionMetric, Measured, Prepared, Profile};
+use crate::metrics::{About, Metric, Show};
+
+/// METEOR as Hugging Face `evaluate` gives it.
+#[derive(Debug)]
+pub struct Meteor;
+
+static ABOUT: About = About {
+    name: "meteor",
+    label: "METEOR",
+    help: "words, stems and synonyms, best reference",
+    item: Some("METEOR of the best reference"),
+    interval: true,
+    show: Show::Headline,
+    ..CAPTIONS
+};
+
+impl Metric for Meteor {
+    fn about(&self) -> &About {
+        &ABOUT
+    }
+
+    fn of_captions(&self) -> Option<&dyn CaptionMetric> {
+        Some(self)
+    }
+}
+
+impl CaptionMetric for Meteor {
+    fn profile(&self) -> Profile {
+        Profile::Hf
+    }
+
+    fn measure(&self, texts: &Prepared) -> Measured {
+        Measured::mean(ABOUT.name, scores(&texts.texts))
+    }
+}
 
 /// Weight of precision against recall, shape and weight of the fragmentation penalty.
 const ALPHA: f64 = 0.9;

@@ -1,11 +1,11 @@
 def cases(dataset, count=5):
     """Where the models differ most and where all of them fail, among the pictures that every model described."""
-    own = items[(items.dataset == dataset) & (items.status == "done")].dropna(subset="meteor")
+    own = items[(items.dataset == dataset) & (items.status == "done")].dropna(subset="@DECIDING@")
     own = own.sort_values("model", key=lambda names: names.map(models.index), kind="stable")
     expected = int((results.n[results.dataset == dataset] > 0).sum())
     said = {key: rows for key, rows in own.groupby("id") if len(rows) == expected}
-    highest = {key: rows.meteor.max() for key, rows in said.items()}
-    rank = {key: highest[key] - (rows.meteor.min() if expected > 1 else 0) for key, rows in said.items()}
+    highest = {key: rows.@DECIDING@.max() for key, rows in said.items()}
+    rank = {key: highest[key] - (rows.@DECIDING@.min() if expected > 1 else 0) for key, rows in said.items()}
     order = sorted(said, key=lambda key: (-rank[key], key))
     first = min(count, (len(order) + 1) // 2, sum(rank[key] > 0 for key in order))
     chosen = {"differ" if expected > 1 else "best": order[:first]}
@@ -14,7 +14,7 @@ def cases(dataset, count=5):
         return print("No picture of this data set was scored for every model.")
     file = inside(f"references/{dataset}.json")
     references = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    lines, numbers = [], ["meteor", "bleu", "rouge1", "cider"]
+    lines, numbers = [], @OF_CASES@
     for case, keys in chosen.items():
         for key in keys:
             for row in said[key].to_dict("records"):

@@ -1,7 +1,7 @@
 datasets = list(dict.fromkeys(results.dataset))
 figure, panels = plt.subplots(len(datasets), 2, figsize=(8, 3 * len(datasets)), squeeze=False)
 for line, dataset in zip(panels, datasets):
-    for axes, metric in zip(line, ["bleu", "meteor"]):
+    for axes, metric in zip(line, @AGAINST_LENGTH@):
         for model in models:
             own = items[(items.dataset == dataset) & (items.model == model)]
             axes.scatter(own.words, own[metric], 8, color=COLORS[model], alpha=0.5, label=model)

@@ -6,28 +6,27 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::cases::{Case, choose};
-use super::tables::COMPARED;
-use super::{CaptionRun, verdict};
+use super::{AGAINST_LENGTH, CaptionRun, DECIDING, OF_CASES, tables, verdict};
+use crate::metrics::{About, find};
 use crate::report::Report;
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::tables::{Table, number};
-use crate::report::notebook::{introduction, montage, origin, preamble};
-use crate::report::number::finite;
+use crate::report::notebook::{introduction, list, montage, origin, preamble};
 use crate::report::plots::color;
-use crate::run::caption::CaptionItem;
+use crate::run::caption::{CaptionItem, CaptionResult};
 
 /// The cells of the notebook in this folder.
 pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
     let colors = run.models().into_iter().enumerate().map(|(at, model)| (model, color(at)));
-    let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, include_str!("load.py"));
+    let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, filled(run, include_str!("load.py")));
     let mut cells = vec![
         introduction(&run.folder, &verdict::sentences(run), &verdict::warnings(run)),
         code("load", &load, Vec::new()),
     ];
     origin(&run.folder, folder, &mut cells);
     cells.push(markdown("results-title", "## Results\n\nHigher is better; below the 95 % bootstrap intervals."));
-    cells.push(code("results", include_str!("results.py"), vec![Output::html(results(run))]));
-    cells.push(code("intervals", include_str!("intervals.py"), vec![Output::html(intervals(run))]));
+    cells.push(code("results", &filled(run, include_str!("results.py")), vec![Output::html(results(run))]));
+    cells.push(code("intervals", &filled(run, include_str!("intervals.py")), vec![Output::html(intervals(run))]));
     published(run, &mut cells)?;
     comparisons(run, &mut cells);
     plots(run, &mut cells)?;
@@ -36,62 +35,104 @@ pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-fn results(run: &CaptionRun) -> Table {
-    let row = |row: &crate::run::caption::CaptionResult| {
-        let values = [row.bleu, row.rouge1, row.rouge2, row.meteor, row.cider, row.words, row.images_per_second];
-        let names = [row.dataset.clone(), row.model.clone(), row.n.to_string()];
-        names.into_iter().chain(values.map(number)).collect()
+/// A table of the results: data set, model, and columns of numbers.
+fn table(run: &CaptionRun, columns: Vec<(String, Number)>) -> Table {
+    let row = |row: &CaptionResult| {
+        let values = columns.iter().map(|(_, value)| value(row));
+        [row.dataset.clone(), row.model.clone()].into_iter().chain(values).collect()
     };
-    let columns =
-        vec!["dataset", "model", "n", "bleu", "rouge1", "rouge2", "meteor", "cider", "words", "images_per_second"];
-    Table { columns, rows: run.results.iter().map(row).collect() }
+    let rows = run.results.iter().map(row).collect();
+    let names = columns.iter().map(|(name, _)| name.clone());
+    Table { columns: ["dataset", "model"].map(String::from).into_iter().chain(names).collect(), rows }
+}
+
+/// A number of a row, as text.
+type Number = Box<dyn Fn(&CaptionResult) -> String>;
+
+fn value_of(about: &'static About) -> (String, Number) {
+    (about.name.to_string(), Box::new(|row| number(row.values.value(about.name))))
+}
+
+fn results(run: &CaptionRun) -> Table {
+    let mut columns: Vec<(String, Number)> = vec![("n".to_string(), Box::new(|row| row.n.to_string()))];
+    columns.extend(tables::compared(run).into_iter().map(value_of));
+    columns.push(("words".to_string(), Box::new(|row| number(row.words))));
+    columns.push(("images_per_second".to_string(), Box::new(|row| number(row.images_per_second))));
+    table(run, columns)
+}
+
+/// The metrics whose intervals are shown: those of the plots against length.
+fn with_intervals() -> Vec<&'static About> {
+    AGAINST_LENGTH.iter().filter_map(|name| find(name)).map(|metric| metric.about()).collect()
 }
 
 fn intervals(run: &CaptionRun) -> Table {
-    let row = |row: &crate::run::caption::CaptionResult| {
-        let values = [row.bleu, row.bleu_low, row.bleu_high, row.meteor, row.meteor_low, row.meteor_high];
-        [row.dataset.clone(), row.model.clone()].into_iter().chain(values.map(number)).collect()
-    };
-    let columns = vec!["dataset", "model", "bleu", "bleu_low", "bleu_high", "meteor", "meteor_low", "meteor_high"];
-    Table { columns, rows: run.results.iter().map(row).collect() }
+    let columns = with_intervals().into_iter().flat_map(|about| -> [(String, Number); 3] {
+        [
+            value_of(about),
+            (about.low(), Box::new(|row| number(row.values.get(about.name).low))),
+            (about.high(), Box::new(|row| number(row.values.get(about.name).high))),
+        ]
+    });
+    table(run, columns.collect())
+}
+
+/// The code of a cell with the names of metrics in their places.
+fn filled(run: &CaptionRun, source: &str) -> String {
+    let names = |abouts: Vec<&'static About>| list(abouts.iter().map(|about| about.name));
+    let (compared, headline) = (tables::compared(run), tables::published_metrics(run));
+    let intervals = with_intervals();
+    let ends = |about: &About| [about.low(), about.high()];
+    let scores = compared.iter().flat_map(|about| {
+        let ends = intervals.iter().filter(|other| other.name == about.name).flat_map(|about| ends(about));
+        [about.name.to_string()].into_iter().chain(ends)
+    });
+    let of_items = AGAINST_LENGTH.iter().chain(OF_CASES.iter());
+    let of_items = compared.iter().map(|about| about.name).filter(|name| of_items.clone().any(|other| other == name));
+    source
+        .replace("@ITEM_SCORES@", &list(["words"].into_iter().chain(of_items)))
+        .replace("@SCORES@", &list(scores))
+        .replace("@ENDS@", &list(intervals.iter().flat_map(|about| ends(about)).chain(["reference_words".to_string()])))
+        .replace("@WITH_INTERVALS@", &{
+            let whole = intervals.iter().flat_map(|about| [about.name.to_string()].into_iter().chain(ends(about)));
+            list(["dataset", "model"].map(String::from).into_iter().chain(whole))
+        })
+        .replace("@COMPARED@", &names(compared))
+        .replace("@LABELS@", &list(headline.iter().map(|about| about.label)))
+        .replace("@HEADLINE@", &names(headline))
+        .replace("@AGAINST_LENGTH@", &list(AGAINST_LENGTH))
+        .replace("@OF_CASES@", &list(OF_CASES))
+        .replace("@DECIDING@", DECIDING)
 }
 
 /// Only where something was published of what was measured.
 fn published(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
-    let row = |row: &crate::run::caption::CaptionResult| {
+    let metrics = tables::published_metrics(run);
+    let row = |row: &CaptionResult| {
         let line = run.published_of(row)?;
-        let pairs =
-            [(row.bleu, line.bleu), (row.rouge1, line.rouge1), (row.rouge2, line.rouge2), (row.meteor, line.meteor)];
-        let values = pairs.into_iter().flat_map(|(measured, published)| [number(measured), number(Some(published))]);
+        let pair = |about: &&About| [row.values.value(about.name), line.value(about.name)].map(number);
+        let values = metrics.iter().flat_map(pair);
         Some([row.dataset.clone(), row.model.clone()].into_iter().chain(values).collect())
     };
     let rows: Vec<Vec<String>> = run.results.iter().filter_map(row).collect();
     if rows.is_empty() {
         return Ok(());
     }
-    let columns = vec![
-        "dataset",
-        "model",
-        "bleu",
-        "bleu_published",
-        "rouge1",
-        "rouge1_published",
-        "rouge2",
-        "rouge2_published",
-        "meteor",
-        "meteor_published",
-    ];
-    let source = include_str!("published.py").replace("@PUBLISHED@", &serde_json::to_string_pretty(&run.published)?);
+    let names = metrics.iter().flat_map(|about| [about.name.to_string(), format!("{}_published", about.name)]);
+    let columns = ["dataset", "model"].map(String::from).into_iter().chain(names).collect();
+    let source = filled(run, include_str!("published.py"));
+    let source = source.replace("@PUBLISHED@", &serde_json::to_string_pretty(&run.published)?);
     cells.push(markdown("published-title", "## Beside the published table"));
     cells.push(code("published", &source, vec![Output::html(Table { columns, rows })]));
     Ok(())
 }
 
 fn comparisons(run: &CaptionRun, cells: &mut Vec<Cell>) {
+    let metrics = tables::compared(run);
     let rows: Vec<Vec<String>> = run
         .comparisons
         .iter()
-        .filter(|row| COMPARED.iter().any(|(metric, _)| row.metric == *metric))
+        .filter(|row| metrics.iter().any(|about| row.metric == about.name))
         .map(|row| {
             let names = [&row.dataset, &row.first, &row.second, &row.metric].map(String::clone);
             let values = [row.difference, row.low, row.high, row.p_value].map(|value| number(Some(value)));
@@ -101,22 +142,27 @@ fn comparisons(run: &CaptionRun, cells: &mut Vec<Cell>) {
     if rows.is_empty() {
         return;
     }
-    let columns = vec!["dataset", "first", "second", "metric", "difference", "low", "high", "p_value"];
+    let columns = ["dataset", "first", "second", "metric", "difference", "low", "high", "p_value"];
     let text = "## Model against model\n\nThe first's score less the second's, by paired bootstrap over the pictures that \
                 both described, with the 95 % interval and the two-sided probability of such a difference by chance.";
     cells.push(markdown("comparisons-title", text));
-    cells.push(code("comparisons", include_str!("comparisons.py"), vec![Output::html(Table { columns, rows })]));
+    let table = Table { columns: columns.map(String::from).into(), rows };
+    cells.push(code("comparisons", &filled(run, include_str!("comparisons.py")), vec![Output::html(table)]));
 }
 
 fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
-    if run.items.iter().all(|item| finite(item.meteor).is_none()) {
+    if run.items.iter().all(|item| item.values.value(DECIDING).is_none()) {
         return Ok(());
     }
     cells.push(markdown("plots-title", "## Plots"));
     for (name, figure) in run.figures() {
-        let source = if name == "scores" { include_str!("scores.py") } else { include_str!("length.py") };
+        let source = if name == "scores" {
+            filled(run, include_str!("scores.py"))
+        } else {
+            filled(run, include_str!("length.py"))
+        };
         let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-        cells.push(code(&format!("plot-{name}"), source, vec![output]));
+        cells.push(code(&format!("plot-{name}"), &source, vec![output]));
     }
     Ok(())
 }
@@ -126,7 +172,7 @@ fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
     let rule = "## Case studies\n\nFor each data set the pictures where the models differ most (the largest gap between \
                 their METEOR), and those of the others where all of them fail (the lowest METEOR of the best model).";
     cells.push(markdown("cases-title", rule));
-    cells.push(code("cases", include_str!("cases.py"), Vec::new()));
+    cells.push(code("cases", &filled(run, include_str!("cases.py")), Vec::new()));
     for (at, dataset) in run.datasets().iter().enumerate() {
         let choice = choose(run, dataset);
         let single = run.results.iter().filter(|row| row.dataset == *dataset && row.n > 0).count() < 2;
@@ -160,20 +206,22 @@ fn said(run: &CaptionRun, dataset: &str, kinds: &[(&str, &Vec<Case>)]) -> Table 
                 names.into_iter().chain(scores.map(number)).collect()
             };
             let model = |item: &&CaptionItem| {
-                line(&item.model, item.caption.clone(), [item.meteor, item.bleu, item.rouge1, item.cider])
+                line(&item.model, item.caption.clone(), OF_CASES.map(|name| item.values.value(name)))
             };
             rows.extend(case.said.iter().map(model));
             let people = run.references.get(dataset).and_then(|of| of.get(&case.id)).map(|texts| texts.join(" / "));
             rows.push(line("people", people.unwrap_or_default(), [None; 4]));
         }
     }
-    Table { columns: vec!["case", "id", "who", "caption", "meteor", "bleu", "rouge1", "cider"], rows }
+    let columns = ["case", "id", "who", "caption"].into_iter().chain(OF_CASES).map(String::from).collect();
+    Table { columns, rows }
 }
 
 fn failed(run: &CaptionRun, cells: &mut Vec<Cell>) {
     let failed = run.items.iter().filter(|item| !item.is_done());
     let row = |item: &CaptionItem| [&item.id, &item.dataset, &item.model, &item.error].map(String::clone).to_vec();
-    let table = Table { columns: vec!["id", "dataset", "model", "error"], rows: failed.map(row).collect() };
+    let columns = ["id", "dataset", "model", "error"].map(String::from).into();
+    let table = Table { columns, rows: failed.map(row).collect() };
     if table.has_rows() {
         cells.push(markdown("failed-title", "## Failed captions"));
         cells.push(code("failed", include_str!("failed.py"), vec![Output::html(table)]));

@@ -1,4 +1,4 @@
-metrics = ["bleu", "rouge1", "rouge2", "meteor"]
+metrics = @HEADLINE@
 intervals = read("results.csv", ["dataset", "model"], [f"{name}{end}" for name in metrics for end in ["", "_low", "_high"]])
 datasets = list(dict.fromkeys(results.dataset))
 figure, panels = plt.subplots(len(datasets), 1, figsize=(8, 3 * len(datasets)), squeeze=False)
@@ -8,7 +8,7 @@ for axes, dataset in zip(panels.flat, datasets):
             places = [at + (place + 0.5) * 0.8 / len(models) - 0.4 for at in range(len(metrics))]
             axes.bar(places, [row[name] for name in metrics], 0.72 / len(models), color=COLORS[model], label=model)
             axes.vlines(places, [row[f"{name}_low"] for name in metrics], [row[f"{name}_high"] for name in metrics], "black")
-    axes.set_xticks(range(len(metrics)), ["BLEU", "ROUGE-1", "ROUGE-2", "METEOR"])
+    axes.set_xticks(range(len(metrics)), @LABELS@)
     axes.set_title(dataset, loc="left")
 panels[0, 0].legend()
 plt.tight_layout()

@@ -8,19 +8,20 @@ use anyhow::Result;
 use serde_json::{Map, json};
 
 use super::verdict::verdict;
-use super::{StyleRun, gallery, plots};
+use super::{DECIDING, PHOTO, STYLE, StyleRun, gallery, plots};
+use crate::metrics::{Show, find};
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
-use crate::report::notebook::{introduction, montage, origin, preamble};
-use crate::report::number::finite;
+use crate::report::notebook::{introduction, list, montage, origin, preamble};
 use crate::report::page::css_color;
 use crate::report::plots::color;
+use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
 
 pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
     let verdict = verdict(run);
     let colors = plots::strategy_colors(run);
     let colors = run.ranking().into_iter().map(|at| (run.results[at].strategy.clone(), colors[at]));
-    let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, include_str!("load.py"));
+    let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, load(run));
     let mut cells =
         vec![introduction(&run.folder, &[verdict.sentence], &verdict.warnings), code("load", &load, Vec::new())];
     origin(&run.folder, folder, &mut cells);
@@ -48,26 +49,56 @@ fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
                 cells.push(code("plot-frontier", &text, vec![png]));
                 continue;
             }
-            "artfid" => (include_str!("artfid.py"), listed.iter().any(|row| finite(row.artfid).is_some())),
             "fid_lpips" => {
-                let both = |row: &ResultRow| finite(row.fid).and(finite(row.lpips)).is_some();
-                (include_str!("fid_lpips.py"), listed.iter().any(both))
+                let both = |row: &ResultRow| row.values.value(STYLE.name).and(row.values.value(PHOTO.name)).is_some();
+                (include_str!("fid_lpips.py").to_string(), listed.iter().any(both))
             }
-            _ => (include_str!("lpips.py"), run.items.iter().any(|item| finite(item.lpips).is_some())),
+            name => of_metric(run, name),
         };
         if drawn {
             let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-            cells.push(code(&format!("plot-{name}"), source, vec![output]));
+            cells.push(code(&format!("plot-{name}"), &source, vec![output]));
         }
     }
     Ok(())
+}
+
+/// The code of the plot of one metric, and whether there is something to draw.
+fn of_metric(run: &StyleRun, name: &str) -> (String, bool) {
+    let Some(about) = find(name).map(|metric| metric.about()) else { return (String::new(), false) };
+    let (source, drawn) = if about.item.is_some() {
+        (include_str!("spread.py"), run.items.iter().any(|item| item.values.value(name).is_some()))
+    } else {
+        let listed = &run.results[..run.listed];
+        (include_str!("bars.py"), listed.iter().any(|row| row.values.value(name).is_some()))
+    };
+    let better = if about.higher_is_better { "higher" } else { "lower" };
+    let sorted = match (name == DECIDING.name, about.higher_is_better) {
+        (true, _) => String::new(),
+        (_, false) => format!(".sort_values(\"{name}\", kind=\"stable\")"),
+        (_, true) => format!(".sort_values(\"{name}\", kind=\"stable\", ascending=False)"),
+    };
+    let source = source.replace("@NAME@", name).replace("@LABEL@", about.label);
+    (source.replace("@BETTER@", better).replace("@SORTED@", &sorted), drawn)
+}
+
+/// The code that reads the tables.
+fn load(run: &StyleRun) -> String {
+    let abouts = shown(&run.results, Show::Table);
+    let of_items = abouts.iter().filter(|about| about.item.is_some()).map(|about| about.name);
+    let intervals = abouts.iter().filter(|about| about.interval && about.show < Show::Compared);
+    include_str!("load.py")
+        .replace("@ITEMS@", &list(["seed"].into_iter().chain(of_items).chain(["style_distance", "gallery_score"])))
+        .replace("@NUMBERS@", &list(tables::numbers(run).iter().map(|(name, _)| name)))
+        .replace("@INTERVALS@", &list(intervals.flat_map(|about| [about.low(), about.high()])))
+        .replace("@DECIDING@", DECIDING.name)
 }
 
 /// The lines of the frontier as a Python dictionary: name to colour and measured strategies.
 fn frontier_lines(run: &StyleRun) -> Result<String> {
     let mut shown = Map::new();
     for (at, line) in plots::lines::lines(run).into_iter().enumerate() {
-        let measured = |row: &ResultRow| finite(row.fid).and(finite(row.lpips)).is_some();
+        let measured = |row: &ResultRow| row.values.value(STYLE.name).and(row.values.value(PHOTO.name)).is_some();
         let members = line.members.iter().filter(|member| **member < run.listed).map(|member| &run.results[*member]);
         let names: Vec<&str> = members.filter(|row| measured(row)).map(|row| row.strategy.as_str()).collect();
         if !names.is_empty() {

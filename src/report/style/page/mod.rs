@@ -11,10 +11,13 @@ use self::tables::{Cell, Column, Remark};
 use super::gallery::{self, Rule};
 use super::verdict::verdict;
 use super::{StyleRun, causes, plots};
+use crate::metrics::{Show, find, label};
 use crate::report::figure::{Figure, Place};
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, commands, css_color, fill};
 use crate::report::thumbnails::{Thumbnail, thumbnails};
+use crate::run::csv::Row;
+use crate::run::shown;
 use crate::run::style::ItemRow;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -45,7 +48,7 @@ struct Page {
 #[derive(Debug, Serialize)]
 struct Plot {
     svg: String,
-    caption: &'static str,
+    caption: String,
 }
 
 /// A strategy's gallery.
@@ -79,7 +82,8 @@ struct Case {
     id: String,
     photo: Option<Thumbnail>,
     picture: Option<Thumbnail>,
-    lpips: String,
+    /// The values of metrics, by label.
+    values: Vec<(&'static str, String)>,
     style_distance: String,
     score: String,
     caption: String,
@@ -141,18 +145,22 @@ fn page(run: &StyleRun) -> Result<Page> {
 
 fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
     let caption = |stem: &str| match stem {
-        "artfid" => "ArtFID of each strategy with its 95 % bootstrap interval, best first.",
-        "frontier" => {
-            "What the photo gives against what the style gives: towards the left more of the photo is kept, towards the \
-             bottom the style is met better. A line towards the lower left is better at every strength."
-        }
+        "frontier" => "What the photo gives against what the style gives: towards the left more of the photo is kept, \
+                       towards the bottom the style is met better. A line towards the lower left is better at every \
+                       strength."
+            .to_string(),
         "fid_lpips" => {
-            "The two parts of ArtFID against each other. Along a dashed line ArtFID is the same; a strategy below and left \
-             of another is better in both."
+            "The two parts of ArtFID against each other. Along a dashed line ArtFID is the same; a strategy \
+                        below and left of another is better in both."
+                .to_string()
         }
-        _ => {
-            "How LPIPS spreads over the pictures of each strategy: a wide shape means that some photos fare much worse."
+        name if find(name).is_some_and(|metric| metric.about().item.is_none()) => {
+            format!("{} of each strategy with its 95 % bootstrap interval, best first.", label(name))
         }
+        name => format!(
+            "How {} spreads over the pictures of each strategy: a wide shape means that some photos fare much worse.",
+            label(name)
+        ),
     };
     let plot =
         |(stem, figure): (&'static str, Figure)| Ok(Plot { svg: figure.svg(Place::Page)?, caption: caption(stem) });
@@ -162,9 +170,9 @@ fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
 fn strategies(run: &StyleRun) -> Vec<Strategy> {
     let order = run.ranking();
     let choices: Vec<_> = order.iter().map(|at| gallery::choose(run.items_of(&run.results[*at].strategy))).collect();
-    let shown = choices.iter().flat_map(|choice| choice.successes.iter().chain(&choice.failures));
+    let chosen = choices.iter().flat_map(|choice| choice.successes.iter().chain(&choice.failures));
     let files: Vec<String> =
-        shown.flat_map(|item| [item.photo.clone(), item.image.clone()]).filter(|f| !f.is_empty()).collect();
+        chosen.flat_map(|item| [item.photo.clone(), item.image.clone()]).filter(|f| !f.is_empty()).collect();
     let thumbnails = thumbnails(&run.folder.dir, &files);
     let colors = plots::strategy_colors(run);
     let strategy = |(at, choice): (&usize, &gallery::Choice)| {
@@ -177,13 +185,11 @@ fn strategies(run: &StyleRun) -> Vec<Strategy> {
             name: row.strategy.clone(),
             color: css_color(colors[*at]),
             style_text: row.style_text.clone(),
-            numbers: format!(
-                "ArtFID {}, FID {}, LPIPS {}, n = {}",
-                short(row.artfid),
-                short(row.fid),
-                short(row.lpips),
-                row.n
-            ),
+            numbers: shown(&run.results, Show::Table)
+                .iter()
+                .map(|about| format!("{} {}, ", about.label, short(row.values.value(about.name))))
+                .chain([format!("n = {}", row.n)])
+                .collect(),
             note: match choice.rule {
                 _ if choice.successes.is_empty() => "No picture of this strategy was made.",
                 Rule::Score => "",
@@ -211,12 +217,14 @@ fn finding(count: &causes::Count, choice: &gallery::Choice) -> Finding {
 }
 
 fn case(item: &ItemRow, style: &str, counts: &[causes::Count], thumbnails: &BTreeMap<String, Thumbnail>) -> Case {
+    let metrics = ItemRow::metrics().into_iter().map(|metric| metric.about());
+    let of_items = metrics.filter(|about| about.item.is_some() && (about.by_default || item.values.has(about.name)));
     let likely = |(cause, measure): (causes::Cause, String)| Likely { title: cause.title(), measure };
     Case {
         id: item.id.clone(),
         photo: thumbnails.get(&item.photo).cloned(),
         picture: thumbnails.get(&item.image).cloned(),
-        lpips: short(item.lpips),
+        values: of_items.map(|about| (about.label, short(item.values.value(about.name)))).collect(),
         style_distance: short(item.style_distance),
         score: short(item.gallery_score),
         caption: item.caption.clone(),

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
+use crate::metrics::stats::Interval;
+use crate::metrics::{About, Show};
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, css_color, date};
 use crate::report::style::{StyleRun, plots};
+use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
 
 /// Longer lists are cut; the CSV has them whole.
@@ -61,21 +64,19 @@ fn varies(run: &StyleRun, axis: &Axis) -> bool {
 pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     let column = |name, help, numeric| Column { name, help, numeric };
     let axes: Vec<&Axis> = AXES.iter().filter(|axis| varies(run, axis)).collect();
+    let metrics = shown(&run.results, Show::Table);
     let failed = run.results.iter().any(|row| row.failed > 0);
     let mut columns = vec![column("Strategy", "", false)];
     columns.extend(axes.iter().map(|axis| column(axis.0, "", false)));
-    columns.extend([
-        column("n", "pictures that were made and measured", true),
-        column("ArtFID", "(1 + LPIPS) · (1 + FID); lower is better. Below it the 95 % interval", true),
-        column("FID", "distance from the style pictures; lower is better", true),
-        column("LPIPS", "distance from the photos; lower is better", true),
-        column("s / picture", "seconds for one picture", true),
-    ]);
+    columns.push(column("n", "pictures that were made and measured", true));
+    columns.extend(metrics.iter().map(|about| column(about.label, about.help, true)));
+    columns.push(column("s / picture", "seconds for one picture", true));
     columns.extend(failed.then(|| column("Failed", "pictures that could not be made", true)));
-    let lowest = |value: fn(&ResultRow) -> Option<f64>| {
-        run.results.iter().filter_map(|row| finite(value(row))).reduce(f64::min).filter(|_| run.results.len() > 1)
+    let best = |about: &About| {
+        let values = run.results.iter().filter_map(|row| row.values.value(about.name));
+        values.reduce(|a, b| about.better(a, b)).filter(|_| run.results.len() > 1)
     };
-    let best = [lowest(|r| r.artfid), lowest(|r| r.fid), lowest(|r| r.lpips)];
+    let best: Vec<Option<f64>> = metrics.iter().map(|about| best(about)).collect();
     let colors = plots::strategy_colors(run);
     let row = |at: usize| {
         let row = &run.results[at];
@@ -83,8 +84,11 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
         let mut cells = vec![Cell { color, small, ..text(&row.strategy) }];
         cells.extend(axes.iter().map(|axis| text(&axis.1(row))));
         cells.push(whole(row.n));
-        cells.push(Cell { small: interval(row), ..value(row.artfid, best[0]) });
-        cells.extend([value(row.fid, best[1]), value(row.lpips, best[2]), value(row.seconds_per_image, None)]);
+        for (about, best) in metrics.iter().zip(&best) {
+            let small = if about.show >= Show::Compared { interval(row, about) } else { String::new() };
+            cells.push(Cell { small, ..value(row.values.value(about.name), *best) });
+        }
+        cells.push(value(row.seconds_per_image, None));
         cells.extend(failed.then(|| whole(row.failed)));
         cells
     };
@@ -105,11 +109,9 @@ fn value(value: Option<f64>, best: Option<f64>) -> Cell {
     Cell { text: short(value), key, numeric: true, best: value.is_some() && value == best, ..Cell::default() }
 }
 
-fn interval(row: &ResultRow) -> String {
-    match (finite(row.artfid_low), finite(row.artfid_high)) {
-        (Some(low), Some(high)) => format!("{} to {}", short(Some(low)), short(Some(high))),
-        _ => String::new(),
-    }
+fn interval(row: &ResultRow, about: &About) -> String {
+    let bounds = row.values.interval(about.name);
+    bounds.map_or(String::new(), |Interval { low, high }| format!("{} to {}", short(Some(low)), short(Some(high))))
 }
 
 /// What the run was made with: from config.toml, from the axes that all strategies share, and the

@@ -3,10 +3,12 @@
 use super::labels;
 use super::lines::{Line, lines};
 use super::tradeoff::{BOTTOM, LEFT, RIGHT, TOP, axes};
+use crate::metrics::Value;
+use crate::metrics::stats::Interval;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, shape, titled};
-use crate::report::style::StyleRun;
+use crate::report::style::{PHOTO, STYLE, StyleRun};
 use crate::run::style::ResultRow;
 
 const RADIUS: f64 = 4.5;
@@ -42,17 +44,15 @@ pub fn figure(run: &StyleRun) -> Option<Figure> {
                    from text alone. Thin: 95 % intervals.";
     let mut figure = titled(BOTTOM + 50.0, title, reading);
     let spots = || drawn.iter().flat_map(|line| &line.spots);
-    let ends = |value: f64, low: Option<f64>, high: Option<f64>| {
+    let ends = |value: f64, Value { low, high, .. }: Value| {
         [value, finite(low).unwrap_or(value), finite(high).unwrap_or(value)]
     };
     let x = Axis {
-        values: padded(spots().flat_map(|s| ends(s.lpips, s.row.lpips_low, s.row.lpips_high))),
+        values: padded(spots().flat_map(|s| ends(s.lpips, s.row.values.get(PHOTO.name)))),
         pixels: (LEFT, RIGHT),
     };
-    let y = Axis {
-        values: padded(spots().flat_map(|s| ends(s.fid, s.row.fid_low, s.row.fid_high))),
-        pixels: (BOTTOM, TOP),
-    };
+    let y =
+        Axis { values: padded(spots().flat_map(|s| ends(s.fid, s.row.values.get(STYLE.name)))), pixels: (BOTTOM, TOP) };
     axes(&mut figure, &x, &y);
     for line in &drawn {
         intervals(&mut figure, line, &x, &y);
@@ -70,7 +70,7 @@ pub fn figure(run: &StyleRun) -> Option<Figure> {
 fn drawn<'a>(run: &'a StyleRun, at: usize, line: &'a Line) -> Option<Drawn<'a>> {
     let spot = |member: &usize| {
         let row = &run.results[*member];
-        Some(Spot { row, lpips: finite(row.lpips)?, fid: finite(row.fid)? })
+        Some(Spot { row, lpips: row.values.value(PHOTO.name)?, fid: row.values.value(STYLE.name)? })
     };
     let spots: Vec<Spot> = line.members.iter().filter_map(spot).collect();
     (!spots.is_empty()).then_some(Drawn { line, at, spots })
@@ -90,10 +90,10 @@ fn intervals(figure: &mut Figure, line: &Drawn, x: &Axis, y: &Axis) {
             let points = vec![from, to];
             figure.shapes.push(Shape::Line { points, color: color(line.at), width: 1.0, opacity: 0.35 });
         };
-        if let (Some(low), Some(high)) = (finite(spot.row.lpips_low), finite(spot.row.lpips_high)) {
+        if let Some(Interval { low, high }) = spot.row.values.interval(PHOTO.name) {
             stroke((x.at(low), at.1), (x.at(high), at.1));
         }
-        if let (Some(low), Some(high)) = (finite(spot.row.fid_low), finite(spot.row.fid_high)) {
+        if let Some(Interval { low, high }) = spot.row.values.interval(STYLE.name) {
             stroke((at.0, y.at(low)), (at.0, y.at(high)));
         }
     }

@@ -1,24 +1,33 @@
 //! The plots of a style experiment. A strategy has one colour and one mark in all of them; where
 //! strategies form lines along strength, a line has one hue, paler towards the photo.
 
-mod artfid;
+mod bars;
 mod frontier;
 mod labels;
 pub(super) mod lines;
-mod lpips;
+mod spread;
 mod tradeoff;
 
 use plotters::style::RGBColor;
 
-use super::StyleRun;
+use super::{DECIDING, StyleRun};
+use crate::metrics::{About, Show};
 use crate::report::figure::Figure;
 use crate::report::plots::{color, mixed};
+use crate::run::shown;
 
 /// The plots, in the order in which the page shows them: file stem and figure.
 pub(super) fn all(run: &StyleRun) -> Vec<(&'static str, Figure)> {
-    let mut figures = vec![("artfid", artfid::figure(run))];
+    let compared = shown(&run.results, Show::Compared);
+    let (first, others): (Vec<&About>, Vec<&About>) =
+        compared.into_iter().partition(|about| about.name == DECIDING.name);
+    let bars = |about: &'static About| (about.name, bars::figure(run, about));
+    let mut figures: Vec<(&'static str, Figure)> = first.into_iter().map(bars).collect();
     figures.extend(frontier::figure(run).map(|figure| ("frontier", figure)));
-    figures.extend([("fid_lpips", tradeoff::figure(run)), ("lpips", lpips::figure(run))]);
+    figures.push(("fid_lpips", tradeoff::figure(run)));
+    let of_items = shown(&run.results, Show::File).into_iter().filter(|about| about.item.is_some());
+    figures.extend(of_items.map(|about| (about.name, spread::figure(run, about))));
+    figures.extend(others.into_iter().filter(|about| about.item.is_none()).map(bars));
     figures
 }
 
@@ -51,8 +60,18 @@ fn strategy_shapes(run: &StyleRun) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::{all, labels::meet};
+    use crate::metrics::{Value, Values};
     use crate::report::style::StyleRun;
     use crate::run::style::{ItemRow, ResultRow};
+
+    fn values(v: f64) -> Values {
+        let mut values = Values::default();
+        let value = Some((1.5 + v / 100.0) * (300.0 + v));
+        values.set("artfid", Value { value, low: Some(400.0), high: Some(1234.5 + v) });
+        values.set("fid", Value { value: Some(299.0 + v), low: Some(290.0 + v), high: Some(320.0 + v) });
+        values.set_value("lpips", Some(0.5 + v / 100.0));
+        values
+    }
 
     /// Strategies whose values crowd: `spread` small puts all marks almost on one another.
     fn run(strategies: usize, spread: f64) -> StyleRun {
@@ -62,21 +81,15 @@ mod tests {
             run.results.push(ResultRow {
                 strategy: format!("strategy number {s} {}", "x".repeat(s * 5)),
                 style_text: "a style text of some length ".repeat(s / 4),
-                artfid: Some((1.5 + v / 100.0) * (300.0 + v)),
-                artfid_low: Some(400.0),
-                artfid_high: Some(1234.5 + v),
-                fid: Some(299.0 + v),
-                lpips: Some(0.5 + v / 100.0),
-                fid_low: Some(290.0 + v),
-                fid_high: Some(320.0 + v),
+                values: values(v),
                 // Lines of four, the last of each from text alone.
                 instruction: format!("{}", s / 4),
                 strength: (s % 4 < 3 && s > 0).then(|| 0.25 * (s % 4 + 1) as f64),
                 ..Default::default()
             });
             for k in 0..s * 3 {
-                let lpips = Some(0.5 + 0.01 * ((k * k) % 17) as f64);
-                run.items.push(ItemRow { strategy: run.results[s].strategy.clone(), lpips, ..Default::default() });
+                let values = [("lpips", Some(0.5 + 0.01 * ((k * k) % 17) as f64))].into_iter().collect();
+                run.items.push(ItemRow { strategy: run.results[s].strategy.clone(), values, ..Default::default() });
             }
         }
         run
@@ -103,8 +116,8 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_said_and_not_drawn() {
         let mut run = run(3, 10.0);
-        run.results[1].artfid = Some(f64::NAN);
-        run.results[1].fid = None;
+        run.results[1].values.set_value("artfid", Some(f64::NAN));
+        run.results[1].values.set("fid", Value::default());
         run.items.clear();
         let texts = |name: &str| {
             let figures = all(&run);

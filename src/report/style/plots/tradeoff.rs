@@ -4,9 +4,9 @@ use super::labels::{self, Box4};
 use super::lines::lines;
 use super::{strategy_colors, strategy_shapes};
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, PAPER, shorten, shorten_middle, text_width};
-use crate::report::number::{finite, short, ticks};
+use crate::report::number::{short, ticks};
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, shape, titled};
-use crate::report::style::StyleRun;
+use crate::report::style::{PHOTO, STYLE, StyleRun};
 
 pub(super) const TOP: f64 = 84.0;
 pub(super) const BOTTOM: f64 = 484.0;
@@ -57,7 +57,12 @@ pub fn figure(run: &StyleRun) -> Figure {
 
 fn strategy(run: &StyleRun, at: usize) -> Option<Strategy> {
     let row = &run.results[at];
-    Some(Strategy { at, name: row.strategy.clone(), lpips: finite(row.lpips)?, fid: finite(row.fid)? })
+    Some(Strategy {
+        at,
+        name: row.strategy.clone(),
+        lpips: row.values.value(PHOTO.name)?,
+        fid: row.values.value(STYLE.name)?,
+    })
 }
 
 /// The range of the values with room around it, also around a single value; never below zero.
@@ -70,13 +75,13 @@ fn padded(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
 
 /// Grid, values and names of both axes.
 pub(super) fn axes(figure: &mut Figure, x: &Axis, y: &Axis) {
-    x.draw_horizontal(figure, TOP, BOTTOM, "LPIPS (distance from the photo)");
+    x.draw_horizontal(figure, TOP, BOTTOM, PHOTO.axis());
     let (values, decimals) = y.ticks();
     for value in values {
         figure.line([(LEFT, y.at(value)), (RIGHT, y.at(value))], GRID, 1.0);
         figure.text((LEFT - 8.0, y.at(value)), format!("{value:.decimals$}"), SMALL, MUTED, Align::Right);
     }
-    figure.text((MARGIN, TOP - 18.0), "FID (distance from the style pictures)", SMALL + 1.0, INK, Align::Left);
+    figure.text((MARGIN, TOP - 18.0), STYLE.axis(), SMALL + 1.0, INK, Align::Left);
     figure.line([(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], MUTED, 1.0);
 }
 

@@ -1,11 +1,12 @@
-//! LPIPS of each picture, per strategy: the shape of the distribution, its quartiles, and every picture.
+//! A metric of each picture, per strategy: the shape of the distribution, its quartiles, and every picture.
 
 use plotters::style::RGBColor;
 
 use super::strategy_colors;
+use crate::metrics::About;
 use crate::metrics::stats::quantile;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width};
-use crate::report::number::{finite, short};
+use crate::report::number::short;
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, titled};
 use crate::report::style::StyleRun;
 
@@ -17,18 +18,17 @@ const ENOUGH_FOR_A_SHAPE: usize = 8;
 const MOST_POINTS: usize = 400;
 
 /// The distributions, in the order of the ArtFID plot.
-pub fn figure(run: &StyleRun) -> Figure {
-    let title = "LPIPS of each picture";
+pub fn figure(run: &StyleRun, metric: &About) -> Figure {
+    let title = format!("{} of each picture", metric.label);
     let order = run.ranking();
-    let values: Vec<Vec<f64>> = order.iter().map(|at| values(run, *at)).collect();
+    let values: Vec<Vec<f64>> = order.iter().map(|at| values(run, metric, *at)).collect();
     let Some(axis) = axis(run, &values) else {
-        return nothing(titled(140.0, title, ""), "No picture has an LPIPS.");
+        return nothing(titled(140.0, &title, ""), &format!("No picture has {}.", metric.one()));
     };
     let bottom = TOP + ROW * order.len() as f64;
-    let reading = "Distance of each picture from its photo; lower keeps more of it. Bar: middle half; white line: median; \
-                   dots: pictures.";
-    let mut figure = titled(bottom + 48.0, title, reading);
-    axis.draw_horizontal(&mut figure, TOP, bottom, "LPIPS");
+    let reading = format!("{} Bar: middle half; white line: median; dots: pictures.", metric.item.unwrap_or_default());
+    let mut figure = titled(bottom + 48.0, &title, &reading);
+    axis.draw_horizontal(&mut figure, TOP, bottom, metric.label);
     let colors = strategy_colors(run);
     for (row, (at, values)) in order.iter().zip(&values).enumerate() {
         let middle = TOP + ROW * (row as f64 + 0.56);
@@ -39,13 +39,14 @@ pub fn figure(run: &StyleRun) -> Figure {
         cloud(&mut figure, &axis, values, colors[*at], middle);
     }
     figure.line([(axis.pixels.0, TOP), (axis.pixels.0, bottom)], MUTED, 1.0);
-    figure.alt = alt(run, &order, &values);
+    figure.alt = alt(run, metric, &order, &values);
     figure
 }
 
 /// The measured values of a strategy, sorted.
-fn values(run: &StyleRun, at: usize) -> Vec<f64> {
-    let mut values: Vec<f64> = run.items_of(&run.results[at].strategy).filter_map(|item| finite(item.lpips)).collect();
+fn values(run: &StyleRun, metric: &About, at: usize) -> Vec<f64> {
+    let mut values: Vec<f64> =
+        run.items_of(&run.results[at].strategy).filter_map(|item| item.values.value(metric.name)).collect();
     values.sort_by(f64::total_cmp);
     values
 }
@@ -98,9 +99,9 @@ fn density(sorted: &[f64], bounds: (f64, f64)) -> Vec<(f64, f64)> {
     (0..=120).map(|k| (at(k), kernel(at(k)))).collect()
 }
 
-fn alt(run: &StyleRun, order: &[usize], values: &[Vec<f64>]) -> String {
+fn alt(run: &StyleRun, metric: &About, order: &[usize], values: &[Vec<f64>]) -> String {
     let medians = order.iter().zip(values).map(|(at, values)| {
         format!("{} median {} of {}", run.results[*at].strategy, short(quantile(values, 0.5)), values.len())
     });
-    format!("Distribution of LPIPS over the pictures: {}.", medians.collect::<Vec<_>>().join("; "))
+    format!("Distribution of {} over the pictures: {}.", metric.label, medians.collect::<Vec<_>>().join("; "))
 }
