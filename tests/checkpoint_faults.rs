@@ -143,7 +143,7 @@ fn wrapped_weights_are_told_by_their_wrapper() {
     let asked = [("net.a", 2), ("net.b", 2)];
     assert_eq!(
         said(&["module.net.a", "module.net.b"], &asked),
-        "2 tensors are missing (net.a, net.b): all tensors have \"module.\" before their names, as DataParallel and \
+        "tensor net.a is missing and 1 more: all tensors have \"module.\" before their names, as DataParallel and \
          DistributedDataParallel save them: save model.module.state_dict() instead"
     );
     assert_eq!(
@@ -153,7 +153,7 @@ fn wrapped_weights_are_told_by_their_wrapper() {
     );
     assert_eq!(
         said(&["model.net.a", "model.net.b", "optimizer.0"], &asked),
-        "2 tensors are missing (net.a, net.b): 2 of 3 tensors have \"model.\" before their names, as in a dictionary or \
+        "tensor net.a is missing and 1 more: 2 of 3 tensors have \"model.\" before their names, as in a dictionary or \
          module around the weights: save only what is inside \"model\""
     );
     let within = said(&["net._orig_mod.a", "net.b"], &asked);

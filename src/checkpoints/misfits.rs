@@ -44,13 +44,17 @@ impl Misfits {
         };
         let mut parts = Vec::new();
         if let Some(first) = self.missing.first() {
+            if let Some(wrapped) = checkpoint.wrapped(first) {
+                // The names are all there, so the cause says more than a list.
+                return Some(match self.missing.len() - 1 {
+                    0 => format!("{files}: tensor {first} is missing: {wrapped}"),
+                    more => format!("{files}: tensor {first} is missing and {more} more: {wrapped}"),
+                });
+            }
             parts.push(match self.missing.len() {
                 1 => format!("tensor {first} is missing"),
                 count => format!("{count} tensors are missing ({})", list(self.missing.iter().cloned(), count)),
             });
-            if let Some(wrapped) = checkpoint.wrapped(first) {
-                return Some(format!("{files}: {}: {wrapped}", parts.concat()));
-            }
         }
         if let Some((name, [found, wanted])) = self.misshapen.first_key_value() {
             parts.push(match self.misshapen.len() {
