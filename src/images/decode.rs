@@ -1,16 +1,19 @@
 //! File content → RGB, as Pillow's `Image.open(file).convert("RGB")` gives it.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use image::codecs::webp::WebPDecoder;
 use image::{ColorType, ImageDecoder, RgbImage};
 
 use super::header::{FileKind, Header};
 use super::limits::{MAX_FILE_BYTES, check_file_size, check_size};
 use super::{jpeg, png};
+use crate::runtime::panic_line;
 
 /// Decodes a JPEG, PNG or WebP file held in memory. Alpha is dropped, not blended; 16-bit colour
 /// keeps its high byte, 16-bit gray is clipped at 255 (what Pillow does); of an animation, the
@@ -18,12 +21,18 @@ use super::{jpeg, png};
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let header = Header::read(&mut Cursor::new(bytes))?;
     header.check(bytes.len() as u64)?;
-    let picture = match header.kind {
+    let work = || match header.kind {
         FileKind::Jpeg => jpeg::decode(bytes, &header),
         FileKind::Png => png::decode(bytes, &header),
         FileKind::WebP => webp(bytes),
     };
-    picture.with_context(|| format!("damaged {}", header.kind))
+    picture(work).with_context(|| format!("damaged {}", header.kind))
+}
+
+/// What a decoder gives; one that panics has met a damaged file, too.
+fn picture(decode: impl FnOnce() -> Result<RgbImage>) -> Result<RgbImage> {
+    let stopped = |payload: Box<dyn Any + Send>| Err(anyhow!("the decoder stopped: {}", panic_line(payload.as_ref())));
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(stopped)
 }
 
 /// The bytes of a picture file, if they are not too many.
@@ -65,4 +74,15 @@ fn drop_alpha(pixels: &mut Vec<u8>) {
 /// `pixels` is [height, width, 3].
 pub(super) fn from_raw(width: u32, height: u32, pixels: Vec<u8>) -> Result<RgbImage> {
     RgbImage::from_raw(width, height, pixels).context("the decoder gave fewer pixels than the header says")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error() {
+        let error = picture(|| panic!("index {} out of bounds\nand more", 7)).unwrap_err().to_string();
+        assert_eq!(error, "the decoder stopped: index 7 out of bounds");
+    }
 }

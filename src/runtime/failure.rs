@@ -1,5 +1,6 @@
 //! Failures of libtorch and of our own code as one line of text, never a backtrace.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, anyhow};
@@ -15,14 +16,15 @@ pub fn without_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// stays as it is.
 pub fn catch_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        let text = payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown");
-        let line = first_line(text);
+        let line = panic_line(payload.as_ref());
         if line.starts_with(MEMORY_IS_FULL) { Err(anyhow!(line)) } else { Err(anyhow!("internal error: {line}")) }
     })
+}
+
+/// What a panic said, in one line.
+pub fn panic_line(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    first_line(text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown"))
 }
 
 /// The whole chain of an error in one line; of a C++ exception only its first line.

@@ -23,7 +23,7 @@ mod wake;
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
-pub use failure::{catch_panics, one_line, without_panics};
+pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, is_hidden, write_whole};
 pub use home::home;
 pub use kernel::{eager, set_eager};
