@@ -191,6 +191,16 @@ fn ids_that_differ_in_case_alone_have_thumbnails_of_their_own() {
     let [upper, lower] = [0, 1].map(|at| own[at].image.to_lowercase());
     assert_ne!(upper, lower);
     assert!(upper.starts_with("pictures/own/a-") && lower.starts_with("pictures/own/a-"), "{upper} {lower}");
+    let described = Doubles::default();
+    world.run("run", &["limit=2"], &described).unwrap();
+    assert_eq!(described.loaded.load(Ordering::SeqCst), 0, "what is done stays done");
+    let (own, flickr) = (world.path("own"), world.path("flickr"));
+    let twins = format!("datasets={{ own = '{}', OWN = '{}' }}", own.display(), flickr.display());
+    let error = format!("{:#}", world.run("twins", &[&twins], &described).unwrap_err());
+    assert!(error.contains("two data sets would both be called OWN"), "{error}");
+    let twice = format!("datasets=['{0}', '{0}']", own.display());
+    let error = format!("{:#}", world.run("twins", &[&twice], &described).unwrap_err());
+    assert!(error.contains("own is there twice (as own); name the values in a table"), "{error}");
 }
 
 #[test]

@@ -163,7 +163,11 @@ impl Config {
     /// command line. Everything that is wrong is wrong usage and names the file or option.
     pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
         let (name, profiles) = (file.display(), Profiles::read(file)?);
-        let mut merged = profiles.choose(profile, overlay, |table, each| resolve(table.clone(), each).map(drop))?;
+        let mut merged = profiles.choose(
+            profile,
+            |common, keys| Ok(overlay(common, keys)),
+            |table, each| resolve(table.clone(), each).map(drop),
+        )?;
         let mut set_paths = Vec::new();
         for set in sets {
             let key =

@@ -31,14 +31,15 @@ impl Profiles {
     pub(super) fn choose(
         &self,
         wanted: &str,
-        merge: impl Fn(&Table, &Table) -> Table,
+        merge: impl Fn(&Table, &Table) -> Result<Table>,
         check: impl Fn(&Table, &str) -> Result<()>,
     ) -> Result<Table> {
         let Self { name, common, profiles } = self;
         let mut chosen = None;
         for (each, keys) in profiles {
-            let merged = merge(common, keys);
-            check(&merged, each).map_err(|error| usage(format!("{name}: profile {each}: {error:#}")))?;
+            let wrong = |error: anyhow::Error| usage(format!("{name}: profile {each}: {error:#}"));
+            let merged = merge(common, keys).map_err(wrong)?;
+            check(&merged, each).map_err(wrong)?;
             if each == wanted {
                 chosen = Some(merged);
             }

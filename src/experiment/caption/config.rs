@@ -220,18 +220,25 @@ impl Settings for CaptionConfig {
 }
 
 /// Turns short forms into tables: `blip = "NAME"`, `models = ["NAME"]`, `coco = "DIR"`, `batch_size = "auto"`.
-fn spell_out(key: &str, value: &mut Value) {
+/// Two things of a list that would have one name are wrong usage.
+fn spell_out(key: &str, value: &mut Value) -> Result<()> {
     let inner = match key {
         "models" => "model",
         "datasets" => "path",
-        _ => return,
+        _ => return Ok(()),
     };
     if let Value::Array(names) = value {
-        let named = names.iter().filter_map(Value::as_str);
-        let short = |name: &str| name.trim_end_matches('/').rsplit('/').next().unwrap_or(name).to_string();
-        *value = Value::Table(named.map(|name| (short(name), Value::String(name.to_string()))).collect());
+        let mut named = Table::new();
+        for name in names {
+            let Some(text) = name.as_str() else { return Err(usage(format!("{key}: {name} is no text"))) };
+            let short = text.trim_end_matches('/').rsplit('/').next().unwrap_or(text);
+            if named.insert(short.to_string(), name.clone()).is_some() {
+                return Err(usage(format!("{key}: {text} is there twice (as {short}); name the values in a table")));
+            }
+        }
+        *value = Value::Table(named);
     }
-    let Value::Table(entries) = value else { return };
+    let Value::Table(entries) = value else { return Ok(()) };
     for (_, entry) in entries.iter_mut() {
         if entry.is_str() {
             *entry = Value::Table([(inner.to_string(), entry.clone())].into_iter().collect());
@@ -242,17 +249,18 @@ fn spell_out(key: &str, value: &mut Value) {
             keys.remove("batch_size");
         }
     }
+    Ok(())
 }
 
 /// `common` with the keys of `keys`, which win; short forms are spelt out.
-fn merge(common: &Table, keys: &Table) -> Table {
+fn merge(common: &Table, keys: &Table) -> Result<Table> {
     let mut merged = Table::new();
     for (key, value) in common.iter().chain(keys) {
         let mut value = value.clone();
-        spell_out(key, &mut value);
+        spell_out(key, &mut value)?;
         overlay(&mut merged, key, value);
     }
-    merged
+    Ok(merged)
 }
 
 /// Sets a key; tables are joined, their keys win one by one.
@@ -274,7 +282,7 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
     let (key, mut value) = assignment(set, profile, "coco=DIR")?;
     if key == "photos" {
         let mut datasets = Value::Table([("photos".to_string(), value)].into_iter().collect());
-        spell_out("datasets", &mut datasets);
+        spell_out("datasets", &mut datasets)?;
         table.insert("datasets".to_string(), datasets);
         return Ok(());
     }
@@ -287,7 +295,7 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
             table.remove(path);
             return Ok(());
         }
-        spell_out(path, &mut value);
+        spell_out(path, &mut value)?;
         table.insert(path.to_string(), value);
         return Ok(());
     };
@@ -314,7 +322,7 @@ fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
         }
     }
     let mut entries = Value::Table([(name.to_string(), value)].into_iter().collect());
-    spell_out(group, &mut entries);
+    spell_out(group, &mut entries)?;
     overlay(table, group, entries);
     Ok(())
 }

@@ -63,6 +63,11 @@ impl CaptionPlan {
         let parts: Result<Vec<Part>> =
             config.datasets.0.iter().map(|(name, dataset)| part(name, dataset, config, shard)).collect();
         let parts = parts?;
+        // Each has a folder of its own.
+        let mut names = BTreeSet::new();
+        if let Some(twice) = parts.iter().find(|part| !names.insert(images::folded(&part.name))) {
+            return Err(usage(format!("two data sets would both be called {}: name them apart", twice.name)));
+        }
         if parts.iter().all(|part| part.set.items.is_empty()) {
             let shard = config.shard.as_deref().unwrap_or_default();
             return Err(usage(format!("shard {shard} has no pictures: there are too few")));
