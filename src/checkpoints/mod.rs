@@ -27,7 +27,7 @@ use self::staging::{Staging, Target};
 use crate::runtime::MappedFile;
 
 pub use finite::{first_not_finite, is_finite};
-pub use folder::files_of_dir;
+pub use folder::{files_of_dir, is_index, no_weights, shards_of_index, weights_name};
 pub use view::View;
 pub use weights::Weights;
 
@@ -81,7 +81,7 @@ impl Checkpoint {
     }
 
     /// Opens the weights of a model folder: `stem.safetensors`, sharded `stem.safetensors.index.json`,
-    /// the `.fp16` variants, or `.bin` under the same or PyTorch's name. `stem` is `model` for
+    /// the `.fp16` and `.bf16` variants, or `.bin` under the same or PyTorch's name. `stem` is `model` for
     /// transformers and `diffusion_pytorch_model` for diffusers.
     pub fn open_dir(dir: &Path, stem: &str) -> Result<Self> {
         Self::open(&files_of_dir(dir, stem)?)
