@@ -9,6 +9,7 @@
 //! ```
 //!
 //! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
+//! [`hub`] brings published files into the caches of this machine; it knows no model.
 //! Imports point down and right only: [`report`] never sees a model (it works from CSV files alone),
 //! [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions.
 
@@ -18,6 +19,7 @@ pub mod commands;
 pub mod datasets;
 pub mod error;
 pub mod experiment;
+pub mod hub;
 pub mod images;
 pub mod metrics;
 pub mod models;

@@ -1,13 +1,8 @@
-//! Finding, downloading and checking models: the table, the Hugging Face cache, a hub on this machine.
+//! Finding and checking models: the table, the caches.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use assert_cmd::Command;
-use sha2::{Digest, Sha256};
 use toolkit::models::{self, Family, MODELS, Source};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -170,99 +165,4 @@ fn the_list_knows_what_is_here() {
     assert_eq!(out.lines().count(), MODELS.len());
     let (out, _) = output(toolkit(home.path()).args(["models", "list", "--format", "csv"]), 0);
     assert_eq!(out.lines().next(), Some("name,family,about,path"));
-}
-
-/// A hub that holds one repository, `owner/name`, and notes what it is asked for.
-struct Hub {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-fn hub(files: BTreeMap<String, Vec<u8>>) -> Hub {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let notes = asked.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-            let Some(request) = lines.next() else { continue };
-            let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-            let path = request.split(' ').nth(1).unwrap_or("").to_string();
-            notes.lock().unwrap().push(path.clone());
-            let _ = (&stream).write_all(&answer(&path, &headers, &files));
-        }
-    });
-    Hub { address, asked }
-}
-
-fn answer(path: &str, headers: &[String], files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
-    let reply = |status: &str, extra: String, body: &[u8]| {
-        let head = format!("HTTP/1.1 {status}\r\n{extra}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-        [head.as_bytes(), body].concat()
-    };
-    if path == "/api/models/owner/name/revision/main" {
-        let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-        let info = serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string();
-        return reply("200 OK", "content-type: application/json\r\n".to_string(), info.as_bytes());
-    }
-    let Some(body) = path.strip_prefix("/owner/name/resolve/main/").and_then(|name| files.get(name)) else {
-        return reply("404 Not Found", String::new(), b"");
-    };
-    let etag = format!("etag: \"{:x}\"\r\nx-repo-commit: {COMMIT}\r\n", Sha256::digest(body));
-    let range =
-        headers.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_string));
-    let Some((start, end)) = range.as_deref().and_then(|range| range.split_once('-')) else {
-        return reply("200 OK", etag, body);
-    };
-    let start: usize = start.parse().unwrap();
-    let end = end.parse().map_or(body.len(), |end: usize| body.len().min(end + 1));
-    let extra = format!("{etag}content-range: bytes {start}-{}/{}\r\n", end.saturating_sub(1), body.len());
-    reply("206 Partial Content", extra, &body[start..end])
-}
-
-#[test]
-fn a_hub_id_is_downloaded_once_and_found_after() {
-    let mini = root().join("experiments/mini/models/mini-phi-4-multimodal");
-    let mut files: BTreeMap<String, Vec<u8>> = std::fs::read_dir(&mini)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), std::fs::read(&path).unwrap()))
-        .collect();
-    files.insert("examples/large.bin".to_string(), vec![0; 10]);
-    let hub = hub(files);
-    let home = tempfile::tempdir().unwrap();
-
-    let mut pull = toolkit(home.path());
-    let (out, _) = output(pull.env("HF_ENDPOINT", &hub.address).args(["models", "pull", "owner/name"]), 0);
-    let snapshot = home.path().join(".cache/huggingface/hub/models--owner--name/snapshots").join(COMMIT);
-    assert_eq!(out.trim(), snapshot.to_str().unwrap());
-    for file in ["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json"] {
-        assert_eq!(std::fs::read(snapshot.join(file)).unwrap(), std::fs::read(mini.join(file)).unwrap());
-    }
-    assert!(!snapshot.join("README.md").exists() && !snapshot.join("examples").exists());
-
-    // From now on the network is not needed, and not asked.
-    let before = hub.asked.lock().unwrap().len();
-    let mut path = toolkit(home.path());
-    let (out, _) = output(path.env("HF_ENDPOINT", &hub.address).args(["models", "pull", "owner/name"]), 0);
-    assert_eq!(out.trim(), snapshot.to_str().unwrap());
-    assert_eq!(hub.asked.lock().unwrap().len(), before);
-    output(toolkit(home.path()).args(["models", "path", "owner/name"]), 0);
-    let cache = home.path().join(".cache/huggingface/hub");
-    output(toolkit(Path::new("/")).env("HF_HUB_CACHE", &cache).args(["models", "path", "owner/name"]), 0);
-    output(toolkit(Path::new("/")).env("HF_HOME", cache.parent().unwrap()).args(["models", "path", "owner/name"]), 0);
-
-    // A part that is lost is fetched again.
-    std::fs::remove_file(snapshot.join("model-00002-of-00002.safetensors")).unwrap();
-    output(toolkit(home.path()).args(["models", "path", "owner/name"]), 1);
-    let mut pull = toolkit(home.path());
-    output(pull.env("HF_ENDPOINT", &hub.address).args(["models", "pull", "owner/name"]), 0);
-    assert!(snapshot.join("model-00002-of-00002.safetensors").exists());
-
-    let mut wrong = toolkit(home.path());
-    let (_, error) = output(wrong.env("HF_ENDPOINT", &hub.address).args(["models", "pull", "owner/other"]), 1);
-    assert!(error.contains("owner/other is not on the hub at revision main"), "{error}");
 }

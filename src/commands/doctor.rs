@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::print::{self, say};
 use crate::cli::{DoctorArgs, Format, Global};
 use crate::error::Outcome;
+use crate::hub;
 use crate::models::{self, MODELS, ModelEntry, Source};
 use crate::runtime::{self, Cuda, machine};
 
@@ -114,7 +115,7 @@ fn host() -> Result<Vec<Check>> {
         checks.push(Check::ok("machine", "memory", format!("{} of {} free", gib(available), gib(total))));
     }
     let runs = std::env::current_dir().context("where am I?")?.join("runs");
-    for (name, path) in [("disk for models", models::cache_dir()), ("disk for runs", runs)] {
+    for (name, path) in [("disk for models", hub::cache_dir()), ("disk for runs", runs)] {
         if let Some(free) = machine::disk_free(&path) {
             checks.push(Check::ok("machine", name, format!("{} free in {}", gib(free), path.display())));
         }

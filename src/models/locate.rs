@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::files::ModelFiles;
 use super::table::{Family, MODELS, ModelEntry, Source};
-use super::{hub, torch_cache};
 use crate::checkpoints::Checkpoint;
 use crate::error::{nearest, usage};
+use crate::hub::{self, torch_cache};
 use crate::runtime::{self, Runtime};
 
 /// A model that is on this machine.
@@ -30,20 +31,28 @@ pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
     }
     let path = if Path::new(name).exists() {
         PathBuf::from(name)
-    } else if let Some(repo) = hub::Repository::parse(name) {
-        repo.folder(rt.offline)?
+    } else if let Some(repo) = repository(name) {
+        repo.folder(rt.offline, &ModelFiles)?
     } else {
         return Err(unknown(name));
     };
     let family = family_of(&path)?;
-    Ok(Located { path, entry: None, family })
+    Ok(Located { path: one_file_of(path, family), entry: None, family })
+}
+
+/// A folder that holds nothing but a generator's single file is that file.
+fn one_file_of(path: PathBuf, family: Family) -> PathBuf {
+    if !family.is_generator() || !path.is_dir() || path.join("model_index.json").is_file() {
+        return path;
+    }
+    metric_files(&path).into_iter().next().unwrap_or(path)
 }
 
 /// Where a built-in model is, without any download; None when it is not (wholly) here.
 pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
     match entry.source {
-        Source::Hub(id) => hub::Repository::parse(id)?.cached_folder(),
-        Source::HubFile { repo, file } => hub::Repository::parse(repo)?
+        Source::Hub(id) => repository(id)?.cached_folder(&ModelFiles),
+        Source::HubFile { repo, file } => repository(repo)?
             .cached_file(file)
             .or_else(|| torch_cache::cached(file))
             .or_else(|| torch_cache::art_fid_file(file)),
@@ -53,7 +62,11 @@ pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
 }
 
 fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
-    if let Some(path) = find_local(entry) {
+    // A repository knows itself whether it is here, and whole.
+    let is_repository = matches!(entry.source, Source::Hub(_)) && !offline;
+    if let Some(path) = find_local(entry).filter(|_| !is_repository)
+        && (offline || path.is_dir() || Checkpoint::open(&[&path]).is_ok())
+    {
         return Ok(path);
     }
     if !matches!(entry.source, Source::Embedded(_)) && offline {
@@ -65,16 +78,18 @@ fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
         );
     }
     match entry.source {
-        Source::Hub(id) => hub::Repository::parse(id).context("a wrong hub id in the table")?.folder(offline),
-        Source::HubFile { repo, file } => {
-            hub::Repository::parse(repo).context("a wrong hub id in the table")?.download_file(file)
-        }
+        Source::Hub(id) => repository(id).context("a wrong hub id in the table")?.folder(offline, &ModelFiles),
+        Source::HubFile { repo, file } => repository(repo).context("a wrong hub id in the table")?.download_file(file),
         Source::Torch { file, url } => torch_cache::download(file, url),
         Source::Embedded(folder) => {
             bail!("model {}: its folder {} is missing: is the clone complete?", entry.name, embedded(folder)?.display())
         }
     }
     .with_context(|| format!("model {}", entry.name))
+}
+
+fn repository(id: &str) -> Option<hub::Repository> {
+    hub::Repository::parse(hub::Kind::Model, id)
 }
 
 fn embedded(folder: &str) -> Result<PathBuf> {
@@ -114,9 +129,9 @@ pub fn family_of(path: &Path) -> Result<Family> {
     }
 }
 
-const KNOWN: &str = "blip, phi4mm, phi4_multimodal, StableDiffusion3Pipeline, StableDiffusionPipeline";
+pub(super) const KNOWN: &str = "blip, phi4mm, phi4_multimodal, StableDiffusion3Pipeline, StableDiffusionPipeline";
 
-fn pipeline_family(class: &str) -> Option<Family> {
+pub(super) fn pipeline_family(class: &str) -> Option<Family> {
     match class {
         "StableDiffusion3Pipeline" | "StableDiffusion3Img2ImgPipeline" => Some(Family::StableDiffusion3),
         "StableDiffusionPipeline" | "StableDiffusionImg2ImgPipeline" => Some(Family::StableDiffusion),
@@ -124,7 +139,7 @@ fn pipeline_family(class: &str) -> Option<Family> {
     }
 }
 
-fn model_type_family(model_type: &str) -> Option<Family> {
+pub(super) fn model_type_family(model_type: &str) -> Option<Family> {
     match model_type {
         "blip" => Some(Family::Blip),
         "phi4mm" | "phi4_multimodal" => Some(Family::Phi4Multimodal),
@@ -150,7 +165,7 @@ const TELLING_TENSORS: &[(&str, Family)] = &[
     ("lin0.model.1.weight", Family::Lpips),
 ];
 
-fn family_of_file(file: &Path) -> Result<Family> {
+pub(super) fn family_of_file(file: &Path) -> Result<Family> {
     let checkpoint = Checkpoint::open(&[file])?;
     let known = TELLING_TENSORS.iter().find(|(name, _)| checkpoint.entry(name).is_some());
     known.map(|(_, family)| *family).with_context(|| {
@@ -165,13 +180,16 @@ pub(super) fn metric_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            matches!(extension, Some("pth" | "pt" | "safetensors")) && !runtime::is_hidden(path)
-        })
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_metric_file))
         .collect();
     files.sort();
     files
+}
+
+/// Whether a file of this name may hold a metric net's weights.
+pub(super) fn is_metric_file(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("pth" | "pt" | "safetensors")) && !runtime::is_hidden(Path::new(name))
 }
 
 /// The weights of an art-Inception: a name, a folder or a file.

@@ -5,8 +5,8 @@ pub mod autoencoder_kl;
 pub mod blip;
 mod clip_layer;
 pub mod clip_text;
+mod files;
 pub mod generation;
-mod hub;
 pub mod inception;
 mod load;
 mod locate;
@@ -20,7 +20,6 @@ pub mod stable_diffusion_3;
 pub mod t5_encoder;
 mod table;
 mod text_tokenizer;
-mod torch_cache;
 mod verify;
 
 use anyhow::Result;
@@ -29,7 +28,6 @@ use image::RgbImage;
 use crate::error::usage;
 use crate::schedulers::SchedulerName;
 
-pub use hub::cache_dir;
 pub use load::{load_captioner, load_generator, load_token_budget};
 pub use locate::{Located, LpipsFiles, family_of, find_local, locate, locate_inception, locate_lpips};
 pub use table::{Family, MODELS, ModelEntry, Source, find};

@@ -1,22 +1,20 @@
 //! Checking a model's files: whole, as published, every number finite, and fit to build the model.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
-use super::hub::parts_of_folder;
+use super::files::parts_of_folder;
 use super::locate::{Located, metric_files};
 use super::stable_diffusion::StableDiffusion;
 use super::table::Family;
-use super::torch_cache::expected_digits;
 use super::{load_captioner, load_generator};
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};
+use crate::hub::sha256;
+use crate::hub::torch_cache::expected_digits;
 use crate::runtime::{DtypeChoice, Runtime};
 
 /// What was found in one file, all of it in order.
@@ -118,17 +116,6 @@ fn verify_hash(path: &Path) -> Result<bool> {
         bail!("{}: its sha256 is {found}, it should be {expected}: a broken download?", path.display());
     }
     Ok(true)
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))? {
-            0 => return Ok(format!("{:x}", digest.finalize())),
-            count => digest.update(&buffer[..count]),
-        }
-    }
 }
 
 /// The number type that most of the numbers are stored in.

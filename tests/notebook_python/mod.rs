@@ -5,28 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+#[path = "../python_packages/mod.rs"]
+mod python_packages;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The folder of the packages; pip writes it beside its place, so that it is there whole or not at all.
 fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
-    PACKAGES.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("notebook-python");
-        if !place.is_dir() {
-            let fetched = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-            let list = Path::new(ROOT).join("tests/notebook_python/requirements.txt");
-            let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]);
-            let output = pip.arg(fetched.path()).arg("--requirement").arg(list).output().expect("python3 starts");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "pip cannot fetch nbconvert (is PyPI in reach?):\n{said}");
-            // Another test may have been faster.
-            if let Err(error) = std::fs::rename(fetched.keep(), &place) {
-                assert!(place.is_dir(), "{error}");
-            }
-        }
-        place
-    })
+    PACKAGES.get_or_init(|| python_packages::folder("notebook-python", "tests/notebook_python/requirements.txt"))
 }
 
 /// Runs a notebook where it lies: what it gives must be what it stores (see tests/reference/notebook.py).

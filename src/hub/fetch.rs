@@ -1,0 +1,227 @@
+//! One file from a server into a partial file, whole and checked, or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::http::{Answer, Client, Failure, RETRIES, pause};
+use super::progress::Progress;
+
+/// What was promised of a file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Expected {
+    pub size: Option<u64>,
+    /// Its first hexadecimal digits at least, in small letters.
+    pub sha256: Option<String>,
+}
+
+impl Expected {
+    /// Of a digest in hexadecimal digits: whether it is the promised one.
+    pub fn agrees(&self, digest: &str) -> bool {
+        self.sha256.as_ref().is_none_or(|expected| digest.starts_with(expected))
+    }
+}
+
+/// What went wrong in one attempt.
+enum Trouble {
+    /// What came was broken or wrong: another attempt may help.
+    Remote(Failure),
+    /// The server refuses although it was asked several times, or this machine fails: a full disk, say.
+    Final(anyhow::Error),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Remote(failure)
+    }
+}
+
+/// Downloads `url` into `partial`. What lies there already is gone on from where its sha256 is
+/// promised, since only then it can be told from rubbish. Wrong bytes are thrown away.
+///
+/// # Errors
+/// When the server fails several times in a row without one more byte, sends wrong bytes again and
+/// again, or when the disk fails. A partial file may then be left, to go on from.
+pub(super) fn fetch(
+    client: &Client,
+    url: &Url,
+    partial: &Path,
+    expected: &Expected,
+    progress: &Progress,
+) -> Result<()> {
+    let in_partial = || format!("writing {}", partial.display());
+    let mut file = Partial::open(partial, expected, progress).with_context(in_partial)?;
+    let mut failed = 0;
+    loop {
+        let before = file.length;
+        match attempt(client, url, &mut file, expected) {
+            Ok(()) => return file.file.sync_all().with_context(in_partial),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Remote(failure)) => {
+                failed = if file.length > before { 1 } else { failed + 1 };
+                if failed > RETRIES {
+                    return Err(failure.into_error());
+                }
+                tracing::debug!("{failure}: attempt {} follows", failed + 1);
+                std::thread::sleep(pause(failed));
+            }
+        }
+    }
+}
+
+/// The sha256 of a file, in hexadecimal digits.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    feed(&mut file, &mut digest).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(format!("{:x}", digest.finalize()))
+}
+
+fn feed(source: &mut impl Read, digest: &mut Sha256) -> std::io::Result<u64> {
+    let (mut buffer, mut length) = (vec![0; 1 << 20], 0);
+    loop {
+        match source.read(&mut buffer)? {
+            0 => return Ok(length),
+            count => {
+                digest.update(&buffer[..count]);
+                length += count as u64;
+            }
+        }
+    }
+}
+
+/// The file that is being written.
+struct Partial<'a> {
+    path: &'a Path,
+    file: File,
+    length: u64,
+    digest: Sha256,
+    progress: &'a Progress,
+}
+
+impl<'a> Partial<'a> {
+    fn open(path: &'a Path, expected: &Expected, progress: &'a Progress) -> Result<Self> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let (mut digest, mut length) = (Sha256::new(), 0);
+        if expected.sha256.is_some() {
+            length = feed(&mut file, &mut digest)?;
+        } else {
+            file.set_len(0)?;
+        }
+        progress.add(length);
+        Ok(Self { path, file, length, digest, progress })
+    }
+
+    /// The disk fails.
+    fn full(&self, error: std::io::Error) -> Trouble {
+        Trouble::Final(anyhow::Error::from(error).context(format!("writing {}", self.path.display())))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+        self.progress.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn discard(&mut self) -> Result<(), Trouble> {
+        self.progress.take_back(self.length);
+        self.digest = Sha256::new();
+        self.length = 0;
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map(|_| ()).map_err(|error| self.full(error))
+    }
+
+    fn digits(&self) -> String {
+        format!("{:x}", self.digest.clone().finalize())
+    }
+}
+
+fn attempt(client: &Client, url: &Url, file: &mut Partial, expected: &Expected) -> Result<(), Trouble> {
+    if expected.sha256.is_none() || expected.size.is_some_and(|size| file.length > size) {
+        file.discard()?;
+    }
+    if file.length > 0 && expected.size == Some(file.length) {
+        if expected.agrees(&file.digits()) {
+            return Ok(());
+        }
+        file.discard()?;
+    }
+    let from = (file.length > 0).then_some(file.length);
+    let answer = client.get(url, from).map_err(|failure| Trouble::Final(failure.into_error()))?;
+    match answer.status() {
+        // It ignores the range.
+        200 => file.discard()?,
+        206 if from.is_some() && range_start(&answer) == from => {}
+        206 | 416 => {
+            file.discard()?;
+            return Err(Failure::wrong(&answer.url, "sends another part than was asked for").into());
+        }
+        status => return Err(Failure::wrong(&answer.url, format!("answers with status {status}")).into()),
+    }
+    let total = total(&answer, file.length, expected)?;
+    if let (None, Some(total)) = (expected.size, total) {
+        file.progress.expect(total);
+    }
+    receive(answer, file, total)?;
+    let digits = file.digits();
+    if expected.agrees(&digits) {
+        return Ok(());
+    }
+    file.discard()?;
+    let wanted = expected.sha256.as_deref().unwrap_or_default();
+    Err(Failure::wrong(url, format!("sends wrong bytes: their sha256 is {digits}, not {wanted}")).into())
+}
+
+/// `Content-Range: bytes 7-99/100`: 7.
+fn range_start(answer: &Answer) -> Option<u64> {
+    answer.header("content-range")?.trim().strip_prefix("bytes")?.trim().split_once('-')?.0.parse().ok()
+}
+
+/// The length of the whole file, of which `here` bytes are there; None where only the chunks say
+/// where it ends.
+fn total(answer: &Answer, here: u64, expected: &Expected) -> Result<Option<u64>, Failure> {
+    let announced = answer.number("content-length").map(|rest| here + rest);
+    let chunked = answer.header("transfer-encoding").is_some_and(|text| text.to_ascii_lowercase().contains("chunked"));
+    match (expected.size, announced) {
+        (Some(size), Some(announced)) if size != announced => {
+            Err(Failure::wrong(&answer.url, format!("sends {announced} bytes of a file of {size}")))
+        }
+        (None, None) if !chunked => Err(Failure::wrong(&answer.url, "does not say how long its file is")),
+        (size, announced) => Ok(size.or(announced)),
+    }
+}
+
+fn receive(answer: Answer, file: &mut Partial, total: Option<u64>) -> Result<(), Trouble> {
+    let url = answer.url.clone();
+    let mut source = answer.into_reader();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Failure::broken(&url, format!("the connection broke ({error})")).into()),
+        };
+        if total.is_some_and(|total| file.length + count as u64 > total) {
+            file.discard()?;
+            return Err(Failure::wrong(&url, "sends more bytes than its file has").into());
+        }
+        file.write(&buffer[..count]).map_err(|error| file.full(error))?;
+    }
+    match total {
+        Some(total) if file.length < total => {
+            let (here, of) = (file.length, total);
+            Err(Failure::broken(&url, format!("the connection broke after {here} of {of} bytes")).into())
+        }
+        _ => Ok(()),
+    }
+}

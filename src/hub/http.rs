@@ -1,0 +1,259 @@
+//! Requests to a hub: redirects that never carry the token away, and patience with servers that are
+//! busy.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use ureq::Body;
+use ureq::http::Response;
+use url::{Origin, Url};
+
+use super::environment::{Endpoint, patience, proxy_for, strip_user};
+
+/// How often a request is made again.
+pub(super) const RETRIES: u32 = 4;
+
+/// A server that wants to be left alone for longer than this is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+const MAX_REDIRECTS: usize = 10;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// `place` is the address without user, password and query.
+    #[error("{place} answers with status {status}{detail}")]
+    Status { status: u16, place: String, code: Option<String>, detail: String },
+    #[error("{place}: {reason}")]
+    Unreachable { place: String, reason: String, transient: bool },
+    /// An answer that makes no sense, or one that would do harm.
+    #[error("{place} {fault}")]
+    Wrong { place: String, fault: String },
+    /// The settings of this machine.
+    #[error(transparent)]
+    Settings(anyhow::Error),
+}
+
+impl Failure {
+    pub fn wrong(url: &Url, fault: impl Into<String>) -> Self {
+        Self::Wrong { place: place(url), fault: fault.into() }
+    }
+
+    /// As an error of the program; wrong settings stay wrong usage.
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Settings(error) => error,
+            other => other.into(),
+        }
+    }
+
+    /// Bytes stopped coming.
+    pub fn broken(url: &Url, reason: impl Into<String>) -> Self {
+        Self::Unreachable { place: place(url), reason: reason.into(), transient: true }
+    }
+
+    /// Whether another attempt may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
+            Self::Unreachable { transient, .. } => *transient,
+            Self::Wrong { .. } | Self::Settings(_) => false,
+        }
+    }
+}
+
+/// An address as it may be shown: no user, no password, and no query, which may be signed.
+pub(super) fn place(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// What a server answered, its body not read yet.
+pub(super) struct Answer {
+    /// Where it came from, after all redirects.
+    pub url: Url,
+    response: Response<Body>,
+}
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// The number in a header.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.header(name)?.trim().parse().ok()
+    }
+
+    pub fn into_reader(self) -> impl Read {
+        self.response.into_body().into_reader()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Get,
+    Head,
+}
+
+/// Asks servers. Shared between threads.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    /// Who is given the header `Authorization`.
+    secret: Option<(Origin, String)>,
+    /// Whether any server has answered yet: from then on a refused connection is a hiccup.
+    answered: AtomicBool,
+}
+
+impl Client {
+    /// One that is known to nobody.
+    pub fn anonymous() -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("toolkit/", env!("CARGO_PKG_VERSION")))
+            // Lengths and ranges are those of the file itself.
+            .accept_encoding("identity")
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_recv_response(Some(patience() * 2))
+            .timeout_per_read(Some(patience()))
+            .build()
+            .new_agent();
+        Self { agent, secret: None, answered: AtomicBool::new(false) }
+    }
+
+    /// One that shows the endpoint, and nobody else, who asks.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        let secret = endpoint.authorization.as_ref().map(|text| (endpoint.url.origin(), text.clone()));
+        Self { secret, ..Self::anonymous() }
+    }
+
+    /// The body, from byte `from` on where one is given. Also returns a 416, the answer to a `from`
+    /// behind the end.
+    pub fn get(&self, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
+        self.patiently(|| self.follow(Method::Get, url, from))
+    }
+
+    /// The headers of a file of the hub: where its CDN holds the bytes, those of the redirect there.
+    pub fn head(&self, url: &Url) -> Result<Answer, Failure> {
+        self.patiently(|| self.follow(Method::Head, url, None))
+    }
+
+    fn patiently(&self, ask: impl Fn() -> Result<Answer, (Failure, Option<Duration>)>) -> Result<Answer, Failure> {
+        let mut failed = 0;
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(answer),
+                Err((failure, wanted)) => {
+                    failed += 1;
+                    let wait = wanted.unwrap_or_else(|| pause(failed));
+                    if failed > RETRIES || !failure.is_transient() || wait > LONGEST_WAIT {
+                        return Err(failure);
+                    }
+                    tracing::debug!("{failure}: again in {} s", wait.as_secs_f32());
+                    std::thread::sleep(wait);
+                }
+            }
+        }
+    }
+
+    fn follow(&self, method: Method, url: &Url, from: Option<u64>) -> Result<Answer, (Failure, Option<Duration>)> {
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.once(method, &url, from).map_err(|failure| (failure, None))?;
+            // The file's own headers come with the redirect to where its bytes are.
+            let is_told = matches!(method, Method::Head) && answer.header("x-linked-etag").is_some();
+            match answer.status() {
+                301 | 302 | 303 | 307 | 308 if !is_told => url = next(&url, &answer).map_err(|f| (f, None))?,
+                200..=399 => return Ok(answer),
+                416 if from.is_some() => return Ok(answer),
+                _ => return Err(refusal(&answer)),
+            }
+        }
+        Err((Failure::wrong(&url, "redirects without end"), None))
+    }
+
+    fn once(&self, method: Method, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
+        let mut request = match method {
+            Method::Get => self.agent.get(url.as_str()),
+            Method::Head => self.agent.head(url.as_str()),
+        };
+        if let Some(from) = from {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        if let Some((origin, secret)) = &self.secret
+            && url.origin() == *origin
+        {
+            request = request.header("authorization", secret);
+        }
+        let proxy = proxy_for(url).map_err(Failure::Settings)?;
+        let response = request.config().proxy(proxy).build().call().map_err(|error| self.unreachable(url, &error))?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(Answer { url: url.clone(), response })
+    }
+
+    fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
+        let transient = match error {
+            ureq::Error::Io(_) | ureq::Error::Timeout(ureq::Timeout::Connect) | ureq::Error::ConnectionFailed => {
+                self.answered.load(Ordering::Relaxed)
+            }
+            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
+            _ => false,
+        };
+        Failure::Unreachable { place: place(url), reason: error.to_string(), transient }
+    }
+}
+
+/// Where a redirect leads.
+fn next(url: &Url, answer: &Answer) -> Result<Url, Failure> {
+    let location = answer.header("location").and_then(|location| url.join(location).ok());
+    let Some(mut to) = location else {
+        return Err(Failure::wrong(url, "redirects to nowhere"));
+    };
+    if to.scheme() != url.scheme() && to.scheme() != "https" {
+        return Err(Failure::wrong(url, format!("redirects to an address of {}:", to.scheme())));
+    }
+    strip_user(&mut to);
+    Ok(to)
+}
+
+/// The failure that a status says, and how long the server wants to be left alone.
+fn refusal(answer: &Answer) -> (Failure, Option<Duration>) {
+    let code = answer.header("x-error-code").map(str::to_string);
+    let wait = answer.number("retry-after").map(Duration::from_secs);
+    let detail = match (&code, wait) {
+        (_, Some(wait)) if wait > LONGEST_WAIT => format!(" and asks to come again in {} s", wait.as_secs()),
+        (Some(code), _) => format!(" ({})", code.chars().filter(char::is_ascii_alphanumeric).collect::<String>()),
+        _ => String::new(),
+    };
+    (Failure::Status { status: answer.status(), place: place(&answer.url), code, detail }, wait)
+}
+
+/// How long to wait after so many failures in a row.
+pub(super) fn pause(failed: u32) -> Duration {
+    Duration::from_millis(500) * 2_u32.saturating_pow(failed.saturating_sub(1).min(6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let url = Url::parse("https://me:secret@host:8443/a/b?Signature=xyz#f").unwrap();
+        assert_eq!(place(&url), "https://host:8443/a/b");
+    }
+
+    #[test]
+    fn pauses_grow() {
+        assert_eq!(pause(1), Duration::from_millis(500));
+        assert_eq!(pause(3), Duration::from_secs(2));
+        assert_eq!(pause(60), Duration::from_secs(32));
+    }
+}
