@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::metrics::image::PictureMetric;
+use crate::metrics::of_pictures;
 
 use crate::runtime::{self, DtypeChoice};
 use crate::schedulers::SchedulerName;
@@ -75,7 +78,7 @@ pub enum Command {
     Prompt(PromptArgs),
     /// Score pictures or captions
     #[command(subcommand)]
-    Evaluate(EvaluateCommand),
+    Evaluate(Evaluate),
     /// Run an experiment, a built-in one by name or a TOML file
     Experiment(ExperimentArgs),
     /// Put the run folders of shards together into one
@@ -90,6 +93,9 @@ pub enum Command {
     /// List, download, check and find models
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// What scores pictures and captions
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Measure speed and memory of a model
     Bench(BenchArgs),
     /// Say what is installed, what is missing, and the command that mends it
@@ -194,12 +200,56 @@ pub struct PromptArgs {
     pub format: Format,
 }
 
+/// What can be evaluated: commands of their own, and one for each metric that compares two folders of pictures.
+#[derive(Debug)]
+pub enum Evaluate {
+    Own(EvaluateCommand),
+    Folders(&'static dyn PictureMetric, FoldersArgs),
+}
+
+fn of_folders() -> impl Iterator<Item = &'static dyn PictureMetric> {
+    of_pictures().filter(|metric| metric.of_features().is_some())
+}
+
+impl FromArgMatches for Evaluate {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (name, own) = matches.subcommand().unzip();
+        match of_folders().find(|metric| Some(metric.about().name) == name).zip(own) {
+            Some((metric, own)) => Ok(Self::Folders(metric, FoldersArgs::from_arg_matches(own)?)),
+            None => Ok(Self::Own(EvaluateCommand::from_arg_matches(matches)?)),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Subcommand for Evaluate {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let command = EvaluateCommand::augment_subcommands(command);
+        let of_metric = |metric: &'static dyn PictureMetric| {
+            let command = clap::Command::new(metric.about().name);
+            let help = metric.of_features().map(|between| between.help).unwrap_or_default();
+            FoldersArgs::augment_args(command.about(help))
+        };
+        command.subcommands(of_folders().map(of_metric))
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        EvaluateCommand::has_subcommand(name) || of_folders().any(|metric| metric.about().name == name)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum EvaluateCommand {
     /// ArtFID = (LPIPS + 1) · (FID + 1), with its two parts
     Artfid(ArtfidArgs),
-    /// Fréchet distance between two folders of pictures
-    Fid(FidArgs),
     /// LPIPS between content pictures and stylized ones
     Lpips(LpipsArgs),
     /// BLEU, ROUGE and METEOR of captions
@@ -262,8 +312,9 @@ pub enum ArtfidMode {
     ArtFidInf,
 }
 
+/// Two folders of pictures and a metric between them.
 #[derive(Debug, Args)]
-pub struct FidArgs {
+pub struct FoldersArgs {
     pub dir_a: PathBuf,
     pub dir_b: PathBuf,
     /// art-Inception weights: a file, or the name of a model
@@ -383,6 +434,15 @@ pub enum ModelsCommand {
     Verify { name: String },
     /// Where a model's files are
     Path { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MetricsCommand {
+    /// Every metric: what it compares, whether higher is better, the networks it needs
+    List {
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! A research toolkit for captioning and style transfer with multimodal models, on libtorch.
 //!
 //! ```text
-//! TOML ─► experiment::config ─► plan (axes → cells) ─► runner ──────────────► record (CSV rows) ─► report
+//! TOML ─► experiment::config ─► plan (axes → cells) ─► runner ──────────────► run folder (CSV rows) ─► report
 //!                                                        │                        ▲
 //! datasets ─► photo ─► pipelines: describe ─► prompt ─► generate ─► picture ─► metrics
 //!                          │          │          │
@@ -10,8 +10,8 @@
 //!
 //! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
 //! [`hub`] brings published files into the caches of this machine; it knows no model.
-//! Imports point down and right only: [`report`] never sees a model (it works from CSV files alone),
-//! [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions.
+//! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
+//! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions.
 
 pub mod checkpoints;
 pub mod cli;

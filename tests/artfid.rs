@@ -263,6 +263,7 @@ fn evaluate_fid_and_lpips_give_the_halves() {
     let nets = nets();
     let fid = json(&["evaluate", "fid", &stylized, &style, &nets[0], &nets[1], "--format", "json"]);
     assert_near(fid["fid"].as_f64().unwrap(), number("fid"), 1e-4);
+    assert_eq!((&fid["n_a"], &fid["n_b"], &fid["network"]), (&10.into(), &10.into(), &"art-inception".into()));
     let mut args = vec!["evaluate", "lpips", "--content", &content, "--stylized", &stylized, "--format", "json"];
     args.extend(nets[2..].iter().map(String::as_str));
     let lpips = json(&args);
@@ -370,6 +371,22 @@ fn a_gpu_measures_what_the_cpu_measures() {
         let apart = influence.iter().zip(&our_influence).map(|(a, b)| (a - b).abs());
         assert!(apart.fold(0.0, f64::max) < 1e-8 * largest);
     }
+}
+
+#[test]
+fn metrics_list_says_what_each_compares_and_needs() {
+    let list = json(&["metrics", "list", "--format", "json"]);
+    let of = |name: &str| list.as_array().unwrap().iter().find(|metric| metric["name"] == name).unwrap().clone();
+    assert_eq!(list.as_array().unwrap().len(), toolkit::metrics::METRICS.len());
+    let (artfid, meteor) = (of("artfid"), of("meteor"));
+    assert_eq!((&artfid["higher_is_better"], &meteor["higher_is_better"]), (&false.into(), &true.into()));
+    assert_eq!(artfid["needs"], serde_json::json!(["art-inception", "lpips-alex"]));
+    assert_eq!((&meteor["needs"], &meteor["compares"]), (&serde_json::json!([]), &"captions with references".into()));
+    let text = String::from_utf8(toolkit(&["metrics", "list"]).success().get_output().stdout.clone()).unwrap();
+    assert_eq!(text.lines().count(), toolkit::metrics::METRICS.len());
+    assert!(text.contains("lower  is better") && text.contains("needs art-inception, lpips-alex"), "{text}");
+    let csv = toolkit(&["metrics", "list", "--format", "csv"]).success().get_output().stdout.clone();
+    assert_eq!(csv::Reader::from_reader(csv.as_slice()).records().count(), toolkit::metrics::METRICS.len());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, without_times};
 use image::{Rgb, RgbImage};
 use toolkit::error::UsageError;
-use toolkit::experiment::merge;
 use toolkit::experiment::models::Models;
 use toolkit::experiment::plan::picture_seed;
+use toolkit::experiment::{Config, merge};
 use toolkit::metrics::image::frechet::{Gaussian, distance};
 use toolkit::run::style::{ItemRow, ResultRow};
 
@@ -342,6 +342,24 @@ fn every_measured_picture_has_its_score_and_its_photo_is_measured() {
         assert_eq!((row.photo_luma, row.photo_sharpness), (Some(measures.luma), measures.sharpness));
         assert_eq!(row.face_share, measures.face_share);
     }
+}
+
+#[test]
+fn the_key_metrics_says_what_is_computed() {
+    let world = World::new(4);
+    let summary = world.run("run", &["metrics=['fid', 'lpips']"], &Doubles::new(2)).unwrap();
+    let values = &summary.results[0].values;
+    assert!(values.value("fid").is_some() && values.value("lpips").is_some() && values.value("artfid").is_none());
+    let config = fs::read_to_string(world.path("run/config.toml")).unwrap();
+    assert!(config.contains("metrics = [\"fid\", \"lpips\"]"), "{config}");
+    let page = toolkit::report::page(&world.path("run")).unwrap();
+    assert!(fs::read_to_string(page).unwrap().contains("No strategy has an ArtFID"));
+    // What is usual is not written, so that the configuration is the same as before there was the key.
+    world.run("usual", &[], &Doubles::new(2)).unwrap();
+    assert!(!fs::read_to_string(world.path("usual/config.toml")).unwrap().contains("metrics"));
+    let refused = Config::load(&world.path("test.toml"), "mini", &["metrics=['fidd']".to_string()]).unwrap_err();
+    assert!(refused.downcast_ref::<UsageError>().is_some());
+    assert!(format!("{refused:#}").contains("\"fidd\" is not known here, did you mean \"fid\"?"), "{refused:#}");
 }
 
 #[test]

@@ -1,18 +1,19 @@
-//! `toolkit evaluate artfid | fid | lpips`.
+//! `toolkit evaluate artfid | lpips`, and the metrics that compare two folders of pictures.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use super::print::{self, say};
-use crate::cli::{ArtfidArgs, ArtfidMode, FidArgs, Format, Global, LpipsArgs};
+use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
+use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options, Scores};
 use crate::metrics::image::features::{self, FeatureNet};
-use crate::metrics::image::frechet::{self, Gaussian};
+use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
 use crate::metrics::image::pictures::{Decoding, Pair, check_headers, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
@@ -65,7 +66,10 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
+/// A metric that compares two folders of pictures.
+pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) -> Result<Outcome> {
+    let about = metric.about();
+    let between = metric.of_features().with_context(|| format!("{} is not of two folders", about.label))?;
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
@@ -80,14 +84,32 @@ pub fn fid(args: &FidArgs, global: &Global) -> Result<Outcome> {
     let features = |files: Decoding| net.features_of_files(files.batches(batch, device, kind));
     let (a, b) = (features(a)?, features(b)?);
     drop(libraries);
-    let fid = frechet::distance(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?)?;
+    let score = (between.compare)(&a, &b, &Options::default())?;
+    let (value, n) =
+        (score.value.with_context(|| format!("{} is no finite number", about.label))?, [files_a.len(), files_b.len()]);
+    let ends = score.low.zip(score.high);
     match args.format {
-        Format::Text => say!("FID    {fid:.4}\n{} and {} pictures", files_a.len(), files_b.len()),
-        Format::Json => {
-            let value = json!({"fid": fid, "n_a": files_a.len(), "n_b": files_b.len(), "features": net.width()});
-            say!("{}", serde_json::to_string_pretty(&value)?);
+        Format::Text => {
+            let interval = ends.map_or(String::new(), |(low, high)| format!("   (95 %: {low:.4} to {high:.4})"));
+            say!("{:<7}{value:.4}{interval}\n{} and {} pictures", about.label, n[0], n[1]);
         }
-        Format::Csv => say!("fid,n_a,n_b\n{fid},{},{}", files_a.len(), files_b.len()),
+        Format::Json => {
+            let mut json = Map::from_iter([(about.name.to_string(), json!(value))]);
+            if let Some((low, high)) = ends {
+                json.extend([(about.low(), json!(low)), (about.high(), json!(high))]);
+            }
+            json.extend([("n_a", n[0]), ("n_b", n[1])].map(|(name, count)| (name.to_string(), json!(count))));
+            json.insert("features".to_string(), json!(net.width()));
+            json.insert("network".to_string(), json!(about.needs.join(", ")));
+            say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
+        }
+        Format::Csv => {
+            let (names, ends) = match ends {
+                Some((low, high)) => (format!(",{},{}", about.low(), about.high()), format!(",{low},{high}")),
+                None => (String::new(), String::new()),
+            };
+            say!("{}{names},n_a,n_b\n{value}{ends},{},{}", about.name, n[0], n[1]);
+        }
     }
     Ok(Outcome::Done)
 }

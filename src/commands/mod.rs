@@ -13,6 +13,7 @@ mod experiment;
 mod experiment_captions;
 mod export;
 mod merge;
+mod metrics;
 mod models;
 mod plot;
 pub mod print;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Plot(args) => plot::run(args, global),
         Command::Export(args) => export::run(args, global),
         Command::Models(args) => models::run(args, global),
+        Command::Metrics(args) => metrics::run(args, global),
         Command::Bench(args) => bench::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     }

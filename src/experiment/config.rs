@@ -221,6 +221,8 @@ impl Settings for Config {
     fn but_for_what_may_change(&self, asked: &Self) -> Self {
         let mut held = self.clone();
         held.batch_size = asked.batch_size;
+        // Scores are computed anew from what the run keeps.
+        held.metrics = asked.metrics.clone();
         if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
             held.limit = asked.limit;
         }

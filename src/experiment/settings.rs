@@ -12,7 +12,8 @@ use crate::error::usage;
 /// A resolved configuration, as `config.toml` of a run folder holds it.
 pub trait Settings: Serialize + DeserializeOwned + Clone {
     /// This configuration (a run folder's) with everything as in `asked` that may change without changing results: a run
-    /// goes on when the rest is the same. A greater limit continues a run, and the batch size is no part of what is asked.
+    /// goes on when the rest is the same. A greater limit continues a run, other metrics are computed from what is
+    /// there, and the batch size is no part of what is asked.
     fn but_for_what_may_change(&self, asked: &Self) -> Self;
 
     /// Reads the `config.toml` of a run folder.

@@ -244,8 +244,9 @@ fn explain(error: &csv::Error, file: &dyn Display, row: Option<(&StringRecord, &
 
 #[cfg(test)]
 mod tests {
-    use super::{read, write};
-    use crate::run::style::ItemRow;
+    use super::{Row, Table, read, write};
+    use crate::run::caption::{CaptionItem, CaptionResult};
+    use crate::run::style::{ItemRow, ResultRow};
 
     fn error_of(text: &[u8]) -> String {
         let dir = tempfile::tempdir().unwrap();
@@ -270,6 +271,38 @@ mod tests {
         );
         assert_eq!(error_of(b"id,strategy\na,s\nb\n"), "items.csv, line 3: 1 fields where the header has 2");
         assert_eq!(error_of(b"id,strategy\na,\xff\n"), "items.csv, line 2: not UTF-8 text");
+    }
+
+    /// Scripts read these columns by place: a metric that a run was not asked for has none, whatever is in the table.
+    #[test]
+    fn the_columns_stand_where_they_always_stood() {
+        fn header<T: Row>(rows: &[T], asked: &[&str]) -> String {
+            let asked: Vec<String> = asked.iter().map(|name| name.to_string()).collect();
+            let text = Table::new(rows, &asked).to_csv(rows, true).unwrap();
+            String::from_utf8(text).unwrap().lines().next().unwrap().to_string()
+        }
+        assert_eq!(
+            header::<ItemRow>(&[], &[]),
+            "id,strategy,seed,caption,prompt,dropped,seconds,lpips,style_distance,gallery_score,status,error,\
+             remark,image,photo,photo_luma,photo_sharpness,face_share"
+        );
+        assert_eq!(
+            header::<ResultRow>(&[], &["fid"]),
+            "strategy,style_text,n,artfid,fid,lpips,artfid_low,artfid_high,fid_low,fid_high,lpips_low,\
+             lpips_high,seconds_per_image,failed,captioner,generator,instruction,strength,scheduler,steps,\
+             guidance_scale,negative_prompt,seed"
+        );
+        assert_eq!(
+            header::<CaptionItem>(&[], &[]),
+            "id,dataset,model,strategy,prompt,caption,tokens,words,seconds,bleu,rouge1,rouge2,rougeL,meteor,\
+             cider,status,error,image"
+        );
+        assert_eq!(
+            header::<CaptionResult>(&[CaptionResult::default()], &["meteor", "cider"]),
+            "model,dataset,n,bleu,rouge1,rouge2,meteor,images_per_second,rougeL,rougeLsum,bleu_low,bleu_high,\
+             rouge1_low,rouge1_high,rouge2_low,rouge2_high,meteor_low,meteor_high,bleu1,bleu2,bleu3,bleu4,\
+             rougeL_coco,cider,cider_low,cider_high,words,reference_words,failed,captioner,strategy,prompt"
+        );
     }
 
     #[test]

@@ -208,6 +208,8 @@ impl Settings for CaptionConfig {
     fn but_for_what_may_change(&self, asked: &Self) -> Self {
         let mut held = self.clone();
         held.batch_size = asked.batch_size;
+        // Scores are computed anew from what the run keeps.
+        held.metrics = asked.metrics.clone();
         for ((_, held), (_, asked)) in held.datasets.0.iter_mut().zip(&asked.datasets.0) {
             held.batch_size = asked.batch_size;
         }

@@ -2,10 +2,9 @@
 //! art-Inception. The computation is in [`super::frechet`].
 
 use anyhow::Result;
-use tch::Tensor;
 
 use super::frechet::{self, Gaussian};
-use super::{CompareFeatures, PictureMetric, PictureSet};
+use super::{BetweenSets, PictureMetric, PictureSet};
 use crate::metrics::{About, Metric, Show, Value};
 
 /// The metric's name.
@@ -46,7 +45,10 @@ impl PictureMetric for Fid {
         Ok(Value::new(scores.fid, scores.intervals.map(|intervals| intervals.fid)))
     }
 
-    fn of_features(&self) -> Option<CompareFeatures> {
-        Some(|a: &Tensor, b: &Tensor| Ok(Value::new(frechet::distance(&Gaussian::fit(a)?, &Gaussian::fit(b)?)?, None)))
+    fn of_features(&self) -> Option<BetweenSets> {
+        Some(BetweenSets {
+            help: "Fréchet distance between two folders of pictures",
+            compare: |a, b, _| Ok(Value::new(frechet::distance(&Gaussian::fit(a)?, &Gaussian::fit(b)?)?, None)),
+        })
     }
 }

@@ -28,15 +28,19 @@ pub trait PictureMetric: Metric {
     /// The score of all pictures of a strategy, at least two, beside at least two style pictures.
     fn of_set(&self, pictures: &PictureSet) -> Result<Value>;
 
-    /// How it compares two sets of features, [n, features] and [m, features], where it needs nothing else: then
-    /// `toolkit evaluate` has it for two folders.
-    fn of_features(&self) -> Option<CompareFeatures> {
+    /// How it compares two sets of features, where it needs nothing else: then `toolkit evaluate` has it for two folders.
+    fn of_features(&self) -> Option<BetweenSets> {
         None
     }
 }
 
-/// Compares a set of pictures with a reference set by their features: [n, features] and [m, features], on one device.
-pub type CompareFeatures = fn(&Tensor, &Tensor) -> Result<Value>;
+/// A metric between a set of pictures and a reference set, by their features in art-Inception alone.
+pub struct BetweenSets {
+    /// What it is, for the command line.
+    pub help: &'static str,
+    /// From features [n, features] and [m, features], on one device.
+    pub compare: fn(&Tensor, &Tensor, &Options) -> Result<Value>,
+}
 
 /// The networks that measure pictures. All pictures of a call have one size.
 pub trait Judge {
