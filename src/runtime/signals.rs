@@ -23,13 +23,20 @@ pub fn say_on_stop(message: String) {
         return;
     }
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        if signal == libc::SIGHUP && is_ignored(signal) {
+            continue;
+        }
         let handler: extern "C" fn(libc::c_int) = stop;
         // SAFETY: the handler calls only what is allowed in one.
-        let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
-        if signal == libc::SIGHUP && before == libc::SIG_IGN {
-            // SAFETY: what was there is put back.
-            unsafe { libc::signal(signal, libc::SIG_IGN) };
-        }
+        unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+    }
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: nothing is changed, and all zeros is a valid value of the struct that is filled.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
