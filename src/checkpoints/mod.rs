@@ -4,6 +4,7 @@
 //! Three formats are told apart by content, never by name: safetensors, and PyTorch's pickles in
 //! the zip and in the legacy container. Nothing that a pickle holds is ever executed.
 
+pub mod config;
 mod finite;
 mod folder;
 mod foreign;

@@ -12,6 +12,7 @@ mod load;
 mod locate;
 pub mod phi4_multimodal;
 pub(crate) mod pipeline_source;
+mod processor_config;
 mod rescue;
 mod sentencepiece;
 mod single_file;
@@ -20,6 +21,7 @@ pub mod stable_diffusion_3;
 pub mod t5_encoder;
 mod table;
 mod text_tokenizer;
+mod tokenizer_file;
 mod verify;
 
 use anyhow::Result;

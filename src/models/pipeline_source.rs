@@ -1,7 +1,6 @@
 //! Where the parts of a text-to-image pipeline come from: a folder in diffusers' layout, or, to measure
 //! speed, random weights at the published size.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +10,7 @@ use tch::{Device, Kind};
 
 use super::single_file::SingleFile;
 use super::text_tokenizer::{TextTokenizer, clip_tokenizers};
-use crate::checkpoints::{Checkpoint, Entry, Weights};
+use crate::checkpoints::{Checkpoint, Entry, Weights, config};
 use crate::schedulers::{Scheduler, SchedulerName};
 
 /// A part with weights: its folder and the name of its files.
@@ -47,14 +46,12 @@ impl Source {
     /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
     pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
         match self {
-            Self::Random(published) => Ok(serde_json::from_value(published_config(published, part)?)?),
-            Self::SingleFile(single) => serde_json::from_value(single.config(part)?)
+            Self::Random(published) => config::take(published_config(published, part)?),
+            Self::SingleFile(single) => config::take(single.config(part)?)
                 .with_context(|| format!("{}: the configuration of {part}", single.file().display())),
             Self::Folder(folder) => {
                 let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
-                let file = folder.join(part).join(name);
-                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                serde_json::from_slice(&text).with_context(|| format!("{}: not a configuration", file.display()))
+                config::read(&folder.join(part).join(name))
             }
         }
     }
@@ -79,11 +76,7 @@ impl Source {
         let index = match self {
             Self::SingleFile(single) => return single.has(part),
             Self::Random(published) => published_config(published, "model_index")?,
-            Self::Folder(folder) => {
-                let file = folder.join("model_index.json");
-                let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", file.display()))?
-            }
+            Self::Folder(folder) => config::read(&folder.join("model_index.json"))?,
         };
         Ok(index[part][1].is_string())
     }

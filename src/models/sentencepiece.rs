@@ -9,11 +9,13 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
+
+use super::tokenizer_file;
 
 /// T5's sentinels, which its vocabulary has beyond those in the file, the last one first.
 const SENTINELS: usize = 100;
@@ -62,7 +64,7 @@ pub fn t5_tokenizer(file: &Path) -> Result<Tokenizer> {
         "decoder": metaspace,
         "model": {"type": "Unigram", "unk_id": unknown, "byte_fallback": false, "vocab": pieces},
     });
-    let mut tokenizer: Tokenizer = serde_json::from_value(recipe).map_err(|error| anyhow!("{error}"))?;
+    let mut tokenizer = tokenizer_file::read_guarded(|| Ok(serde_json::from_value(recipe)?))?;
     tokenizer.add_special_tokens(&special);
     Ok(tokenizer)
 }

@@ -14,6 +14,8 @@ use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
 use super::sentencepiece;
 use super::single_file::clip_vocabulary;
+use super::tokenizer_file;
+use crate::checkpoints;
 
 /// A tokenizer that fills or cuts every text to one length, as text-to-image pipelines do.
 #[derive(Debug, Clone)]
@@ -86,7 +88,7 @@ impl TextTokenizer {
     /// The ids of a text, cut or filled to [`Self::length`].
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
         let failed = |error| anyhow!("tokenizing {text:?}: {error}");
-        let mut encoding = self.tokenizer.encode(text, false).map_err(failed)?;
+        let mut encoding = tokenizer_file::encode(&self.tokenizer, text, false)?;
         encoding.truncate(self.length - special_count(&self.tokenizer), 0, TruncationDirection::Right);
         let encoding = self.tokenizer.post_process(encoding, None, true).map_err(failed)?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| id as i64).collect();
@@ -115,7 +117,8 @@ pub fn clip_tokenizers(pipeline: &Path) -> Result<Vec<TextTokenizer>> {
         if !tokenizer.is_dir() && !tokenizers.is_empty() {
             continue;
         }
-        let Some(positions) = optional_json(&config)?["max_position_embeddings"].as_u64() else {
+        let positions: Value = if config.is_file() { checkpoints::config::read(&config)? } else { Value::Null };
+        let Some(positions) = positions["max_position_embeddings"].as_u64() else {
             bail!("{}: no max_position_embeddings: is {} a pipeline's folder?", config.display(), pipeline.display());
         };
         let mut next = TextTokenizer::clip(&tokenizer, positions as usize)?;
@@ -138,7 +141,7 @@ fn from_tokenizer_json(dir: &Path, wanted: &str) -> Result<Tokenizer> {
     if !file.exists() {
         bail!("{}: no {wanted} here", dir.display());
     }
-    Tokenizer::from_file(&file).map_err(|error| anyhow!("reading {}: {error}", file.display()))
+    tokenizer_file::read(&file)
 }
 
 /// The special tokens by role, and all that are found in a text before it is cut into words.
@@ -264,5 +267,5 @@ fn clip_from_vocab(vocabulary: Value, merges: &[String], special: &SpecialTokens
             "merges": merges,
         },
     });
-    Ok(serde_json::from_value(recipe)?)
+    tokenizer_file::read_guarded(|| Ok(serde_json::from_value(recipe)?))
 }

@@ -26,6 +26,7 @@ pub use euler::Euler;
 pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig, Schedule};
 pub use pndm::Pndm;
 
+use crate::checkpoints::config;
 use crate::error::usage;
 
 /// A solver over a noise schedule.
@@ -101,8 +102,7 @@ impl Scheduler {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         // Python writes an infinite number in a way that JSON does not know.
         let text = text.replace("-Infinity", "-1e308");
-        let config: Value =
-            serde_json::from_str(&text).with_context(|| format!("{}: not a configuration", path.display()))?;
+        let config: Value = config::parse(text.as_bytes()).with_context(|| path.display().to_string())?;
         Self::new(&brought_up_to_date(&config), name).with_context(|| path.display().to_string())
     }
 

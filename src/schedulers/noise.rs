@@ -10,6 +10,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::flow_match_euler::linspace;
+use crate::checkpoints::config;
 
 /// The options that every solver has.
 #[derive(Debug, Clone, Deserialize)]
@@ -84,7 +85,7 @@ pub fn read<T: DeserializeOwned>(options: &Value, unbuilt: &[(&str, Value)]) -> 
             bail!("option {option} = {value} is not known here");
         }
     }
-    Ok(T::deserialize(options)?)
+    config::take(options.clone())
 }
 
 /// The tables of one configuration.

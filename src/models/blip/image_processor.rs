@@ -5,16 +5,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoints::config;
 use crate::error::usage;
 use crate::images;
+use crate::models::processor_config::image_processor;
 
-/// `preprocessor_config.json`; the defaults are those of transformers' `BlipImageProcessor`.
+/// The image processor's section; the defaults are those of transformers' `BlipImageProcessor`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct ImageProcessor {
@@ -54,9 +56,10 @@ impl Default for ImageProcessor {
 
 impl ImageProcessor {
     pub fn load(folder: &Path) -> Result<Self> {
-        let file = folder.join("preprocessor_config.json");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let processor: Self = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        let Some((file, section)) = image_processor(folder)? else {
+            bail!("{}: neither preprocessor_config.json nor processor_config.json here", folder.display());
+        };
+        let processor: Self = config::take(section).with_context(|| file.display().to_string())?;
         if !processor.do_resize || ![2, 3].contains(&processor.resample) {
             return Err(usage(format!(
                 "{}: only do_resize with resample 2 (bilinear) or 3 (bicubic) is known",

@@ -19,7 +19,7 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
-use crate::checkpoints::{Checkpoint, Weights};
+use crate::checkpoints::{self, Checkpoint, Weights};
 use crate::error::usage;
 use crate::models::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
 use crate::models::{Caption, CaptionOptions, Captioner};
@@ -220,7 +220,5 @@ impl Captioner for Blip {
 }
 
 fn read_config(folder: &Path) -> Result<Config> {
-    let file = folder.join("config.json");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
+    checkpoints::config::read(&folder.join("config.json"))
 }

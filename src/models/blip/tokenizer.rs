@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::wordpiece::WordPiece;
@@ -10,6 +10,9 @@ use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, Tokenizer};
+
+use crate::checkpoints;
+use crate::models::tokenizer_file;
 
 /// What `tokenizer_config.json` may change; the defaults are transformers' `BertTokenizer`'s.
 #[derive(Deserialize)]
@@ -44,7 +47,7 @@ impl Default for Options {
 pub fn load(folder: &Path) -> Result<Tokenizer> {
     let whole = folder.join("tokenizer.json");
     if whole.exists() {
-        return Tokenizer::from_file(&whole).map_err(|error| anyhow!("{}: {error}", whole.display()));
+        return tokenizer_file::read(&whole);
     }
     let vocab = folder.join("vocab.txt");
     from_vocab(folder, &vocab).with_context(|| format!("reading {}", vocab.display()))
@@ -52,13 +55,9 @@ pub fn load(folder: &Path) -> Result<Tokenizer> {
 
 fn from_vocab(folder: &Path, vocab: &Path) -> Result<Tokenizer> {
     let config = folder.join("tokenizer_config.json");
-    let options: Options = match std::fs::read_to_string(&config) {
-        Ok(text) => serde_json::from_str(&text).with_context(|| format!("reading {}", config.display()))?,
-        Err(_) => Options::default(),
-    };
+    let options = if config.exists() { checkpoints::config::read(&config)? } else { Options::default() };
     let file = vocab.to_str().context("its path is not Unicode")?;
-    let model =
-        WordPiece::from_file(file).unk_token(options.unk_token.clone()).build().map_err(|error| anyhow!("{error}"))?;
+    let model = tokenizer_file::guarded(|| WordPiece::from_file(file).unk_token(options.unk_token.clone()).build())?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_normalizer(Some(BertNormalizer::new(
         true,

@@ -16,12 +16,14 @@ mod processors;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use departures::{Departures, Next};
 use processors::Processors;
+
+use crate::checkpoints::config;
 
 /// How often CUDA is asked whether all texts have ended, in tokens.
 const QUESTION_INTERVAL: usize = 8;
@@ -140,8 +142,7 @@ impl GenerationConfig {
         if !path.exists() {
             return Ok(Self::default());
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{}: not a generation configuration", path.display()))
+        config::read(&path)
     }
 
     /// The wishes of the file over transformers' defaults; `eos` and `pad` where the file is silent.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer};
 
+use crate::checkpoints::config;
 use crate::error::usage;
 use crate::models::generation::TokenIds;
 use crate::nn::{Activation, Lora};
@@ -201,8 +202,9 @@ fn rms_norm_eps() -> f64 {
 
 #[derive(Debug, Default, Clone, Deserialize)]
 struct RopeSection {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// What `rope_type` was called; files that transformers saved again have both, and the new one counts.
+    r#type: Option<String>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
     original_max_position_embeddings: Option<i64>,
@@ -242,7 +244,9 @@ impl Config {
 
     /// Reads the text of a config.json.
     pub fn parse(text: &str) -> Result<Self> {
-        let file: File = serde_json::from_str(text).context("not a configuration of this model family")?;
+        let file: File = config::parse(text.as_bytes())
+            .and_then(config::take)
+            .context("not a configuration of this model family")?;
         let layout = match file.model_type.as_str() {
             "phi4mm" => Layout::Original,
             "phi4_multimodal" => Layout::Native,
@@ -310,18 +314,20 @@ impl File {
             .or(self.original_max_position_embeddings)
             .unwrap_or(self.max_position_embeddings);
         let half = (rotary_dim / 2) as usize;
-        let (short_factor, long_factor, attention_factor) = match section.rope_type.as_deref() {
-            None | Some("default") => (vec![1.0; half], vec![1.0; half], 1.0),
-            Some("longrope" | "su" | "yarn") => {
-                let (Some(short), Some(long)) = (section.short_factor, section.long_factor) else {
-                    bail!("longrope needs short_factor and long_factor");
-                };
-                let stretch = section.factor.unwrap_or(self.max_position_embeddings as f64 / original as f64);
-                let derived = if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / (original as f64).ln()).sqrt() };
-                (short, long, section.attention_factor.unwrap_or(derived))
-            }
-            Some(other) => bail!("rope type {other:?} is not one of this family (longrope, default)"),
-        };
+        let (short_factor, long_factor, attention_factor) =
+            match section.rope_type.as_deref().or(section.r#type.as_deref()) {
+                None | Some("default") => (vec![1.0; half], vec![1.0; half], 1.0),
+                Some("longrope" | "su" | "yarn") => {
+                    let (Some(short), Some(long)) = (section.short_factor, section.long_factor) else {
+                        bail!("longrope needs short_factor and long_factor");
+                    };
+                    let stretch = section.factor.unwrap_or(self.max_position_embeddings as f64 / original as f64);
+                    let derived =
+                        if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / (original as f64).ln()).sqrt() };
+                    (short, long, section.attention_factor.unwrap_or(derived))
+                }
+                Some(other) => bail!("rope type {other:?} is not one of this family (longrope, default)"),
+            };
         if short_factor.len() != half || long_factor.len() != half {
             bail!("short_factor and long_factor must have {half} numbers each (half of the {rotary_dim} rotary ones)");
         }

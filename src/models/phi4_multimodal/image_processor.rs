@@ -11,7 +11,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Layout, VisionConfig};
 use super::vision::Valid;
+use crate::checkpoints::config;
 use crate::images::{self, Filter};
+use crate::models::processor_config::image_processor;
 
 /// The grid of crops of one picture, and how much of it the picture fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl Crops {
     }
 }
 
-/// `preprocessor_config.json`, as far as it is read.
+/// The image processor's section, as far as it is read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -88,13 +90,6 @@ struct File {
 struct Size {
     height: i64,
     width: i64,
-}
-
-/// `processor_config.json` of recent transformers holds the same as one of its sections.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ProcessorFile {
-    image_processor: Option<File>,
 }
 
 /// How pictures are cut.
@@ -119,19 +114,8 @@ impl ImageProcessor {
     /// As the model folder's `preprocessor_config.json` or `processor_config.json` says, where there is one.
     pub fn of_folder(folder: &Path, vision: &VisionConfig, layout: Layout) -> Result<Self> {
         let mut processor = Self::new(vision, layout);
-        let paths = [folder.join("preprocessor_config.json"), folder.join("processor_config.json")];
-        for (path, is_nested) in paths.iter().zip([false, true]).filter(|(path, _)| path.exists()) {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let file = if is_nested {
-                serde_json::from_str::<ProcessorFile>(&text).map(|file| file.image_processor)
-            } else {
-                serde_json::from_str::<File>(&text).map(Some)
-            };
-            let file = file.with_context(|| format!("{}: not a processor configuration", path.display()))?;
-            if let Some(file) = file {
-                processor.take(file).with_context(|| path.display().to_string())?;
-                break;
-            }
+        if let Some((path, section)) = image_processor(folder)? {
+            config::take(section).and_then(|file| processor.take(file)).with_context(|| path.display().to_string())?;
         }
         Ok(processor)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::config::{Config, Layout, LoraSection, VisionConfig, VisionLora};
-use crate::checkpoints::Checkpoint;
+use crate::checkpoints::{Checkpoint, config};
 use crate::nn::Lora;
 
 /// Folder of the vision adapter in a native checkpoint.
@@ -39,16 +39,15 @@ pub(super) fn open(folder: &Path, config: &Config) -> Result<(Checkpoint, Option
 /// The adapter folder beside a native checkpoint.
 fn open_adapter(folder: &Path) -> Result<(Checkpoint, Lora)> {
     let path = folder.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!(
+    if !path.is_file() {
+        bail!(
             "cannot read {}: a native checkpoint keeps its vision adapter in {ADAPTER_FOLDER}/, and without it the \
              model talks fluently of other pictures (one saved with the adapter merged says \"vision_lora\": null \
              in config.json)",
             path.display()
-        )
-    })?;
-    let section: LoraSection =
-        serde_json::from_str(&text).with_context(|| format!("{}: not an adapter configuration", path.display()))?;
+        );
+    }
+    let section: LoraSection = config::read(&path)?;
     let lora = section.lora().with_context(|| path.display().to_string())?;
     Ok((Checkpoint::open_dir(folder, "adapter_model")?.rename(canonical_name)?, lora))
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use tokenizers::Tokenizer;
 
 use crate::error::usage;
+use crate::models::tokenizer_file;
 
 /// Stands for the picture in the text of the original layout.
 const IMAGE_TOKEN: &str = "<|endoftext10|>";
@@ -33,8 +34,7 @@ impl Prompt {
     pub fn of_folder(folder: &Path, image_token_id: Option<i64>) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let named = |what: String| anyhow!("{}: {what}", path.display());
-        let mut tokenizer =
-            Tokenizer::from_file(&path).map_err(|error| named(format!("cannot read the tokenizer ({error})")))?;
+        let mut tokenizer = tokenizer_file::read(&path)?;
         // Settings of a training run that may have been saved with it.
         tokenizer.with_truncation(None).map_err(|error| named(error.to_string()))?;
         tokenizer.with_padding(None);
@@ -58,8 +58,7 @@ impl Prompt {
     /// library; one that names the image token is wrong usage.
     pub fn encode(&self, question: &str) -> Result<PromptIds> {
         let text = format!("{USER}{}{question}{END}{ASSISTANT}", self.image_token);
-        let encoding =
-            self.tokenizer.encode(text, true).map_err(|error| anyhow!("cannot tokenize the prompt: {error}"))?;
+        let encoding = tokenizer_file::encode(&self.tokenizer, &text, true)?;
         let ids = encoding.get_ids();
         let mut parts = ids.split(|id| *id == self.image_token_id);
         let (Some(before), Some(after), None) = (parts.next(), parts.next(), parts.next()) else {

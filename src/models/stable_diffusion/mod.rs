@@ -104,7 +104,8 @@ impl StableDiffusion {
         let vae_config: autoencoder_kl::Config = source.config(VAE.folder)?;
         if config.in_channels != vae_config.latent_channels || config.out_channels != vae_config.latent_channels {
             return Err(usage(format!(
-                "the U-Net reads {} channels and gives {}, the autoencoder has {}: models that fill in or enlarge \
+                "the U-Net reads {} channels and gives {} (in_channels, out_channels of unet), the autoencoder has {} \
+                 (latent_channels of vae): models that fill in or enlarge \
                  pictures are not known here",
                 config.in_channels, config.out_channels, vae_config.latent_channels
             )));
@@ -113,7 +114,7 @@ impl StableDiffusion {
         let prompts = PromptEncoder::load(&source, device, kind)?;
         if let Some(size) = config.layout()?.sizes.iter().find(|size| size.text != prompts.width()) {
             return Err(usage(format!(
-                "the text encoder gives {} values and the U-Net reads {}",
+                "the text encoder gives {} values (hidden_size of text_encoder) and the U-Net reads {} (cross_attention_dim)",
                 prompts.width(),
                 size.text
             )));

@@ -4,15 +4,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoints::Weights;
+use crate::checkpoints::{Weights, config};
 use crate::error::usage;
 use crate::images;
 use crate::models::clip_layer::{Layer, Sizes};
+use crate::models::processor_config::image_processor;
 use crate::nn::{Activation, Conv2d, LayerNorm, Linear};
 
 /// What a concept's threshold is lowered by once a concept of special care was found.
@@ -59,7 +60,7 @@ pub struct Config {
     pub projection_dim: Option<i64>,
 }
 
-/// `feature_extractor/preprocessor_config.json`; the defaults are those of transformers' `CLIPImageProcessor`.
+/// The image processor of the folder `feature_extractor`; the defaults are those of transformers' `CLIPImageProcessor`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 struct FeatureExtractor {
@@ -103,9 +104,10 @@ impl Default for FeatureExtractor {
 
 impl FeatureExtractor {
     fn load(folder: &Path) -> Result<Self> {
-        let file = folder.join("preprocessor_config.json");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let extractor: Self = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        let Some((file, section)) = image_processor(folder)? else {
+            bail!("{}: neither preprocessor_config.json nor processor_config.json here", folder.display());
+        };
+        let extractor: Self = config::take(section).with_context(|| file.display().to_string())?;
         if !extractor.do_resize || !extractor.do_center_crop || extractor.resample != 3 {
             return Err(usage(format!(
                 "{}: only do_resize with resample 3 (bicubic) and do_center_crop are known",

@@ -105,14 +105,19 @@ impl PromptEncoder {
         let pooled = l.projection_dim + g.projection_dim;
         if pooled != pooled_dim || l.hidden_size + g.hidden_size > joint_dim {
             return Err(usage(format!(
-                "the CLIP encoders give {} and {pooled} values and the transformer reads {joint_dim} and {pooled_dim}",
+                "the CLIP encoders give {} and {pooled} values (hidden_size and projection_dim of text_encoder and \
+                 text_encoder_2) and the transformer reads {joint_dim} and {pooled_dim} (joint_attention_dim, \
+                 pooled_projection_dim)",
                 l.hidden_size + g.hidden_size
             )));
         }
         if has_t5 {
             let t5: t5_encoder::Config = source.config(T5.folder)?;
             if t5.d_model != joint_dim {
-                return Err(usage(format!("T5 gives {} values and the transformer reads {joint_dim}", t5.d_model)));
+                return Err(usage(format!(
+                    "T5 gives {} values (d_model of text_encoder_3) and the transformer reads {joint_dim} (joint_attention_dim)",
+                    t5.d_model
+                )));
             }
         }
         let tokenization = match source {
