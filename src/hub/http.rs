@@ -226,13 +226,19 @@ fn next(url: &Url, answer: &Answer) -> Result<Url, Failure> {
 /// The failure that a status says, and how long the server wants to be left alone.
 fn refusal(answer: &Answer) -> (Failure, Option<Duration>) {
     let code = answer.header("x-error-code").map(str::to_string);
-    let wait = answer.number("retry-after").map(Duration::from_secs);
+    let limit = || if answer.status() == 429 { answer.header("ratelimit").and_then(seconds_left) } else { None };
+    let wait = answer.number("retry-after").or_else(limit).map(Duration::from_secs);
     let detail = match (&code, wait) {
         (_, Some(wait)) if wait > LONGEST_WAIT => format!(" and asks to come again in {} s", wait.as_secs()),
         (Some(code), _) => format!(" ({})", code.chars().filter(char::is_ascii_alphanumeric).collect::<String>()),
         _ => String::new(),
     };
     (Failure::Status { status: answer.status(), place: place(&answer.url), code, detail }, wait)
+}
+
+/// `"api";r=0;t=55`, as the hub says where no requests are left: 55 seconds until there are again.
+fn seconds_left(limit: &str) -> Option<u64> {
+    limit.split(';').find_map(|part| part.trim().strip_prefix("t=")?.trim().parse().ok())
 }
 
 /// How long to wait after so many failures in a row.
@@ -248,6 +254,13 @@ mod tests {
     fn nothing_secret_is_shown() {
         let url = Url::parse("https://me:secret@host:8443/a/b?Signature=xyz#f").unwrap();
         assert_eq!(place(&url), "https://host:8443/a/b");
+    }
+
+    #[test]
+    fn limits_say_when_they_end() {
+        assert_eq!(seconds_left("\"api\";r=0;t=55"), Some(55));
+        assert_eq!(seconds_left("\"api\"; r=0; t=7;x"), Some(7));
+        assert_eq!(seconds_left("100"), None);
     }
 
     #[test]

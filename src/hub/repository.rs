@@ -148,6 +148,9 @@ impl Repository {
             Failure::Status { status: 408 | 429 | 500..=599, .. } => {
                 anyhow!("the hub is too busy for {id}: try again later, what came so far is kept ({failure})")
             }
+            Failure::Unreachable { transient: true, .. } => {
+                anyhow!("the connection to the hub is bad: try again, what came so far is kept ({failure})")
+            }
             Failure::Unreachable { .. } => {
                 anyhow!("the hub cannot be reached: use a local folder, or --offline with a filled cache ({failure})")
             }

@@ -22,6 +22,8 @@ pub enum Fault {
     Break(usize),
     /// The body ends after so many bytes, no length was announced.
     SilentBreak(usize),
+    /// The body stops after so many bytes, and the connection stays open.
+    Stall(usize),
     /// The whole file, whatever range was asked for.
     IgnoreRange,
     /// Another part than was asked for.
@@ -168,7 +170,12 @@ fn answer(stream: &TcpStream, host: &'static str, state: &State) {
         })
     });
     let mut out = stream;
+    let stalls = matches!(fault, Some(Fault::Stall(_)));
     let _ = out.write_all(&reply(state, &asked, fault));
+    if stalls {
+        // Until the other side gives up.
+        let _ = std::io::Read::read(&mut out, &mut [0]);
+    }
 }
 
 fn head(status: &str, headers: &str) -> Vec<u8> {
@@ -250,7 +257,7 @@ fn body(asked: &Asked, headers: &str, bytes: &[u8], fault: Option<Fault>) -> Vec
             let framed = [format!("{:x}\r\n", sent.len()).as_bytes(), &sent, b"\r\n0\r\n\r\n"].concat();
             sent = framed;
         }
-        Some(Fault::Break(at)) => {
+        Some(Fault::Break(at) | Fault::Stall(at)) => {
             headers += &length;
             sent.truncate(at);
         }
