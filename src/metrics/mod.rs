@@ -98,7 +98,8 @@ impl About {
 
     /// The label with its article.
     pub fn one(&self) -> String {
-        let article = if self.label.starts_with(['A', 'E', 'I', 'O']) { "an" } else { "a" };
+        // Labels are mostly spelt: an LPIPS, an FID.
+        let article = if self.label.starts_with(['A', 'E', 'F', 'I', 'L', 'O']) { "an" } else { "a" };
         format!("{article} {}", self.label)
     }
 
