@@ -14,6 +14,7 @@ use toolkit::checkpoints::Checkpoint;
 use toolkit::metrics::image::artfid::{ArtFidNets, Mode, Options, score};
 use toolkit::metrics::image::features::FeatureNet;
 use toolkit::metrics::image::frechet::{self, Gaussian};
+use toolkit::metrics::image::kid::kid;
 use toolkit::metrics::image::lpips::{LpipsNet, numbers};
 use toolkit::metrics::image::pictures::{Decoding, pairs};
 use toolkit::models::inception::MIN_SIZE;
@@ -270,6 +271,38 @@ fn evaluate_fid_and_lpips_give_the_halves() {
     assert_near(lpips["lpips"].as_f64().unwrap(), number("lpips"), 1e-5);
     let per_image: Vec<f64> = lpips["per_image"].as_object().unwrap().values().filter_map(Value::as_f64).collect();
     assert_near(per_image.iter().sum::<f64>() / 10.0, lpips["lpips"].as_f64().unwrap(), 1e-9);
+}
+
+#[test]
+fn kid_is_that_of_torchmetrics() {
+    let text = std::fs::read_to_string(gpu::root().join("tests/golden/kid/values.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let expected = |name: &str| expected[name].as_f64().unwrap();
+    for name in ["few", "many", "between", "hundred"] {
+        let (a, b) = (value(&format!("set_a_{name}")), value(&format!("set_b_{name}")));
+        let least = a.size()[0].min(b.size()[0]);
+        let equal = (a.narrow(0, 0, least), b.narrow(0, 0, least));
+        for ((a, b), name) in [((a, b), name.to_string()), (equal, format!("{name}_equal"))] {
+            let ours = kid(&a, &b, 100, 0).unwrap();
+            // The same sums of float64, in another order.
+            assert_near(ours.value.unwrap(), expected(&name), 1e-12);
+            assert!(ours.low < ours.value && ours.value < ours.high, "{name}: {ours:?}");
+        }
+    }
+    let (content, style, stylized) = (folder("content"), folder("style"), folder("stylized"));
+    let nets = nets();
+    let of = |a: &str, b: &str| json(&["evaluate", "kid", a, b, &nets[0], &nets[1], "--format", "json"]);
+    let ours = of(&stylized, &style);
+    // A small difference of large sums over features that are float32.
+    let (score, golden) = (ours["kid"].as_f64().unwrap(), expected("folders"));
+    assert!((score - golden).abs() < 1e-5, "{score} is not {golden}");
+    assert!(ours["kid_low"].as_f64() < Some(score) && Some(score) < ours["kid_high"].as_f64(), "{ours}");
+    assert_eq!((&ours["n_a"], &ours["n_b"], &ours["network"]), (&10.into(), &10.into(), &"art-inception".into()));
+    // Two sets that are one: unbiased, it falls below 0 by what each picture has in common with itself.
+    assert!(of(&content, &content)["kid"].as_f64().unwrap() < 0.0);
+    let text =
+        toolkit(&["evaluate", "kid", &content, &style, &nets[0], &nets[1]]).success().get_output().stdout.clone();
+    assert!(String::from_utf8(text).unwrap().starts_with("KID    "));
 }
 
 #[test]

@@ -362,6 +362,44 @@ fn the_key_metrics_says_what_is_computed() {
     assert!(format!("{refused:#}").contains("\"fidd\" is not known here, did you mean \"fid\"?"), "{refused:#}");
 }
 
+/// KID stands for any metric that is not a usual one: asked for, it is in every table, and only then.
+#[test]
+fn a_metric_that_is_asked_for_has_its_column_everywhere() {
+    let world = World::new(5);
+    world.run("run", &[], &Doubles::new(2)).unwrap();
+    let before = fs::read_to_string(world.path("run/results.csv")).unwrap();
+    assert!(!before.contains("kid"));
+    let again = Doubles::new(2);
+    let asked = ["metrics=['artfid', 'fid', 'lpips', 'kid']"];
+    let summary = world.run("run", &asked, &again).unwrap();
+    assert_eq!(again.loaded.load(Ordering::SeqCst), 0, "it is computed from what is there");
+    for row in &summary.results {
+        let value = row.values.value("kid").unwrap();
+        assert!(row.values.interval("kid").unwrap().contains(value), "{row:?}");
+    }
+    let results = fs::read_to_string(world.path("run/results.csv")).unwrap();
+    let header = results.lines().next().unwrap();
+    assert!(
+        header.contains(",artfid,fid,lpips,kid,artfid_low,") && header.contains(",lpips_high,kid_low,kid_high,seconds")
+    );
+    let read: Vec<ResultRow> = toolkit::run::csv::read(&world.path("run/results.csv"), &[]).unwrap();
+    assert_eq!(read, summary.results, "what is written is read again");
+    let files = toolkit::report::render(&world.path("run")).unwrap();
+    assert!(files.iter().any(|file| file.ends_with("plots/kid.svg")));
+    let page = fs::read_to_string(world.path("run/report.html")).unwrap();
+    assert!(page.contains("KID of each strategy") && page.contains("KID by strategy"));
+    let notebook = toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    let notebook = fs::read_to_string(notebook).unwrap();
+    assert!(
+        notebook.contains("plot-kid")
+            && notebook.contains("sort_values(\\\"kid\\\"")
+            && notebook.contains("<th>kid_low</th>")
+    );
+    // Asked for no more, it leaves the tables as they were.
+    world.run("run", &[], &Doubles::new(2)).unwrap();
+    assert_eq!(fs::read_to_string(world.path("run/results.csv")).unwrap(), before);
+}
+
 #[test]
 fn two_processes_do_not_write_one_run() {
     let world = World::new(1);

@@ -21,6 +21,7 @@ pub static METRICS: &[&dyn Metric] = &[
     &image::artfid::ArtFid,
     &image::fid::Fid,
     &image::lpips::PhotoDistance,
+    &image::kid::Kid,
     &text::bleu::Bleu,
     &text::rouge::ROUGE[0],
     &text::rouge::ROUGE[1],

@@ -4,6 +4,7 @@ pub mod artfid;
 pub mod features;
 pub mod fid;
 pub mod frechet;
+pub mod kid;
 pub mod lpips;
 pub mod photo;
 pub mod pictures;
