@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base64::Engine;
 use percent_encoding::percent_decode_str;
+use ureq::tls::{PemItem, RootCerts, parse_pem};
 use url::Url;
 
 use crate::error::usage;
@@ -100,6 +101,32 @@ fn checked(token: String, place: &str) -> Result<String> {
         return Ok(token);
     }
     Err(usage(format!("{place} does not hold a token of the hub: it has spaces, line ends or other signs in it")))
+}
+
+/// The certificates that servers are trusted by: those of `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or
+/// `CURL_CA_BUNDLE`, as behind a proxy that opens what is sent; else Mozilla's.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate.
+pub(super) fn roots() -> Result<RootCerts> {
+    let names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
+    let Some((name, file)) = names.iter().find_map(|name| Some((name, path(name)?))) else {
+        return Ok(RootCerts::WebPki);
+    };
+    let wrong = |what: &str| usage(format!("{name}: {what} {}", file.display()));
+    let text = std::fs::read(&file).map_err(|error| wrong(&format!("cannot read ({error})")))?;
+    let items = parse_pem(&text).collect::<Result<Vec<_>, _>>().map_err(|_| wrong("no certificates in PEM form in"))?;
+    let certificates: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(wrong("no certificates in PEM form in"));
+    }
+    Ok(certificates.into())
 }
 
 /// How long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, else 30.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Result;
 use ureq::Body;
 use ureq::http::Response;
+use ureq::tls::TlsConfig;
 use url::{Origin, Url};
 
-use super::environment::{Endpoint, patience, proxy_for, strip_user};
+use super::environment::{Endpoint, patience, proxy_for, roots, strip_user};
 
 /// How often a request is made again.
 pub(super) const RETRIES: u32 = 4;
@@ -112,7 +113,10 @@ pub(super) struct Client {
 
 impl Client {
     /// One that is known to nobody.
-    pub fn anonymous() -> Self {
+    ///
+    /// # Errors
+    /// When the certificates that the environment names cannot be read.
+    pub fn anonymous() -> Result<Self> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -120,18 +124,22 @@ impl Client {
             .user_agent(concat!("toolkit/", env!("CARGO_PKG_VERSION")))
             // Lengths and ranges are those of the file itself.
             .accept_encoding("identity")
+            .tls_config(TlsConfig::builder().root_certs(roots()?).build())
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(patience() * 2))
             .timeout_per_read(Some(patience()))
             .build()
             .new_agent();
-        Self { agent, secret: None, answered: AtomicBool::new(false) }
+        Ok(Self { agent, secret: None, answered: AtomicBool::new(false) })
     }
 
     /// One that shows the endpoint, and nobody else, who asks.
-    pub fn of(endpoint: &Endpoint) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`Self::anonymous`].
+    pub fn of(endpoint: &Endpoint) -> Result<Self> {
         let secret = endpoint.authorization.as_ref().map(|text| (endpoint.url.origin(), text.clone()));
-        Self { secret, ..Self::anonymous() }
+        Ok(Self { secret, ..Self::anonymous()? })
     }
 
     /// The body, from byte `from` on where one is given. Also returns a 416, the answer to a `from`

@@ -188,7 +188,7 @@ impl<'a> Remote<'a> {
             rfilename: String,
         }
         let endpoint = endpoint()?;
-        let client = Client::of(&endpoint);
+        let client = Client::of(&endpoint)?;
         let kind = match repository.kind {
             Kind::Model => "models",
             Kind::Dataset => "datasets",

@@ -58,7 +58,7 @@ fn download_into(folder: &Path, file: &str, url: &str) -> Result<PathBuf> {
         let _ = std::fs::remove_file(&partial);
         return Ok(path);
     }
-    fetch(&Client::anonymous(), &address, &partial, &expected, &Progress::new(file, 0))
+    fetch(&Client::anonymous()?, &address, &partial, &expected, &Progress::new(file, 0))
         .with_context(|| format!("cannot download {url}"))?;
     std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -352,6 +352,23 @@ mod tests {
         }
     }
 
+    /// As today's libraries save them; what is that of another golden is not stored twice: weights, and
+    /// of Phi-4 the tokenizer and the adapter.
+    #[test]
+    fn folders_that_were_saved_again_have_all_they_need() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/resaved");
+        for entry in std::fs::read_dir(root).unwrap() {
+            let folder = FolderListing(entry.unwrap().path());
+            let missing = ModelFiles.needed(&folder).unwrap().missing;
+            let elsewhere = |name: &String| {
+                name.contains("weights here")
+                    || (folder.has("preprocessor_config.json")
+                        && ["tokenizer.json", "vision-lora/adapter_config.json"].contains(&name.as_str()))
+            };
+            assert!(missing.iter().all(elsewhere), "{folder:?}: {missing:?}");
+        }
+    }
+
     /// What a family's loader opens, of the models of this repository; each is missed when it is gone.
     #[test]
     fn each_file_that_loading_reads_is_missed() {

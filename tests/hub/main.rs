@@ -25,7 +25,9 @@ fn toolkit(home: &Path) -> Command {
     let mut command = Command::cargo_bin("toolkit").unwrap();
     for (name, _) in std::env::vars_os() {
         let small = name.to_string_lossy().to_ascii_lowercase();
-        let ours = ["hf_", "hugging", "torch_home", "xdg_cache_home"].iter().any(|start| small.starts_with(start));
+        let ours = ["hf_", "hugging", "torch_home", "xdg_cache_home", "ssl_cert", "requests_ca", "curl_ca"]
+            .iter()
+            .any(|start| small.starts_with(start));
         if ours || small.ends_with("_proxy") {
             command.env_remove(&name);
         }

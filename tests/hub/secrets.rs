@@ -116,6 +116,24 @@ fn the_status_decides_what_is_said() {
 }
 
 #[test]
+fn wrong_certificates_are_said() {
+    let hub = Plan::new(mini("mini-blip")).start();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("ca.pem");
+    let bad = "-----BEGIN CERTIFICATE-----\nMIIB\n";
+    for (name, text) in
+        [("SSL_CERT_FILE", None), ("REQUESTS_CA_BUNDLE", Some("no certificate")), ("CURL_CA_BUNDLE", Some(bad))]
+    {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let (_, error) = output(pull(home.path(), &hub).env(name, &file), 2);
+        assert!(error.contains(name) && error.contains("ca.pem") && error.trim().lines().count() == 1, "{error}");
+    }
+    assert!(hub.asked().is_empty());
+}
+
+#[test]
 fn redirects_lead_nowhere_bad() {
     for (to, said) in [
         ("location: file:///etc/passwd\r\n", "redirects to an address of file:"),
