@@ -70,7 +70,12 @@ impl Repository {
             }
             Ok(needed) if offline => bail!(self.not_here(&format!(" (no {})", needed.missing.join(", no ")))),
             Err(error) if offline => Err(error.context(self.id.clone())),
-            Ok(_) | Err(_) => self.download(contents, false),
+            Ok(_) => self.download(contents, false),
+            // A damaged configuration is mended; of one that is only unknown here the hub has no other.
+            Err(error) => self.download(contents, false).map_err(|remote| {
+                tracing::debug!("{remote:#}");
+                error.context(folder.display().to_string())
+            }),
         }
     }
 

@@ -24,6 +24,12 @@ fn a_part_that_is_lost_is_missed_and_fetched_again() {
         output(&mut pull(home.path(), &hub), 0);
         assert_eq!(&std::fs::read(snapshot(home.path()).join(file)).unwrap(), &files[file], "{file}");
     }
+    // A configuration that was cut short is no JSON: mended, or named where nobody is there to mend it.
+    std::fs::write(snapshot(home.path()).join("config.json"), "{\"model_type\"").unwrap();
+    let error = failure(pull(home.path(), &hub).env("HF_ENDPOINT", "http://127.0.0.1:9"));
+    assert!(error.contains("config.json is not valid JSON"), "{error}");
+    output(&mut pull(home.path(), &hub), 0);
+    assert_eq!(&std::fs::read(snapshot(home.path()).join("config.json")).unwrap(), &files["config.json"]);
     // A link to a blob that was thrown away is nothing.
     std::fs::remove_dir_all(repository(home.path()).join("blobs")).unwrap();
     failure(toolkit(home.path()).args(["models", "path", "owner/name"]));
