@@ -53,6 +53,11 @@ fn a_model_in_the_hugging_face_cache_is_found() {
     fs::write(repo.join("refs/main"), commit).unwrap();
     fs::write(snapshot.join("config.json"), r#"{"model_type": "blip"}"#).unwrap();
     fs::write(snapshot.join("pytorch_model.bin"), "").unwrap();
+    // Weights alone are no model.
+    let checks: Value = serde_json::from_str(&doctor(home.path(), "json")).unwrap();
+    assert_eq!(check(&checks, "blip-base")["state"], "missing");
+    fs::write(snapshot.join("vocab.txt"), "").unwrap();
+    fs::write(snapshot.join("preprocessor_config.json"), "{}").unwrap();
     let checks: Value = serde_json::from_str(&doctor(home.path(), "json")).unwrap();
     let blip = check(&checks, "blip-base");
     assert_eq!(blip["state"], "ok", "{blip}");
