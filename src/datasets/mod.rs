@@ -10,10 +10,12 @@ mod hub;
 mod karpathy;
 mod literal;
 mod nlphuji;
+mod open;
 mod pictures;
 mod plain;
 mod table;
 
-pub use captioned::{Annotations, CaptionSet, Item, Picture, Place, Record, Request, open};
+pub use captioned::{Annotations, Item, Picture, Place, Record};
 pub use folder::{Photo, folder};
+pub use open::{CaptionSet, Request, open};
 pub use table::{DATASETS, DatasetEntry};

@@ -12,6 +12,7 @@ use image::{ColorType, ImageDecoder, RgbImage};
 
 use super::header::{FileKind, Header};
 use super::limits::{MAX_FILE_BYTES, check_file_size, check_size};
+use super::raw::from_raw;
 use super::{jpeg, png};
 use crate::runtime::panic_line;
 
@@ -69,11 +70,6 @@ fn drop_alpha(pixels: &mut Vec<u8>) {
     }
     pixels.truncate(3 * count);
     pixels.shrink_to_fit();
-}
-
-/// `pixels` is [height, width, 3].
-pub(super) fn from_raw(width: u32, height: u32, pixels: Vec<u8>) -> Result<RgbImage> {
-    RgbImage::from_raw(width, height, pixels).context("the decoder gave fewer pixels than the header says")
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use anyhow::{Result, anyhow, bail};
 use image::RgbImage;
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::decode::from_raw;
 use super::header::Header;
 use super::limits::MAX_SCANS;
+use super::raw::from_raw;
 
 /// Decodes any JPEG that libjpeg reads and whose header was checked; a truncated one is an error, as in Pillow.
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<RgbImage> {

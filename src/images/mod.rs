@@ -12,6 +12,7 @@ mod limits;
 mod listing;
 mod png;
 mod prefetch;
+mod raw;
 mod resize;
 mod save;
 mod tensor;

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use image::RgbImage;
 use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Transformations, expand_interlaced_row};
 
-use super::decode::from_raw;
 use super::header::Header;
 use super::limits::MAX_METADATA_BYTES;
+use super::raw::from_raw;
 
 /// Decodes a PNG whose header was checked. Colour profiles and texts are skipped unread.
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<RgbImage> {

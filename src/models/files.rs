@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::locate::{KNOWN, family_of_file, is_metric_file, model_type_family, pipeline_family};
+use super::family::{KNOWN, family_of_file, is_metric_file, model_type_family, pipeline_family};
 use super::table::Family;
 use crate::checkpoints::{Checkpoint, is_index, no_weights, shards_of_index, weights_name};
 use crate::hub::{Contents, FolderListing, Listing, Needed};

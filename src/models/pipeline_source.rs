@@ -5,22 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tch::{Device, Kind};
 
+use super::pipeline_part::{Part, published_config};
 use super::single_file::SingleFile;
 use super::text_tokenizer::{TextTokenizer, clip_tokenizers};
 use crate::checkpoints::{Checkpoint, Entry, Weights, config};
 use crate::schedulers::{Scheduler, SchedulerName};
-
-/// A part with weights: its folder and the name of its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    pub folder: &'static str,
-    pub stem: &'static str,
-    /// Parameters of the published model.
-    pub parameters: u64,
-}
 
 /// Where configurations and weights come from.
 #[derive(Debug, Clone)]
@@ -134,13 +125,4 @@ impl Source {
 fn numbers(checkpoint: &Checkpoint) -> u64 {
     let size = |name| checkpoint.entry(name).map_or(0, Entry::len);
     checkpoint.names().map(size).sum::<i64>() as u64
-}
-
-/// The configuration of a part among published ones.
-pub fn published_config(published: &str, part: &str) -> Result<Value> {
-    let mut all: Value = serde_json::from_str(published)?;
-    match all.get_mut(part) {
-        Some(config) => Ok(config.take()),
-        None => bail!("no published configuration of {part}"),
-    }
 }

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
+use super::clip_vocabulary::clip_vocabulary;
 use super::sentencepiece;
-use super::single_file::clip_vocabulary;
 use super::tokenizer_file;
 use crate::checkpoints;
 

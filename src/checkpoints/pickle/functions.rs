@@ -3,27 +3,8 @@
 use anyhow::{Context, Result, bail};
 use tch::Kind;
 
-use super::machine::{Arena, Value};
 use super::tensors::rebuild;
-
-/// A function or class that is known; none of them does more than describe data.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Function {
-    OrderedDict,
-    /// `_rebuild_tensor(storage, offset, shape, strides)`, and v2 with more behind.
-    Tensor,
-    /// v3: the number type stands behind, the storage is counted in bytes.
-    TypedTensor,
-    /// `_rebuild_parameter(tensor, …)` is the tensor.
-    Parameter,
-    /// `torch.Size(tuple)` is the tuple.
-    Size,
-    Storage(Kind),
-    UntypedStorage,
-    Dtype(Kind),
-    /// Sets, and the state that trainers keep beside the weights: read over.
-    Inert,
-}
+use super::values::{Arena, Function, Value};
 
 /// Packages whose classes are read over: trainers keep their settings and the state of their callbacks beside
 /// the weights.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::machine::{Arena, Value, run};
+use super::machine::run;
 use super::tensors::entries;
+use super::values::{Arena, Value};
 use crate::checkpoints::Entries;
 
 /// 0x1950a86a20f9469cfc6c, little-endian.

@@ -4,94 +4,12 @@
 //! by index, so neither deep nor cyclic structures can exhaust the stack.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 
-use super::budget::Budget;
-use super::functions::{Function, call, function};
-use super::tensors::{Storage, Tensor};
-
-/// A value; containers are indices into the arena.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// A number of more than 64 bits: where its little-endian bytes are in the pickle.
-    Long(usize, usize),
-    /// Anything that is read over: floats, bytes, sets, states.
-    Opaque,
-    Text(usize),
-    Tuple(usize),
-    List(usize),
-    Dict(usize),
-    Function(Function),
-    Storage(usize),
-    Tensor(usize),
-}
-
-/// For texts and shapes.
-const MOST_BYTES: usize = 64 << 20;
-
-/// Everything that a pickle made.
-pub(super) struct Arena {
-    texts: Vec<Rc<str>>,
-    sequences: Vec<Vec<Value>>,
-    dicts: Vec<Vec<(Value, Value)>>,
-    pub storages: Vec<Storage>,
-    pub tensors: Vec<Tensor>,
-    pub budget: Budget,
-}
-
-impl Default for Arena {
-    fn default() -> Self {
-        Self {
-            texts: Vec::new(),
-            sequences: Vec::new(),
-            dicts: Vec::new(),
-            storages: Vec::new(),
-            tensors: Vec::new(),
-            budget: Budget::new(MOST_BYTES),
-        }
-    }
-}
-
-impl Arena {
-    pub fn text(&self, value: Value) -> Option<&str> {
-        if let Value::Text(at) = value { Some(&self.texts[at]) } else { None }
-    }
-
-    /// The same text, shared.
-    pub fn shared_text(&self, value: Value) -> Option<Rc<str>> {
-        if let Value::Text(at) = value { Some(self.texts[at].clone()) } else { None }
-    }
-
-    /// The items of a tuple or list.
-    pub fn items(&self, value: Value) -> Option<&[Value]> {
-        if let Value::Tuple(at) | Value::List(at) = value { Some(&self.sequences[at]) } else { None }
-    }
-
-    pub fn pairs(&self, value: Value) -> Option<&[(Value, Value)]> {
-        if let Value::Dict(at) = value { Some(&self.dicts[at]) } else { None }
-    }
-
-    fn new_text(&mut self, text: &str) -> Result<Value> {
-        self.budget.bytes(text.len())?;
-        self.texts.push(text.into());
-        Ok(Value::Text(self.texts.len() - 1))
-    }
-
-    fn new_sequence(&mut self, items: Vec<Value>) -> usize {
-        self.sequences.push(items);
-        self.sequences.len() - 1
-    }
-
-    pub fn new_dict(&mut self, pairs: Vec<(Value, Value)>) -> Value {
-        self.dicts.push(pairs);
-        Value::Dict(self.dicts.len() - 1)
-    }
-}
+use super::functions::{call, function};
+use super::tensors::storage;
+use super::values::{Arena, Value};
 
 /// Runs one pickle at the start of `bytes`: its value, and how many bytes it took.
 pub(super) fn run(bytes: &[u8], arena: &mut Arena) -> Result<(Value, usize)> {
@@ -221,7 +139,7 @@ impl Machine<'_> {
             b'j' => self.recall(4)?,
             b'Q' => {
                 let id = self.pop()?;
-                let storage = Storage::from_persistent_id(self.arena, id)?;
+                let storage = storage(self.arena, id)?;
                 self.arena.storages.push(storage);
                 self.push(Value::Storage(self.arena.storages.len() - 1));
             }

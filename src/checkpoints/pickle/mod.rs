@@ -9,6 +9,7 @@ mod functions;
 mod legacy;
 mod machine;
 mod tensors;
+mod values;
 mod zip;
 
 pub(super) use legacy::{is_legacy, open as open_legacy};

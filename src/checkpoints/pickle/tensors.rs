@@ -3,59 +3,34 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tch::Kind;
 
 use super::budget::Budget;
-use super::functions::Function;
-use super::machine::{Arena, Value};
+use super::values::{Arena, Function, Storage, Tensor, Value};
 use crate::checkpoints::read::is_dense;
 use crate::checkpoints::{Entries, Entry, View};
 
-/// A block of numbers outside the pickle.
-#[derive(Debug, Clone)]
-pub(super) struct Storage {
-    pub key: Rc<str>,
-    /// None = untyped, counted in bytes.
-    pub kind: Option<Kind>,
-    /// Elements.
-    pub count: usize,
-}
-
-impl Storage {
-    /// From `("storage", class, key, location, count[, view])`.
-    pub fn from_persistent_id(arena: &Arena, id: Value) -> Result<Self> {
-        let Some([tag, class, key, _location, count, view @ ..]) = arena.items(id) else {
-            bail!("an outside reference that torch does not write");
-        };
-        if arena.text(*tag) != Some("storage") || view.iter().any(|view| *view != Value::None) {
-            bail!("an outside reference that torch does not write any more");
-        }
-        let kind = match class {
-            Value::Function(Function::Storage(kind)) => Some(*kind),
-            Value::Function(Function::UntypedStorage) => None,
-            _ => bail!("a storage of unknown class"),
-        };
-        let key = arena.shared_text(*key).context("a storage has no name")?;
-        if key.len() > MAX_NAME {
-            bail!("a storage has an impossible name");
-        }
-        Ok(Self { key, kind, count: size(*count)? })
+/// From `("storage", class, key, location, count[, view])`.
+pub(super) fn storage(arena: &Arena, id: Value) -> Result<Storage> {
+    let Some([tag, class, key, _location, count, view @ ..]) = arena.items(id) else {
+        bail!("an outside reference that torch does not write");
+    };
+    if arena.text(*tag) != Some("storage") || view.iter().any(|view| *view != Value::None) {
+        bail!("an outside reference that torch does not write any more");
     }
-}
-
-/// A view of a storage.
-#[derive(Debug, Clone)]
-pub(super) struct Tensor {
-    storage: usize,
-    kind: Kind,
-    /// Elements before the first one.
-    offset: usize,
-    shape: Vec<i64>,
-    strides: Vec<i64>,
+    let kind = match class {
+        Value::Function(Function::Storage(kind)) => Some(*kind),
+        Value::Function(Function::UntypedStorage) => None,
+        _ => bail!("a storage of unknown class"),
+    };
+    let key = arena.shared_text(*key).context("a storage has no name")?;
+    if key.len() > MAX_NAME {
+        bail!("a storage has an impossible name");
+    }
+    Ok(Storage { key, kind, count: size(*count)? })
 }
 
 fn size(value: Value) -> Result<usize> {

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::machine::{Arena, run};
+use super::machine::run;
 use super::tensors::entries;
+use super::values::Arena;
 use crate::checkpoints::Entries;
 
 pub(in crate::checkpoints) fn is_zip(bytes: &[u8]) -> bool {

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::corpus::{Corpus, Ngrams, count, counts};
+use super::corpus::{Corpus, Ngrams, count, counts, is_python_space};
 use super::{CAPTIONS, CaptionMetric, Measured, Prepared, Profile, Total};
 use crate::metrics::{About, Metric, Show};
 
@@ -209,7 +209,7 @@ pub fn tokenize_13a(text: &str) -> String {
     let bytes = rewrite_pairs(&bytes, |a, b| digit(a) && b == b'-', |a, b| [a, b' ', b, b' ']);
     let line = String::from_utf8_lossy(&bytes);
     let mut tokens = String::with_capacity(line.len());
-    for token in line.split(super::meteor::words::is_python_space).filter(|token| !token.is_empty()) {
+    for token in line.split(is_python_space).filter(|token| !token.is_empty()) {
         if !tokens.is_empty() {
             tokens.push(' ');
         }

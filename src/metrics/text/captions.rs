@@ -5,18 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::bleu::{self, Counts};
+pub use super::corpus::Caption;
 use super::{CaptionMetric, Prepared, numpy_random};
 use crate::metrics::of_captions;
 use crate::metrics::stats::{Interval, RESAMPLES, quantile, resample, two_sided};
-
-/// A picture's caption and what people wrote of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caption {
-    pub id: String,
-    pub prediction: String,
-    /// At least one.
-    pub references: Vec<String>,
-}
 
 /// Which metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

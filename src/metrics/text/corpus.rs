@@ -5,7 +5,19 @@ use std::ops::Range;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use super::captions::Caption;
+/// A picture's caption and what people wrote of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    pub id: String,
+    pub prediction: String,
+    /// At least one.
+    pub references: Vec<String>,
+}
+
+/// What Python's `str.split` and `str.strip` take for a space.
+pub(in crate::metrics) fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
 
 /// The captions' texts in one row: of each item the prediction, then its references.
 pub struct Texts<'a> {

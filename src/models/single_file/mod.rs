@@ -8,7 +8,6 @@
 
 mod ldm;
 mod sd3;
-mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,13 +15,11 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::locate::family_of;
-use super::pipeline_source::{Part, published_config};
+use super::Family;
+use super::family::family_of;
+use super::pipeline_part::{Part, published, published_config};
 use super::text_tokenizer::{TextTokenizer, optional_json};
-use super::{Family, stable_diffusion, stable_diffusion_3};
 use crate::checkpoints::{Checkpoint, Entry};
-
-pub use vocabulary::clip_vocabulary;
 
 /// A pipeline in one file.
 #[derive(Debug, Clone)]
@@ -67,15 +64,10 @@ impl SingleFile {
     pub fn config(&self, part: &str) -> Result<Value> {
         let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
         match optional_json(&self.companion().join(part).join(name))? {
-            Value::Null => published_config(self.published(), part),
+            Value::Null => {
+                published_config(published(self.family).context("a pipeline that was never published")?, part)
+            }
             config => Ok(config),
-        }
-    }
-
-    fn published(&self) -> &'static str {
-        match self.family {
-            Family::StableDiffusion3 => stable_diffusion_3::PUBLISHED,
-            _ => stable_diffusion::PUBLISHED,
         }
     }
 

@@ -21,7 +21,6 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use self::config::PUBLISHED;
 use self::config::{SAFETY_CHECKER, UNET, VAE};
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
@@ -29,6 +28,7 @@ use self::step_noise::StepNoise;
 use self::steps::{Spare, Steps};
 use self::unet::Unet;
 use super::autoencoder_kl::{self, AutoencoderKl};
+use super::pipeline_part::STABLE_DIFFUSION;
 use super::pipeline_source::Source;
 use super::rescue::{self, Decoded};
 use super::{GenerateRequest, Generated, Generator};
@@ -96,7 +96,7 @@ impl StableDiffusion {
 
     /// At the published size, with random weights: to measure speed.
     pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Random(PUBLISHED), rt.device, rt.kind(Kind::Half))
+        Self::open(Source::Random(STABLE_DIFFUSION), rt.device, rt.kind(Kind::Half))
     }
 
     fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::mmdit::Config;
+use super::config::Config;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, Modulation};
 use crate::nn::{Activation, LayerNorm, Linear, RmsNorm, attention};

@@ -1,6 +1,10 @@
-//! The parts of the pipeline, and the published sizes to measure speed at.
+//! What configures the pipeline: its parts, and the transformer's `config.json`.
 
-use crate::models::pipeline_source::Part;
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::error::usage;
+use crate::models::pipeline_part::Part;
 
 pub const CLIP_L: Part = Part { folder: "text_encoder", stem: "model", parameters: 123_650_304 };
 pub const CLIP_G: Part = Part { folder: "text_encoder_2", stem: "model", parameters: 694_659_840 };
@@ -9,35 +13,70 @@ pub const TRANSFORMER: Part =
     Part { folder: "transformer", stem: "diffusion_pytorch_model", parameters: 2_084_951_104 };
 pub const VAE: Part = Part { folder: "vae", stem: "diffusion_pytorch_model", parameters: 83_819_683 };
 
-/// The configuration files of stabilityai/stable-diffusion-3-medium-diffusers.
-pub const PUBLISHED: &str = r#"{
-  "model_index": {"_class_name": "StableDiffusion3Pipeline", "text_encoder_3": ["transformers", "T5EncoderModel"]},
-  "transformer": {
-    "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
-    "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
-    "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 192
-  },
-  "text_encoder": {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-    "hidden_act": "quick_gelu", "projection_dim": 768, "layer_norm_eps": 1e-5,
-    "max_position_embeddings": 77, "vocab_size": 49408, "eos_token_id": 2
-  },
-  "text_encoder_2": {
-    "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "intermediate_size": 5120,
-    "hidden_act": "gelu", "projection_dim": 1280, "layer_norm_eps": 1e-5,
-    "max_position_embeddings": 77, "vocab_size": 49408, "eos_token_id": 2
-  },
-  "text_encoder_3": {
-    "d_model": 4096, "d_kv": 64, "num_heads": 64, "d_ff": 10240, "num_layers": 24,
-    "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6, "vocab_size": 32128
-  },
-  "vae": {
-    "in_channels": 3, "out_channels": 3, "latent_channels": 16, "layers_per_block": 2, "norm_num_groups": 32,
-    "block_out_channels": [128, 256, 512, 512], "act_fn": "silu",
-    "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
-    "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
-    "scaling_factor": 1.5305, "shift_factor": 0.0609, "use_quant_conv": false, "use_post_quant_conv": false
-  },
-  "scheduler": {"num_train_timesteps": 1000, "shift": 3.0}
-}"#;
+/// `transformer/config.json`; what it leaves out has the library's default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub sample_size: i64,
+    pub patch_size: i64,
+    pub in_channels: i64,
+    pub num_layers: usize,
+    pub attention_head_dim: i64,
+    pub num_attention_heads: i64,
+    pub joint_attention_dim: i64,
+    pub caption_projection_dim: i64,
+    pub pooled_projection_dim: i64,
+    pub out_channels: Option<i64>,
+    pub pos_embed_max_size: i64,
+    pub dual_attention_layers: Vec<usize>,
+    pub qk_norm: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sample_size: 128,
+            patch_size: 2,
+            in_channels: 16,
+            num_layers: 18,
+            attention_head_dim: 64,
+            num_attention_heads: 18,
+            joint_attention_dim: 4096,
+            caption_projection_dim: 1152,
+            pooled_projection_dim: 2048,
+            out_channels: Some(16),
+            pos_embed_max_size: 96,
+            dual_attention_layers: Vec::new(),
+            qk_norm: None,
+        }
+    }
+}
+
+impl Config {
+    /// Width of a token.
+    pub(super) fn inner_dim(&self) -> i64 {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.patch_size < 1 || self.num_layers == 0 {
+            return Err(usage(format!(
+                "a transformer of {} layers over patches of {} cannot be",
+                self.num_layers, self.patch_size
+            )));
+        }
+        if self.caption_projection_dim != self.inner_dim() {
+            return Err(usage(format!(
+                "the transformer's caption_projection_dim {} is not num_attention_heads · attention_head_dim = {}",
+                self.caption_projection_dim,
+                self.inner_dim()
+            )));
+        }
+        match self.qk_norm.as_deref() {
+            None | Some("rms_norm") => Ok(()),
+            Some(other) => {
+                Err(usage(format!("the transformer's qk_norm {other:?} is not known here: rms_norm or null")))
+            }
+        }
+    }
+}

@@ -18,13 +18,13 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use self::config::PUBLISHED;
 use self::config::{TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::Steps;
 use super::autoencoder_kl::{self, AutoencoderKl};
+use super::pipeline_part::STABLE_DIFFUSION_3;
 use super::pipeline_source::Source;
 use super::{GenerateRequest, Generated, Generator, rescue};
 use crate::error::usage;
@@ -94,7 +94,7 @@ impl StableDiffusion3 {
 
     /// At the published size, with random weights: to measure speed.
     pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Random(PUBLISHED), rt.device, rt.kind(Kind::BFloat16))
+        Self::open(Source::Random(STABLE_DIFFUSION_3), rt.device, rt.kind(Kind::BFloat16))
     }
 
     fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {

@@ -11,7 +11,7 @@ use flate2::read::DeflateDecoder;
 use regex_syntax::is_word_character;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::words::is_python_space;
+use crate::metrics::text::corpus::is_python_space;
 
 static PACKED: &[u8] = include_bytes!("../../../../assets/language/punkt-english.bin");
 

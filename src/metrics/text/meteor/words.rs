@@ -6,6 +6,7 @@
 use regex_syntax::is_word_character;
 
 use super::punkt;
+use crate::metrics::text::corpus::is_python_space;
 
 /// Words that are split in two.
 const CONTRACTIONS: [(&str, &str); 8] = [
@@ -18,11 +19,6 @@ const CONTRACTIONS: [(&str, &str); 8] = [
     ("more", "'n"),
     ("wan", "na"),
 ];
-
-/// What Python's `str.split` and `str.strip` take for a space.
-pub(in crate::metrics) fn is_python_space(c: char) -> bool {
-    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
-}
 
 /// The tokens of a text, with one space between them. Tokens hold no spaces.
 pub fn word_tokenize(text: &str) -> String {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 
-static MERGES: &[u8] = include_bytes!("../../../assets/clip/merges.txt.gz");
+static MERGES: &[u8] = include_bytes!("../../assets/clip/merges.txt.gz");
 
 /// Tokens with their ids, and the merges in order.
 pub fn clip_vocabulary() -> Result<(Value, Vec<String>)> {
