@@ -230,9 +230,10 @@ impl Subcommand for Evaluate {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
         let command = EvaluateCommand::augment_subcommands(command);
         let of_metric = |metric: &'static dyn PictureMetric| {
-            let command = clap::Command::new(metric.about().name);
             let help = metric.of_features().map(|between| between.help).unwrap_or_default();
-            FoldersArgs::augment_args(command.about(help))
+            // The arguments bring a help text of their own.
+            let command = FoldersArgs::augment_args(clap::Command::new(metric.about().name));
+            command.about(help).long_about(None).display_order(1)
         };
         command.subcommands(of_folders().map(of_metric))
     }
@@ -249,10 +250,13 @@ impl Subcommand for Evaluate {
 #[derive(Debug, Subcommand)]
 pub enum EvaluateCommand {
     /// ArtFID = (LPIPS + 1) · (FID + 1), with its two parts
+    #[command(display_order = 0)]
     Artfid(ArtfidArgs),
     /// LPIPS between content pictures and stylized ones
+    #[command(display_order = 2)]
     Lpips(LpipsArgs),
     /// BLEU, ROUGE and METEOR of captions
+    #[command(display_order = 3)]
     Captions(CaptionsArgs),
 }
 
@@ -315,7 +319,9 @@ pub enum ArtfidMode {
 /// Two folders of pictures and a metric between them.
 #[derive(Debug, Args)]
 pub struct FoldersArgs {
+    /// The pictures
     pub dir_a: PathBuf,
+    /// What they are compared with
     pub dir_b: PathBuf,
     /// art-Inception weights: a file, or the name of a model
     #[arg(long, value_name = "FILE")]

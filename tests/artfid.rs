@@ -407,6 +407,15 @@ fn a_gpu_measures_what_the_cpu_measures() {
 }
 
 #[test]
+fn evaluate_has_a_command_for_each_metric_between_two_folders() {
+    let help = String::from_utf8(toolkit(&["evaluate", "--help"]).success().get_output().stdout.clone()).unwrap();
+    let order = ["artfid", "fid", "kid", "lpips", "captions"].map(|name| help.find(&format!("\n  {name} ")));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{help}");
+    assert!(help.contains("fid       Fréchet distance between two folders of pictures"), "{help}");
+    toolkit(&["evaluate", "kidd", "a", "b"]).code(2).stderr(predicates::str::contains("kid"));
+}
+
+#[test]
 fn metrics_list_says_what_each_compares_and_needs() {
     let list = json(&["metrics", "list", "--format", "json"]);
     let of = |name: &str| list.as_array().unwrap().iter().find(|metric| metric["name"] == name).unwrap().clone();

@@ -152,8 +152,10 @@ impl Fixture {
     }
 }
 
-/// Values of metrics with their intervals.
-pub fn of_metrics(values: &[(&str, Option<f64>, Option<(f64, f64)>)]) -> Values {
+/// A metric's name, value and interval.
+type Measured<'a> = (&'a str, Option<f64>, Option<(f64, f64)>);
+
+pub fn of_metrics(values: &[Measured]) -> Values {
     let mut all = Values::default();
     for (name, value, interval) in values {
         all.set(name, Value { value: *value, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) });

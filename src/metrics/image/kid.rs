@@ -21,7 +21,7 @@ pub struct Kid;
 static ABOUT: About = About {
     name: "kid",
     label: "KID",
-    axis: "KID (squared distance of the mean features under the kernel)",
+    axis: "KID (squared MMD from the style pictures)",
     help: "kernel distance from the style pictures, without FID's bias; lower is better. Below it the 95 % interval",
     compares: "pictures with style pictures",
     higher_is_better: false,
