@@ -17,7 +17,7 @@ pub struct Journal<T> {
 
 impl<T: Row> Journal<T> {
     /// Opens or starts the file, and returns the rows of an earlier run that `keep` accepts; the
-    /// others, and a last row that was cut off, leave the file. `asked` are the metrics of the run, see [`write`].
+    /// others, and a last row that was cut off, leave the file. `asked` are the metrics of the run, see [`super::csv::write()`].
     pub fn open(path: &Path, asked: &[String], keep: impl Fn(&T) -> bool) -> Result<(Self, Vec<T>)> {
         let mut rows: Vec<T> = if path.exists() { read_growing(path)? } else { Vec::new() };
         rows.retain(keep);
