@@ -9,9 +9,10 @@
 //! ```
 //!
 //! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
-//! [`hub`] brings published files into the caches of this machine; it knows no model.
+//! [`hub`] brings published files into the caches of this machine; it knows no model. [`commands`] starts it all.
 //! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
-//! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions.
+//! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
+//! [`commands`] sees [`cli`]. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
 
 pub mod checkpoints;
 pub mod cli;
