@@ -8,8 +8,8 @@ mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::seq::IndexedRandom;
@@ -21,8 +21,15 @@ use targets::{TARGETS, Target};
 const MOST_SECONDS: u64 = 10;
 const MOST_MEMORY: u64 = 1 << 30;
 
-/// Milliseconds since the start of the process at which the input began; 0: none is read.
+/// Milliseconds since [`CLOCK`] at which the input that is read now began; 0: none is read.
 static BEGAN: AtomicU64 = AtomicU64::new(0);
+
+/// The one clock of all targets: the thread of an earlier target must not count by another.
+static CLOCK: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn now() -> u64 {
+    CLOCK.elapsed().as_millis() as u64 + 1
+}
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
@@ -47,18 +54,39 @@ fn kept(target: &Target) -> PathBuf {
     targets::memory().join(format!("fuzz-{}-{}", target.name, std::process::id()))
 }
 
-/// Ends the process when an input takes too long; its file stays.
-fn watch(target: &'static Target, start: Instant) {
+/// Ends the process when an input takes too long or, while it is read, too much memory; its file stays.
+///
+/// One thread for each target, until `over` says that its time is over.
+fn watch(target: &'static Target, before: u64, over: Arc<AtomicBool>) {
     std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(Duration::from_millis(200));
+        while !over.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
             let began = BEGAN.load(Ordering::Relaxed);
-            if began > 0 && start.elapsed().as_millis() as u64 > began + MOST_SECONDS * 1000 {
-                eprintln!("{}: {} takes over {MOST_SECONDS} s", target.name, kept(target).display());
+            if began == 0 || over.load(Ordering::Relaxed) {
+                continue;
+            }
+            let file = kept(target);
+            if now() > began + MOST_SECONDS * 1000 {
+                eprintln!("{}: {} takes over {MOST_SECONDS} s", target.name, file.display());
+                std::process::abort();
+            }
+            let memory = peak_memory().saturating_sub(before);
+            if memory >= MOST_MEMORY {
+                eprintln!("{}: {} takes {memory} bytes and more", target.name, file.display());
                 std::process::abort();
             }
         }
     });
+}
+
+/// Ends the watch of a target however its run ends.
+#[derive(Default)]
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn run(name: &str) {
@@ -72,7 +100,8 @@ fn run(name: &str) {
     let limit = Duration::from_secs(executions.map_or_else(|| setting("FUZZ_SECONDS").unwrap_or(2), |_| u64::MAX));
     forget_peak();
     let (start, before) = (Instant::now(), peak_memory());
-    watch(target, start);
+    let over = Over::default();
+    watch(target, before, over.0.clone());
     let mut done = 0;
     while done < corpus.len() as u64 || (start.elapsed() < limit && executions.is_none_or(|most| done < most)) {
         let input = match corpus.get(done as usize) {
@@ -80,7 +109,7 @@ fn run(name: &str) {
             None => changed(target, &corpus, &mut rng),
         };
         std::fs::write(&file, &input).unwrap();
-        BEGAN.store(start.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        BEGAN.store(now(), Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(|| read(&input)));
         BEGAN.store(0, Ordering::Relaxed);
         let memory = peak_memory().saturating_sub(before);
