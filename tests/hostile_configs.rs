@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tch::Device;
+use toolkit::checkpoints::config;
+use toolkit::models::autoencoder_kl;
 use toolkit::models::blip::Blip;
 use toolkit::models::phi4_multimodal::Phi4Multimodal;
 use toolkit::models::stable_diffusion::StableDiffusion;
@@ -145,6 +147,23 @@ fn stable_diffusion_3() {
     }
     let load = |folder: &Path| draw(&StableDiffusion3::load(folder, &RUNTIME)?);
     assert!(damage(&folder, "scheduler/scheduler_config.json", &load) > 1);
+}
+
+/// A list may be long where each of its numbers is sound: 1 << 68 is no factor.
+#[test]
+fn an_autoencoder_of_too_many_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&golden("sd3/with_t5"), folder.path());
+    let path = folder.path().join("vae/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["block_out_channels"] = vec![16; 69].into();
+    config["down_block_types"] = vec!["DownEncoderBlock2D"; 69].into();
+    config["up_block_types"] = vec!["UpDecoderBlock2D"; 69].into();
+    fs::write(&path, config.to_string()).unwrap();
+    let sizes: autoencoder_kl::Config = config::read(&path).unwrap();
+    assert!(sizes.scale_factor() > 0);
+    let line = one_line(&catch_panics(|| StableDiffusion3::load(folder.path(), &RUNTIME).map(drop)).unwrap_err());
+    assert!(line.contains("block_out_channels has 69 sizes"), "{line}");
 }
 
 /// The tokenizers crate panics over a table of replacements that is damaged.

@@ -15,6 +15,8 @@ use crate::nn::{
 
 /// Every group norm of the autoencoder.
 const EPS: f64 = 1e-6;
+/// More sizes than any autoencoder has: each halves the sides of a picture.
+const MOST_SIZES: usize = 16;
 /// Pixels encoded or decoded at a time: the largest layers of the autoencoder take about 2 kB for each.
 const PIXELS: i64 = 2 << 20;
 
@@ -65,11 +67,17 @@ impl Default for Config {
 impl Config {
     /// Pixels of a picture for each place of a latent, along one side.
     pub fn scale_factor(&self) -> i64 {
-        1 << self.block_out_channels.len().saturating_sub(1)
+        // More is refused when the model is built.
+        1 << (self.block_out_channels.len().clamp(1, MOST_SIZES) - 1)
     }
 
     fn check(&self) -> Result<()> {
         let count = self.block_out_channels.len();
+        if count > MOST_SIZES {
+            return Err(usage(format!(
+                "the autoencoder's block_out_channels has {count} sizes: more than {MOST_SIZES} are not known here"
+            )));
+        }
         let plain = self.down_block_types.iter().all(|kind| kind == "DownEncoderBlock2D")
             && self.up_block_types.iter().all(|kind| kind == "UpDecoderBlock2D");
         if count == 0 || self.down_block_types.len() != count || self.up_block_types.len() != count || !plain {
