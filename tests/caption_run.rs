@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
+use toolkit::error::{UsageError, usage};
 use toolkit::experiment::Progress;
 use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, CaptionSummary, Captioners, check, merge, run};
 use toolkit::models::{Caption, CaptionOptions, Captioner};
@@ -36,6 +37,13 @@ impl Captioners for Doubles {
             bail!("no model is called {name:?}");
         }
         Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+    }
+
+    fn check_captions(&self, _name: &str, options: &CaptionOptions) -> Result<()> {
+        match options.prompt.as_deref() {
+            Some("unanswerable") => Err(usage("it has no answer")),
+            _ => Ok(()),
+        }
     }
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {
@@ -322,6 +330,9 @@ fn everything_is_checked_before_a_model_is_loaded() {
     let doubles = Doubles::default();
     let error = run_in(&world.path("run"), &world.config("full", &[]).unwrap(), &doubles).unwrap_err().to_string();
     assert!(error.contains("no model is called \"missing\""), "{error}");
+    let error = world.run("run", &["chatty.instruction=unanswerable"], &doubles).unwrap_err();
+    assert!(error.is::<UsageError>(), "exit status 2");
+    assert_eq!(format!("{error:#}"), "model chatty: it has no answer");
     let error = format!("{:#}", world.run("run", &["own=nowhere"], &doubles).unwrap_err());
     assert!(error.contains("data set own: there is no data set nowhere"), "{error}");
     assert_eq!(doubles.loaded.load(Ordering::SeqCst), 0);

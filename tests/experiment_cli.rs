@@ -35,7 +35,9 @@ fn wrong_usage_is_one_line_and_status_2() {
         std::fs::create_dir(dir.path().join(folder)).unwrap();
         names.iter().for_each(|name| std::fs::write(dir.path().join(folder).join(name), "x").unwrap());
     }
-    let cases: [(&[&str], &str); 12] = [
+    image::RgbImage::new(64, 64).save(dir.path().join("photo.png")).unwrap();
+    let long = format!("mini-blip.instruction={}", "word ".repeat(600));
+    let cases: [(&[&str], &str); 23] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
@@ -54,6 +56,46 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["experiment", "style_ablation", "--shard", "3/2"], "shard \"3/2\" is not I/N"),
         (&["experiment", "style_ablation", "--limit", "0"], "limit must be at least 1"),
         (&["experiment", "style_ablation", "--set", "captioner=mini-phi"], "mini-phi"),
+        (&["experiment", "style_ablation", "--set", "captioner=mini-sd3"], "it does not describe pictures"),
+        (&["experiment", "style_ablation", "--set", "generator=mini-blip"], "it does not draw pictures"),
+        (
+            &["experiment", "style_ablation", "--set", "width=100"],
+            "width 100 cannot be drawn: it must be a multiple of",
+        ),
+        (
+            &["experiment", "style_ablation", "--set", "instruction=a <|endoftext10|>"],
+            "must not contain <|endoftext10|>",
+        ),
+        (
+            &["experiment", "style_ablation", "--set", "mode=art_fid_inf", "--set", "points=1"],
+            "points must be at least 2: art_fid_inf fits a line",
+        ),
+        (
+            &["experiment", "img2img_ablation", "--set", "strength=[0.5, 0.05]"],
+            "strength 0.05 of 10 steps leaves no step: raise one of them",
+        ),
+        (&["experiment", "img2img_ablation", "--set", "steps=2000"], "2000 steps, and the model was trained with 1000"),
+        (&["experiment", "img2img_ablation", "--set", "guidance_scale=inf"], "guidance_scale = inf is not a number"),
+        (&["experiment", "caption_benchmark", "--set", &long], "model mini-blip: a prompt of 1201 tokens"),
+        (&["experiment", "caption_benchmark", "--set", "mini-blip=mini-sd3"], "it does not describe pictures"),
+        (
+            &[
+                "stylize",
+                "--model",
+                "mini-sd-v1-5",
+                "--photo",
+                "photo.png",
+                "--describe",
+                "mini-blip",
+                "--style",
+                "ink",
+                "--strength",
+                "0.001",
+                "--out",
+                "out.png",
+            ],
+            "strength 0.001 of 50 steps leaves no step: raise one of them",
+        ),
     ];
     for (arguments, expected) in cases {
         let (status, _, stderr) = run(arguments, dir.path());

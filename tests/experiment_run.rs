@@ -211,11 +211,16 @@ fn the_plan_is_checked_before_a_model_is_loaded() {
             vec!["scheduler=['ddim', 'pndm']", "generator=['painter', 'stubborn']"],
             "strategy plain__stubborn__ddim: stubborn has a solver of its own and cannot draw with scheduler ddim",
         ),
+        (vec!["steps=4", "strength=['none', 0.5, 0.2]"], "strategy plain__i2i0.2: no step is left"),
+        (vec!["width=7"], "strategy plain: width 7 cannot be drawn"),
+        (vec!["instruction.odd=unanswerable"], "strategy plain: describer has no answer"),
         (vec!["style_text.much=1 2 3 4 5 6 7 8 9 10 11 12 13"], "strategy much: the style text has 13 tokens"),
     ];
     for (sets, expected) in cases {
         let doubles = Doubles::new(1);
-        let error = format!("{:#}", world.run("run", &sets, &doubles).unwrap_err());
+        let error = world.run("run", &sets, &doubles).unwrap_err();
+        assert!(expected.contains("missing") || error.is::<UsageError>(), "exit status 2: {error:#}");
+        let error = format!("{error:#}");
         assert!(error.contains(expected), "{error}");
         assert_eq!(doubles.loaded.load(Ordering::SeqCst), 0);
         assert!(!world.path("run").exists(), "nothing is written");

@@ -11,7 +11,7 @@ use super::print::{self, say};
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
-use crate::models::{CaptionOptions, Captioner, load_captioner};
+use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
 use crate::pipelines::describe;
 use crate::runtime::{Runtime, free_memory, log_peak_memory, one_line, wait_asleep};
 
@@ -50,10 +50,11 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         bail!("none of the {} pictures could be described", files.len());
     }
     let rt = Runtime::new(global)?;
-    let captioner = load_captioner(&args.model, &rt)?;
-    let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));
     let options =
         CaptionOptions { prompt: args.prompt.clone(), max_new_tokens: args.max_new_tokens, num_beams: args.num_beams };
+    check_captions(&args.model, &options, &rt)?;
+    let captioner = load_captioner(&args.model, &rt)?;
+    let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));
     let mut rows = Vec::new();
     // Decoding goes on on all cores, two batches ahead, while the device works.
     let mut pictures = images::stream(readable, 2 * batch_size);

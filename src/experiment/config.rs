@@ -210,6 +210,9 @@ impl Config {
         if !(75..=4096).contains(&self.comparison_size) {
             return Err(usage(format!("comparison_size = {} is not between 75 and 4096", self.comparison_size)));
         }
+        if self.mode == Mode::ArtFidInf && self.points < 2 {
+            return Err(usage("points must be at least 2: art_fid_inf fits a line"));
+        }
         if let Some(guidance) = self.axes.guidance_scale.values().find(|guidance| !guidance.is_finite()) {
             return Err(usage(format!("guidance_scale = {guidance} is not a number to work with")));
         }

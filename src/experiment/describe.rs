@@ -83,6 +83,15 @@ pub fn describe_photos(
     Ok(descriptions)
 }
 
+/// What a captioner is told; an empty instruction leaves it to the captioner.
+pub fn caption_options(config: &Config, instruction: &str) -> CaptionOptions {
+    CaptionOptions {
+        prompt: Some(instruction.to_string()).filter(|text| !text.is_empty()),
+        max_new_tokens: config.max_new_tokens,
+        num_beams: config.num_beams,
+    }
+}
+
 /// How many photos may be decoded ahead: enough that the device need not wait, few enough for memory
 /// when they are large.
 pub fn ahead(batch_size: usize) -> usize {
@@ -160,11 +169,7 @@ impl Batch<'_> {
                 }
             }
         }
-        let options = CaptionOptions {
-            prompt: Some(self.instruction.clone()).filter(|text| !text.is_empty()),
-            max_new_tokens: config.max_new_tokens,
-            num_beams: config.num_beams,
-        };
+        let options = caption_options(config, &self.instruction);
         let start = Instant::now();
         let captions = describe(captioner, &photos, &options);
         let seconds = start.elapsed().as_secs_f64() / photos.len().max(1) as f64;

@@ -173,25 +173,12 @@ impl Drawing<'_> {
         finished: &mut Finished,
     ) {
         let Some((first, _, _)) = tasks.first() else { return };
-        // Text-to-image draws at this size by itself; from a photo all pictures are to have it as well, so that both
-        // ways can be compared and photos of any size share a batch.
-        let own = first.cell.strength.map(|_| generator.own_size());
-        let request = GenerateRequest {
-            prompts: tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect(),
-            seeds: tasks.iter().map(|(_, row, _)| row.seed).collect(),
-            negative_prompt: first.cell.negative_prompt.clone(),
-            safety_checker: self.config.safety_checker,
-            steps: first.cell.steps,
-            guidance_scale: first.cell.guidance_scale,
-            width: self.config.width.or(own.map(|(width, _)| width)),
-            height: self.config.height.or(own.map(|(_, height)| height)),
-            images: match first.cell.strength {
-                Some(_) => tasks.iter().filter_map(|(.., photo)| photo.whole.clone()).collect(),
-                None => Vec::new(),
-            },
-            strength: first.cell.strength,
-            scheduler: first.cell.scheduler,
-        };
+        let mut request = request(first.cell, self.config, generator.own_size());
+        request.prompts = tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect();
+        request.seeds = tasks.iter().map(|(_, row, _)| row.seed).collect();
+        if request.strength.is_some() {
+            request.images = tasks.iter().filter_map(|(.., photo)| photo.whole.clone()).collect();
+        }
         let start = Instant::now();
         let drawn = draw(generator, &request);
         let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
@@ -250,6 +237,24 @@ impl Drawing<'_> {
                 }
             }
         }
+    }
+}
+
+/// What the generator is told of every picture of a cell, still without prompts, seeds and photos.
+pub fn request(cell: &Cell, config: &Config, own_size: (usize, usize)) -> GenerateRequest {
+    // Text-to-image draws at this size by itself; from a photo all pictures are to have it as well, so that both
+    // ways can be compared and photos of any size share a batch.
+    let own = cell.strength.map(|_| own_size);
+    GenerateRequest {
+        negative_prompt: cell.negative_prompt.clone(),
+        safety_checker: config.safety_checker,
+        steps: cell.steps,
+        guidance_scale: cell.guidance_scale,
+        width: config.width.or(own.map(|(width, _)| width)),
+        height: config.height.or(own.map(|(_, height)| height)),
+        strength: cell.strength,
+        scheduler: cell.scheduler,
+        ..GenerateRequest::default()
     }
 }
 

@@ -9,7 +9,7 @@ use super::config::Config;
 use crate::error::usage;
 pub use crate::metrics::image::Judge;
 use crate::metrics::image::artfid::ArtFidNets;
-use crate::models::{self, Captioner, Generator};
+use crate::models::{self, CaptionOptions, Captioner, Generator, Outline};
 use crate::prompts::TokenBudget;
 use crate::runtime::{DtypeChoice, Runtime, total_memory};
 
@@ -21,6 +21,12 @@ pub trait Models {
 
     /// What a generator's text encoder can take, without its weights.
     fn token_budget(&self, generator: &str) -> Result<TokenBudget>;
+
+    /// A generator without its weights.
+    fn outline(&self, generator: &str) -> Result<Box<dyn Outline>>;
+
+    /// Refuses captions that this captioner could make of no photo.
+    fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()>;
 
     /// Whether a generator can be told which scheduler to draw with.
     fn takes_schedulers(&self, generator: &str) -> Result<bool>;
@@ -78,6 +84,14 @@ impl Models for OnThisMachine {
 
     fn token_budget(&self, generator: &str) -> Result<TokenBudget> {
         models::load_token_budget(generator, &self.runtime)
+    }
+
+    fn outline(&self, generator: &str) -> Result<Box<dyn Outline>> {
+        models::load_outline(generator, &self.runtime)
+    }
+
+    fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()> {
+        models::check_captions(captioner, options, &self.runtime)
     }
 
     fn takes_schedulers(&self, generator: &str) -> Result<bool> {

@@ -1,13 +1,15 @@
 //! A style experiment from start to end.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use image::RgbImage;
 
 use super::config::Config;
-use super::describe::{ahead, describe_photos};
-use super::draw::Drawing;
+use super::describe::{ahead, caption_options, describe_photos};
+use super::draw::{Drawing, request};
 use super::features::{FeatureStore, Features, key};
 use super::manifest::Manifest;
 use super::models::{Judge, Models};
@@ -18,6 +20,7 @@ use super::results::{StyleMean, results};
 use crate::datasets::Photo;
 use crate::error::usage;
 use crate::images::{self, Filter, resize};
+use crate::models::{GenerateRequest, Outline};
 use crate::run::csv::{read_growing, write};
 use crate::run::gallery_score::score;
 use crate::run::journal::Journal;
@@ -33,16 +36,23 @@ pub struct Summary {
     pub pictures: usize,
 }
 
-/// What can be known to be wrong before any model is loaded: pictures, names of models, style texts
-/// that do not fit the text encoder, schedulers that a generator does not know.
+/// What can be known to be wrong before any model is loaded: pictures, names of models, instructions, style texts
+/// that do not fit the text encoder, schedulers, sizes, strengths and steps that a generator cannot draw with.
 pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
     plan.probe()?;
     models.find(config)?;
-    let mut budgets = BTreeMap::new();
+    let mut generators = BTreeMap::new();
+    let mut asked = BTreeSet::new();
     for cell in &plan.cells {
-        if !budgets.contains_key(&cell.generator) {
-            budgets.insert(&cell.generator, models.token_budget(&cell.generator)?);
+        let strategy = || format!("strategy {}", cell.strategy);
+        let instruction = cell.instruction.clone().unwrap_or_default();
+        if asked.insert((&cell.captioner, instruction.clone())) {
+            models.check_captions(&cell.captioner, &caption_options(config, &instruction)).with_context(strategy)?;
         }
+        let (budget, outline) = match generators.entry(&cell.generator) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert((models.token_budget(&cell.generator)?, models.outline(&cell.generator)?)),
+        };
         if let Some(scheduler) = cell.scheduler
             && !models.takes_schedulers(&cell.generator)?
         {
@@ -52,10 +62,23 @@ pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
                 cell.strategy, cell.generator
             )));
         }
-        let alone = budgets[&cell.generator].compose("", &cell.style_text);
+        let alone = budget.compose("", &cell.style_text);
         alone.map_err(|error| usage(format!("strategy {}: {error:#}", cell.strategy)))?;
+        outline.check(&example(cell, config, outline.as_ref())).with_context(strategy)?;
     }
     Ok(())
+}
+
+/// A request like those of the cell, for one picture of the generator's own size.
+fn example(cell: &Cell, config: &Config, outline: &dyn Outline) -> GenerateRequest {
+    let (width, height) = outline.own_size();
+    let mut request = request(cell, config, (width, height));
+    request.prompts = vec![cell.style_text.clone()];
+    request.seeds = vec![cell.seed];
+    if request.strength.is_some() {
+        request.images = vec![RgbImage::new(width as u32, height as u32)];
+    }
+    request
 }
 
 /// Runs or continues a checked plan in its folder.

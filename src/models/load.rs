@@ -6,9 +6,9 @@ use super::blip::Blip;
 use super::locate::{Located, locate};
 use super::phi4_multimodal::Phi4Multimodal;
 use super::pipeline_source::Source;
-use super::stable_diffusion::StableDiffusion;
-use super::stable_diffusion_3::StableDiffusion3;
-use super::{Captioner, Family, Generator};
+use super::stable_diffusion::{SdOutline, StableDiffusion};
+use super::stable_diffusion_3::{Sd3Outline, StableDiffusion3};
+use super::{CaptionOptions, Captioner, Family, Generator, Outline};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
@@ -33,6 +33,30 @@ pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
         Family::StableDiffusion => Ok(Box::new(StableDiffusion::load(&located.path, rt)?)),
         Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
             Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
+        }
+    }
+}
+
+/// The generator of this name without its weights.
+pub fn load_outline(name: &str, rt: &Runtime) -> Result<Box<dyn Outline>> {
+    let located = locate(name, rt)?;
+    match located.family {
+        Family::StableDiffusion3 => Ok(Box::new(Sd3Outline::read(Source::at(&located.path)?)?)),
+        Family::StableDiffusion => Ok(Box::new(SdOutline::read(Source::at(&located.path)?)?)),
+        Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
+            Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
+        }
+    }
+}
+
+/// Refuses captions that the captioner of this name could make of no picture; loads no weights.
+pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Result<()> {
+    let located = locate(name, rt)?;
+    match located.family {
+        Family::Blip => Blip::check(&located.path, options),
+        Family::Phi4Multimodal => Phi4Multimodal::check(&located.path, options),
+        Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
+            Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))
         }
     }
 }

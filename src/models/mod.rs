@@ -34,7 +34,7 @@ use crate::error::usage;
 use crate::schedulers::SchedulerName;
 
 pub use family::family_of;
-pub use load::{load_captioner, load_generator, load_token_budget};
+pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{Located, LpipsFiles, find_local, locate, locate_inception, locate_lpips};
 pub use table::{Family, MODELS, ModelEntry, Source, find};
 pub use text_tokenizer::{TextTokenizer, clip_tokenizers};
@@ -135,6 +135,16 @@ pub struct Generated {
     pub image: RgbImage,
     /// Something the user must know, e.g. "NaN in float16, drawn again in float32".
     pub remark: Option<String>,
+}
+
+/// A generator as its configuration files describe it, without weights: what follows from them and a request alone is
+/// told before anything is loaded.
+pub trait Outline {
+    /// Width and height that the model was made for, in pixels.
+    fn own_size(&self) -> (usize, usize);
+
+    /// Refuses a request that cannot be drawn whatever the weights are: sizes, steps, strength, scheduler, guidance.
+    fn check(&self, request: &GenerateRequest) -> Result<()>;
 }
 
 /// A model that draws pictures.

@@ -143,12 +143,14 @@ impl Scheduler {
         if steps == 0 {
             return Err(usage("at least one denoising step is needed"));
         }
-        match self {
+        let solver = match self {
             Self::Pndm(scheduler) => scheduler.schedule(steps),
             Self::Ddim(scheduler) => scheduler.schedule(steps),
             Self::Euler(scheduler) | Self::EulerAncestral(scheduler) => scheduler.schedule(steps),
             Self::DpmSolverMultistep(scheduler) => scheduler.schedule(steps),
-        }
+        };
+        // Which steps there can be follows from the configuration.
+        solver.map_err(|error| usage(format!("{error:#}")))
     }
 }
 

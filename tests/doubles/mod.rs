@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use tokenizers::Tokenizer;
+use toolkit::error::usage;
 use toolkit::experiment::models::{Judge, Models};
 use toolkit::experiment::{Config, Plan, Progress, Summary, check, run};
-use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator};
+use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, Outline};
 use toolkit::prompts::TokenBudget;
 
 /// The most tokens of a prompt; a word is a token.
@@ -57,6 +58,17 @@ impl Models for Doubles {
 
     fn token_budget(&self, _generator: &str) -> Result<TokenBudget> {
         Ok(budget())
+    }
+
+    fn outline(&self, _generator: &str) -> Result<Box<dyn Outline>> {
+        Ok(Box::new(Sketch))
+    }
+
+    fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()> {
+        if options.prompt.as_deref() == Some("unanswerable") {
+            return Err(usage(format!("{captioner} has no answer")));
+        }
+        Ok(())
     }
 
     fn takes_schedulers(&self, generator: &str) -> Result<bool> {
@@ -107,6 +119,24 @@ impl Captioner for Describer {
             captions.push(Caption { tokens: text.len(), text });
         }
         Ok(captions)
+    }
+}
+
+struct Sketch;
+
+impl Outline for Sketch {
+    fn own_size(&self) -> (usize, usize) {
+        (100, 100)
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        assert_eq!((request.prompts.len(), request.seeds.len()), (1, 1));
+        assert_eq!(request.images.len(), usize::from(request.strength.is_some()));
+        match (request.strength, request.steps) {
+            (Some(strength), Some(steps)) if strength * (steps as f64) < 1.0 => Err(usage("no step is left")),
+            _ if request.width == Some(7) => Err(usage("width 7 cannot be drawn")),
+            _ => Ok(()),
+        }
     }
 }
 

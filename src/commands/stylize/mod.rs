@@ -9,7 +9,7 @@ use self::work::{Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
 use crate::error::{Outcome, usage};
-use crate::models::{CaptionOptions, load_captioner, load_generator, load_token_budget};
+use crate::models::{CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 use crate::prompts::TokenBudget;
 use crate::runtime::{Runtime, log_peak_memory};
 use crate::{images, pipelines};
@@ -24,7 +24,12 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if let Some((option, count)) = several.into_iter().find(|(_, count)| *count > 1 && !args.contact_sheet) {
         return Err(usage(format!("{count} times {option} draws several pictures: add --contact-sheet")));
     }
-    let work = if args.photo.is_some() { described(&args, &rt)? } else { given(&args)? };
+    let photo = args.image.as_ref().or(args.photo.as_ref()).map(images::load).transpose()?;
+    let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo };
+    check(&args, &work, &rt)?;
+    if args.photo.is_some() {
+        work.prompts = described(&args, &work, &rt)?;
+    }
     let generator = load_generator(&args.model, &rt)?;
     for prompt in &work.prompts {
         warn_if_cut(generator.token_budget(), prompt)?;
@@ -51,23 +56,35 @@ fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
     Ok(())
 }
 
-fn given(args: &StylizeArgs) -> Result<Work> {
-    let photo = args.image.as_ref().map(images::load).transpose()?;
-    Ok(Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo })
+/// What can be known to be wrong before a model is loaded.
+fn check(args: &StylizeArgs, work: &Work, rt: &Runtime) -> Result<()> {
+    let outline = load_outline(&args.model, rt)?;
+    let strengths =
+        if args.strength.is_empty() { vec![None] } else { args.strength.iter().copied().map(Some).collect() };
+    for strength in strengths {
+        outline.check(&request(args, work, strength, &[(0, args.seed[0])]))?;
+    }
+    if let Some(captioner) = &args.describe {
+        check_captions(captioner, &caption_options(args), rt)?;
+    }
+    Ok(())
+}
+
+fn caption_options(args: &StylizeArgs) -> CaptionOptions {
+    CaptionOptions { prompt: args.instruction.clone(), max_new_tokens: None, num_beams: 1 }
 }
 
 /// The prompts of the whole way. The captioner leaves the memory before the generator comes.
-fn described(args: &StylizeArgs, rt: &Runtime) -> Result<Work> {
+fn described(args: &StylizeArgs, work: &Work, rt: &Runtime) -> Result<Vec<String>> {
     let describe = args.describe.as_deref().unwrap_or_default();
-    let photo = args.photo.as_ref().map(images::load).transpose()?.context("no photo to describe")?;
+    let photo = work.photo.as_ref().context("no photo to describe")?;
     let budget = load_token_budget(&args.model, rt)?;
     // A style that is too long is said before a model is loaded.
     for style in &args.style {
         budget.compose("", style)?;
     }
-    let options = CaptionOptions { prompt: args.instruction.clone(), max_new_tokens: None, num_beams: 1 };
     let captioner = load_captioner(describe, rt)?;
-    let caption = pipelines::describe_one(captioner.as_ref(), &photo, &options)?;
+    let caption = pipelines::describe_one(captioner.as_ref(), photo, &caption_options(args))?;
     say!("description: {}", caption.text);
     let mut prompts = Vec::new();
     for style in &args.style {
@@ -78,5 +95,5 @@ fn described(args: &StylizeArgs, rt: &Runtime) -> Result<Work> {
         }
         prompts.push(composed.prompt);
     }
-    Ok(Work { prompts, photo: Some(photo) })
+    Ok(prompts)
 }

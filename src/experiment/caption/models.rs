@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::experiment::models::{Models, OnThisMachine};
-use crate::models::{self, Captioner};
+use crate::models::{self, CaptionOptions, Captioner};
 
 /// Where a caption run gets its models.
 pub trait Captioners {
     /// The files of a model; one that is not to be found, or does not describe pictures, is an error. Loads nothing.
     fn find(&self, name: &str) -> Result<PathBuf>;
+
+    /// Refuses captions that this captioner could make of no picture. Loads no weights.
+    fn check_captions(&self, name: &str, options: &CaptionOptions) -> Result<()>;
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
 
@@ -29,6 +32,10 @@ impl Captioners for OnThisMachine {
             return Err(crate::error::usage(format!("{name} is a {title}, it does not describe pictures")));
         }
         Ok(located.path)
+    }
+
+    fn check_captions(&self, name: &str, options: &CaptionOptions) -> Result<()> {
+        models::check_captions(name, options, self.runtime())
     }
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {

@@ -10,6 +10,7 @@ use crate::datasets::{self, CaptionSet, Request};
 use crate::error::{UsageError, usage};
 use crate::experiment::plan::Shard;
 use crate::images;
+use crate::models::CaptionOptions;
 use crate::run::layout::thumbnail_path;
 
 /// A model with one instruction.
@@ -26,6 +27,17 @@ pub struct Voice {
     pub instruction: Option<String>,
     pub max_new_tokens: Option<usize>,
     pub num_beams: usize,
+}
+
+impl Voice {
+    /// What the captioner is told.
+    pub fn options(&self) -> CaptionOptions {
+        CaptionOptions {
+            prompt: self.instruction.clone(),
+            max_new_tokens: self.max_new_tokens,
+            num_beams: self.num_beams,
+        }
+    }
 }
 
 /// A data set, after limit and shard.

@@ -20,7 +20,7 @@ use crate::experiment::Progress;
 use crate::experiment::manifest::{DataSet, Facts, Manifest};
 use crate::experiment::record::RunFolder;
 use crate::images;
-use crate::models::{CaptionOptions, Captioner};
+use crate::models::Captioner;
 use crate::pipelines::describe;
 use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::csv::write;
@@ -45,7 +45,12 @@ pub type References = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 /// What can be known to be wrong with pictures and models before any model is loaded.
 pub fn check(plan: &CaptionPlan, models: &dyn Captioners) -> Result<()> {
     plan.probe();
-    plan.voices.iter().try_for_each(|voice| models.find(&voice.model).map(drop))
+    for voice in &plan.voices {
+        models.find(&voice.model)?;
+        let label = || format!("model {}", voice.label);
+        models.check_captions(&voice.model, &voice.options()).with_context(label)?;
+    }
+    Ok(())
 }
 
 /// Runs or continues a checked plan in its folder.
@@ -203,13 +208,8 @@ impl Batch<'_> {
                 Err(error) => fail(&mut rows[at], one_line(&error)),
             }
         }
-        let options = CaptionOptions {
-            prompt: self.voice.instruction.clone(),
-            max_new_tokens: self.voice.max_new_tokens,
-            num_beams: self.voice.num_beams,
-        };
         let start = Instant::now();
-        let captions = describe(captioner, &pictures, &options);
+        let captions = describe(captioner, &pictures, &self.voice.options());
         let seconds = start.elapsed().as_secs_f64() / pictures.len().max(1) as f64;
         for (at, caption) in places.into_iter().zip(captions) {
             let row = &mut rows[at];

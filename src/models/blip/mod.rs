@@ -76,9 +76,7 @@ impl Networks {
     pub fn generate(&self, pixels: &Tensor, prompt: &[i64], options: &GenerationOptions) -> Result<Vec<Vec<i64>>> {
         let batch = pixels.size()[0];
         let positions = self.decoder.positions() as usize;
-        if prompt.len() > positions {
-            return Err(usage(format!("a prompt of {} tokens: this model takes {positions}", prompt.len())));
-        }
+        check_prompt(prompt, positions)?;
         // The last token is not read any more.
         let max_new_tokens = options.max_new_tokens.min(positions - prompt.len() + 1);
         let options = GenerationOptions { max_new_tokens, ..options.clone() };
@@ -163,15 +161,17 @@ impl Blip {
         })
     }
 
+    /// Refuses options with which no picture can be described; reads no weights.
+    pub fn check(folder: &Path, options: &CaptionOptions) -> Result<()> {
+        let Some(prompt) = &options.prompt else { return Ok(()) };
+        let text = read_config(folder)?.text_config;
+        let ids = prompt_ids(&tokenizer::load(folder)?, text.bos_token_id, Some(prompt))?;
+        check_prompt(&ids, text.max_position_embeddings as usize)
+    }
+
     /// The ids that a caption starts with: the start token, then the prompt's words.
     pub fn prompt_ids(&self, prompt: Option<&str>) -> Result<Vec<i64>> {
-        let mut ids = vec![self.config.text_config.bos_token_id];
-        if let Some(prompt) = prompt.filter(|prompt| !prompt.trim().is_empty()) {
-            let words =
-                self.tokenizer.encode(prompt, false).map_err(|error| anyhow!("tokenizing {prompt:?}: {error}"))?;
-            ids.extend(words.get_ids().iter().map(|&id| i64::from(id)));
-        }
-        Ok(ids)
+        prompt_ids(&self.tokenizer, self.config.text_config.bos_token_id, prompt)
     }
 
     /// The picture as the network sees it: [batch, 3, side, side].
@@ -217,6 +217,22 @@ impl Captioner for Blip {
             })
             .collect()
     }
+}
+
+fn prompt_ids(tokenizer: &Tokenizer, start: i64, prompt: Option<&str>) -> Result<Vec<i64>> {
+    let mut ids = vec![start];
+    if let Some(prompt) = prompt.filter(|prompt| !prompt.trim().is_empty()) {
+        let words = tokenizer.encode(prompt, false).map_err(|error| anyhow!("tokenizing {prompt:?}: {error}"))?;
+        ids.extend(words.get_ids().iter().map(|&id| i64::from(id)));
+    }
+    Ok(ids)
+}
+
+fn check_prompt(ids: &[i64], positions: usize) -> Result<()> {
+    if ids.len() > positions {
+        return Err(usage(format!("a prompt of {} tokens: this model takes {positions}", ids.len())));
+    }
+    Ok(())
 }
 
 fn read_config(folder: &Path) -> Result<Config> {

@@ -154,6 +154,13 @@ impl Phi4Multimodal {
         })
     }
 
+    /// Refuses options with which no picture can be described; reads no weights.
+    pub fn check(folder: &Path, options: &CaptionOptions) -> Result<()> {
+        let Some(question) = &options.prompt else { return Ok(()) };
+        let config = Config::of_folder(folder)?;
+        Prompt::of_folder(folder, config.image_token_id)?.encode(question).map(drop)
+    }
+
     /// How texts are made with these options.
     pub fn generation_options(&self, options: &CaptionOptions) -> GenerationOptions {
         GenerationOptions {

@@ -5,6 +5,7 @@
 //! the same seed gives the same picture.
 
 mod config;
+mod outline;
 mod prompt_encoder;
 mod redraw;
 pub mod safety_checker;
@@ -22,25 +23,24 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use self::config::{SAFETY_CHECKER, UNET, VAE};
+pub(super) use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::step_noise::StepNoise;
 use self::steps::{Spare, Steps};
 use self::unet::Unet;
-use super::autoencoder_kl::{self, AutoencoderKl};
+use super::autoencoder_kl::AutoencoderKl;
 use super::pipeline_part::STABLE_DIFFUSION;
 use super::pipeline_source::Source;
 use super::rescue::{self, Decoded};
-use super::{GenerateRequest, Generated, Generator};
+use super::{GenerateRequest, Generated, Generator, Outline};
 use crate::error::usage;
 use crate::images::{self, Filter};
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
-use crate::schedulers::{Scheduler, Solver, first_step};
+use crate::schedulers::Solver;
 
-/// Defaults of the pipelines.
-const STEPS: usize = 50;
-const STRENGTH: f64 = 0.8;
+/// Default of the pipelines.
 const GUIDANCE: f64 = 7.5;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -68,16 +68,13 @@ impl Job {
 /// The pipeline.
 #[derive(Debug)]
 pub struct StableDiffusion {
-    source: Source,
+    outline: SdOutline,
     device: Device,
     kind: Kind,
     /// The autoencoder's number type: float32 where its configuration asks for that.
     vae_kind: Kind,
     /// Number type that noise is drawn in: the stream of numbers depends on it.
     noise_kind: Kind,
-    config: unet::Config,
-    vae_config: autoencoder_kl::Config,
-    scheduler: Scheduler,
     budget: TokenBudget,
     prompts: PromptEncoder,
     unet: Unet,
@@ -100,18 +97,9 @@ impl StableDiffusion {
     }
 
     fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
-        let config: unet::Config = source.config(UNET.folder)?;
-        let vae_config: autoencoder_kl::Config = source.config(VAE.folder)?;
-        if config.in_channels != vae_config.latent_channels || config.out_channels != vae_config.latent_channels {
-            return Err(usage(format!(
-                "the U-Net reads {} channels and gives {} (in_channels, out_channels of unet), the autoencoder has {} \
-                 (latent_channels of vae): models that fill in or enlarge \
-                 pictures are not known here",
-                config.in_channels, config.out_channels, vae_config.latent_channels
-            )));
-        }
-        let scheduler = source.scheduler(None)?;
-        let prompts = PromptEncoder::load(&source, device, kind)?;
+        let outline = SdOutline::read(source)?;
+        let SdOutline { source, unet: config, vae: vae_config, .. } = &outline;
+        let prompts = PromptEncoder::load(source, device, kind)?;
         if let Some(size) = config.layout()?.sizes.iter().find(|size| size.text != prompts.width()) {
             return Err(usage(format!(
                 "the text encoder gives {} values (hidden_size of text_encoder) and the U-Net reads {} (cross_attention_dim)",
@@ -120,26 +108,11 @@ impl StableDiffusion {
             )));
         }
         let vae_kind = if vae_config.force_upcast == Some(true) { Kind::Float } else { kind };
-        let unet = source.build(UNET, device, kind, |weights| Unet::new(weights, &config))?;
-        let vae = source.build(VAE, device, vae_kind, |weights| AutoencoderKl::new(weights, &vae_config))?;
+        let unet = source.build(UNET, device, kind, |weights| Unet::new(weights, config))?;
+        let vae = source.build(VAE, device, vae_kind, |weights| AutoencoderKl::new(weights, vae_config))?;
         let budget = prompts.budget();
         let (noise_kind, spare, checker) = (kind, Spare::default(), OnceCell::new());
-        Ok(Self {
-            source,
-            device,
-            kind,
-            vae_kind,
-            noise_kind,
-            config,
-            vae_config,
-            scheduler,
-            budget,
-            prompts,
-            unet,
-            spare,
-            vae,
-            checker,
-        })
+        Ok(Self { outline, device, kind, vae_kind, noise_kind, budget, prompts, unet, spare, vae, checker })
     }
 
     pub fn kind(&self) -> Kind {
@@ -148,8 +121,7 @@ impl StableDiffusion {
 
     /// The size that is drawn where none is asked for: height and width in pixels.
     pub fn default_size(&self) -> (i64, i64) {
-        let (scale, (height, width)) = (self.vae_config.scale_factor(), self.config.sides().unwrap_or((64, 64)));
-        (height * scale, width * scale)
+        self.outline.default_size()
     }
 
     /// Texts as the U-Net reads them: [texts, tokens, width].
@@ -162,32 +134,15 @@ impl StableDiffusion {
         self.prompts.forget();
     }
 
-    /// Where the checker's folders are, if the checkpoint has one.
-    fn checker_folder(&self) -> Result<Option<&Path>> {
-        match &self.source {
-            Source::Folder(folder) if self.source.has(SAFETY_CHECKER.folder)? => Ok(Some(folder)),
-            _ => Ok(None),
-        }
-    }
-
     /// The checker, which is loaded when it is first asked for.
     fn checker(&self) -> Result<&SafetyChecker> {
         if let Some(checker) = self.checker.get() {
             return Ok(checker);
         }
-        let Some(folder) = self.checker_folder()? else {
-            return Err(usage("this checkpoint has no safety checker: leave the option out"));
-        };
-        if !folder.join(SAFETY_CHECKER.folder).is_dir() {
-            return Err(usage(format!(
-                "{}: the safety checker is not there: add the checkpoint's folders safety_checker and feature_extractor \
-                 (`hf download OWNER/NAME --include \"safety_checker/*\" \"feature_extractor/*\"`)",
-                folder.display()
-            )));
-        }
-        let config = self.source.config(SAFETY_CHECKER.folder)?;
+        let folder = self.outline.needed_checker()?;
+        let config = self.outline.source.config(SAFETY_CHECKER.folder)?;
         let extractor = folder.join("feature_extractor");
-        let checker = self.source.build(SAFETY_CHECKER, self.device, self.kind, |weights| {
+        let checker = self.outline.source.build(SAFETY_CHECKER, self.device, self.kind, |weights| {
             SafetyChecker::new(weights, &config, &extractor)
         })?;
         Ok(self.checker.get_or_init(|| checker))
@@ -195,59 +150,15 @@ impl StableDiffusion {
 
     /// Builds the checker where its files are there, so that they can be verified.
     pub fn build_checker(&self) -> Result<()> {
-        match self.checker_folder()? {
+        match self.outline.checker_folder()? {
             Some(folder) if folder.join(SAFETY_CHECKER.folder).is_dir() => self.checker().map(drop),
             _ => Ok(()),
         }
     }
 
-    /// Width and height of picture `i` in latent places: as asked for, else the photo's own, cut to whole places, else
-    /// the model's own.
-    fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
-        let (scale, (height, width)) = (self.vae_config.scale_factor(), self.default_size());
-        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
-        let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
-            (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
-            (Some(pixels), _) => {
-                let nearest = ((pixels as i64 + scale / 2) / scale).max(1) * scale;
-                Err(usage(format!(
-                    "{name} {pixels} cannot be drawn: it must be a multiple of {scale}; nearest: {nearest}"
-                )))
-            }
-            (None, Some(pixels)) if pixels < scale => {
-                Err(usage(format!("a photo with {name} {pixels} is too small: at least {scale} are needed")))
-            }
-            (None, Some(pixels)) => Ok(pixels / scale),
-            (None, None) => Ok(own / scale),
-        };
-        Ok((
-            side("width", request.width, photo.map(|(width, _)| width), width)?,
-            side("height", request.height, photo.map(|(_, height)| height), height)?,
-        ))
-    }
-
-    /// The solver of this request, and where in its timesteps the drawing starts.
-    fn solver(&self, request: &GenerateRequest) -> Result<(Box<dyn Solver>, usize)> {
-        let steps = request.steps.unwrap_or(STEPS);
-        let mut solver = match request.scheduler {
-            Some(name) => self.source.scheduler(Some(name))?.schedule(steps)?,
-            None => self.scheduler.schedule(steps)?,
-        };
-        if request.images.is_empty() {
-            return Ok((solver, 0));
-        }
-        let strength = request.strength.unwrap_or(STRENGTH);
-        let first = first_step(steps, strength);
-        if first >= steps {
-            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
-        }
-        solver.skip(first);
-        Ok((solver, first))
-    }
-
     /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
     fn start(&self, request: &GenerateRequest, size: (i64, i64), solver: &dyn Solver, first: usize) -> Result<Tensor> {
-        let shape = [1, self.config.in_channels, size.1, size.0];
+        let shape = [1, self.outline.unet.in_channels, size.1, size.0];
         // The draw of the autoencoder's latents comes before that of the noise.
         let count = draws_before_steps(request);
         let draw = |&seed: &u64| runtime::seeded_normal(seed, count, &shape, self.noise_kind);
@@ -268,7 +179,7 @@ impl StableDiffusion {
 
     /// The photos' latents, drawn by `draws` [photos, channels, height, width].
     fn encode_photos(&self, photos: &[RgbImage], (width, height): (i64, i64), draws: &Tensor) -> Result<Tensor> {
-        let scale = self.vae_config.scale_factor();
+        let scale = self.outline.vae.scale_factor();
         let (width, height) = (width * scale, height * scale);
         let at_a_time = self.vae.photos_at_a_time(width * height) as usize;
         let mut encoded = Vec::new();
@@ -286,8 +197,8 @@ impl StableDiffusion {
     /// Everything that is known before the first step. All pictures of the request must be of one size.
     pub fn prepare(&self, request: &GenerateRequest) -> Result<Job> {
         request.check()?;
-        let size = self.latent_size(request, 0)?;
-        let (solver, first) = self.solver(request)?;
+        let size = self.outline.latent_size(request, 0)?;
+        let (solver, first) = self.outline.solver(request)?;
         let guidance = Some(request.guidance_scale.unwrap_or(GUIDANCE)).filter(|&guidance| guidance > 1.0);
         let wanted = self.encode(&request.prompts)?;
         let text = match guidance {
@@ -300,7 +211,7 @@ impl StableDiffusion {
         let latents = self.start(request, size, solver.as_ref(), first)?;
         let noise = StepNoise {
             seeds: request.seeds.clone(),
-            shape: [1, self.config.in_channels, size.1, size.0],
+            shape: [1, self.outline.unet.in_channels, size.1, size.0],
             before: draws_before_steps(request),
             steps: solver.timesteps().len() - first,
             drawn_in: self.noise_kind,
@@ -343,7 +254,7 @@ impl StableDiffusion {
     fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         request.check()?;
         let sizes: Vec<(i64, i64)> =
-            (0..request.prompts.len()).map(|i| self.latent_size(request, i)).collect::<Result<_>>()?;
+            (0..request.prompts.len()).map(|i| self.outline.latent_size(request, i)).collect::<Result<_>>()?;
         self.warn_of_size(request, &sizes);
         let mut drawn: Vec<(usize, Generated)> = Vec::new();
         for (i, size) in sizes.iter().enumerate() {
@@ -361,7 +272,7 @@ impl StableDiffusion {
 
     fn warn_of_size(&self, request: &GenerateRequest, sizes: &[(i64, i64)]) {
         let (height, width) = self.default_size();
-        let (scale, asked) = (self.vae_config.scale_factor(), request.width.is_some() || request.height.is_some());
+        let (scale, asked) = (self.outline.vae.scale_factor(), request.width.is_some() || request.height.is_some());
         let places = |&&(w, h): &&(i64, i64)| w * h * scale * scale;
         if let Some((w, h)) = sizes.iter().max_by_key(places).filter(|size| places(size) > LARGE * height * width)
             && !asked
@@ -413,8 +324,7 @@ impl Generator for StableDiffusion {
     }
 
     fn own_size(&self) -> (usize, usize) {
-        let (height, width) = self.default_size();
-        (width as usize, height as usize)
+        self.outline.own_size()
     }
 
     fn token_budget(&self) -> &TokenBudget {

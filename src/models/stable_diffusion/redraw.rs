@@ -20,12 +20,12 @@ impl Rescue for StableDiffusion {
     }
 
     fn decode_in_float32(&self, latents: &Tensor) -> Result<Decoded> {
-        let new = |weights: &_| AutoencoderKl::new(weights, &self.vae_config);
-        Ok(self.source.build(VAE, self.device, Kind::Float, new)?.pictures(latents, Kind::Float))
+        let new = |weights: &_| AutoencoderKl::new(weights, &self.outline.vae);
+        Ok(self.outline.source.build(VAE, self.device, Kind::Float, new)?.pictures(latents, Kind::Float))
     }
 
     fn draw_in_float32(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
-        let mut whole = Self::open(self.source.clone(), self.device, Kind::Float)?;
+        let mut whole = Self::open(self.outline.source.clone(), self.device, Kind::Float)?;
         whole.noise_kind = self.noise_kind;
         whole.draw(request)
     }

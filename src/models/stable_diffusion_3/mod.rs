@@ -7,6 +7,7 @@
 mod block;
 mod config;
 pub mod mmdit;
+mod outline;
 mod prompt_encoding;
 mod redraw;
 mod steps;
@@ -20,24 +21,21 @@ use tch::{Device, Kind, Tensor};
 
 use self::config::{TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
+pub(super) use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::Steps;
-use super::autoencoder_kl::{self, AutoencoderKl};
+use super::autoencoder_kl::AutoencoderKl;
 use super::pipeline_part::STABLE_DIFFUSION_3;
 use super::pipeline_source::Source;
-use super::{GenerateRequest, Generated, Generator, rescue};
-use crate::error::usage;
+use super::{GenerateRequest, Generated, Generator, Outline, rescue};
 use crate::images::{self, Filter};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
-use crate::schedulers::{FlowMatchEuler, Schedule};
+use crate::schedulers::Schedule;
 
-/// Defaults of the pipelines.
-const STEPS: usize = 28;
-const STEPS_FROM_PHOTO: usize = 50;
-const STRENGTH: f64 = 0.6;
+/// Default of the pipelines.
 const GUIDANCE: f64 = 7.0;
 
 /// Device memory that drawing takes besides the weights: for one picture of 1024², and for each more.
@@ -67,14 +65,11 @@ impl Job {
 /// The pipeline.
 #[derive(Debug)]
 pub struct StableDiffusion3 {
-    source: Source,
+    outline: Sd3Outline,
     device: Device,
     kind: Kind,
     /// Number type that noise is drawn in: the stream of numbers depends on it.
     noise_kind: Kind,
-    config: mmdit::Config,
-    vae_config: autoencoder_kl::Config,
-    scheduler: FlowMatchEuler,
     budget: TokenBudget,
     prompts: PromptEncoder,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
@@ -98,29 +93,14 @@ impl StableDiffusion3 {
     }
 
     fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
-        let config: mmdit::Config = source.config(TRANSFORMER.folder)?;
-        let vae_config: autoencoder_kl::Config = source.config(VAE.folder)?;
-        let scheduler = FlowMatchEuler::new(source.config("scheduler")?)?;
-        let prompts =
-            PromptEncoder::new(&source, device, kind, config.joint_attention_dim, config.pooled_projection_dim)?;
+        let outline = Sd3Outline::read(source)?;
+        let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
+        let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
         let budget = prompts.budget();
         let (transformer, spare, vae) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let mut pipeline = Self {
-            source,
-            device,
-            kind,
-            noise_kind: kind,
-            config,
-            vae_config,
-            scheduler,
-            budget,
-            prompts,
-            roomy: true,
-            transformer,
-            spare,
-            vae,
-        };
-        let all = pipeline.prompts.bytes()? + pipeline.source.bytes(TRANSFORMER, kind)?;
+        let mut pipeline =
+            Self { outline, device, kind, noise_kind: kind, budget, prompts, roomy: true, transformer, spare, vae };
+        let all = pipeline.prompts.bytes()? + pipeline.outline.source.bytes(TRANSFORMER, kind)?;
         pipeline.roomy = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
         if pipeline.roomy {
             pipeline.prompts.load()?;
@@ -134,7 +114,7 @@ impl StableDiffusion3 {
 
     /// The size that is drawn where none is asked for: one side in pixels.
     pub fn default_size(&self) -> i64 {
-        self.config.sample_size * self.vae_config.scale_factor()
+        self.outline.default_size()
     }
 
     pub fn kind(&self) -> Kind {
@@ -143,7 +123,9 @@ impl StableDiffusion3 {
 
     fn transformer(&self) -> Result<Rc<Mmdit>> {
         lazy(&self.transformer, || {
-            self.source.build(TRANSFORMER, self.device, self.kind, |weights| Mmdit::new(weights, &self.config))
+            self.outline
+                .source
+                .build(TRANSFORMER, self.device, self.kind, |weights| Mmdit::new(weights, &self.outline.transformer))
         })
     }
 
@@ -152,7 +134,7 @@ impl StableDiffusion3 {
     }
 
     fn load_vae(&self, kind: Kind) -> Result<AutoencoderKl> {
-        self.source.build(VAE, self.device, kind, |weights| AutoencoderKl::new(weights, &self.vae_config))
+        self.outline.source.build(VAE, self.device, kind, |weights| AutoencoderKl::new(weights, &self.outline.vae))
     }
 
     /// Texts as the denoiser reads them. Where device memory is short, the denoiser makes room for
@@ -185,7 +167,7 @@ impl StableDiffusion3 {
     fn make_room(&self, pictures: usize, (width, height): (i64, i64)) -> Result<()> {
         let Some(free) = runtime::free_memory(self.device) else { return Ok(()) };
         let denoiser =
-            if self.transformer.borrow().is_some() { 0 } else { self.source.bytes(TRANSFORMER, self.kind)? };
+            if self.transformer.borrow().is_some() { 0 } else { self.outline.source.bytes(TRANSFORMER, self.kind)? };
         let places = pictures as u64 * (width * height) as u64;
         let working = WORKING_BYTES + (PICTURE_BYTES * places / PUBLISHED_PLACES).saturating_sub(PICTURE_BYTES);
         if free < denoiser + working {
@@ -199,43 +181,10 @@ impl StableDiffusion3 {
         self.prompts.forget();
     }
 
-    /// Width and height in latent places, checked.
-    fn latent_size(&self, request: &GenerateRequest) -> Result<(i64, i64)> {
-        let (scale, default) = (self.vae_config.scale_factor(), self.default_size());
-        let (unit, most) = (scale * self.config.patch_size, self.config.pos_embed_max_size * self.config.patch_size);
-        let side = |name: &str, asked: Option<usize>| {
-            let pixels = asked.map_or(default, |pixels| pixels as i64);
-            if pixels % unit == 0 && (1..=most * scale).contains(&pixels) {
-                return Ok(pixels / scale);
-            }
-            let nearest = ((pixels + unit / 2) / unit).clamp(1, most * scale / unit) * unit;
-            Err(usage(format!(
-                "{name} {pixels} cannot be drawn: it must be a multiple of {unit} up to {}; nearest: {nearest}",
-                most * scale
-            )))
-        };
-        Ok((side("width", request.width)?, side("height", request.height)?))
-    }
-
-    /// The schedule of this request: all steps, or with photos the last ones.
-    fn schedule(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Schedule> {
-        let patch = self.config.patch_size;
-        let tokens = (width / patch) * (height / patch);
-        if request.images.is_empty() {
-            return self.scheduler.schedule(request.steps.unwrap_or(STEPS), tokens);
-        }
-        let (steps, strength) = (request.steps.unwrap_or(STEPS_FROM_PHOTO), request.strength.unwrap_or(STRENGTH));
-        let schedule = self.scheduler.schedule(steps, tokens)?.from_strength(strength);
-        if schedule.steps() == 0 {
-            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
-        }
-        Ok(schedule)
-    }
-
     /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
     fn start(&self, request: &GenerateRequest, size: (i64, i64), schedule: &Schedule) -> Result<Tensor> {
-        let shape = [1, self.config.in_channels, size.1, size.0];
-        let scale = self.vae_config.scale_factor();
+        let shape = [1, self.outline.transformer.in_channels, size.1, size.0];
+        let scale = self.outline.vae.scale_factor();
         let mut latents = Vec::new();
         for (i, &seed) in request.seeds.iter().enumerate() {
             // With a photo, the draw of the autoencoder's latents comes before that of the noise.
@@ -258,9 +207,9 @@ impl StableDiffusion3 {
 
     /// Everything that is known before the first step.
     pub fn prepare(&self, request: &GenerateRequest) -> Result<Job> {
-        self.check(request)?;
-        let size = self.latent_size(request)?;
-        let schedule = self.schedule(request, size)?;
+        self.outline.check_family(request)?;
+        let size = self.outline.latent_size(request)?;
+        let schedule = self.outline.schedule(request, size)?;
         let guidance = request.guidance_scale.unwrap_or(GUIDANCE);
         let guided = guidance > 1.0;
         // One call for all texts: the encoders may have to come to the device for it.
@@ -306,20 +255,6 @@ impl StableDiffusion3 {
         Ok(self.vae()?.pictures(latents, self.kind))
     }
 
-    fn check(&self, request: &GenerateRequest) -> Result<()> {
-        request.check()?;
-        if let Some(name) = request.scheduler {
-            return Err(usage(format!(
-                "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
-                 and only its own Euler steps follow them: leave the scheduler out"
-            )));
-        }
-        if request.safety_checker {
-            return Err(usage("Stable Diffusion 3 has no safety checker"));
-        }
-        Ok(())
-    }
-
     fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         let latents = self.denoise(&self.prepare(request)?)?;
         rescue::finish(self, request, &latents)
@@ -335,7 +270,7 @@ impl Generator for StableDiffusion3 {
     }
 
     fn own_size(&self) -> (usize, usize) {
-        (self.default_size() as usize, self.default_size() as usize)
+        self.outline.own_size()
     }
 
     fn token_budget(&self) -> &TokenBudget {
@@ -380,7 +315,7 @@ mod tests {
     #[test]
     fn encoders_take_turns_where_memory_is_short() {
         let roomy = mini_with_t5();
-        let weights = roomy.prompts.bytes().unwrap() + roomy.source.bytes(TRANSFORMER, roomy.kind).unwrap();
+        let weights = roomy.prompts.bytes().unwrap() + roomy.outline.source.bytes(TRANSFORMER, roomy.kind).unwrap();
         let request = cats(1);
         let expected = pictures(&roomy, &request);
         assert!(roomy.prompts.is_loaded());

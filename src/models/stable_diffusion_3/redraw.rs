@@ -21,7 +21,7 @@ impl Rescue for StableDiffusion3 {
     }
 
     fn draw_in_float32(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
-        let mut whole = Self::open(self.source.clone(), self.device, Kind::Float)?;
+        let mut whole = Self::open(self.outline.source.clone(), self.device, Kind::Float)?;
         whole.noise_kind = self.noise_kind;
         whole.draw(request)
     }
