@@ -1,7 +1,8 @@
 //! Fuzzing on a stable compiler: every reader of foreign files is given changed sound files for some seconds each.
 //!
 //! `FUZZ_SECONDS` is the time for each target, `FUZZ_EXECUTIONS` a number of inputs in its place, `FUZZ_SEED` the start of
-//! the random numbers. An input that ends in a panic, takes over 10 s or over 1 GB of memory fails the test and is kept.
+//! the random numbers, `FUZZ_FILE` one input to be read alone. An input that ends in a panic, takes over 10 s or over 1 GB
+//! of memory fails the test and is kept.
 
 mod mutate;
 mod targets;
@@ -94,9 +95,12 @@ fn run(name: &str) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
-    let (corpus, mut read, file) = (targets::corpus(target), (target.reader)(), kept(target));
+    let (mut corpus, mut read, file) = (targets::corpus(target), (target.reader)(), kept(target));
+    let mut executions = setting("FUZZ_EXECUTIONS");
+    if let Some(one) = std::env::var_os("FUZZ_FILE") {
+        (corpus, executions) = (vec![std::fs::read(one).unwrap()], Some(1));
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(setting("FUZZ_SEED").unwrap_or(0));
-    let executions = setting("FUZZ_EXECUTIONS");
     let limit = Duration::from_secs(executions.map_or_else(|| setting("FUZZ_SECONDS").unwrap_or(2), |_| u64::MAX));
     forget_peak();
     let (start, before) = (Instant::now(), peak_memory());
