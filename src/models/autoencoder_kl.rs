@@ -89,7 +89,7 @@ impl Config {
         }
         if self.norm_num_groups < 1 || self.block_out_channels.iter().any(|n| n % self.norm_num_groups != 0) {
             return Err(usage(format!(
-                "the autoencoder's sizes {:?} cannot be normalised in {} groups",
+                "the autoencoder's sizes {:?} (block_out_channels) cannot be normalised in {} groups (norm_num_groups)",
                 self.block_out_channels, self.norm_num_groups
             )));
         }

@@ -85,7 +85,8 @@ impl ClipText {
     pub fn new(weights: &Weights, config: &Config, projection: bool) -> Result<Self> {
         if config.num_hidden_layers == 0 || config.hidden_size % config.num_attention_heads.max(1) != 0 {
             return Err(usage(format!(
-                "a CLIP text encoder of {} layers, hidden size {} and {} heads cannot be",
+                "a CLIP text encoder of {} layers (num_hidden_layers), width {} (hidden_size) and {} heads \
+                 (num_attention_heads) cannot be",
                 config.num_hidden_layers, config.hidden_size, config.num_attention_heads
             )));
         }

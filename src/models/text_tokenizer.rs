@@ -87,10 +87,10 @@ impl TextTokenizer {
 
     /// The ids of a text, cut or filled to [`Self::length`].
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let failed = |error| anyhow!("tokenizing {text:?}: {error}");
         let mut encoding = tokenizer_file::encode(&self.tokenizer, text, false)?;
         encoding.truncate(self.length - special_count(&self.tokenizer), 0, TruncationDirection::Right);
-        let encoding = self.tokenizer.post_process(encoding, None, true).map_err(failed)?;
+        let encoding = tokenizer_file::guarded(|| self.tokenizer.post_process(encoding, None, true))
+            .with_context(|| format!("tokenizing {text:?}"))?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().map(|&id| id as i64).collect();
         ids.resize(self.length, self.pad);
         Ok(ids)

@@ -106,7 +106,7 @@ impl DpmSolverMultistep {
         let lambda = |share: &f32| f64::from(share.sqrt().ln() - (1.0 - share).sqrt().ln());
         let clipped = |share: &&f32| lambda(share) < self.options.lambda_min_clipped;
         let last = train - self.noise.alphas_cumprod.iter().rev().take_while(clipped).count();
-        ensure!(steps <= last, "{steps} steps, and the model was trained with {last}");
+        ensure!(steps <= last, "{steps} steps, and the model was trained with {last} (num_train_timesteps)");
         let places: Vec<i64> = match config.timestep_spacing.unwrap_or(Spacing::Linspace) {
             Spacing::Linspace => {
                 let all = linspace(0.0, last as f64 - 1.0, steps + 1);

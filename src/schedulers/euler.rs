@@ -78,7 +78,7 @@ impl Euler {
     /// Times that the steps stand for, which need not be whole numbers.
     fn times(&self, steps: usize) -> Result<Vec<f64>> {
         let (config, train) = (&self.noise.config, self.noise.config.num_train_timesteps);
-        ensure!(steps <= train, "{steps} steps, and the model was trained with {train}");
+        ensure!(steps <= train, "{steps} steps, and the model was trained with {train} (num_train_timesteps)");
         let spacing = config.timestep_spacing.unwrap_or(Spacing::Linspace);
         let times: Vec<f64> = match spacing {
             Spacing::Linspace => {

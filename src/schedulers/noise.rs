@@ -130,7 +130,7 @@ impl Noise {
     /// Training steps that `steps` steps stand for, the last one first.
     pub fn timesteps(&self, steps: usize, default: Spacing) -> Result<Vec<i64>> {
         let train = self.config.num_train_timesteps;
-        ensure!(steps <= train, "{steps} steps, and the model was trained with {train}");
+        ensure!(steps <= train, "{steps} steps, and the model was trained with {train} (num_train_timesteps)");
         let mut timesteps: Vec<i64> = match self.config.timestep_spacing.unwrap_or(default) {
             Spacing::Linspace => {
                 let places = linspace(0.0, (train - 1) as f64, steps);

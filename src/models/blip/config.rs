@@ -1,5 +1,6 @@
 //! `config.json` of a BLIP checkpoint. Values that a file may leave out are transformers' defaults.
 
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use crate::nn::Activation;
@@ -39,6 +40,32 @@ pub struct TextConfig {
     pub pad_token_id: i64,
     /// Ends a caption.
     pub sep_token_id: i64,
+}
+
+impl Config {
+    /// Refuses sizes that do not fit each other, and tokens that are not in the vocabulary.
+    pub fn check(&self) -> Result<()> {
+        let (text, vision) = (&self.text_config, &self.vision_config);
+        for (part, size, heads) in [
+            ("text_config", text.hidden_size, text.num_attention_heads),
+            ("vision_config", vision.hidden_size, vision.num_attention_heads),
+        ] {
+            ensure!(
+                heads > 0 && size % heads == 0,
+                "{part}: hidden_size {size} is not a multiple of num_attention_heads {heads}"
+            );
+        }
+        let (side, patch) = (vision.image_size, vision.patch_size);
+        ensure!((1..=side).contains(&patch), "vision_config: patch_size {patch} does not fit image_size {side}");
+        for (key, id) in [
+            ("bos_token_id", text.bos_token_id),
+            ("pad_token_id", text.pad_token_id),
+            ("sep_token_id", text.sep_token_id),
+        ] {
+            ensure!(id < text.vocab_size, "text_config: {key} is {id}, and vocab_size {}", text.vocab_size);
+        }
+        Ok(())
+    }
 }
 
 impl Default for VisionConfig {

@@ -55,7 +55,8 @@ impl Default for ImageProcessor {
 }
 
 impl ImageProcessor {
-    pub fn load(folder: &Path) -> Result<Self> {
+    /// Of a model folder whose network reads pictures of `side` × `side`.
+    pub fn load(folder: &Path, side: i64) -> Result<Self> {
         let Some((file, section)) = image_processor(folder)? else {
             bail!("{}: neither preprocessor_config.json nor processor_config.json here", folder.display());
         };
@@ -66,7 +67,19 @@ impl ImageProcessor {
                 file.display()
             )));
         }
+        let (height, width) = processor.sides();
+        if (height, width) != (side, side) {
+            bail!("{}: size {height}x{width}, and the network's image_size is {side}", file.display());
+        }
         Ok(processor)
+    }
+
+    /// Height and width of what the network sees.
+    fn sides(&self) -> (i64, i64) {
+        match self.size {
+            Size::Square(side) => (side, side),
+            Size::Sides { height, width } => (height, width),
+        }
     }
 
     /// Pictures of any size → [batch, 3, height, width] on the device.
@@ -79,10 +92,7 @@ impl ImageProcessor {
     }
 
     fn resize(&self, picture: &RgbImage) -> Tensor {
-        let (height, width) = match self.size {
-            Size::Square(side) => (side, side),
-            Size::Sides { height, width } => (height, width),
-        };
+        let (height, width) = self.sides();
         let pixels = images::to_tensor(picture).unsqueeze(0);
         match self.resample {
             2 => pixels.internal_upsample_bilinear2d_aa([height, width], false, None, None),

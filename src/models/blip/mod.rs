@@ -14,7 +14,7 @@ mod vision;
 use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
@@ -22,7 +22,7 @@ use tokenizers::Tokenizer;
 use crate::checkpoints::{self, Checkpoint, Weights};
 use crate::error::usage;
 use crate::models::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
-use crate::models::{Caption, CaptionOptions, Captioner};
+use crate::models::{Caption, CaptionOptions, Captioner, tokenizer_file};
 use crate::runtime::Runtime;
 
 pub use config::Config;
@@ -151,11 +151,12 @@ impl Blip {
         let (device, kind) = (rt.device, rt.kind(Kind::Half));
         let weights = Checkpoint::open_dir(folder, "model")?.weights(device, kind);
         let networks = weights.build(|weights| Networks::new(weights, &config))?;
+        let processor = ImageProcessor::load(folder, config.vision_config.image_size)?;
         Ok(Self {
             networks,
             config,
             generation: GenerationConfig::of_folder(folder)?,
-            processor: ImageProcessor::load(folder)?,
+            processor,
             tokenizer: tokenizer::load(folder)?,
             weights: (device, kind),
         })
@@ -200,7 +201,7 @@ impl Blip {
         let words = self.tokenizer.get_vocab_size(true) as i64;
         // The start token has no word of its own.
         let ids: Vec<u32> = ids.iter().filter(|&&id| id < words).map(|&id| id as u32).collect();
-        let text = self.tokenizer.decode(&ids, true).map_err(|error| anyhow!("decoding a caption: {error}"))?;
+        let text = tokenizer_file::guarded(|| self.tokenizer.decode(&ids, true)).context("decoding a caption")?;
         Ok(text.trim().to_string())
     }
 }
@@ -222,7 +223,7 @@ impl Captioner for Blip {
 fn prompt_ids(tokenizer: &Tokenizer, start: i64, prompt: Option<&str>) -> Result<Vec<i64>> {
     let mut ids = vec![start];
     if let Some(prompt) = prompt.filter(|prompt| !prompt.trim().is_empty()) {
-        let words = tokenizer.encode(prompt, false).map_err(|error| anyhow!("tokenizing {prompt:?}: {error}"))?;
+        let words = tokenizer_file::encode(tokenizer, prompt, false)?;
         ids.extend(words.get_ids().iter().map(|&id| i64::from(id)));
     }
     Ok(ids)
@@ -236,5 +237,8 @@ fn check_prompt(ids: &[i64], positions: usize) -> Result<()> {
 }
 
 fn read_config(folder: &Path) -> Result<Config> {
-    checkpoints::config::read(&folder.join("config.json"))
+    let file = folder.join("config.json");
+    let config: Config = checkpoints::config::read(&file)?;
+    config.check().with_context(|| file.display().to_string())?;
+    Ok(config)
 }

@@ -10,6 +10,9 @@ use crate::error::usage;
 use crate::models::generation::TokenIds;
 use crate::nn::{Activation, Lora};
 
+/// transformers' default of `original_max_position_embeddings`.
+const ORIGINAL_POSITIONS: i64 = 4096;
+
 /// Which files these are; pictures are prepared a little differently for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -200,14 +203,13 @@ fn rms_norm_eps() -> f64 {
     1e-5
 }
 
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 struct RopeSection {
     rope_type: Option<String>,
     /// What `rope_type` was called; files that transformers saved again have both, and the new one counts.
     r#type: Option<String>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
-    original_max_position_embeddings: Option<i64>,
     factor: Option<f64>,
     attention_factor: Option<f64>,
     short_factor: Option<Vec<f64>>,
@@ -257,6 +259,7 @@ impl Config {
         }
         let vision = file.vision_config.clone().unwrap_or_default();
         vision.check()?;
+        file.check_ids(&vision)?;
         Ok(Self {
             layout,
             decoder: file.decoder()?,
@@ -270,6 +273,21 @@ impl Config {
 }
 
 impl File {
+    /// Every token that is named must be in the vocabulary.
+    fn check_ids(&self, vision: &VisionConfig) -> Result<()> {
+        let eos = self.eos_token_id.iter().flat_map(TokenIds::to_vec).map(|id| ("eos_token_id", Some(id)));
+        let others = [
+            ("special_image_token_id", self.special_image_token_id),
+            ("image_token_id", self.image_token_id),
+            ("vision_config.image_token_id", vision.image_token_id),
+            ("pad_token_id", self.pad_token_id),
+        ];
+        match eos.chain(others).find(|(_, id)| id.is_some_and(|id| id >= self.vocab_size)) {
+            Some((key, Some(id))) => bail!("{key} is {id}, and vocab_size {}", self.vocab_size),
+            _ => Ok(()),
+        }
+    }
+
     fn vision_lora(&self) -> Result<VisionLora> {
         Ok(match &self.vision_lora {
             Some(Some(section)) => VisionLora::Here(section.lora()?),
@@ -302,17 +320,17 @@ impl File {
     }
 
     fn rope(&self, head_dim: i64) -> Result<RopeConfig> {
-        let section = self.rope_scaling.as_ref().or(self.rope_parameters.as_ref()).cloned().unwrap_or_default();
+        // An empty section is none.
+        let scaling = self.rope_scaling.as_ref().filter(|section| **section != RopeSection::default());
+        let section = scaling.or(self.rope_parameters.as_ref()).cloned().unwrap_or_default();
         let fraction = section.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
         let rotary_dim = (head_dim as f64 * fraction) as i64;
         if rotary_dim < 2 || rotary_dim > head_dim || rotary_dim % 2 != 0 {
             bail!("partial_rotary_factor {fraction} of head_dim {head_dim} is not an even number from 2 to {head_dim}");
         }
         let theta = section.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
-        let original = section
-            .original_max_position_embeddings
-            .or(self.original_max_position_embeddings)
-            .unwrap_or(self.max_position_embeddings);
+        // The configuration's own number counts before that of the section, and has a default.
+        let original = self.original_max_position_embeddings.unwrap_or(ORIGINAL_POSITIONS);
         let half = (rotary_dim / 2) as usize;
         let (short_factor, long_factor, attention_factor) =
             match section.rope_type.as_deref().or(section.r#type.as_deref()) {
@@ -369,5 +387,35 @@ mod tests {
         assert!(wrong("\"partial_rotary_factor\": 0.75", "\"partial_rotary_factor\": 0.5").contains("32 numbers"));
         assert!(wrong("\"phi4mm\"", "\"phi5\"").contains("phi5"));
         assert!(wrong("\"type\": \"longrope\"", "\"type\": \"linear\"").contains("linear"));
+        let line = wrong("\"vocab_size\": 200064", "\"vocab_size\": 199999");
+        assert!(line.contains("eos_token_id is 199999, and vocab_size 199999"), "{line}");
+    }
+
+    /// As transformers 5.24 decides (`convert_rope_params_to_dict` in modeling_rope_utils.py).
+    #[test]
+    fn the_own_number_of_positions_counts_before_the_sections() {
+        let rope = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut config: serde_json::Value = serde_json::from_str(PUBLISHED).unwrap();
+            change(&mut config);
+            Config::parse(&config.to_string()).unwrap().decoder.rope
+        };
+        let section = |config: &mut serde_json::Value| {
+            config["rope_scaling"]["original_max_position_embeddings"] = 2048.into();
+        };
+        let both = rope(&|config| {
+            section(config);
+            config["original_max_position_embeddings"] = 8192.into();
+        });
+        assert_eq!(both.original_max_position_embeddings, 8192);
+        let alone = rope(&|config| {
+            section(config);
+            config.as_object_mut().unwrap().remove("original_max_position_embeddings");
+        });
+        assert_eq!(alone.original_max_position_embeddings, 4096);
+        let renamed = rope(&|config| {
+            config["rope_parameters"] = config["rope_scaling"].take();
+            config["rope_scaling"] = serde_json::json!({});
+        });
+        assert_eq!(renamed.long_factor, rope(&|_| {}).long_factor);
     }
 }

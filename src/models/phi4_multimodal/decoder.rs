@@ -255,7 +255,10 @@ impl Decoder {
     /// Rotations of positions up to `positions`: list 0 for short texts, list 1 for long ones.
     pub(super) fn rotary_table(&self, positions: i64) -> Result<RotaryTable> {
         if positions > self.config.max_position_embeddings {
-            bail!("{positions} tokens are more than the {} this model takes", self.config.max_position_embeddings);
+            bail!(
+                "{positions} tokens are more than the {} this model takes (max_position_embeddings)",
+                self.config.max_position_embeddings
+            );
         }
         let rope = &self.config.rope;
         Ok(RotaryTable::new(&frequencies(rope), positions, rope.attention_factor, self.kind, self.device))

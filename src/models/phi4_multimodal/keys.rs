@@ -93,7 +93,9 @@ fn check_depth(checkpoint: &Checkpoint, config: &Config) -> Result<()> {
         let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();
         let found = checkpoint.names().filter_map(number).max().map_or(0, |last| last + 1);
         if found != expected {
-            bail!("the tensors hold {found} layers of the {part}, the configuration asks for {expected}");
+            bail!(
+                "the tensors hold {found} layers of the {part}, the configuration asks for {expected} (num_hidden_layers)"
+            );
         }
     }
     Ok(())

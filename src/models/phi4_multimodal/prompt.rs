@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use tokenizers::Tokenizer;
 
 use crate::error::usage;
@@ -80,9 +80,6 @@ impl Prompt {
     /// The text without special tokens.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids: Vec<u32> = ids.iter().map(|id| u32::try_from(*id)).collect::<Result<_, _>>()?;
-        match self.tokenizer.decode(&ids, true) {
-            Ok(text) => Ok(text),
-            Err(error) => bail!("cannot turn tokens into text: {error}"),
-        }
+        tokenizer_file::guarded(|| self.tokenizer.decode(&ids, true)).context("cannot turn tokens into text")
     }
 }

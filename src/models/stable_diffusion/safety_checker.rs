@@ -223,8 +223,8 @@ impl SafetyChecker {
             || extractor.crop() != (vision.image_size, vision.image_size)
         {
             return Err(usage(format!(
-                "the safety checker's encoder of {} layers, {} heads and pictures of {} cannot be, or is fed pictures of \
-                 {:?}",
+                "the safety checker's encoder of {} layers, {} heads (num_attention_heads of hidden_size) and pictures \
+                 of {} (image_size) cannot be, or is fed pictures of {:?} (crop_size)",
                 vision.num_hidden_layers,
                 vision.num_attention_heads,
                 vision.image_size,

@@ -228,7 +228,7 @@ impl Config {
             }
             if size.channels % self.norm_num_groups != 0 {
                 return Err(usage(format!(
-                    "the U-Net's {} channels cannot be normalised in {} groups",
+                    "the U-Net's {} channels (block_out_channels) cannot be normalised in {} groups (norm_num_groups)",
                     size.channels, self.norm_num_groups
                 )));
             }
