@@ -1,7 +1,7 @@
 //! The JSON files of a checkpoint: what sizes they may name, and errors that say which key is wrong.
 //!
 //! A size that no network has is not left to whoever allocates by it: 2³¹ layers would end the process, and a noise
-//! schedule of as many steps takes all memory. [`LIMITS`] is the one list of what a number may be.
+//! schedule of as many steps takes all memory. `LIMITS` is the one list of what a number may be.
 
 use std::path::Path;
 
@@ -167,7 +167,7 @@ fn culprit<T: DeserializeOwned>(value: &Value) -> Option<String> {
     })
 }
 
-/// Checks every number under a key of [`LIMITS`], wherever it stands.
+/// Checks every number under a key of `LIMITS`, wherever it stands.
 pub fn check(value: &Value) -> Result<()> {
     match value {
         Value::Object(keys) => keys.iter().try_for_each(|(key, value)| {

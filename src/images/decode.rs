@@ -18,7 +18,7 @@ use crate::runtime::panic_line;
 
 /// Decodes a JPEG, PNG or WebP file held in memory. Alpha is dropped, not blended; 16-bit colour
 /// keeps its high byte, 16-bit gray is clipped at 255 (what Pillow does); of an animation, the
-/// first frame. What would take more memory than [`super::limits`] allow is refused by its header.
+/// first frame. What would take more memory than `limits.rs` allow is refused by its header.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let header = Header::read(&mut Cursor::new(bytes))?;
     header.check(bytes.len() as u64)?;

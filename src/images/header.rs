@@ -43,7 +43,7 @@ pub struct Header {
     detail: &'static str,
 }
 
-/// Reads the header of a picture file and checks it against the limits (see [`super::limits`]); no pixel is decoded.
+/// Reads the header of a picture file and checks it against the limits (see `limits.rs`); no pixel is decoded.
 pub fn probe(path: impl AsRef<Path>) -> Result<Header> {
     let path = path.as_ref();
     let read = || -> Result<Header> {
