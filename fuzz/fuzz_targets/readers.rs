@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, unused_imports, reason = "the tests use more of it")]
 #[path = "../../tests/fuzz/targets/mod.rs"]
 mod targets;
 
