@@ -184,7 +184,7 @@ fn linear_layers_use_it_and_leave_what_does_not_fit() {
     assert!(few_rows(&x, &weight, None, &normed).is_none(), "a norm in float16");
 }
 
-/// `cargo test --release --test few_rows -- --ignored --nocapture`: what the layers of Phi-4-mini reach.
+/// `cargo test --release --test gpu few_rows -- --ignored --nocapture`: what the layers of Phi-4-mini reach.
 #[test]
 #[ignore = "measures"]
 fn speed() {

@@ -2,7 +2,7 @@
 //! described, the same picture in few steps as in many, and the right share of guidance and photo do not.
 //! What fails when what is broken is listed in experiments/mini/README.md.
 
-mod mini;
+use crate::mini;
 
 use std::fmt;
 use std::ops::RangeInclusive;

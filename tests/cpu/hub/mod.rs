@@ -5,8 +5,6 @@ mod broken;
 mod hostile;
 mod layout;
 mod partial;
-#[path = "../python_packages/mod.rs"]
-mod python_packages;
 mod secrets;
 mod server;
 

@@ -1,7 +1,7 @@
 """What huggingface_hub makes of a cache that the toolkit filled (read), and a cache that it fills
 itself from the same hub (write).
 
-    python tests/hub/cache.py read|write owner/name COMMIT CACHE FILE...
+    python tests/cpu/hub/cache.py read|write owner/name COMMIT CACHE FILE...
 """
 
 import os

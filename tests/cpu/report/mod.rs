@@ -3,8 +3,6 @@
 mod fixture;
 mod hostile;
 mod notebook;
-#[path = "../notebook_python/mod.rs"]
-mod notebook_python;
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +13,7 @@ use toolkit::report;
 use toolkit::run::csv;
 use toolkit::run::style::{ItemRow, ResultRow};
 
-/// Writes reports to look at: `cargo test --test report -- --ignored look`, then `target/tmp/look/*/report.html`.
+/// Writes reports to look at: `cargo test --test cpu report -- --ignored look`, then `target/tmp/look/*/report.html`.
 #[test]
 #[ignore = "writes example reports for the eye"]
 fn look() -> Result<()> {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::server::{COMMIT, Plan};
-use super::{assert_clean, mini, output, pull, python_packages, repository, root, snapshot, toolkit};
+use super::{assert_clean, mini, output, pull, repository, root, snapshot, toolkit};
+use crate::python_packages;
 
 #[test]
 fn a_hub_id_is_downloaded_once_and_found_after() {
@@ -64,7 +65,7 @@ fn python() -> Command {
         Some(python) => Command::new(python),
         None => {
             let mut python = Command::new("python3");
-            python.env("PYTHONPATH", python_packages::folder("hub-python", "tests/hub/requirements.txt"));
+            python.env("PYTHONPATH", python_packages::folder("hub-python", "tests/cpu/hub/requirements.txt"));
             python
         }
     }
@@ -80,7 +81,11 @@ fn python_reads_what_is_cached_and_the_other_way_round() {
     let cache = home.path().join(".cache/huggingface/hub");
     let python = |mode: &str, cache: &Path| {
         let mut command = python();
-        command.arg(root().join("tests/hub/cache.py")).args([mode, "owner/name", COMMIT]).arg(cache).args(files.keys());
+        command
+            .arg(root().join("tests/cpu/hub/cache.py"))
+            .args([mode, "owner/name", COMMIT])
+            .arg(cache)
+            .args(files.keys());
         for name in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HOME", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }

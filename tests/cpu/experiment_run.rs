@@ -1,6 +1,6 @@
 //! Runs from start to end with models that are plain functions.
 
-mod doubles;
+use crate::doubles;
 
 use std::fs;
 use std::sync::atomic::Ordering;

@@ -2,7 +2,7 @@
 //!
 //! The killed process is this test program itself, started again on the test `child` alone.
 
-mod doubles;
+use crate::doubles;
 
 use std::fs;
 use std::path::Path;

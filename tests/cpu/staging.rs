@@ -1,9 +1,7 @@
 //! How weights get to a device: the ring of buffers, with a target on the CPU that makes every copy as
 //! late as it may, and, where there is one, a GPU.
 
-#[allow(dead_code, reason = "other tests compare results")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,8 +1,6 @@
 //! Metric networks and scores against art-fid, lpips and scipy: `tests/reference/artfid.py`.
 
-#[allow(dead_code, reason = "other tests compare otherwise")]
-#[path = "common/gpu.rs"]
-mod gpu;
+use crate::gpu;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

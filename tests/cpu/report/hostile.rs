@@ -10,7 +10,7 @@ use toolkit::report;
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 use toolkit::run::csv;
 
-use crate::{edit, failure, page_of, run_folder};
+use crate::report::{edit, failure, page_of, run_folder};
 
 /// Ends everything that text can stand in: attributes, tags, code of Markdown, formulas; and a control character.
 const EVIL: &str = "x` </code></pre></td>\"'><script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:alert(3)) \

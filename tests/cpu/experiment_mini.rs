@@ -1,6 +1,6 @@
 //! The main job with the embedded models, as a user runs it.
 
-mod doubles;
+use crate::doubles;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

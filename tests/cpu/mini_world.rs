@@ -3,7 +3,7 @@
 //!
 //! The bars are conservative versions of the figures in experiments/mini/README.md.
 
-mod mini;
+use crate::mini;
 
 use std::collections::BTreeMap;
 

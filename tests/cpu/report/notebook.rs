@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use toolkit::report;
 
-use crate::{along_strength, edit, run_folder};
+use crate::report::{along_strength, edit, run_folder};
 
 /// Text that a notebook holds as a list of lines.
 fn text(value: &Value) -> String {

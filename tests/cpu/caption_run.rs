@@ -2,7 +2,7 @@
 //!
 //! The killed process is this test program itself, started again on the test `child` alone.
 
-mod notebook_python;
+use crate::notebook_python;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-#[path = "../python_packages/mod.rs"]
-mod python_packages;
+use crate::python_packages;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -1,0 +1,48 @@
+//! All tests that need no GPU, a module a subject: one program, so that libtorch is linked once.
+//! `cargo test --test cpu SUBJECT` runs some of them.
+
+mod artfid;
+mod blip;
+mod caption_metrics;
+mod caption_run;
+mod checkpoint_faults;
+mod checkpoint_views;
+mod checkpoints;
+mod datasets;
+mod doctor;
+#[path = "../common/doubles.rs"]
+mod doubles;
+mod experiment_cli;
+mod experiment_config;
+mod experiment_mini;
+mod experiment_run;
+mod experiment_stop;
+mod generation;
+#[allow(dead_code, reason = "the tests of tests/gpu use more of it")]
+#[path = "../common/gpu.rs"]
+mod gpu;
+mod hostile_configs;
+mod hub;
+mod images;
+#[path = "../common/mini.rs"]
+mod mini;
+mod mini_pictures;
+mod mini_world;
+mod models;
+#[path = "../common/notebook_python.rs"]
+mod notebook_python;
+mod phi4;
+mod photo;
+mod picture_files;
+mod prompts;
+#[path = "../common/python_packages.rs"]
+mod python_packages;
+mod report;
+mod resaved;
+mod schedulers;
+mod sd15;
+mod sd3;
+mod setup_scripts;
+mod single_file;
+mod staging;
+mod text_tokenizers;
