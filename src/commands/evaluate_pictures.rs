@@ -17,7 +17,8 @@ use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
 use crate::metrics::image::pictures::{Decoding, Pair, check_headers, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
-use crate::models::{alexnet, inception, locate_inception, locate_lpips};
+use crate::models::metric_nets::{alexnet, inception};
+use crate::models::{locate_inception, locate_lpips};
 use crate::runtime::{Background, Runtime, log_peak_memory, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {

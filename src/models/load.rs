@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::blip::Blip;
+use super::captioners::blip::Blip;
+use super::captioners::phi4_multimodal::Phi4Multimodal;
+use super::diffusion::pipeline_source::Source;
+use super::diffusion::stable_diffusion::{SdOutline, StableDiffusion};
+use super::diffusion::stable_diffusion_3::{Sd3Outline, StableDiffusion3};
 use super::locate::{Located, locate};
-use super::phi4_multimodal::Phi4Multimodal;
-use super::pipeline_source::Source;
-use super::stable_diffusion::{SdOutline, StableDiffusion};
-use super::stable_diffusion_3::{Sd3Outline, StableDiffusion3};
 use super::{CaptionOptions, Captioner, Family, Generator, Outline};
 use crate::error::usage;
 use crate::prompts::TokenBudget;

@@ -1,30 +1,15 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
-pub mod alexnet;
-pub mod autoencoder_kl;
-pub mod blip;
-mod clip_layer;
-pub mod clip_text;
-mod clip_vocabulary;
+pub mod captioners;
+pub mod diffusion;
 mod family;
 mod files;
-pub mod generation;
-pub mod inception;
 mod load;
 mod locate;
-pub mod phi4_multimodal;
-mod pipeline_part;
-pub(crate) mod pipeline_source;
+pub mod metric_nets;
 mod processor_config;
-mod rescue;
-mod sentencepiece;
-mod single_file;
-pub mod stable_diffusion;
-pub mod stable_diffusion_3;
-pub mod t5_encoder;
 mod table;
-mod text_tokenizer;
-mod tokenizer_file;
+pub mod text;
 mod verify;
 
 use anyhow::Result;
@@ -37,7 +22,7 @@ pub use family::family_of;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{Located, LpipsFiles, find_local, locate, locate_inception, locate_lpips};
 pub use table::{Family, MODELS, ModelEntry, Source, find};
-pub use text_tokenizer::{TextTokenizer, clip_tokenizers};
+pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
 
 /// How a caption is made.

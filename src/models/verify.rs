@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use tch::{Device, Kind};
 
+use super::diffusion::stable_diffusion::StableDiffusion;
 use super::family::metric_files;
 use super::files::parts_of_folder;
 use super::locate::Located;
-use super::stable_diffusion::StableDiffusion;
 use super::table::Family;
 use super::{load_captioner, load_generator};
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};

@@ -15,7 +15,7 @@ use toolkit::metrics::image::frechet::{self, Gaussian};
 use toolkit::metrics::image::kid::kid;
 use toolkit::metrics::image::lpips::{LpipsNet, numbers};
 use toolkit::metrics::image::pictures::{Decoding, pairs};
-use toolkit::models::inception::MIN_SIZE;
+use toolkit::models::metric_nets::inception::MIN_SIZE;
 
 fn golden(name: &str) -> PathBuf {
     gpu::root().join("tests/golden/artfid").join(name)

@@ -7,7 +7,7 @@ use image::RgbImage;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::blip::Blip;
+use toolkit::models::captioners::blip::Blip;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::runtime::{DtypeChoice, Runtime};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::generation::{GenerationConfig, GenerationOptions, Prompts, StepModel, generate};
+use toolkit::models::captioners::generation::{GenerationConfig, GenerationOptions, Prompts, StepModel, generate};
 
 #[derive(Deserialize)]
 struct Golden {

@@ -10,11 +10,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tch::Device;
 use toolkit::checkpoints::config;
-use toolkit::models::autoencoder_kl;
-use toolkit::models::blip::Blip;
-use toolkit::models::phi4_multimodal::Phi4Multimodal;
-use toolkit::models::stable_diffusion::StableDiffusion;
-use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::captioners::blip::Blip;
+use toolkit::models::captioners::phi4_multimodal::Phi4Multimodal;
+use toolkit::models::diffusion::autoencoder_kl;
+use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
+use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::{CaptionOptions, Captioner, GenerateRequest, Generator};
 use toolkit::runtime::{DtypeChoice, Runtime, catch_panics, one_line};
 

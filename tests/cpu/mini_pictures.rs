@@ -11,9 +11,9 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
 use toolkit::images;
-use toolkit::models::autoencoder_kl::{self, AutoencoderKl};
-use toolkit::models::stable_diffusion::StableDiffusion;
-use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::diffusion::autoencoder_kl::{self, AutoencoderKl};
+use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
+use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::{GenerateRequest, Generator, load_generator};
 use toolkit::schedulers::SchedulerName::{self, Ddim};
 

@@ -6,9 +6,9 @@ use image::{Rgb, RgbImage};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::phi4_multimodal::Phi4Multimodal;
-use toolkit::models::phi4_multimodal::config::{Layout, VisionConfig};
-use toolkit::models::phi4_multimodal::image_processor::ImageProcessor;
+use toolkit::models::captioners::phi4_multimodal::Phi4Multimodal;
+use toolkit::models::captioners::phi4_multimodal::config::{Layout, VisionConfig};
+use toolkit::models::captioners::phi4_multimodal::image_processor::ImageProcessor;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -153,11 +153,11 @@ fn features_tokens_and_logits_are_those_of_the_reference() {
 
 fn first_logits(
     model: &Phi4Multimodal,
-    crops: &[toolkit::models::phi4_multimodal::image_processor::Crops],
+    crops: &[toolkit::models::captioners::phi4_multimodal::image_processor::Crops],
     question: &str,
 ) -> Tensor {
-    use toolkit::models::generation::StepModel;
-    use toolkit::models::phi4_multimodal::session::Session;
+    use toolkit::models::captioners::generation::StepModel;
+    use toolkit::models::captioners::phi4_multimodal::session::Session;
 
     let embedded = model.embed(crops, Some(question)).unwrap();
     let padding = embedded.prompts.padding.clone();

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use tch::Device;
-use toolkit::models::blip::Blip;
-use toolkit::models::phi4_multimodal::Phi4Multimodal;
-use toolkit::models::stable_diffusion::StableDiffusion;
-use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::captioners::blip::Blip;
+use toolkit::models::captioners::phi4_multimodal::Phi4Multimodal;
+use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
+use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generator};
 use toolkit::runtime::{DtypeChoice, Runtime};
 

@@ -4,7 +4,7 @@
 use crate::common::{apart, compare, gpu, random, root, wide};
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
+use toolkit::models::diffusion::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
 use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
 use toolkit::runtime::{CapturedGraph, set_eager};

@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
 use toolkit::models::GenerateRequest;
-use toolkit::models::autoencoder_kl::AutoencoderKl;
-use toolkit::models::clip_text::ClipText;
-use toolkit::models::stable_diffusion::StableDiffusion;
-use toolkit::models::stable_diffusion::unet::Unet;
-use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::diffusion::autoencoder_kl::AutoencoderKl;
+use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
+use toolkit::models::diffusion::stable_diffusion::unet::Unet;
+use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::text::clip_text::ClipText;
 use toolkit::nn::fused::{self, Affine};
 use toolkit::runtime::{CapturedFunction, DtypeChoice, Runtime, eager, without_capture};
 

@@ -15,7 +15,7 @@ use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options};
 use crate::metrics::image::frechet::{Gaussian, distance_with_influence};
 use crate::metrics::image::lpips::numbers;
 use crate::metrics::image::pictures::{Decoding, pairs};
-use crate::models::inception::MIN_SIZE;
+use crate::models::metric_nets::inception::MIN_SIZE;
 use crate::models::{locate_inception, locate_lpips};
 use crate::runtime::{self, Runtime};
 

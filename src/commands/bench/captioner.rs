@@ -6,9 +6,9 @@ use tch::{Device, Kind, Tensor};
 use super::figures::{Figures, dtype_name, median, median_seconds, processor_seconds, timed};
 use crate::cli::BenchArgs;
 use crate::error::usage;
-use crate::models::blip;
-use crate::models::generation::GenerationOptions;
-use crate::models::phi4_multimodal::{self, prompt::PromptIds};
+use crate::models::captioners::blip;
+use crate::models::captioners::generation::GenerationOptions;
+use crate::models::captioners::phi4_multimodal::{self, prompt::PromptIds};
 use crate::runtime::Runtime;
 
 /// Size of the pictures that Phi-4 sees.

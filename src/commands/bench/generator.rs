@@ -7,8 +7,8 @@ use tch::{Device, Tensor};
 
 use super::figures::{Figures, dtype_name, median, shown_once, timed};
 use crate::cli::BenchArgs;
-use crate::models::stable_diffusion::{self, StableDiffusion};
-use crate::models::stable_diffusion_3::{self, StableDiffusion3};
+use crate::models::diffusion::stable_diffusion::{self, StableDiffusion};
+use crate::models::diffusion::stable_diffusion_3::{self, StableDiffusion3};
 use crate::models::{GenerateRequest, locate};
 use crate::runtime::Runtime;
 use crate::runtime::machine::process_seconds;

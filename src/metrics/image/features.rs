@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::pictures::{Batches, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
-use crate::models::inception::ArtInception;
+use crate::models::metric_nets::inception::ArtInception;
 use crate::nn::conv_relu;
 use crate::runtime::{Background, catch_panics};
 

@@ -10,7 +10,7 @@ use super::pictures::{Batch, Batches, pixels};
 use super::{Judge, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::metrics::{About, Metric, Show, Value};
-use crate::models::alexnet::Lpips;
+use crate::models::metric_nets::alexnet::Lpips;
 
 /// The metric's name.
 pub const NAME: &str = "lpips";

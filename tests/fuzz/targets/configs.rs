@@ -2,9 +2,11 @@
 
 use serde::de::DeserializeOwned;
 use toolkit::checkpoints::config;
-use toolkit::models::generation::GenerationConfig;
-use toolkit::models::stable_diffusion::{safety_checker, unet};
-use toolkit::models::{autoencoder_kl, blip, clip_text, phi4_multimodal, stable_diffusion_3, t5_encoder};
+use toolkit::models::captioners::generation::GenerationConfig;
+use toolkit::models::captioners::{blip, phi4_multimodal};
+use toolkit::models::diffusion::stable_diffusion::{safety_checker, unet};
+use toolkit::models::diffusion::{autoencoder_kl, stable_diffusion_3};
+use toolkit::models::text::{clip_text, t5_encoder};
 use toolkit::schedulers::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName};
 
 use super::Reader;

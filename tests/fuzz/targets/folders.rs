@@ -7,12 +7,12 @@ use anyhow::Result;
 use tch::{Device, Kind};
 use toolkit::checkpoints::{Checkpoint, config};
 use toolkit::models::TextTokenizer;
-use toolkit::models::blip::Blip;
-use toolkit::models::phi4_multimodal::Phi4Multimodal;
-use toolkit::models::phi4_multimodal::prompt::Prompt;
-use toolkit::models::stable_diffusion::StableDiffusion;
-use toolkit::models::stable_diffusion::safety_checker::SafetyChecker;
-use toolkit::models::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::captioners::blip::Blip;
+use toolkit::models::captioners::phi4_multimodal::Phi4Multimodal;
+use toolkit::models::captioners::phi4_multimodal::prompt::Prompt;
+use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
+use toolkit::models::diffusion::stable_diffusion::safety_checker::SafetyChecker;
+use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::report;
 use toolkit::runtime::{DtypeChoice, Runtime};
 

@@ -1,0 +1,197 @@
+//! Phi-4-multimodal, for describing pictures: a SigLIP tower over crops, a projector, and Phi-4-mini
+//! with the vision LoRA merged in.
+//! Source: <https://github.com/huggingface/transformers/tree/main/src/transformers/models/phi4_multimodal>
+
+pub mod config;
+pub mod decoder;
+pub mod image_processor;
+mod keys;
+pub mod merge;
+pub mod prompt;
+pub mod session;
+mod steps;
+pub mod vision;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use anyhow::Result;
+use image::RgbImage;
+use tch::{Kind, Tensor};
+
+use crate::checkpoints::Weights;
+use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts};
+use crate::models::{Caption, CaptionOptions, Captioner};
+use crate::nn::Lora;
+use crate::runtime::Runtime;
+use config::Config;
+use decoder::Decoder;
+use image_processor::{Crops, ImageProcessor, Shape};
+use merge::ImageMerge;
+use prompt::{Prompt, PromptIds};
+use session::Session;
+use steps::Steps;
+use vision::{Valid, VisionTower};
+
+/// What is asked when nothing is.
+const QUESTION: &str = "Describe the picture in one sentence.";
+/// Longest answer where neither the user nor generation_config.json says.
+const MAX_NEW_TOKENS: usize = 64;
+
+/// config.json of the published checkpoint, as far as it is read.
+const PUBLISHED_CONFIG: &str = include_str!("published_config.json");
+
+/// Pictures to answers: everything but the tokenizer.
+pub struct Network {
+    pub processor: ImageProcessor,
+    pub tower: VisionTower,
+    pub merge: ImageMerge,
+    pub decoder: Decoder,
+    pub config: Config,
+    /// What the steps of the last batch used, for the next one of its size.
+    spare: RefCell<Option<Steps>>,
+}
+
+/// A batch of prompts with their pictures, embedded.
+pub struct Embedded {
+    /// [pictures, length, hidden], padded on the left.
+    pub tokens: Tensor,
+    pub prompts: Prompts,
+}
+
+impl Network {
+    fn new(weights: &Weights, processor: ImageProcessor, config: Config, lora: Option<Lora>) -> Result<Self> {
+        let image = weights.at("model").at("embed_tokens_extend").at("image_embed");
+        Ok(Self {
+            processor,
+            tower: VisionTower::new(&image.at("img_processor"), &config.vision, config.layout)?,
+            merge: ImageMerge::new(&image, &config)?,
+            decoder: Decoder::new(weights, &config.decoder, lora)?,
+            config,
+            spare: RefCell::default(),
+        })
+    }
+
+    /// The published sizes with random weights: for measuring speed.
+    pub fn random(rt: &Runtime) -> Result<Self> {
+        let config = Config::parse(PUBLISHED_CONFIG)?;
+        let weights = Weights::random(rt.device, rt.kind(Kind::BFloat16));
+        let processor = ImageProcessor::new(&config.vision, config.layout);
+        Self::new(&weights, processor, config, None)
+    }
+
+    /// Features of all crops of all pictures: [crops, patches, vision hidden].
+    pub fn features(&self, crops: &[Crops]) -> Tensor {
+        let pixels: Vec<&Tensor> = crops.iter().map(|crops| &crops.pixels).collect();
+        let valid: Vec<Valid> = crops.iter().flat_map(|crops| crops.shape.valid_of_crops()).collect();
+        self.tower.forward(&Tensor::cat(&pixels, 0), &valid)
+    }
+
+    /// For each picture its tokens for the language model: [tokens, hidden].
+    pub fn image_tokens(&self, crops: &[Crops]) -> Vec<Tensor> {
+        let shapes: Vec<Shape> = crops.iter().map(|crops| crops.shape).collect();
+        self.merge.forward(&self.features(crops), &shapes)
+    }
+
+    /// The prompt with each of the pictures. `image_token_id` stands for the pictures' tokens and
+    /// `pad` for padding in the ids.
+    pub fn embed(&self, crops: &[Crops], prompt: &PromptIds, image_token_id: i64, pad: i64) -> Embedded {
+        let device = self.decoder.device;
+        let on_device = |ids: &[i64]| Tensor::from_slice(ids).to_device(device);
+        let counts: Vec<i64> = crops.iter().map(|crops| crops.shape.tokens()).collect();
+        let longest = counts.iter().copied().max().unwrap_or(0);
+        let padding: Vec<i64> = counts.iter().map(|count| longest - count).collect();
+        let mut ids = Vec::new();
+        for (count, padding) in counts.iter().zip(&padding) {
+            ids.extend(vec![pad; *padding as usize]);
+            ids.extend(&prompt.before);
+            ids.extend(vec![image_token_id; *count as usize]);
+            ids.extend(&prompt.after);
+        }
+        // What comes from the host goes first: it would wait for the tower.
+        let ids = on_device(&ids).view([crops.len() as i64, -1]);
+        let embed = |ids: &[i64]| self.decoder.embed(&on_device(ids));
+        let (before, after, pad_row) = (embed(&prompt.before), embed(&prompt.after), embed(&[pad]));
+        let images = self.image_tokens(crops);
+        let row = |(image, padding): (&Tensor, &i64)| {
+            Tensor::cat(&[&pad_row.expand([*padding, -1], false), &before, image, &after], 0)
+        };
+        let tokens: Vec<Tensor> = images.iter().zip(&padding).map(row).collect();
+        Embedded { tokens: Tensor::stack(&tokens, 0), prompts: Prompts { ids, padding } }
+    }
+
+    /// New token ids for each prompt.
+    pub fn generate(&self, embedded: Embedded, options: &GenerationOptions) -> Result<Vec<Vec<i64>>> {
+        let Embedded { tokens, prompts } = embedded;
+        let mut session =
+            Session::new(&self.decoder, &self.spare, tokens, prompts.padding.clone(), options.max_new_tokens)?;
+        generation::generate(&mut session, &prompts, options)
+    }
+}
+
+/// The whole model, with its tokenizer.
+pub struct Phi4Multimodal {
+    pub network: Network,
+    pub prompt: Prompt,
+    generation: GenerationOptions,
+}
+
+impl Phi4Multimodal {
+    /// Loads a model folder of either layout. The vision LoRA is merged into the weights.
+    pub fn load(folder: &Path, rt: &Runtime) -> Result<Self> {
+        tch::no_grad(|| {
+            let config = Config::of_folder(folder)?;
+            let processor = ImageProcessor::of_folder(folder, &config.vision, config.layout)?;
+            let prompt = Prompt::of_folder(folder, config.image_token_id)?;
+            let eos = if config.eos.is_empty() { prompt.end_tokens() } else { config.eos.clone() };
+            let wishes = GenerationConfig::of_folder(folder)?;
+            let mut generation = wishes.options(&eos, config.pad)?;
+            generation.max_new_tokens = wishes.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
+            let (checkpoint, lora) = keys::open(folder, &config)?;
+            let weights = checkpoint.weights(rt.device, rt.kind(Kind::BFloat16));
+            let network = weights.build(|weights| Network::new(weights, processor.clone(), config.clone(), lora))?;
+            Ok(Self { network, prompt, generation })
+        })
+    }
+
+    /// Refuses options with which no picture can be described; reads no weights.
+    pub fn check(folder: &Path, options: &CaptionOptions) -> Result<()> {
+        let Some(question) = &options.prompt else { return Ok(()) };
+        let config = Config::of_folder(folder)?;
+        Prompt::of_folder(folder, config.image_token_id)?.encode(question).map(drop)
+    }
+
+    /// How texts are made with these options.
+    pub fn generation_options(&self, options: &CaptionOptions) -> GenerationOptions {
+        GenerationOptions {
+            max_new_tokens: options.max_new_tokens.unwrap_or(self.generation.max_new_tokens),
+            num_beams: options.num_beams,
+            ..self.generation.clone()
+        }
+    }
+
+    /// The pictures cut into crops.
+    pub fn process(&self, images: &[RgbImage]) -> Result<Vec<Crops>> {
+        images.iter().map(|image| self.network.processor.process(image)).collect()
+    }
+
+    /// The prompt, or this model's own, with each of the pictures.
+    pub fn embed(&self, crops: &[Crops], question: Option<&str>) -> Result<Embedded> {
+        let prompt = self.prompt.encode(question.unwrap_or(QUESTION))?;
+        Ok(self.network.embed(crops, &prompt, self.prompt.image_token_id(), self.generation.pad))
+    }
+}
+
+impl Captioner for Phi4Multimodal {
+    fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| {
+            let embedded = self.embed(&self.process(images)?, options.prompt.as_deref())?;
+            let answers = self.network.generate(embedded, &self.generation_options(options))?;
+            let caption = |ids: &Vec<i64>| Ok(Caption { text: self.prompt.decode(ids)?, tokens: ids.len() });
+            answers.iter().map(caption).collect()
+        })
+    }
+}

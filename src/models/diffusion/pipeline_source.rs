@@ -1,0 +1,128 @@
+//! Where the parts of a text-to-image pipeline come from: a folder in diffusers' layout, or, to measure
+//! speed, random weights at the published size.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind};
+
+use super::pipeline_part::{Part, published_config};
+use super::single_file::SingleFile;
+use crate::checkpoints::{Checkpoint, Entry, Weights, config};
+use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
+use crate::schedulers::{Scheduler, SchedulerName};
+
+/// Where configurations and weights come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// What `save_pretrained` of diffusers writes.
+    Folder(PathBuf),
+    /// One file of the original layout.
+    SingleFile(SingleFile),
+    /// The published sizes, with weights that are drawn on the device. Holds the published configurations: JSON, by the
+    /// name of the part.
+    Random(&'static str),
+}
+
+impl Source {
+    /// What lies at `path`: a folder in diffusers' layout, or one file.
+    pub fn at(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return SingleFile::open(path).map(Self::SingleFile);
+        }
+        Ok(Self::Folder(path.to_path_buf()))
+    }
+
+    /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
+    pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
+        match self {
+            Self::Random(published) => config::take(published_config(published, part)?),
+            Self::SingleFile(single) => config::take(single.config(part)?)
+                .with_context(|| format!("{}: the configuration of {part}", single.file().display())),
+            Self::Folder(folder) => {
+                let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
+                config::read(&folder.join(part).join(name))
+            }
+        }
+    }
+
+    /// The solver that the pipeline was published with, or another one over the same noise schedule.
+    pub fn scheduler(&self, name: Option<SchedulerName>) -> Result<Scheduler> {
+        match self {
+            Self::Random(_) => Scheduler::new(&self.config("scheduler")?, name),
+            Self::Folder(folder) => Scheduler::from_config(&folder.join("scheduler/scheduler_config.json"), name),
+            Self::SingleFile(single) => {
+                let beside = single.companion().join("scheduler/scheduler_config.json");
+                if beside.is_file() {
+                    return Scheduler::from_config(&beside, name);
+                }
+                Scheduler::new(&self.config("scheduler")?, name)
+            }
+        }
+    }
+
+    /// Whether the pipeline has a part: `model_index.json` says `[null, null]` of one that was left out.
+    pub fn has(&self, part: &str) -> Result<bool> {
+        let index = match self {
+            Self::SingleFile(single) => return single.has(part),
+            Self::Random(published) => published_config(published, "model_index")?,
+            Self::Folder(folder) => config::read(&folder.join("model_index.json"))?,
+        };
+        Ok(index[part][1].is_string())
+    }
+
+    /// The place to build a part from.
+    pub fn weights(&self, part: Part, device: Device, kind: Kind) -> Result<Weights> {
+        match self {
+            Self::Random(_) => Ok(Weights::random(device, kind)),
+            Self::SingleFile(single) => Ok(single.part(part)?.weights(device, kind)),
+            Self::Folder(folder) => {
+                Ok(Checkpoint::open_dir(&folder.join(part.folder), part.stem)?.weights(device, kind))
+            }
+        }
+    }
+
+    /// Builds a part with `new`, from all of its weights (see [`Weights::build`]).
+    pub fn build<T>(&self, part: Part, device: Device, kind: Kind, new: impl Fn(&Weights) -> Result<T>) -> Result<T> {
+        let model = self.weights(part, device, kind)?.build(new);
+        match self {
+            Self::SingleFile(single) => model.with_context(|| single.sizes_of(part)),
+            _ => model,
+        }
+    }
+
+    /// The tokenizers of the CLIP encoders, in their order.
+    pub fn clip_tokenizers(&self) -> Result<Vec<TextTokenizer>> {
+        match self {
+            Self::Random(_) => bail!("random weights have no tokenizer"),
+            Self::Folder(folder) => clip_tokenizers(folder),
+            Self::SingleFile(single) => single.clip_tokenizers(),
+        }
+    }
+
+    /// The tokenizer of T5, filled or cut to `length` tokens.
+    pub fn t5_tokenizer(&self, length: usize) -> Result<TextTokenizer> {
+        match self {
+            Self::Random(_) => bail!("random weights have no tokenizer"),
+            Self::Folder(folder) => TextTokenizer::t5(&folder.join("tokenizer_3"), length),
+            Self::SingleFile(single) => single.t5_tokenizer(length),
+        }
+    }
+
+    /// Bytes that a part takes on the device.
+    pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
+        let parameters = match self {
+            Self::Random(_) => part.parameters,
+            Self::Folder(folder) => numbers(&Checkpoint::open_dir(&folder.join(part.folder), part.stem)?),
+            Self::SingleFile(single) => numbers(&single.part(part)?),
+        };
+        Ok(parameters * kind.elt_size_in_bytes() as u64)
+    }
+}
+
+/// Numbers in all tensors.
+fn numbers(checkpoint: &Checkpoint) -> u64 {
+    let size = |name| checkpoint.entry(name).map_or(0, Entry::len);
+    checkpoint.names().map(size).sum::<i64>() as u64
+}

@@ -1,0 +1,130 @@
+//! What the configuration files of a Stable Diffusion pipeline say of a request, without any weights.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::config::{SAFETY_CHECKER, UNET, VAE};
+use super::unet;
+use crate::error::usage;
+use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::pipeline_source::Source;
+use crate::models::{GenerateRequest, Outline};
+use crate::schedulers::{Scheduler, Solver, first_step};
+
+/// Defaults of the pipelines.
+const STEPS: usize = 50;
+const STRENGTH: f64 = 0.8;
+
+/// The configurations of a pipeline.
+#[derive(Debug)]
+pub struct SdOutline {
+    pub source: Source,
+    pub unet: unet::Config,
+    pub vae: autoencoder_kl::Config,
+    pub scheduler: Scheduler,
+}
+
+impl SdOutline {
+    pub fn read(source: Source) -> Result<Self> {
+        let unet: unet::Config = source.config(UNET.folder)?;
+        let vae: autoencoder_kl::Config = source.config(VAE.folder)?;
+        if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
+            return Err(usage(format!(
+                "the U-Net reads {} channels and gives {} (in_channels, out_channels of unet), the autoencoder has {} \
+                 (latent_channels of vae): models that fill in or enlarge \
+                 pictures are not known here",
+                unet.in_channels, unet.out_channels, vae.latent_channels
+            )));
+        }
+        let scheduler = source.scheduler(None)?;
+        Ok(Self { source, unet, vae, scheduler })
+    }
+
+    /// The size that is drawn where none is asked for: height and width in pixels.
+    pub fn default_size(&self) -> (i64, i64) {
+        let (scale, (height, width)) = (self.vae.scale_factor(), self.unet.sides().unwrap_or((64, 64)));
+        (height * scale, width * scale)
+    }
+
+    /// Width and height of picture `i` in latent places: as asked for, else the photo's own, cut to whole places, else
+    /// the model's own.
+    pub fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
+        let (scale, (height, width)) = (self.vae.scale_factor(), self.default_size());
+        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
+        let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
+            (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
+            (Some(pixels), _) => {
+                let nearest = ((pixels as i64 + scale / 2) / scale).max(1) * scale;
+                Err(usage(format!(
+                    "{name} {pixels} cannot be drawn: it must be a multiple of {scale}; nearest: {nearest}"
+                )))
+            }
+            (None, Some(pixels)) if pixels < scale => {
+                Err(usage(format!("a photo with {name} {pixels} is too small: at least {scale} are needed")))
+            }
+            (None, Some(pixels)) => Ok(pixels / scale),
+            (None, None) => Ok(own / scale),
+        };
+        Ok((
+            side("width", request.width, photo.map(|(width, _)| width), width)?,
+            side("height", request.height, photo.map(|(_, height)| height), height)?,
+        ))
+    }
+
+    /// The solver of this request, and where in its timesteps the drawing starts.
+    pub fn solver(&self, request: &GenerateRequest) -> Result<(Box<dyn Solver>, usize)> {
+        let steps = request.steps.unwrap_or(STEPS);
+        let mut solver = match request.scheduler {
+            Some(name) => self.source.scheduler(Some(name))?.schedule(steps)?,
+            None => self.scheduler.schedule(steps)?,
+        };
+        if request.images.is_empty() {
+            return Ok((solver, 0));
+        }
+        let strength = request.strength.unwrap_or(STRENGTH);
+        let first = first_step(steps, strength);
+        if first >= steps {
+            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
+        }
+        solver.skip(first);
+        Ok((solver, first))
+    }
+
+    /// Where the checker's folders are, if the checkpoint has one.
+    pub fn checker_folder(&self) -> Result<Option<&Path>> {
+        match &self.source {
+            Source::Folder(folder) if self.source.has(SAFETY_CHECKER.folder)? => Ok(Some(folder)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same for a request that asks for the checker: its files must be there.
+    pub fn needed_checker(&self) -> Result<&Path> {
+        let Some(folder) = self.checker_folder()? else {
+            return Err(usage("this checkpoint has no safety checker: leave the option out"));
+        };
+        if !folder.join(SAFETY_CHECKER.folder).is_dir() {
+            return Err(usage(format!(
+                "{}: the safety checker is not there: add the checkpoint's folders safety_checker and feature_extractor \
+                 (`hf download OWNER/NAME --include \"safety_checker/*\" \"feature_extractor/*\"`)",
+                folder.display()
+            )));
+        }
+        Ok(folder)
+    }
+}
+
+impl Outline for SdOutline {
+    fn own_size(&self) -> (usize, usize) {
+        let (height, width) = self.default_size();
+        (width as usize, height as usize)
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        request.check()?;
+        (0..request.prompts.len()).try_for_each(|i| self.latent_size(request, i).map(drop))?;
+        self.solver(request)?;
+        if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }
+    }
+}

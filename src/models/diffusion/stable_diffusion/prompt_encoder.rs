@@ -1,0 +1,107 @@
+//! Prompts as the U-Net reads them: the last states of CLIP's text encoder, after its final norm.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
+
+use super::config::TEXT_ENCODER;
+use crate::models::TextTokenizer;
+use crate::models::diffusion::pipeline_source::Source;
+use crate::models::text::clip_text::{self, ClipText};
+use crate::prompts::TokenBudget;
+use crate::runtime::CapturedFunction;
+
+/// The most encoded texts that are kept, on the device: 1024 of 77 × 768 float16 numbers are 120 MB.
+const KEPT: usize = 1024;
+/// An id in the range of the published vocabulary, where a text for random weights is over.
+const SYNTHETIC_FILL: i64 = 30_000;
+const SYNTHETIC_TOKENS: usize = 77;
+
+#[derive(Debug, Default)]
+struct Cache {
+    texts: HashMap<String, Tensor>,
+    order: VecDeque<String>,
+}
+
+/// Encodes each text once, and keeps what it made.
+#[derive(Debug)]
+pub struct PromptEncoder {
+    /// None for random weights, which read ids that are nothing but numbers in range.
+    tokenizer: Option<TextTokenizer>,
+    encoder: ClipText,
+    encoding: CapturedFunction,
+    width: i64,
+    device: Device,
+    cache: RefCell<Cache>,
+}
+
+impl PromptEncoder {
+    pub fn load(source: &Source, device: Device, kind: Kind) -> Result<Self> {
+        let tokenizer = match source {
+            Source::Random(_) => None,
+            _ => Some(source.clip_tokenizers()?.into_iter().next().context("no tokenizer")?),
+        };
+        let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;
+        let encoder = source.build(TEXT_ENCODER, device, kind, |weights| ClipText::new(weights, &config, false))?;
+        let (encoding, cache) = (CapturedFunction::default(), RefCell::default());
+        Ok(Self { tokenizer, encoder, encoding, width: config.hidden_size, device, cache })
+    }
+
+    /// Numbers that a token becomes.
+    pub fn width(&self) -> i64 {
+        self.width
+    }
+
+    /// The limit that the encoder sets.
+    pub fn budget(&self) -> TokenBudget {
+        match &self.tokenizer {
+            None => TokenBudget::new(Vec::new(), SYNTHETIC_TOKENS),
+            Some(tokenizer) => TokenBudget::new(vec![tokenizer.tokenizer().clone()], tokenizer.length()),
+        }
+    }
+
+    /// Forgets what was encoded.
+    pub fn forget(&self) {
+        *self.cache.borrow_mut() = Cache::default();
+    }
+
+    /// [texts, tokens, width]. New texts are encoded one at a time: a batch of another size rounds differently, and
+    /// the picture of a seed must not depend on which texts are new with its own.
+    pub fn encode(&self, texts: &[String]) -> Result<Tensor> {
+        let mut rows = Vec::with_capacity(texts.len());
+        for text in texts {
+            let kept = self.cache.borrow().texts.get(text).map(Tensor::shallow_clone);
+            let row = match kept {
+                Some(row) => row,
+                None => self.encode_new(text)?,
+            };
+            rows.push(row);
+        }
+        Ok(Tensor::cat(&rows, 0))
+    }
+
+    fn encode_new(&self, text: &str) -> Result<Tensor> {
+        let ids = match &self.tokenizer {
+            Some(tokenizer) => tokenizer.encode(text)?,
+            None => {
+                let mut ids: Vec<i64> = text.bytes().take(SYNTHETIC_TOKENS).map(i64::from).collect();
+                ids.resize(SYNTHETIC_TOKENS, SYNTHETIC_FILL);
+                ids
+            }
+        };
+        let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(self.device);
+        let states = self.encoding.call(&[ids], |ids| vec![self.encoder.forward(&ids[0]).last])?;
+        let states = states.into_iter().next().context("a text without states")?;
+        let mut cache = self.cache.borrow_mut();
+        cache.order.push_back(text.to_string());
+        cache.texts.insert(text.to_string(), states.shallow_clone());
+        if cache.order.len() > KEPT
+            && let Some(oldest) = cache.order.pop_front()
+        {
+            cache.texts.remove(&oldest);
+        }
+        Ok(states)
+    }
+}

@@ -1,0 +1,99 @@
+//! What the configuration files of a Stable Diffusion 3 pipeline say of a request, without any weights.
+
+use anyhow::Result;
+
+use super::config::{TRANSFORMER, VAE};
+use super::mmdit;
+use crate::error::usage;
+use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::pipeline_source::Source;
+use crate::models::{GenerateRequest, Outline};
+use crate::schedulers::{FlowMatchEuler, Schedule};
+
+/// Defaults of the pipelines.
+const STEPS: usize = 28;
+const STEPS_FROM_PHOTO: usize = 50;
+const STRENGTH: f64 = 0.6;
+
+/// The configurations of a pipeline.
+#[derive(Debug)]
+pub struct Sd3Outline {
+    pub source: Source,
+    pub transformer: mmdit::Config,
+    pub vae: autoencoder_kl::Config,
+    pub scheduler: FlowMatchEuler,
+}
+
+impl Sd3Outline {
+    pub fn read(source: Source) -> Result<Self> {
+        let transformer = source.config(TRANSFORMER.folder)?;
+        let vae = source.config(VAE.folder)?;
+        let scheduler = FlowMatchEuler::new(source.config("scheduler")?)?;
+        Ok(Self { source, transformer, vae, scheduler })
+    }
+
+    /// The size that is drawn where none is asked for: one side in pixels.
+    pub fn default_size(&self) -> i64 {
+        self.transformer.sample_size * self.vae.scale_factor()
+    }
+
+    /// Width and height in latent places, checked.
+    pub fn latent_size(&self, request: &GenerateRequest) -> Result<(i64, i64)> {
+        let (scale, default) = (self.vae.scale_factor(), self.default_size());
+        let patch = self.transformer.patch_size;
+        let (unit, most) = (scale * patch, self.transformer.pos_embed_max_size * patch);
+        let side = |name: &str, asked: Option<usize>| {
+            let pixels = asked.map_or(default, |pixels| pixels as i64);
+            if pixels % unit == 0 && (1..=most * scale).contains(&pixels) {
+                return Ok(pixels / scale);
+            }
+            let nearest = ((pixels + unit / 2) / unit).clamp(1, most * scale / unit) * unit;
+            Err(usage(format!(
+                "{name} {pixels} cannot be drawn: it must be a multiple of {unit} up to {}; nearest: {nearest}",
+                most * scale
+            )))
+        };
+        Ok((side("width", request.width)?, side("height", request.height)?))
+    }
+
+    /// The schedule of this request: all steps, or with photos the last ones.
+    pub fn schedule(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Schedule> {
+        let patch = self.transformer.patch_size;
+        let tokens = (width / patch) * (height / patch);
+        if request.images.is_empty() {
+            return self.scheduler.schedule(request.steps.unwrap_or(STEPS), tokens);
+        }
+        let (steps, strength) = (request.steps.unwrap_or(STEPS_FROM_PHOTO), request.strength.unwrap_or(STRENGTH));
+        let schedule = self.scheduler.schedule(steps, tokens)?.from_strength(strength);
+        if schedule.steps() == 0 {
+            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
+        }
+        Ok(schedule)
+    }
+
+    /// Refuses what this family cannot do.
+    pub fn check_family(&self, request: &GenerateRequest) -> Result<()> {
+        request.check()?;
+        if let Some(name) = request.scheduler {
+            return Err(usage(format!(
+                "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
+                 and only its own Euler steps follow them: leave the scheduler out"
+            )));
+        }
+        if request.safety_checker {
+            return Err(usage("Stable Diffusion 3 has no safety checker"));
+        }
+        Ok(())
+    }
+}
+
+impl Outline for Sd3Outline {
+    fn own_size(&self) -> (usize, usize) {
+        (self.default_size() as usize, self.default_size() as usize)
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        self.check_family(request)?;
+        self.schedule(request, self.latent_size(request)?).map(drop)
+    }
+}

@@ -1,0 +1,4 @@
+//! Networks whose features pictures are compared in.
+
+pub mod alexnet;
+pub mod inception;
