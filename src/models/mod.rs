@@ -16,7 +16,7 @@ use anyhow::Result;
 use image::RgbImage;
 
 use crate::error::usage;
-use crate::schedulers::SchedulerName;
+use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use family::family_of;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
@@ -53,7 +53,7 @@ pub trait Captioner {
 }
 
 /// What to draw: one picture for each seed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerateRequest {
     /// One prompt for each picture.
     pub prompts: Vec<String>,
@@ -76,6 +76,8 @@ pub struct GenerateRequest {
     pub strength: Option<f64>,
     /// Another solver than the model's own, over the same noise schedule.
     pub scheduler: Option<SchedulerName>,
+    /// What the solver is told beside its configuration.
+    pub solver_options: SolverOptions,
     /// Whether pictures that the checkpoint's safety checker objects to become black; only where it has one.
     pub safety_checker: bool,
 }

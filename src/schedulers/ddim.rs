@@ -8,8 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::Solver;
 use super::noise::{Noise, NoiseConfig, Prediction, Spacing, mix, read};
+use super::{Solver, SolverOptions};
+
+/// The [`SolverOptions`] that it takes.
+pub(super) const OPTIONS: &[&str] = &[];
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -39,7 +42,7 @@ impl Ddim {
         Ok(Self { noise: Noise::new(config, false)?, options: read(options, &[])? })
     }
 
-    pub(super) fn schedule(&self, steps: usize) -> Result<Box<dyn Solver>> {
+    pub(super) fn schedule(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
         let places = self.noise.timesteps(steps, Spacing::Leading)?;
         let timesteps = places.iter().map(|&t| t as f64).collect();
         let ratio = (self.noise.config.num_train_timesteps / steps) as i64;

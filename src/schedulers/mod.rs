@@ -8,6 +8,7 @@ mod dpm_solver;
 mod euler;
 mod flow_match_euler;
 mod noise;
+mod options;
 mod pndm;
 mod sigmas;
 
@@ -24,6 +25,7 @@ pub use ddim::Ddim;
 pub use dpm_solver::DpmSolverMultistep;
 pub use euler::Euler;
 pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig, Schedule};
+pub use options::SolverOptions;
 pub use pndm::Pndm;
 
 use crate::checkpoints::config;
@@ -67,6 +69,14 @@ impl SchedulerName {
             Self::Euler => "EulerDiscreteScheduler",
             Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
             Self::DpmSolverMultistep => "DPMSolverMultistepScheduler",
+        }
+    }
+
+    /// The names of the [`SolverOptions`] that it takes.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Ddim => ddim::OPTIONS,
+            _ => &[],
         }
     }
 
@@ -140,12 +150,18 @@ impl Scheduler {
 
     /// The way from noise to a picture in `steps` steps.
     pub fn schedule(&self, steps: usize) -> Result<Box<dyn Solver>> {
+        self.schedule_with(steps, &SolverOptions::default())
+    }
+
+    /// The same with options; those that the solver does not take are wrong usage.
+    pub fn schedule_with(&self, steps: usize, options: &SolverOptions) -> Result<Box<dyn Solver>> {
+        options.check(self.name().options(), &format!("scheduler {}", self.name()))?;
         if steps == 0 {
             return Err(usage("at least one denoising step is needed"));
         }
         let solver = match self {
             Self::Pndm(scheduler) => scheduler.schedule(steps),
-            Self::Ddim(scheduler) => scheduler.schedule(steps),
+            Self::Ddim(scheduler) => scheduler.schedule(steps, options),
             Self::Euler(scheduler) | Self::EulerAncestral(scheduler) => scheduler.schedule(steps),
             Self::DpmSolverMultistep(scheduler) => scheduler.schedule(steps),
         };

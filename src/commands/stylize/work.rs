@@ -30,6 +30,7 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
         strength,
         scheduler: args.scheduler,
         safety_checker: args.safety_checker,
+        ..GenerateRequest::default()
     }
 }
 

@@ -75,9 +75,10 @@ impl SdOutline {
     /// The solver of this request, and where in its timesteps the drawing starts.
     pub fn solver(&self, request: &GenerateRequest) -> Result<(Box<dyn Solver>, usize)> {
         let steps = request.steps.unwrap_or(STEPS);
+        let options = &request.solver_options;
         let mut solver = match request.scheduler {
-            Some(name) => self.source.scheduler(Some(name))?.schedule(steps)?,
-            None => self.scheduler.schedule(steps)?,
+            Some(name) => self.source.scheduler(Some(name))?.schedule_with(steps, options)?,
+            None => self.scheduler.schedule_with(steps, options)?,
         };
         if request.images.is_empty() {
             return Ok((solver, 0));

@@ -80,6 +80,7 @@ impl Sd3Outline {
                  and only its own Euler steps follow them: leave the scheduler out"
             )));
         }
+        request.solver_options.check(&[], "Stable Diffusion 3 (flow matching)")?;
         if request.safety_checker {
             return Err(usage("Stable Diffusion 3 has no safety checker"));
         }
