@@ -10,7 +10,7 @@ use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::caption::plan::Part;
 use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
-use crate::experiment::models::OnThisMachine;
+use crate::experiment::style::models::OnThisMachine;
 use crate::experiment::{Progress, say_on_stop};
 use crate::metrics::Show;
 use crate::report;

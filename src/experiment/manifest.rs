@@ -11,10 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::config::Config;
-use super::models::Models;
-use super::plan::Plan;
-use super::record::RunFolder;
+use super::folder::RunFolder;
 use crate::runtime::write_whole;
 
 /// What `manifest.json` says.
@@ -87,19 +84,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Writes what is known now and starts hashing the model files.
-    pub fn start(folder: &RunFolder, plan: &Plan, config: &Config, models: &dyn Models) -> Result<Self> {
-        let facts = Facts {
-            strategies: plan.cells.len(),
-            photos: plan.photos.len(),
-            style_pictures: plan.style_pictures.len(),
-            seeds: config.axes.seed.values().copied().collect(),
-            ..Facts::default()
-        };
-        Self::begin(folder, facts, models.place(), models.find(config)?)
-    }
-
-    /// The same for any kind of run: `facts` says what only that kind knows, `place` device and number type, `files`
+    /// Writes what is known now and starts hashing the model files: `facts` says what only that kind knows, `place` device and number type, `files`
     /// where each model is.
     pub fn begin(
         folder: &RunFolder,

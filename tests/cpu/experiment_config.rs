@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toolkit::error::UsageError;
 use toolkit::experiment::caption::CaptionConfig;
-use toolkit::experiment::{Config, built_in, find, kind_of, plan};
+use toolkit::experiment::style::plan;
+use toolkit::experiment::{Config, built_in, find, kind_of};
 
 const GOOD: &str = r#"
 name = "test"

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::experiment::models::{Models, OnThisMachine};
+use crate::experiment::style::models::{Models, OnThisMachine};
 use crate::models::{self, CaptionOptions, Captioner};
 
 /// Where a caption run gets its models.

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use super::config::{CaptionConfig, Dataset};
 use crate::datasets::{self, CaptionSet, Request};
 use crate::error::{UsageError, usage};
-use crate::experiment::plan::Shard;
+use crate::experiment::shard::Shard;
 use crate::images;
 use crate::models::CaptionOptions;
 use crate::run::layout::thumbnail_path;

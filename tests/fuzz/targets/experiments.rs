@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use toolkit::experiment::Config;
 use toolkit::experiment::caption::CaptionConfig;
-use toolkit::experiment::{Config, plan};
+use toolkit::experiment::style::plan;
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 use toolkit::run::csv;
 use toolkit::run::style::{CaptionRow, ItemRow, ResultRow};

@@ -23,11 +23,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::axis::Axis;
-use super::profiles::{Profiles, assignment, check_run_name, explain, locate, positive, shown, unknown_key};
-use super::settings::Settings;
 use super::strength::Strength;
 use crate::error::usage;
+use crate::experiment::axis::Axis;
+use crate::experiment::profiles::{
+    Profiles, assignment, check_run_name, explain, locate, positive, shown, unknown_key,
+};
+use crate::experiment::settings::Settings;
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::{check_names, of_pictures};
 use crate::schedulers::SchedulerName;

@@ -10,6 +10,7 @@ use super::config::{Axes, Config};
 use super::strength::Strength;
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
+use crate::experiment::shard::Shard;
 use crate::images;
 use crate::schedulers::SchedulerName;
 
@@ -99,28 +100,6 @@ impl Plan {
     }
 }
 
-/// Part I of N, by position in the sorted list of photos: photo k belongs to part k mod N + 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    pub part: usize,
-    pub of: usize,
-}
-
-impl Shard {
-    /// Reads `I/N`.
-    pub fn parse(text: &str) -> Result<Self> {
-        text.split_once('/')
-            .and_then(|(part, of)| Some(Self { part: part.trim().parse().ok()?, of: of.trim().parse().ok()? }))
-            .filter(|shard| 1 <= shard.part && shard.part <= shard.of)
-            .ok_or_else(|| usage(format!("shard {text:?} is not I/N with I from 1 to N, e.g. 1/4")))
-    }
-
-    /// Whether the thing at this position belongs to the part.
-    pub fn has(self, at: usize) -> bool {
-        at % self.of == self.part - 1
-    }
-}
-
 /// The seed of one picture: the first four bytes (little endian) of the SHA-256 of `SEED/ID`. It
 /// does not depend on other photos, so a limit or a shard draws the same picture; and all
 /// strategies of one experiment seed start from the same noise, so they are compared fairly.
@@ -132,7 +111,7 @@ pub fn picture_seed(seed: u64, id: &str) -> u64 {
 /// Every combination of the axes' values, the last axis fastest.
 pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
     let mut cells = vec![Cell::default()];
-    let one = |axis: &super::axis::Axis<String>| axis.choices();
+    let one = |axis: &crate::experiment::axis::Axis<String>| axis.choices();
     multiply(&mut cells, one(&axes.style_text), "", true, |cell, text| cell.style_text = text.unwrap_or_default());
     multiply(&mut cells, one(&axes.instruction), "", false, |cell, text| cell.instruction = text);
     multiply(&mut cells, one(&axes.captioner), "", false, |cell, name| cell.captioner = name.unwrap_or_default());
@@ -238,16 +217,5 @@ mod tests {
         assert_eq!(picture_seed(0, "ada"), 1845673292);
         assert_ne!(picture_seed(0, "ada"), picture_seed(1, "ada"));
         assert_ne!(picture_seed(0, "ada"), picture_seed(0, "bob"));
-    }
-
-    #[test]
-    fn shards_share_the_photos_out() {
-        let shards = ["1/3", "2/3", "3/3"].map(|text| Shard::parse(text).unwrap());
-        for at in 0..10 {
-            assert_eq!(shards.iter().filter(|shard| shard.has(at)).count(), 1);
-        }
-        for wrong in ["0/3", "4/3", "1", "a/b", "1/0", ""] {
-            assert!(Shard::parse(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -11,14 +11,15 @@ use super::config::Config;
 use super::describe::{ahead, caption_options, describe_photos};
 use super::draw::{Drawing, request};
 use super::features::{FeatureStore, Features, key};
-use super::manifest::Manifest;
 use super::models::{Judge, Models};
 use super::plan::{Cell, Plan};
-use super::progress::Progress;
-use super::record::{Recorder, RunFolder};
+use super::record::Recorder;
 use super::results::{StyleMean, results};
 use crate::datasets::Photo;
 use crate::error::usage;
+use crate::experiment::folder::RunFolder;
+use crate::experiment::manifest::{Facts, Manifest};
+use crate::experiment::progress::Progress;
 use crate::images::{self, Filter, resize};
 use crate::models::{GenerateRequest, Outline};
 use crate::run::csv::{read_growing, write};
@@ -84,7 +85,7 @@ fn example(cell: &Cell, config: &Config, outline: &dyn Outline) -> GenerateReque
 /// Runs or continues a checked plan in its folder.
 pub fn run(plan: &Plan, config: &Config, dir: &Path, models: &dyn Models, progress: Progress) -> Result<Summary> {
     let folder = RunFolder::open(dir, config)?;
-    let manifest = Manifest::start(&folder, plan, config, models)?;
+    let manifest = Manifest::begin(&folder, facts(plan, config), models.place(), models.find(config)?)?;
     for place in ["photos", "plots"].into_iter().map(String::from).chain(places(plan, config)) {
         folder.make(&place)?;
     }
@@ -135,6 +136,17 @@ pub fn run(plan: &Plan, config: &Config, dir: &Path, models: &dyn Models, progre
     let style = store.style()?.context("the features of the style pictures are gone")?;
     let ending = Ending { folder: &folder, config, cells: &plan.cells, store: &store, style: &style, manifest };
     finish(ending, rows, features)
+}
+
+/// What the manifest says of this kind of run alone.
+fn facts(plan: &Plan, config: &Config) -> Facts {
+    Facts {
+        strategies: plan.cells.len(),
+        photos: plan.photos.len(),
+        style_pictures: plan.style_pictures.len(),
+        seeds: config.axes.seed.values().copied().collect(),
+        ..Facts::default()
+    }
 }
 
 /// What ends a run.

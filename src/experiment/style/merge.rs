@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use super::config::Config;
 use super::features::{FeatureStore, Features};
-use super::manifest::{Facts, Manifest};
-use super::plan::{Shard, cells};
-use super::record::{RunFolder, difference};
+use super::plan::cells;
 use super::runner::{Ending, Summary, finish};
 use crate::error::usage;
+use crate::experiment::folder::{RunFolder, difference};
+use crate::experiment::manifest::{Facts, Manifest};
+use crate::experiment::shard::Shard;
 use crate::run::csv::{read_growing, write};
 use crate::run::guard;
 use crate::run::style::{CaptionRow, ItemRow};
@@ -53,7 +54,7 @@ pub fn merge_with(shards: &[PathBuf], out: &Path, complete: impl FnOnce(&Path) -
 
 /// Has the run folder `out` built beside its place and then renamed: it is there whole or not at all. What an earlier
 /// merge that was killed had begun is removed.
-pub(super) fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+pub(in crate::experiment) fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     if fs::symlink_metadata(out).is_ok() && fs::read_dir(out).map_or(true, |mut entries| entries.next().is_some()) {
         return Err(usage(format!("{} is there already: remove it, or choose another --out", out.display())));
     }
@@ -171,7 +172,7 @@ fn common(parts: &[Part]) -> Result<Config> {
 }
 
 /// Links (or copies, across file systems) every file below `from` to `to`.
-pub(super) fn take_over(from: &Path, to: &Path) -> Result<()> {
+pub(in crate::experiment) fn take_over(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         return Ok(());
     }
