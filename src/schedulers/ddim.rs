@@ -9,10 +9,11 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::noise::{Noise, NoiseConfig, Prediction, Spacing, mix, read};
-use super::{Solver, SolverOptions};
+use super::options::SolverOptions;
+use super::solver::{Solver, SolverConfig};
 
 /// The [`SolverOptions`] that it takes.
-pub(super) const OPTIONS: &[&str] = &[];
+pub const OPTIONS: &[&str] = &[];
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -36,13 +37,15 @@ pub struct Ddim {
 }
 
 impl Ddim {
-    pub(super) fn new(options: &Value) -> Result<Self> {
+    pub fn new(options: &Value) -> Result<Self> {
         let unbuilt = [("thresholding", Value::Bool(false))];
         let config: NoiseConfig = read(options, &unbuilt)?;
         Ok(Self { noise: Noise::new(config, false)?, options: read(options, &[])? })
     }
+}
 
-    pub(super) fn schedule(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
+impl SolverConfig for Ddim {
+    fn solver(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
         let places = self.noise.timesteps(steps, Spacing::Leading)?;
         let timesteps = places.iter().map(|&t| t as f64).collect();
         let ratio = (self.noise.config.num_train_timesteps / steps) as i64;

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::Solver;
 use super::flow_match_euler::linspace;
 use super::noise::{BetaSchedule, Noise, NoiseConfig, Prediction, Spacing, in_kind, read, trailing};
+use super::options::SolverOptions;
 use super::sigmas::{self, FinalSigma, SigmaOptions};
+use super::solver::{Solver, SolverConfig};
 
 /// Below this many steps the last ones are of lower order, which is more stable.
 const FEW_STEPS: usize = 15;
@@ -61,7 +62,7 @@ pub struct DpmSolverMultistep {
 }
 
 impl DpmSolverMultistep {
-    pub(super) fn new(options: &Value) -> Result<Self> {
+    pub fn new(options: &Value) -> Result<Self> {
         let off = |option| (option, json!(false));
         let unbuilt =
             ["thresholding", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"].map(off);
@@ -76,27 +77,6 @@ impl DpmSolverMultistep {
         options.sigmas.check()?;
         let noise = Noise::new(config, true)?;
         Ok(Self { training: sigmas::of_training(&noise.alphas_cumprod), noise, options })
-    }
-
-    pub(super) fn schedule(&self, steps: usize) -> Result<Box<dyn Solver>> {
-        let mut places = self.places(steps)?;
-        let (largest, smallest) = (self.training[self.training.len() - 1], self.training[0]);
-        let spread = self.options.sigmas.spread(f64::from(largest), f64::from(smallest), steps);
-        let sigmas: Vec<f64> = match spread {
-            None => places.iter().map(|&t| sigmas::at(&self.training, t as f64)).collect(),
-            Some(spread) => {
-                let cosine = self.noise.config.beta_schedule == BetaSchedule::SquaredCosine;
-                let rounded = self.options.sigmas.use_karras_sigmas && !cosine;
-                let time = |sigma: &f64| sigmas::time_of(&self.training, *sigma);
-                let place = |t: f64| if rounded { t.round_ties_even() as i64 } else { t as i64 };
-                places = spread.iter().map(|sigma| place(time(sigma))).collect();
-                spread
-            }
-        };
-        let mut sigmas: Vec<f64> = sigmas.into_iter().map(|sigma| f64::from(sigma as f32)).collect();
-        sigmas.push(f64::from(self.options.sigmas.last(&self.training)));
-        let timesteps = places.into_iter().map(|t| t as f64).collect();
-        Ok(Box::new(DpmSteps { scheduler: self.clone(), timesteps, sigmas, before: None }))
     }
 
     /// Training steps that the steps stand for.
@@ -126,6 +106,29 @@ impl DpmSolverMultistep {
         );
         self.noise.check(&places)?;
         Ok(places)
+    }
+}
+
+impl SolverConfig for DpmSolverMultistep {
+    fn solver(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
+        let mut places = self.places(steps)?;
+        let (largest, smallest) = (self.training[self.training.len() - 1], self.training[0]);
+        let spread = self.options.sigmas.spread(f64::from(largest), f64::from(smallest), steps);
+        let sigmas: Vec<f64> = match spread {
+            None => places.iter().map(|&t| sigmas::at(&self.training, t as f64)).collect(),
+            Some(spread) => {
+                let cosine = self.noise.config.beta_schedule == BetaSchedule::SquaredCosine;
+                let rounded = self.options.sigmas.use_karras_sigmas && !cosine;
+                let time = |sigma: &f64| sigmas::time_of(&self.training, *sigma);
+                let place = |t: f64| if rounded { t.round_ties_even() as i64 } else { t as i64 };
+                places = spread.iter().map(|sigma| place(time(sigma))).collect();
+                spread
+            }
+        };
+        let mut sigmas: Vec<f64> = sigmas.into_iter().map(|sigma| f64::from(sigma as f32)).collect();
+        sigmas.push(f64::from(self.options.sigmas.last(&self.training)));
+        let timesteps = places.into_iter().map(|t| t as f64).collect();
+        Ok(Box::new(DpmSteps { scheduler: self.clone(), timesteps, sigmas, before: None }))
     }
 }
 

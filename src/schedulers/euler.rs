@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::Solver;
-use super::noise::{Noise, NoiseConfig, Prediction, Spacing, in_kind, read, trailing};
-use super::sigmas::{self, SigmaOptions};
-use crate::schedulers::flow_match_euler::linspace;
+use super::noise::{NoiseConfig, Prediction, in_kind, read};
+use super::options::SolverOptions;
+use super::sigmas::{SigmaOptions, SigmaTables};
+use super::solver::{Solver, SolverConfig};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,64 +33,40 @@ struct Options {
 /// Euler's method of one configuration.
 #[derive(Debug, Clone)]
 pub struct Euler {
-    noise: Noise,
-    training: Vec<f32>,
-    options: Options,
+    tables: SigmaTables,
+    timestep_type: TimestepType,
     ancestral: bool,
 }
 
 impl Euler {
-    pub(super) fn new(options: &Value) -> Result<Self> {
+    pub fn new(options: &Value) -> Result<Self> {
         let unbuilt = [("use_beta_sigmas", json!(false)), ("interpolation_type", json!("linear"))];
         let (config, options): (NoiseConfig, Options) = (read(options, &unbuilt)?, read(options, &[])?);
-        options.sigmas.check()?;
-        let noise = Noise::new(config, true)?;
-        Ok(Self { training: sigmas::of_training(&noise.alphas_cumprod), noise, options, ancestral: false })
+        let tables = SigmaTables::new(config, options.sigmas)?;
+        Ok(Self { tables, timestep_type: options.timestep_type, ancestral: false })
     }
 
     /// The ancestral class has none of the options on sigmas.
-    pub(super) fn ancestral(options: &Value) -> Result<Self> {
+    pub fn ancestral(options: &Value) -> Result<Self> {
         let config: NoiseConfig = read(options, &[])?;
         ensure!(config.prediction_type != Prediction::Sample, "option prediction_type = \"sample\" is not known here");
-        let (noise, options) = (Noise::new(config, true)?, Options::default());
-        Ok(Self { training: sigmas::of_training(&noise.alphas_cumprod), noise, options, ancestral: true })
+        let tables = SigmaTables::new(config, SigmaOptions::default())?;
+        Ok(Self { tables, timestep_type: TimestepType::Discrete, ancestral: true })
     }
+}
 
-    pub(super) fn schedule(&self, steps: usize) -> Result<Box<dyn Solver>> {
-        let mut timesteps = self.times(steps)?;
-        let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| sigmas::at(&self.training, t)).collect();
-        if let Some(spread) = self.options.sigmas.spread(sigmas[0], sigmas[steps - 1], steps) {
-            timesteps = spread.iter().map(|&sigma| sigmas::time_of(&self.training, sigma)).collect();
-            sigmas = spread;
-        }
-        let mut sigmas: Vec<f32> = sigmas.iter().map(|&sigma| sigma as f32).collect();
-        let velocity = self.noise.config.prediction_type == Prediction::Velocity;
-        if self.options.timestep_type == TimestepType::Continuous && velocity {
+impl SolverConfig for Euler {
+    fn solver(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
+        let (mut timesteps, mut sigmas) = self.tables.of_steps(steps)?;
+        let velocity = self.tables.noise.config.prediction_type == Prediction::Velocity;
+        if self.timestep_type == TimestepType::Continuous && velocity {
             timesteps = sigmas.iter().map(|sigma| f64::from(0.25 * sigma.ln())).collect();
         }
-        sigmas.push(self.options.sigmas.last(&self.training));
+        sigmas.push(self.tables.last());
         let sigmas = sigmas.into_iter().map(f64::from).collect();
         // The denoiser is told float32 times.
         let timesteps = timesteps.into_iter().map(|t| f64::from(t as f32)).collect();
         Ok(Box::new(EulerSteps { scheduler: self.clone(), timesteps, sigmas }))
-    }
-
-    /// Times that the steps stand for, which need not be whole numbers.
-    fn times(&self, steps: usize) -> Result<Vec<f64>> {
-        let (config, train) = (&self.noise.config, self.noise.config.num_train_timesteps);
-        ensure!(steps <= train, "{steps} steps, and the model was trained with {train} (num_train_timesteps)");
-        let spacing = config.timestep_spacing.unwrap_or(Spacing::Linspace);
-        let times: Vec<f64> = match spacing {
-            Spacing::Linspace => {
-                linspace(0.0, (train - 1) as f64, steps).iter().rev().map(|&t| f64::from(t as f32)).collect()
-            }
-            Spacing::Leading => {
-                let ratio = (train / steps) as i64;
-                (0..steps as i64).rev().map(|i| (i * ratio + config.steps_offset) as f64).collect()
-            }
-            Spacing::Trailing => trailing(train, train, steps).into_iter().map(|t| t as f64).collect(),
-        };
-        Ok(times)
     }
 }
 
@@ -108,11 +84,7 @@ impl Solver for EulerSteps {
     }
 
     fn init_noise_sigma(&self) -> f64 {
-        let largest = self.sigmas.iter().copied().fold(0.0, f64::max);
-        match self.scheduler.noise.config.timestep_spacing.unwrap_or(Spacing::Linspace) {
-            Spacing::Linspace | Spacing::Trailing => largest,
-            Spacing::Leading => (largest * largest + 1.0).sqrt(),
-        }
+        self.scheduler.tables.init_noise_sigma(&self.sigmas)
     }
 
     fn skip(&mut self, _first: usize) {}
@@ -134,15 +106,7 @@ impl Solver for EulerSteps {
     ) -> Result<Tensor> {
         let (sigma, next) = (self.sigmas[index], self.sigmas[index + 1]);
         let (sample, output) = (sample.to_kind(Kind::Float), model_output.to_kind(Kind::Float));
-        // The direction is (sample - picture) / sigma.
-        let direction = match self.scheduler.noise.config.prediction_type {
-            Prediction::Epsilon => output,
-            Prediction::Velocity => {
-                let whole = sigma * sigma + 1.0;
-                output / whole.sqrt() + &sample * (sigma / whole)
-            }
-            Prediction::Sample => (&sample - output) / sigma,
-        };
+        let direction = self.scheduler.tables.direction(output, &sample, sigma);
         let moved = if self.scheduler.ancestral {
             let up = (next.powi(2) * (sigma.powi(2) - next.powi(2)) / sigma.powi(2)).sqrt();
             let down = (next.powi(2) - up.powi(2)).sqrt();

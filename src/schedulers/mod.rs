@@ -1,107 +1,92 @@
 //! Noise schedules and solver steps of diffusion models: pure, no weights.
 //!
-//! Two families: flow matching ([`FlowMatchEuler`]), and the solvers of models that predict noise
-//! ([`Scheduler`]), which share one noise schedule and can be switched over it.
+//! Two families: flow matching ([`FlowMatchEuler`]), and the solvers of models that predict noise, which share one noise
+//! schedule and can be switched over it: a file each, and a row each in [`SCHEDULERS`].
 
 mod ddim;
 mod dpm_solver;
 mod euler;
 mod flow_match_euler;
+mod name;
 mod noise;
 mod options;
 mod pndm;
 mod sigmas;
+mod solver;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tch::Tensor;
 
-pub use ddim::Ddim;
-pub use dpm_solver::DpmSolverMultistep;
-pub use euler::Euler;
 pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig, Schedule};
+pub use name::SchedulerName;
 pub use options::SolverOptions;
-pub use pndm::Pndm;
+pub use solver::{Solver, SolverConfig, first_step};
 
 use crate::checkpoints::config;
 use crate::error::usage;
 
 /// A solver over a noise schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SchedulerName {
-    /// Pseudo numerical methods, of fourth order
-    Pndm,
-    /// Denoising diffusion implicit models, without added noise
-    Ddim,
-    /// Euler's method along sigmas
-    Euler,
-    /// Euler's method with new noise after each step
-    EulerAncestral,
-    /// DPM-Solver++, multistep, second order
-    #[value(name = "dpmsolver++")]
-    #[serde(rename = "dpmsolver++")]
-    DpmSolverMultistep,
-}
-
-impl SchedulerName {
-    /// The name in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pndm => "pndm",
-            Self::Ddim => "ddim",
-            Self::Euler => "euler",
-            Self::EulerAncestral => "euler-ancestral",
-            Self::DpmSolverMultistep => "dpmsolver++",
-        }
-    }
-
+#[derive(Debug)]
+pub struct SchedulerEntry {
+    /// In files and on the command line.
+    pub name: &'static str,
     /// The class that `scheduler_config.json` names.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Pndm => "PNDMScheduler",
-            Self::Ddim => "DDIMScheduler",
-            Self::Euler => "EulerDiscreteScheduler",
-            Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
-            Self::DpmSolverMultistep => "DPMSolverMultistepScheduler",
-        }
-    }
-
+    pub class: &'static str,
+    /// One line for the help.
+    pub about: &'static str,
     /// The names of the [`SolverOptions`] that it takes.
-    pub fn options(self) -> &'static [&'static str] {
-        match self {
-            Self::Ddim => ddim::OPTIONS,
-            _ => &[],
-        }
-    }
-
-    fn of_class(class: &str) -> Result<Self> {
-        Self::value_variants().iter().copied().find(|name| name.class() == class).with_context(|| {
-            let known: Vec<&str> = Self::value_variants().iter().map(|name| name.class()).collect();
-            format!("scheduler {class} is not known here: {}", known.join(", "))
-        })
-    }
+    pub options: &'static [&'static str],
+    /// From the options of `scheduler_config.json`, without those that are null. An option that is not built is an error.
+    build: fn(&Value) -> Result<Box<dyn SolverConfig>>,
 }
 
-impl std::fmt::Display for SchedulerName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
+/// All solvers, in the order of the help. A new one is one row here.
+pub const SCHEDULERS: &[SchedulerEntry] = &[
+    SchedulerEntry {
+        name: "pndm",
+        class: "PNDMScheduler",
+        about: "Pseudo numerical methods, of fourth order",
+        options: &[],
+        build: |options| Ok(Box::new(pndm::Pndm::new(options)?)),
+    },
+    SchedulerEntry {
+        name: "ddim",
+        class: "DDIMScheduler",
+        about: "Denoising diffusion implicit models, without added noise",
+        options: ddim::OPTIONS,
+        build: |options| Ok(Box::new(ddim::Ddim::new(options)?)),
+    },
+    SchedulerEntry {
+        name: "euler",
+        class: "EulerDiscreteScheduler",
+        about: "Euler's method along sigmas",
+        options: &[],
+        build: |options| Ok(Box::new(euler::Euler::new(options)?)),
+    },
+    SchedulerEntry {
+        name: "euler-ancestral",
+        class: "EulerAncestralDiscreteScheduler",
+        about: "Euler's method with new noise after each step",
+        options: &[],
+        build: |options| Ok(Box::new(euler::Euler::ancestral(options)?)),
+    },
+    SchedulerEntry {
+        name: "dpmsolver++",
+        class: "DPMSolverMultistepScheduler",
+        about: "DPM-Solver++, multistep, second order",
+        options: &[],
+        build: |options| Ok(Box::new(dpm_solver::DpmSolverMultistep::new(options)?)),
+    },
+];
 
 /// A solver with the options of its configuration.
-#[derive(Debug, Clone)]
-pub enum Scheduler {
-    Pndm(Pndm),
-    Ddim(Ddim),
-    Euler(Euler),
-    EulerAncestral(Euler),
-    DpmSolverMultistep(DpmSolverMultistep),
+#[derive(Debug)]
+pub struct Scheduler {
+    name: SchedulerName,
+    config: Box<dyn SolverConfig>,
 }
 
 impl Scheduler {
@@ -118,34 +103,22 @@ impl Scheduler {
 
     /// From a configuration as it stands. An option that is not built here is wrong configuration.
     pub fn new(config: &Value, name: Option<SchedulerName>) -> Result<Self> {
-        let class = config["_class_name"].as_str();
-        let name = match (name, class) {
+        let name = match (name, config["_class_name"].as_str()) {
             (Some(name), _) => name,
-            (None, Some(class)) => SchedulerName::of_class(class).map_err(|error| usage(error.to_string()))?,
+            (None, Some(class)) => SchedulerName::of_class(class)?,
             (None, None) => return Err(usage("the scheduler's configuration has no _class_name")),
         };
         // `null` stands for the default.
         let options: Map<String, Value> = config.as_object().cloned().unwrap_or_default();
         let options = Value::Object(options.into_iter().filter(|(_, value)| !value.is_null()).collect());
-        let built = match name {
-            SchedulerName::Pndm => Pndm::new(&options).map(Self::Pndm),
-            SchedulerName::Ddim => Ddim::new(&options).map(Self::Ddim),
-            SchedulerName::Euler => Euler::new(&options).map(Self::Euler),
-            SchedulerName::EulerAncestral => Euler::ancestral(&options).map(Self::EulerAncestral),
-            SchedulerName::DpmSolverMultistep => DpmSolverMultistep::new(&options).map(Self::DpmSolverMultistep),
-        };
-        built.map_err(|error| usage(format!("{}: {error:#}", name.class())))
+        let SchedulerEntry { class, build, .. } = name.entry();
+        let config = build(&options).map_err(|error| usage(format!("{class}: {error:#}")))?;
+        Ok(Self { name, config })
     }
 
     /// Which solver this is.
     pub fn name(&self) -> SchedulerName {
-        match self {
-            Self::Pndm(_) => SchedulerName::Pndm,
-            Self::Ddim(_) => SchedulerName::Ddim,
-            Self::Euler(_) => SchedulerName::Euler,
-            Self::EulerAncestral(_) => SchedulerName::EulerAncestral,
-            Self::DpmSolverMultistep(_) => SchedulerName::DpmSolverMultistep,
-        }
+        self.name
     }
 
     /// The way from noise to a picture in `steps` steps.
@@ -155,60 +128,13 @@ impl Scheduler {
 
     /// The same with options; those that the solver does not take are wrong usage.
     pub fn schedule_with(&self, steps: usize, options: &SolverOptions) -> Result<Box<dyn Solver>> {
-        options.check(self.name().options(), &format!("scheduler {}", self.name()))?;
+        options.check(self.name.entry().options, &format!("scheduler {}", self.name))?;
         if steps == 0 {
             return Err(usage("at least one denoising step is needed"));
         }
-        let solver = match self {
-            Self::Pndm(scheduler) => scheduler.schedule(steps),
-            Self::Ddim(scheduler) => scheduler.schedule(steps, options),
-            Self::Euler(scheduler) | Self::EulerAncestral(scheduler) => scheduler.schedule(steps),
-            Self::DpmSolverMultistep(scheduler) => scheduler.schedule(steps),
-        };
         // Which steps there can be follows from the configuration.
-        solver.map_err(|error| usage(format!("{error:#}")))
+        self.config.solver(steps, options).map_err(|error| usage(format!("{error:#}")))
     }
-}
-
-/// The state of one drawing. Every `index` counts in [`Solver::timesteps`], and steps are taken in
-/// that order.
-pub trait Solver {
-    /// The times that the denoiser is told, in the order of denoising. There may be more of them than
-    /// steps were asked for: PNDM visits one or several twice.
-    fn timesteps(&self) -> &[f64];
-
-    /// What standard normal noise is multiplied with where nothing but noise is the start.
-    fn init_noise_sigma(&self) -> f64 {
-        1.0
-    }
-
-    /// The first step will be `first` of [`Solver::timesteps`]: a picture that starts from a photo
-    /// leaves out the steps before. What a solver remembers of earlier steps is forgotten.
-    fn skip(&mut self, first: usize);
-
-    /// The sample as the denoiser reads it.
-    fn scale_model_input(&self, sample: &Tensor, _index: usize) -> Tensor {
-        sample.shallow_clone()
-    }
-
-    /// A clean sample with as much noise as step `index` expects, in the sample's number type.
-    fn add_noise(&self, original: &Tensor, noise: &Tensor, index: usize) -> Tensor;
-
-    /// The sample after step `index`, computed in float32 and given in the number type of
-    /// `model_output`. `noise` draws standard normal noise of the sample's shape.
-    fn step(
-        &mut self,
-        model_output: &Tensor,
-        index: usize,
-        sample: &Tensor,
-        noise: &mut dyn FnMut() -> Result<Tensor>,
-    ) -> Result<Tensor>;
-}
-
-/// The photo's part of the schedule: where [`Solver::skip`] goes for a `strength` from 0 (nothing is
-/// drawn) to 1 (nothing of the photo is kept), as diffusers counts.
-pub fn first_step(steps: usize, strength: f64) -> usize {
-    steps - ((steps as f64 * strength) as usize).min(steps)
 }
 
 /// What the pipelines of diffusers change in the files of the first releases.

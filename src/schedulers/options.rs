@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::SchedulerName;
+use super::name::SchedulerName;
 use crate::error::usage;
 
 /// Numbers by name, as the further arguments of `step` in diffusers. An option of 0 is as good as none.
@@ -33,7 +33,7 @@ impl SolverOptions {
     pub fn check(&self, taken: &[&str], who: &str) -> Result<()> {
         let strange = self.0.iter().find(|(name, value)| **value != 0.0 && !taken.contains(name));
         let Some((name, value)) = strange else { return Ok(()) };
-        let knows = |scheduler: &&SchedulerName| scheduler.options().contains(name);
+        let knows = |scheduler: &&SchedulerName| scheduler.entry().options.contains(name);
         let known: Vec<&str> = SchedulerName::value_variants().iter().filter(knows).map(|name| name.name()).collect();
         let remedy = match known.as_slice() {
             [] => "leave it out".to_string(),

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::Solver;
 use super::noise::{Noise, NoiseConfig, Prediction, Spacing, mix, read};
+use super::options::SolverOptions;
+use super::solver::{Solver, SolverConfig};
 
 /// Outputs that a multistep rule looks at, and steps that begin with Runge-Kutta.
 const ORDER: usize = 4;
@@ -32,15 +33,17 @@ pub struct Pndm {
 }
 
 impl Pndm {
-    pub(super) fn new(options: &Value) -> Result<Self> {
+    pub fn new(options: &Value) -> Result<Self> {
         let config: NoiseConfig = read(options, &[])?;
         ensure!(config.prediction_type != Prediction::Sample, "option prediction_type = \"sample\" is not known here");
         // The class has no such option, and a file of another class may.
         let config = NoiseConfig { rescale_betas_zero_snr: false, ..config };
         Ok(Self { noise: Noise::new(config, false)?, options: read(options, &[])? })
     }
+}
 
-    pub(super) fn schedule(&self, steps: usize) -> Result<Box<dyn Solver>> {
+impl SolverConfig for Pndm {
+    fn solver(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
         let train = self.noise.config.num_train_timesteps;
         let plain = self.noise.timesteps(steps, Spacing::Leading)?;
         let (prk, plms) = if self.options.skip_prk_steps {

@@ -2,8 +2,10 @@
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
+use tch::Tensor;
 
 use super::flow_match_euler::linspace;
+use super::noise::{Noise, NoiseConfig, Prediction, Spacing, trailing};
 
 /// How sigmas are spread, beside following the training steps.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -53,6 +55,80 @@ impl SigmaOptions {
         match self.final_sigmas_type {
             FinalSigma::Zero => 0.0,
             FinalSigma::SigmaMin => training[0],
+        }
+    }
+}
+
+/// What solvers of the `Euler` kind share: the noise schedule, and the sigmas of a number of steps.
+#[derive(Debug, Clone)]
+pub struct SigmaTables {
+    pub noise: Noise,
+    training: Vec<f32>,
+    options: SigmaOptions,
+}
+
+impl SigmaTables {
+    pub fn new(config: NoiseConfig, options: SigmaOptions) -> Result<Self> {
+        options.check()?;
+        let noise = Noise::new(config, true)?;
+        Ok(Self { training: of_training(&noise.alphas_cumprod), noise, options })
+    }
+
+    fn spacing(&self) -> Spacing {
+        self.noise.config.timestep_spacing.unwrap_or(Spacing::Linspace)
+    }
+
+    /// Times and sigmas of `steps` steps; the sigma after the last is [`Self::last`].
+    pub fn of_steps(&self, steps: usize) -> Result<(Vec<f64>, Vec<f32>)> {
+        let mut times = self.times(steps)?;
+        let mut sigmas: Vec<f64> = times.iter().map(|&t| at(&self.training, t)).collect();
+        if let Some(spread) = self.options.spread(sigmas[0], sigmas[steps - 1], steps) {
+            times = spread.iter().map(|&sigma| time_of(&self.training, sigma)).collect();
+            sigmas = spread;
+        }
+        Ok((times, sigmas.into_iter().map(|sigma| sigma as f32).collect()))
+    }
+
+    /// Times that the steps stand for, which need not be whole numbers.
+    fn times(&self, steps: usize) -> Result<Vec<f64>> {
+        let (config, train) = (&self.noise.config, self.noise.config.num_train_timesteps);
+        ensure!(steps <= train, "{steps} steps, and the model was trained with {train} (num_train_timesteps)");
+        let times: Vec<f64> = match self.spacing() {
+            Spacing::Linspace => {
+                linspace(0.0, (train - 1) as f64, steps).iter().rev().map(|&t| f64::from(t as f32)).collect()
+            }
+            Spacing::Leading => {
+                let ratio = (train / steps) as i64;
+                (0..steps as i64).rev().map(|i| (i * ratio + config.steps_offset) as f64).collect()
+            }
+            Spacing::Trailing => trailing(train, train, steps).into_iter().map(|t| t as f64).collect(),
+        };
+        Ok(times)
+    }
+
+    /// The sigma after the last step.
+    pub fn last(&self) -> f32 {
+        self.options.last(&self.training)
+    }
+
+    /// What standard normal noise is multiplied with at the start of steps along these sigmas.
+    pub fn init_noise_sigma(&self, sigmas: &[f64]) -> f64 {
+        let largest = sigmas.iter().copied().fold(0.0, f64::max);
+        match self.spacing() {
+            Spacing::Linspace | Spacing::Trailing => largest,
+            Spacing::Leading => (largest * largest + 1.0).sqrt(),
+        }
+    }
+
+    /// `(sample - picture) / sigma` of the picture that the denoiser's output, float32 as the sample, stands for.
+    pub fn direction(&self, output: Tensor, sample: &Tensor, sigma: f64) -> Tensor {
+        match self.noise.config.prediction_type {
+            Prediction::Epsilon => output,
+            Prediction::Velocity => {
+                let whole = sigma * sigma + 1.0;
+                output / whole.sqrt() + sample * (sigma / whole)
+            }
+            Prediction::Sample => (sample - output) / sigma,
         }
     }
 }

@@ -15,7 +15,7 @@ use toolkit::models::diffusion::autoencoder_kl::{self, AutoencoderKl};
 use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::{GenerateRequest, Generator, load_generator};
-use toolkit::schedulers::SchedulerName::{self, Ddim};
+use toolkit::schedulers::SchedulerName;
 
 use mini::{cpu, json, mini, people, photo, prompt};
 
@@ -105,7 +105,7 @@ fn sd3_draws_photos_from_their_descriptions() {
 
 #[test]
 fn sd15_draws_photos_from_their_descriptions() {
-    from_descriptions(SD15, &[(Some(Ddim), 4, 22.0), (None, 10, 24.5)]);
+    from_descriptions(SD15, &[(Some("ddim".parse().unwrap()), 4, 22.0), (None, 10, 24.5)]);
 }
 
 /// A step of the wrong length, or a time that is not the latents', bends the way: few steps end elsewhere than many.

@@ -161,12 +161,12 @@ fn configurations_of_solvers_are_read_as_diffusers_reads_them() {
     };
     let pndm = r#"{"_class_name": "PNDMScheduler", "skip_prk_steps": true, "steps_offset": 0, "trained_betas": null}"#;
     let scheduler = read(pndm, None).unwrap();
-    assert_eq!(scheduler.name(), SchedulerName::Pndm);
+    assert_eq!(scheduler.name(), "pndm".parse().unwrap());
     // An outdated offset is taken for 1, as the pipelines do; another solver has its own default.
     assert_eq!(scheduler.schedule(4).unwrap().timesteps(), [751.0, 501.0, 501.0, 251.0, 1.0]);
-    assert_eq!(read(pndm, Some(SchedulerName::Ddim)).unwrap().schedule(2).unwrap().timesteps(), [501.0, 1.0]);
+    assert_eq!(read(pndm, Some("ddim".parse().unwrap())).unwrap().schedule(2).unwrap().timesteps(), [501.0, 1.0]);
     let absent = r#"{"_class_name": "PNDMScheduler", "timestep_spacing": "leading"}"#;
-    assert_eq!(read(absent, Some(SchedulerName::Euler)).unwrap().schedule(2).unwrap().timesteps(), [500.0, 0.0]);
+    assert_eq!(read(absent, Some("euler".parse().unwrap())).unwrap().schedule(2).unwrap().timesteps(), [500.0, 0.0]);
     // What Python writes for an infinite number.
     let infinite = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
     assert_eq!(read(infinite, None).unwrap().schedule(3).unwrap().timesteps(), [999.0, 666.0, 333.0]);
@@ -207,4 +207,21 @@ fn solvers_refuse_what_cannot_be_drawn_and_keep_the_number_type() {
     }
     // Runge-Kutta steps at the start need four times.
     assert!(Scheduler::new(&config, None).unwrap().schedule(3).is_err());
+}
+
+/// Files, the command line and classes find each row of the table, and a wrong name is told the right ones.
+#[test]
+fn names_stand_for_one_row_each() {
+    for &name in SchedulerName::value_variants() {
+        assert_eq!(name.name().parse::<SchedulerName>().unwrap(), name);
+        let json = serde_json::to_string(&name).unwrap();
+        assert_eq!(json, format!("\"{name}\""));
+        assert_eq!(serde_json::from_str::<SchedulerName>(&json).unwrap(), name);
+        let class = serde_json::json!({"_class_name": name.entry().class});
+        assert_eq!(Scheduler::new(&class, None).unwrap().name(), name);
+    }
+    let error = "eular".parse::<SchedulerName>().unwrap_err();
+    assert!(error.is::<UsageError>() && error.to_string().contains("euler"), "{error}");
+    let error = serde_json::from_str::<SchedulerName>("\"eular\"").unwrap_err().to_string();
+    assert!(error.contains("unknown variant `eular`, expected one of `pndm`, `ddim`"), "{error}");
 }

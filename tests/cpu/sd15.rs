@@ -198,7 +198,7 @@ fn a_batch_draws_what_each_draws_alone() {
     let (noise, photos) = (&cases()[1], &cases()[6]);
     let mut mixed = photos.request();
     mixed.images[1] = picture(&cases()[7].photos[0]);
-    mixed.scheduler = Some(SchedulerName::EulerAncestral);
+    mixed.scheduler = Some("euler-ancestral".parse().unwrap());
     for request in [noise.request(), mixed] {
         let pipeline = load("like_v1");
         let together = pipeline.generate(&request).unwrap();

@@ -16,7 +16,6 @@ use toolkit::models::text::clip_text::ClipText;
 use toolkit::models::text::t5_encoder::T5Encoder;
 use toolkit::models::{GenerateRequest, Generator};
 use toolkit::runtime::{DtypeChoice, Runtime};
-use toolkit::schedulers::SchedulerName;
 
 const PIPELINES: [&str; 3] = ["with_t5", "without_t5", "like_sd35"];
 /// Hidden states: float32 sums in another order, over a few layers.
@@ -249,7 +248,7 @@ fn what_cannot_be_drawn_is_wrong_usage() {
         (GenerateRequest { strength: Some(1.5), images: photo.clone(), ..good.clone() }, "between 0 and 1"),
         (GenerateRequest { strength: Some(0.0), images: photo, ..good.clone() }, "no step"),
         (GenerateRequest { guidance_scale: Some(f64::NAN), ..good.clone() }, "guidance"),
-        (GenerateRequest { scheduler: Some(SchedulerName::Ddim), ..good.clone() }, "leave the scheduler out"),
+        (GenerateRequest { scheduler: Some("ddim".parse().unwrap()), ..good.clone() }, "leave the scheduler out"),
         (GenerateRequest { safety_checker: true, ..good.clone() }, "no safety checker"),
     ];
     for (request, words) in wrong {

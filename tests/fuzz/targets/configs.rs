@@ -1,5 +1,8 @@
 //! Every configuration, as text: read into each of the types, and used as far as no weights are needed.
 
+use std::iter;
+
+use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use toolkit::checkpoints::config;
 use toolkit::models::captioners::generation::GenerationConfig;
@@ -10,15 +13,6 @@ use toolkit::models::text::{clip_text, t5_encoder};
 use toolkit::schedulers::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName};
 
 use super::Reader;
-
-const SCHEDULERS: [Option<SchedulerName>; 6] = [
-    None,
-    Some(SchedulerName::Pndm),
-    Some(SchedulerName::Ddim),
-    Some(SchedulerName::Euler),
-    Some(SchedulerName::EulerAncestral),
-    Some(SchedulerName::DpmSolverMultistep),
-];
 
 pub fn all() -> Reader {
     Box::new(|input| {
@@ -46,7 +40,7 @@ pub fn all() -> Reader {
         if let Some(Ok(flow)) = take::<FlowMatchEulerConfig>(&value).map(FlowMatchEuler::new) {
             let _ = flow.schedule(7, 64);
         }
-        for name in SCHEDULERS {
+        for name in iter::once(None).chain(SchedulerName::value_variants().iter().copied().map(Some)) {
             if let Ok(scheduler) = Scheduler::new(&value, name) {
                 let _ = scheduler.schedule(7);
             }

@@ -84,10 +84,11 @@ impl SdOutline {
             return Ok((solver, 0));
         }
         let strength = request.strength.unwrap_or(STRENGTH);
-        let first = first_step(steps, strength);
-        if first >= steps {
+        let kept_out = first_step(steps, strength);
+        if kept_out >= steps {
             return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
         }
+        let first = kept_out * solver.order();
         solver.skip(first);
         Ok((solver, first))
     }
