@@ -323,7 +323,10 @@ pub struct FoldersArgs {
     pub dir_a: PathBuf,
     /// What they are compared with
     pub dir_b: PathBuf,
-    /// art-Inception weights: a file, or the name of a model
+    /// The network whose features are compared: art-inception, or inception-v3 (the one of published values)
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+    /// The network's weights: a file, or the name of a model
     #[arg(long, value_name = "FILE")]
     pub inception: Option<String>,
     #[arg(long, value_name = "N")]

@@ -15,6 +15,7 @@ use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options, Scores};
 use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
+use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::{Decoding, Pair, check_headers, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
@@ -71,17 +72,17 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
 pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) -> Result<Outcome> {
     let about = metric.about();
     let between = metric.of_features().with_context(|| format!("{} is not of two folders", about.label))?;
+    let network = Network::choose(args.network.as_deref(), between.networks)?;
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
-    [&files_a, &files_b].into_iter().try_for_each(|files| check_headers(files, inception::MIN_SIZE))?;
-    let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), inception::MIN_SIZE, for_gpu);
+    [&files_a, &files_b].into_iter().try_for_each(|files| check_headers(files, network.least()))?;
+    let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), network.least(), for_gpu);
     let (a, b) = (decoding(&files_a), decoding(&files_b));
     let rt = Runtime::new(global)?;
     let libraries = warm_up(&rt);
-    let inception = locate_inception(named(&args.inception, "art-inception"), &rt)?;
+    let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
     let (device, kind) = (rt.device, rt.kind(Kind::Float));
-    let net = FeatureNet::load(&inception, device, kind)?;
     let features = |files: Decoding| net.features_of_files(files.batches(batch, device, kind));
     let (a, b) = (features(a)?, features(b)?);
     drop(libraries);
@@ -92,7 +93,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     match args.format {
         Format::Text => {
             let interval = ends.map_or(String::new(), |(low, high)| format!("   (95 %: {low:.4} to {high:.4})"));
-            say!("{:<7}{value:.4}{interval}\n{} and {} pictures", about.label, n[0], n[1]);
+            say!("{:<7}{value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network.model());
         }
         Format::Json => {
             let mut json = Map::from_iter([(about.name.to_string(), json!(value))]);
@@ -101,7 +102,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
             }
             json.extend([("n_a", n[0]), ("n_b", n[1])].map(|(name, count)| (name.to_string(), json!(count))));
             json.insert("features".to_string(), json!(net.width()));
-            json.insert("network".to_string(), json!(about.needs.join(", ")));
+            json.insert("network".to_string(), json!(network.model()));
             say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
         }
         Format::Csv => {
@@ -109,7 +110,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
                 Some((low, high)) => (format!(",{},{}", about.low(), about.high()), format!(",{low},{high}")),
                 None => (String::new(), String::new()),
             };
-            say!("{}{names},n_a,n_b\n{value}{ends},{},{}", about.name, n[0], n[1]);
+            say!("{}{names},n_a,n_b,network\n{value}{ends},{},{},{}", about.name, n[0], n[1], network.model());
         }
     }
     Ok(Outcome::Done)

@@ -22,6 +22,8 @@ pub static METRICS: &[&dyn Metric] = &[
     &image::fid::Fid,
     &image::lpips::PhotoDistance,
     &image::kid::Kid,
+    &image::coverage::PRECISION,
+    &image::coverage::RECALL,
     &text::bleu::Bleu,
     &text::rouge::ROUGE[0],
     &text::rouge::ROUGE[1],

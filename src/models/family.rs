@@ -71,9 +71,29 @@ const TELLING_TENSORS: &[(&str, Family)] = &[
     ("lin0.model.1.weight", Family::Lpips),
 ];
 
+/// Classes of the Inception v3 that FID is published in; others that share its layers have others.
+const FID_CLASSES: i64 = 1008;
+
+fn inception_v3(file: &Path, classifier: &[i64]) -> Result<Family> {
+    match classifier.first() {
+        Some(&FID_CLASSES) => Ok(Family::InceptionV3),
+        classes => bail!(
+            "{}: an Inception v3 of {} classes (fc.weight), such as torchvision's: FID's has {FID_CLASSES} and other \
+             weights (`toolkit models pull inception-v3`)",
+            file.display(),
+            classes.copied().unwrap_or(0)
+        ),
+    }
+}
+
 pub fn family_of_file(file: &Path) -> Result<Family> {
     let checkpoint = Checkpoint::open(&[file])?;
     let known = TELLING_TENSORS.iter().find(|(name, _)| checkpoint.entry(name).is_some());
+    if let Some((_, Family::ArtInception)) = known
+        && let Some(classifier) = checkpoint.entry("fc.weight")
+    {
+        return inception_v3(file, &classifier.shape);
+    }
     known.map(|(_, family)| *family).with_context(|| {
         let wrapped = TELLING_TENSORS.iter().find_map(|(name, _)| checkpoint.wrapped(name));
         let wrapped = wrapped.map(|text| format!(": {text}")).unwrap_or_default();

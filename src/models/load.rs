@@ -19,9 +19,7 @@ pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
     match located.family {
         Family::Blip => Ok(Box::new(Blip::load(&located.path, rt)?)),
         Family::Phi4Multimodal => Ok(Box::new(Phi4Multimodal::load(&located.path, rt)?)),
-        Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
-            Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))
-        }
+        _ => Err(wrong_family(name, &located, "describe pictures", Family::is_captioner)),
     }
 }
 
@@ -31,9 +29,7 @@ pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
     match located.family {
         Family::StableDiffusion3 => Ok(Box::new(StableDiffusion3::load(&located.path, rt)?)),
         Family::StableDiffusion => Ok(Box::new(StableDiffusion::load(&located.path, rt)?)),
-        Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
-            Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
-        }
+        _ => Err(wrong_family(name, &located, "draw pictures", Family::is_generator)),
     }
 }
 
@@ -43,9 +39,7 @@ pub fn load_outline(name: &str, rt: &Runtime) -> Result<Box<dyn Outline>> {
     match located.family {
         Family::StableDiffusion3 => Ok(Box::new(Sd3Outline::read(Source::at(&located.path)?)?)),
         Family::StableDiffusion => Ok(Box::new(SdOutline::read(Source::at(&located.path)?)?)),
-        Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => {
-            Err(wrong_family(name, &located, "draw pictures", Family::is_generator))
-        }
+        _ => Err(wrong_family(name, &located, "draw pictures", Family::is_generator)),
     }
 }
 
@@ -55,9 +49,7 @@ pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Res
     match located.family {
         Family::Blip => Blip::check(&located.path, options),
         Family::Phi4Multimodal => Phi4Multimodal::check(&located.path, options),
-        Family::StableDiffusion3 | Family::StableDiffusion | Family::ArtInception | Family::Lpips => {
-            Err(wrong_family(name, &located, "describe pictures", Family::is_captioner))
-        }
+        _ => Err(wrong_family(name, &located, "describe pictures", Family::is_captioner)),
     }
 }
 

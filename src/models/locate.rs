@@ -108,6 +108,11 @@ pub fn locate_inception(name: &str, rt: &Runtime) -> Result<PathBuf> {
     metric_file(name, rt, Family::ArtInception, "Conv2d_1a_3x3.conv.weight")
 }
 
+/// The weights of the Inception v3 that FID is published in: a name, a folder or a file.
+pub fn locate_inception_v3(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    metric_file(name, rt, Family::InceptionV3, "Conv2d_1a_3x3.conv.weight")
+}
+
 /// The two files of an LPIPS net.
 #[derive(Debug, Clone)]
 pub struct LpipsFiles {

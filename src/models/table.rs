@@ -10,6 +10,7 @@ pub enum Family {
     StableDiffusion3,
     StableDiffusion,
     ArtInception,
+    InceptionV3,
     Lpips,
 }
 
@@ -22,6 +23,7 @@ impl Family {
             Self::StableDiffusion3 => "Stable Diffusion 3 generator",
             Self::StableDiffusion => "Stable Diffusion generator",
             Self::ArtInception => "metric net art-Inception",
+            Self::InceptionV3 => "metric net Inception v3",
             Self::Lpips => "metric net LPIPS",
         }
     }
@@ -99,6 +101,15 @@ pub static MODELS: &[ModelEntry] = &[
         family: Family::ArtInception,
         source: Source::HubFile { repo: "matthias-wright/art_inception", file: "art_inception.pth" },
         about: "the features in which ArtFID compares pictures",
+    },
+    ModelEntry {
+        name: "inception-v3",
+        family: Family::InceptionV3,
+        source: Source::Torch {
+            file: "pt_inception-2015-12-05-6726825d.pth",
+            url: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        },
+        about: "the features in which FID and KID are published, as pytorch-fid has them",
     },
     ModelEntry {
         name: "lpips-alex",

@@ -17,11 +17,11 @@ use toolkit::metrics::image::lpips::{LpipsNet, numbers};
 use toolkit::metrics::image::pictures::{Decoding, pairs};
 use toolkit::models::metric_nets::inception::MIN_SIZE;
 
-fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     gpu::root().join("tests/golden/artfid").join(name)
 }
 
-fn value(name: &str) -> Tensor {
+pub(crate) fn value(name: &str) -> Tensor {
     let all = Tensor::read_safetensors(golden("values.safetensors")).unwrap();
     all.into_iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("no golden value {name}")).1
 }
@@ -31,13 +31,13 @@ fn number(name: &str) -> f64 {
 }
 
 /// Largest difference, relative to the largest value.
-fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
+pub(crate) fn difference(ours: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(ours.size(), expected.size());
     let worst = (ours - expected).abs().max().double_value(&[]);
     worst / expected.abs().max().double_value(&[])
 }
 
-fn assert_near(ours: f64, expected: f64, relative: f64) {
+pub(crate) fn assert_near(ours: f64, expected: f64, relative: f64) {
     assert!((ours / expected - 1.0).abs() <= relative, "{ours} is not {expected}");
 }
 
@@ -74,7 +74,7 @@ fn weight(name: &str, shape: &[i64]) -> Tensor {
     }
 }
 
-fn write(folder: &Path, name: &str, shapes: &BTreeMap<String, Vec<i64>>) -> PathBuf {
+pub(crate) fn write(folder: &Path, name: &str, shapes: &BTreeMap<String, Vec<i64>>) -> PathBuf {
     let tensors: Vec<(&str, Tensor)> =
         shapes.iter().map(|(name, shape)| (name.as_str(), weight(name, shape))).collect();
     let file = folder.join(name);
@@ -82,14 +82,14 @@ fn write(folder: &Path, name: &str, shapes: &BTreeMap<String, Vec<i64>>) -> Path
     file
 }
 
-fn inception_shapes(divisor: usize) -> BTreeMap<String, Vec<i64>> {
+pub(crate) fn inception_shapes(divisor: usize) -> BTreeMap<String, Vec<i64>> {
     let text = std::fs::read_to_string(golden("shapes.json")).unwrap();
     let all: BTreeMap<String, BTreeMap<String, Vec<i64>>> = serde_json::from_str(&text).unwrap();
     all[&format!("inception_{divisor}")].clone()
 }
 
 /// `formula_pictures` of the script.
-fn pictures(name: &str, count: u32, width: u32, height: u32) -> Vec<RgbImage> {
+pub(crate) fn pictures(name: &str, count: u32, width: u32, height: u32) -> Vec<RgbImage> {
     let shape = [count.into(), height.into(), width.into(), 3];
     let noise = Vec::<f32>::try_from(formula(name, &shape, 0.0, 256.0).view([-1])).unwrap();
     let step = (255.0 / f64::from(width)) as f32;
@@ -110,7 +110,7 @@ fn pictures(name: &str, count: u32, width: u32, height: u32) -> Vec<RgbImage> {
 
 /// float32 sums in another order, through up to 40 layers: a few 1e-6 of the largest feature. A
 /// padding, a pool or a folded norm that is wrong moves features by percents.
-const FEATURES: f64 = 2e-5;
+pub(crate) const FEATURES: f64 = 2e-5;
 
 #[test]
 fn features_of_narrow_networks_are_those_of_art_fid() {
@@ -213,7 +213,7 @@ fn extrapolation_is_that_of_art_fid_for_the_same_samples() {
     assert!((fid(1) - ours).abs() < 0.15 * ours, "{} {ours}", fid(1));
 }
 
-fn folder(kind: &str) -> String {
+pub(crate) fn folder(kind: &str) -> String {
     golden(kind).display().to_string()
 }
 
@@ -223,11 +223,11 @@ fn nets() -> [String; 6] {
     ["--inception".into(), inception, "--lpips-backbone".into(), backbone, "--lpips-linear".into(), linear]
 }
 
-fn toolkit(args: &[&str]) -> assert_cmd::assert::Assert {
+pub(crate) fn toolkit(args: &[&str]) -> assert_cmd::assert::Assert {
     assert_cmd::Command::cargo_bin("toolkit").unwrap().args(args).args(["--device", "cpu", "--offline"]).assert()
 }
 
-fn json(args: &[&str]) -> Value {
+pub(crate) fn json(args: &[&str]) -> Value {
     let output = toolkit(args).success().get_output().stdout.clone();
     serde_json::from_slice(&output).unwrap()
 }
@@ -407,9 +407,10 @@ fn a_gpu_measures_what_the_cpu_measures() {
 #[test]
 fn evaluate_has_a_command_for_each_metric_between_two_folders() {
     let help = String::from_utf8(toolkit(&["evaluate", "--help"]).success().get_output().stdout.clone()).unwrap();
-    let order = ["artfid", "fid", "kid", "lpips", "captions"].map(|name| help.find(&format!("\n  {name} ")));
+    let order = ["artfid", "fid", "kid", "precision", "recall", "lpips", "captions"]
+        .map(|name| help.find(&format!("\n  {name} ")));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{help}");
-    assert!(help.contains("fid       Fréchet distance between two folders of pictures"), "{help}");
+    assert!(help.contains("  Fréchet distance between two folders of pictures"), "{help}");
     toolkit(&["evaluate", "kidd", "a", "b"]).code(2).stderr(predicates::str::contains("kid"));
 }
 

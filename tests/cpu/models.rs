@@ -46,8 +46,16 @@ fn the_table_is_sound() {
             Source::Hub(id) | Source::HubFile { repo: id, .. } => assert_eq!(id.split('/').count(), 2),
         }
     }
-    for name in ["blip-base", "blip-large", "phi-4-multimodal", "sd3-medium", "sd-v1-5", "art-inception", "lpips-alex"]
-    {
+    for name in [
+        "blip-base",
+        "blip-large",
+        "phi-4-multimodal",
+        "sd3-medium",
+        "sd-v1-5",
+        "art-inception",
+        "inception-v3",
+        "lpips-alex",
+    ] {
         assert_eq!(models::find(name).unwrap().name, name);
     }
 }

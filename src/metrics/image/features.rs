@@ -1,4 +1,4 @@
-//! Pictures → art-Inception features.
+//! Pictures → features of a network.
 
 use std::path::Path;
 
@@ -6,33 +6,50 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::networks::Network;
 use super::pictures::{Batches, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
-use crate::models::metric_nets::inception::ArtInception;
+use crate::models::metric_nets::inception::{Inception, Variant};
+use crate::models::{locate_inception, locate_inception_v3};
 use crate::nn::conv_relu;
-use crate::runtime::{Background, catch_panics};
+use crate::runtime::{Background, Runtime, catch_panics};
 
-/// An art-Inception on a device.
+/// A network that describes pictures by features, on a device.
 pub struct FeatureNet {
-    net: ArtInception,
+    net: Inception,
     device: Device,
     kind: Kind,
 }
 
 impl FeatureNet {
-    /// From a checkpoint file (safetensors or a PyTorch pickle).
+    /// A network by the name, the folder or the file of its weights (none: the published ones).
+    pub fn open(network: Network, name: Option<&str>, rt: &Runtime) -> Result<Self> {
+        let name = name.unwrap_or(network.model());
+        let (device, kind) = (rt.device, rt.kind(Kind::Float));
+        match network {
+            Network::ArtInception => Self::load(&locate_inception(name, rt)?, device, kind),
+            Network::InceptionV3 => Self::load_as(Variant::Fid, &locate_inception_v3(name, rt)?, device, kind),
+        }
+    }
+
+    /// art-Inception from a checkpoint file (safetensors or a PyTorch pickle).
     pub fn load(file: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_as(Variant::Art, file, device, kind)
+    }
+
+    fn load_as(variant: Variant, file: &Path, device: Device, kind: Kind) -> Result<Self> {
         let weights = Checkpoint::open(&[file])?.weights(device, kind);
-        weights.build(Self::new).with_context(|| format!("art-Inception from {}", file.display()))
+        let net = weights.build(|weights| Self::new(weights, variant));
+        net.with_context(|| format!("{} from {}", variant.title(), file.display()))
     }
 
-    /// At the published size with random weights.
+    /// art-Inception at the published size with random weights.
     pub fn random(device: Device, kind: Kind) -> Result<Self> {
-        Self::new(&Weights::random(device, kind))
+        Self::new(&Weights::random(device, kind), Variant::Art)
     }
 
-    fn new(weights: &Weights) -> Result<Self> {
-        let net = no_grad(|| ArtInception::new(weights))?;
+    fn new(weights: &Weights, variant: Variant) -> Result<Self> {
+        let net = no_grad(|| Inception::new(weights, variant))?;
         Ok(Self { net, device: weights.device(), kind: weights.kind() })
     }
 

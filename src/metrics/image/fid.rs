@@ -1,10 +1,10 @@
 //! FID: the Fréchet distance between the features of pictures and of style pictures (Heusel et al. 2017), here in
-//! art-Inception. The computation is in [`super::frechet`].
+//! art-Inception; of two folders also in the network that FID is published in. The computation is in [`super::frechet`].
 
 use anyhow::Result;
 
 use super::frechet::{self, Gaussian};
-use super::{BetweenSets, PictureMetric, PictureSet};
+use super::{BetweenSets, INCEPTIONS, PictureMetric, PictureSet};
 use crate::metrics::{About, Metric, Show, Value};
 
 /// The metric's name.
@@ -47,6 +47,7 @@ impl PictureMetric for Fid {
 
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
+            networks: INCEPTIONS,
             help: "Fréchet distance between two folders of pictures",
             compare: |a, b, _| Ok(Value::new(frechet::distance(&Gaussian::fit(a)?, &Gaussian::fit(b)?)?, None)),
         })

@@ -10,7 +10,7 @@
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::{BetweenSets, PictureMetric, PictureSet};
+use super::{BetweenSets, INCEPTIONS, PictureMetric, PictureSet};
 use crate::metrics::stats::{Interval, draws};
 use crate::metrics::{About, Metric, Show, Value};
 
@@ -50,6 +50,7 @@ impl PictureMetric for Kid {
 
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
+            networks: INCEPTIONS,
             help: "Kernel distance (KID) between two folders of pictures: unbiased, with its interval over the first",
             compare: |a, b, options| kid(a, b, options.resamples, options.seed),
         })

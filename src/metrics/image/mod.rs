@@ -1,11 +1,13 @@
 //! Metrics of pictures: a file each, and how pictures get to their networks.
 
 pub mod artfid;
+pub mod coverage;
 pub mod features;
 pub mod fid;
 pub mod frechet;
 pub mod kid;
 pub mod lpips;
+pub mod networks;
 pub mod photo;
 pub mod pictures;
 
@@ -17,6 +19,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use self::artfid::{Options, Scores};
+use self::networks::Network;
 use super::{Metric, Value};
 
 /// A metric of the pictures of a strategy.
@@ -35,8 +38,13 @@ pub trait PictureMetric: Metric {
     }
 }
 
-/// A metric between a set of pictures and a reference set, by their features in art-Inception alone.
+/// Both networks that are called Inception; ArtFID's comes first.
+pub const INCEPTIONS: &[Network] = &[Network::ArtInception, Network::InceptionV3];
+
+/// A metric between a set of pictures and a reference set, by their features in one network alone.
 pub struct BetweenSets {
+    /// The networks that it may be measured in; the first is the usual one.
+    pub networks: &'static [Network],
     /// What it is, for the command line.
     pub help: &'static str,
     /// From features [n, features] and [m, features], on one device.

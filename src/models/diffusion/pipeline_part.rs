@@ -28,7 +28,7 @@ pub fn published(family: Family) -> Option<&'static str> {
     match family {
         Family::StableDiffusion => Some(STABLE_DIFFUSION),
         Family::StableDiffusion3 => Some(STABLE_DIFFUSION_3),
-        Family::Blip | Family::Phi4Multimodal | Family::ArtInception | Family::Lpips => None,
+        _ => None,
     }
 }
 

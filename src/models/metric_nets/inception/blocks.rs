@@ -1,32 +1,25 @@
-//! The trunk of ArtFID's two-headed Inception v3: pictures → features.
-//!
-//! Architecture: <https://github.com/matthias-wright/art-fid/blob/main/src/art_fid/inception.py>, which is
-//! torchvision's Inception v3 (padding counts in its 3×3 averages) with two classifiers: `fc1` names
-//! styles, `fc2` what else the network was trained on. Features need neither; a file may lack them.
-//! The auxiliary classifiers serve training only: their tensors are accepted and not read.
+//! The blocks of Inception v3: convolutions with folded BatchNorm, and branches side by side.
 //!
 //! Channel widths are those of the tensors, so a narrower network of the same structure loads too;
-//! what does not fit together is an error. BatchNorm is folded into the convolutions at load.
+//! what does not fit together is an error.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use super::Variant;
 use crate::checkpoints::Weights;
 use crate::nn::{conv_relu, wants_channels_first};
 use crate::runtime::shim;
 
 const BATCH_NORM_EPS: f64 = 0.001;
 
-/// Smaller pictures leave nothing for the last layers.
-pub const MIN_SIZE: u32 = 75;
-
 /// Convolution, BatchNorm and ReLU as one convolution with a bias.
 #[derive(Debug)]
-struct BasicConv2d {
+pub(super) struct BasicConv2d {
     weight: Tensor,
     bias: Tensor,
-    stride: i64,
-    padding: [i64; 2],
+    pub stride: i64,
+    pub padding: [i64; 2],
     output: i64,
 }
 
@@ -64,7 +57,7 @@ impl BasicConv2d {
     }
 
     /// [batch, input, height, width] → [batch, output, height', width']
-    fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor) -> Tensor {
         if x.device().is_cuda()
             && !wants_channels_first(x.device(), x.kind())
             && let Some(out) = self.product(x)
@@ -76,9 +69,10 @@ impl BasicConv2d {
 
     /// [`Self::forward`] of the averages of places, for a convolution over single places: averages of its fewer
     /// outputs are the same, and cost less.
-    fn forward_averaged(&self, x: &Tensor) -> Tensor {
+    fn forward_averaged(&self, x: &Tensor, padding_counts: bool) -> Tensor {
         let out = x.conv2d(&self.weight, None::<&Tensor>, [self.stride; 2], self.padding, [1, 1], 1);
-        (average_pool(&out) + self.bias.view([1, -1, 1, 1])).relu_()
+        let averages = out.avg_pool2d([3, 3], [1, 1], [1, 1], false, padding_counts, None);
+        (averages + self.bias.view([1, -1, 1, 1])).relu_()
     }
 
     /// [`Self::forward`] of a convolution over single places as a matrix product, in which cuBLAS adds the
@@ -100,11 +94,7 @@ fn channels_last(weight: &Tensor) -> Tensor {
     weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-fn average_pool(x: &Tensor) -> Tensor {
-    x.avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None)
-}
-
-fn max_pool(x: &Tensor) -> Tensor {
+pub(super) fn max_pool(x: &Tensor) -> Tensor {
     x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false)
 }
 
@@ -116,11 +106,11 @@ fn conv(weights: &Weights, name: &str, input: i64, width: i64, kernel: [i64; 2])
 
 /// Convolutions one after the other, each as wide an input as the one before gives.
 #[derive(Debug)]
-struct Chain(Vec<BasicConv2d>);
+pub(super) struct Chain(pub(super) Vec<BasicConv2d>);
 
 impl Chain {
     /// `steps`: name, published width, kernel; padded so that the size stays.
-    fn new(weights: &Weights, input: i64, steps: &[(&str, i64, [i64; 2])]) -> Result<Self> {
+    pub fn new(weights: &Weights, input: i64, steps: &[(&str, i64, [i64; 2])]) -> Result<Self> {
         let mut chain = Vec::new();
         let mut channels = input;
         for (name, width, kernel) in steps {
@@ -132,18 +122,18 @@ impl Chain {
     }
 
     /// The last convolution halves the size instead: stride 2, no padding.
-    fn halving(mut self) -> Self {
+    pub fn halving(mut self) -> Self {
         if let Some(last) = self.0.pop() {
             self.0.push(last.stride(2).padding([0, 0]));
         }
         self
     }
 
-    fn output(&self) -> i64 {
+    pub fn output(&self) -> i64 {
         self.0.last().map_or(0, |last| last.output)
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor) -> Tensor {
         let mut x = x.shallow_clone();
         for step in &self.0 {
             x = step.forward(&x);
@@ -155,21 +145,45 @@ impl Chain {
 /// What runs beside the convolution branches and joins them last.
 #[derive(Debug)]
 enum Pool {
-    /// 3×3 average, then a 1×1 convolution.
-    Average(BasicConv2d),
+    /// 3×3 average, then a 1×1 convolution; whether the padding counts in the averages.
+    Average(BasicConv2d, bool),
+    /// 3×3 maximum of the same size, then a 1×1 convolution.
+    MaximumInPlace(BasicConv2d),
     /// 3×3 maximum with stride 2; as many channels as come in.
     Maximum(i64),
 }
 
+impl Pool {
+    fn average(weights: &Weights, input: i64, width: i64, variant: Variant) -> Result<Self> {
+        let conv = conv(weights, "branch_pool", input, width, [1, 1])?;
+        Ok(Self::Average(conv, variant.padding_counts()))
+    }
+
+    pub fn output(&self) -> i64 {
+        match self {
+            Self::Average(conv, _) | Self::MaximumInPlace(conv) => conv.output,
+            Self::Maximum(input) => *input,
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Average(conv, padding_counts) => conv.forward_averaged(x, *padding_counts),
+            Self::MaximumInPlace(conv) => conv.forward(&x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false)),
+            Self::Maximum(_) => max_pool(x),
+        }
+    }
+}
+
 /// Branches whose outputs are joined along the channels: blocks A to D.
 #[derive(Debug)]
-struct Mixed {
+pub(super) struct Mixed {
     branches: Vec<Chain>,
     pool: Pool,
 }
 
 impl Mixed {
-    fn block_a(weights: &Weights, input: i64, pool_width: i64) -> Result<Self> {
+    pub fn block_a(weights: &Weights, input: i64, pool_width: i64, variant: Variant) -> Result<Self> {
         let branches = vec![
             Chain::new(weights, input, &[("branch1x1", 64, [1, 1])])?,
             Chain::new(weights, input, &[("branch5x5_1", 48, [1, 1]), ("branch5x5_2", 64, [5, 5])])?,
@@ -179,10 +193,10 @@ impl Mixed {
                 &[("branch3x3dbl_1", 64, [1, 1]), ("branch3x3dbl_2", 96, [3, 3]), ("branch3x3dbl_3", 96, [3, 3])],
             )?,
         ];
-        Self::with_average(weights, input, pool_width, branches)
+        Ok(Self { branches, pool: Pool::average(weights, input, pool_width, variant)? })
     }
 
-    fn block_b(weights: &Weights, input: i64) -> Result<Self> {
+    pub fn block_b(weights: &Weights, input: i64) -> Result<Self> {
         let branches = vec![
             Chain::new(weights, input, &[("branch3x3", 384, [3, 3])])?.halving(),
             Chain::new(
@@ -195,7 +209,7 @@ impl Mixed {
         Ok(Self { branches, pool: Pool::Maximum(input) })
     }
 
-    fn block_c(weights: &Weights, input: i64, middle: i64) -> Result<Self> {
+    pub fn block_c(weights: &Weights, input: i64, middle: i64, variant: Variant) -> Result<Self> {
         let branches = vec![
             Chain::new(weights, input, &[("branch1x1", 192, [1, 1])])?,
             Chain::new(
@@ -215,10 +229,10 @@ impl Mixed {
                 ],
             )?,
         ];
-        Self::with_average(weights, input, 192, branches)
+        Ok(Self { branches, pool: Pool::average(weights, input, 192, variant)? })
     }
 
-    fn block_d(weights: &Weights, input: i64) -> Result<Self> {
+    pub fn block_d(weights: &Weights, input: i64) -> Result<Self> {
         let branches = vec![
             Chain::new(weights, input, &[("branch3x3_1", 192, [1, 1]), ("branch3x3_2", 320, [3, 3])])?.halving(),
             Chain::new(
@@ -236,41 +250,36 @@ impl Mixed {
         Ok(Self { branches, pool: Pool::Maximum(input) })
     }
 
-    fn with_average(weights: &Weights, input: i64, width: i64, branches: Vec<Chain>) -> Result<Self> {
-        Ok(Self { branches, pool: Pool::Average(conv(weights, "branch_pool", input, width, [1, 1])?) })
+    pub fn output(&self) -> i64 {
+        self.branches.iter().map(Chain::output).sum::<i64>() + self.pool.output()
     }
 
-    fn output(&self) -> i64 {
-        let pooled = match &self.pool {
-            Pool::Average(conv) => conv.output,
-            Pool::Maximum(input) => *input,
-        };
-        self.branches.iter().map(Chain::output).sum::<i64>() + pooled
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor) -> Tensor {
         let mut outputs: Vec<Tensor> = self.branches.iter().map(|branch| branch.forward(x)).collect();
-        outputs.push(match &self.pool {
-            Pool::Average(conv) => conv.forward_averaged(x),
-            Pool::Maximum(_) => max_pool(x),
-        });
+        outputs.push(self.pool.forward(x));
         Tensor::cat(&outputs, 1)
     }
 }
 
 /// Block E: its 3×3 branches end in a 1×3 and a 3×1 convolution side by side.
 #[derive(Debug)]
-struct MixedE {
+pub(super) struct MixedE {
     branch1x1: BasicConv2d,
     branch3x3_1: BasicConv2d,
     branch3x3_2: [BasicConv2d; 2],
     branch3x3dbl: Chain,
     branch3x3dbl_3: [BasicConv2d; 2],
-    branch_pool: BasicConv2d,
+    branch_pool: Pool,
 }
 
 impl MixedE {
-    fn new(weights: &Weights, input: i64) -> Result<Self> {
+    /// `is_last`: Mixed_7c.
+    pub fn new(weights: &Weights, input: i64, variant: Variant, is_last: bool) -> Result<Self> {
+        let branch_pool = if is_last && variant.ends_in_maximum() {
+            Pool::MaximumInPlace(conv(weights, "branch_pool", input, 192, [1, 1])?)
+        } else {
+            Pool::average(weights, input, 192, variant)?
+        };
         let branch3x3_1 = conv(weights, "branch3x3_1", input, 384, [1, 1])?;
         let steps = [("branch3x3dbl_1", 448, [1, 1]), ("branch3x3dbl_2", 384, [3, 3])];
         let branch3x3dbl = Chain::new(weights, input, &steps)?;
@@ -286,16 +295,16 @@ impl MixedE {
             branch3x3_1,
             branch3x3dbl_3: pair("branch3x3dbl_3", branch3x3dbl.output())?,
             branch3x3dbl,
-            branch_pool: conv(weights, "branch_pool", input, 192, [1, 1])?,
+            branch_pool,
         })
     }
 
-    fn output(&self) -> i64 {
+    pub fn output(&self) -> i64 {
         let pairs = self.branch3x3_2.iter().chain(&self.branch3x3dbl_3).map(|conv| conv.output).sum::<i64>();
-        self.branch1x1.output + pairs + self.branch_pool.output
+        self.branch1x1.output + pairs + self.branch_pool.output()
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor) -> Tensor {
         let branch3x3 = self.branch3x3_1.forward(x);
         let branch3x3dbl = self.branch3x3dbl.forward(x);
         let outputs = [
@@ -304,114 +313,9 @@ impl MixedE {
             self.branch3x3_2[1].forward(&branch3x3),
             self.branch3x3dbl_3[0].forward(&branch3x3dbl),
             self.branch3x3dbl_3[1].forward(&branch3x3dbl),
-            self.branch_pool.forward_averaged(x),
+            self.branch_pool.forward(x),
         ];
         Tensor::cat(&outputs, 1)
-    }
-}
-
-/// Pictures → features, the global averages of the last block.
-#[derive(Debug)]
-pub struct ArtInception {
-    stem: Chain,
-    stem_pooled: Chain,
-    mixed: Vec<Mixed>,
-    mixed_7b: MixedE,
-    mixed_7c: MixedE,
-    fc1: Option<Linear>,
-    fc2: Option<Linear>,
-}
-
-/// A classifier on the features.
-#[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    /// None where the file has no such head.
-    fn find(weights: &Weights, input: i64) -> Result<Option<Self>> {
-        let Some(&[classes, _]) = weights.shape("weight").as_deref() else {
-            weights.ignore();
-            return Ok(None);
-        };
-        Ok(Some(Self { weight: weights.get("weight", &[classes, input])?, bias: weights.get("bias", &[classes])? }))
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
-    }
-}
-
-impl ArtInception {
-    /// Builds the network; the classifiers (`fc1`, `fc2`, `AuxLogits1`, `AuxLogits2`) may be there or not.
-    pub fn new(weights: &Weights) -> Result<Self> {
-        let mut stem = Chain::new(
-            weights,
-            3,
-            &[("Conv2d_1a_3x3", 32, [3, 3]), ("Conv2d_2a_3x3", 32, [3, 3]), ("Conv2d_2b_3x3", 64, [3, 3])],
-        )?;
-        stem.0[0].stride = 2;
-        stem.0[0].padding = [0, 0];
-        stem.0[1].padding = [0, 0];
-        let steps = [("Conv2d_3b_1x1", 80, [1, 1]), ("Conv2d_4a_3x3", 192, [3, 3])];
-        let mut stem_pooled = Chain::new(weights, stem.output(), &steps)?;
-        stem_pooled.0[1].padding = [0, 0];
-
-        let mut mixed: Vec<Mixed> = Vec::new();
-        let mut push = |block: Mixed| {
-            let output = block.output();
-            mixed.push(block);
-            output
-        };
-        let at = |name: &str| weights.at(name);
-        let c = push(Mixed::block_a(&at("Mixed_5b"), stem_pooled.output(), 32)?);
-        let c = push(Mixed::block_a(&at("Mixed_5c"), c, 64)?);
-        let c = push(Mixed::block_a(&at("Mixed_5d"), c, 64)?);
-        let c = push(Mixed::block_b(&at("Mixed_6a"), c)?);
-        let c = push(Mixed::block_c(&at("Mixed_6b"), c, 128)?);
-        let c = push(Mixed::block_c(&at("Mixed_6c"), c, 160)?);
-        let c = push(Mixed::block_c(&at("Mixed_6d"), c, 160)?);
-        let c = push(Mixed::block_c(&at("Mixed_6e"), c, 192)?);
-        let c = push(Mixed::block_d(&at("Mixed_7a"), c)?);
-        let mixed_7b = MixedE::new(&at("Mixed_7b"), c)?;
-        let mixed_7c = MixedE::new(&at("Mixed_7c"), mixed_7b.output())?;
-        let head = |name: &str| Linear::find(&weights.at(name), mixed_7c.output());
-        let (fc1, fc2) = (head("fc1")?, head("fc2")?);
-        for unused in ["AuxLogits1", "AuxLogits2"] {
-            weights.at(unused).ignore();
-        }
-        Ok(Self { stem, stem_pooled, mixed, mixed_7b, mixed_7c, fc1, fc2 })
-    }
-
-    /// How many numbers describe a picture (2048 in the published network).
-    pub fn width(&self) -> i64 {
-        self.mixed_7c.output()
-    }
-
-    /// [batch, 3, height, width] in [0, 1], not normalised, at least [`MIN_SIZE`] high and wide →
-    /// [batch, features].
-    pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        let size = pixels.size();
-        let [_, 3, height, width] = size[..] else { bail!("pictures are [batch, 3, height, width], not {size:?}") };
-        ensure!(
-            height >= MIN_SIZE.into() && width >= MIN_SIZE.into(),
-            "pictures of {width}×{height} are too small for art-Inception (at least {MIN_SIZE}×{MIN_SIZE})"
-        );
-        let mut x = max_pool(&self.stem.forward(pixels)); // 224 → 54
-        x = max_pool(&self.stem_pooled.forward(&x)); // → 25
-        for block in &self.mixed {
-            x = block.forward(&x); // → 12 at Mixed_6a → 5 at Mixed_7a
-        }
-        x = self.mixed_7c.forward(&self.mixed_7b.forward(&x));
-        Ok(x.mean_dim([2i64, 3].as_slice(), false, x.kind()))
-    }
-
-    /// Features [batch, features] → the logits of both classifiers, [batch, styles] and
-    /// [batch, classes]; none where the file has no classifiers.
-    pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some((self.fc1.as_ref()?.forward(features), self.fc2.as_ref()?.forward(features)))
     }
 }
 
