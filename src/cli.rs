@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::metrics::image::PictureMetric;
 use crate::metrics::of_pictures;
@@ -39,7 +40,7 @@ pub struct Global {
     /// Never use the network
     #[arg(long, global = true, env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     pub offline: bool,
-    /// Say only what went wrong
+    /// Say only what went wrong or may be wrong
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
     /// Say more (twice: everything)
@@ -100,6 +101,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Say what is installed, what is missing, and the command that mends it
     Doctor(DoctorArgs),
+    /// Print what makes a shell complete commands and options
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -426,8 +431,17 @@ pub struct RunArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
-    /// A Jupyter notebook, into notebooks-export/
-    Notebook(RunArgs),
+    /// A Jupyter notebook
+    Notebook(NotebookArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NotebookArgs {
+    /// A run folder
+    pub run: PathBuf,
+    /// The notebook to write (default: into notebooks-export/)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -496,6 +510,18 @@ pub struct BenchArgs {
 pub struct DoctorArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where the pages go; the folder is made
+    pub dir: PathBuf,
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `toolkit export`.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::print::say;
@@ -9,11 +7,8 @@ use crate::cli::{ExportCommand, Global};
 use crate::error::Outcome;
 use crate::report;
 
-/// Where notebooks go, below the working folder.
-const NOTEBOOKS: &str = "notebooks-export";
-
 pub fn run(args: ExportCommand, _global: &Global) -> Result<Outcome> {
     let ExportCommand::Notebook(args) = args;
-    say!("{}", report::notebook(&args.run, Path::new(NOTEBOOKS))?.display());
+    say!("{}", report::notebook(&args.run, args.out.as_deref())?.display());
     Ok(Outcome::Done)
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod caption;
+mod completions;
 mod doctor;
 mod evaluate;
 mod evaluate_captions;
@@ -12,6 +13,7 @@ mod evaluate_pictures;
 mod experiment;
 mod experiment_captions;
 mod export;
+mod man;
 mod merge;
 mod metrics;
 mod models;
@@ -43,5 +45,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Metrics(args) => metrics::run(args, global),
         Command::Bench(args) => bench::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
+        Command::Completions(args) => completions::run(args, global),
+        Command::Man(args) => man::run(args, global),
     }
 }

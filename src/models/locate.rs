@@ -71,8 +71,8 @@ fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
     }
     if !matches!(entry.source, Source::Embedded(_)) && offline {
         bail!(
-            "model {} is not on this machine and the network is not to be used: \
-             run `toolkit models pull {}` without --offline, or give a folder",
+            "model {} is not on this machine: `toolkit models pull {}` downloads it where the network may be used; or give \
+             a folder",
             entry.name,
             entry.name
         );

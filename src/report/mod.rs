@@ -113,10 +113,16 @@ pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
     run.sheets()
 }
 
-/// Writes a run folder as a Jupyter notebook, `NAME.ipynb` in `folder`. Returns the file.
-pub fn notebook(run_dir: &Path, folder: &Path) -> Result<PathBuf> {
+/// Where notebooks go, below the working folder.
+const NOTEBOOKS: &str = "notebooks-export";
+
+/// Writes a run folder as a Jupyter notebook into `file`, or `notebooks-export/NAME.ipynb`. Returns the file.
+pub fn notebook(run_dir: &Path, file: Option<&Path>) -> Result<PathBuf> {
     let run = open(run_dir)?;
-    notebook::write(run.folder(), folder, |folder| run.cells(folder))
+    let own = || Path::new(NOTEBOOKS).join(format!("{}.ipynb", run.folder().name));
+    let file = file.map_or_else(own, Path::to_path_buf);
+    notebook::write(&file, |folder| run.cells(folder))?;
+    Ok(file)
 }
 
 /// Puts `bytes` at `path`, whole or not at all, making its folder first.

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
 
 /// How the names of unfinished files start: a process that was killed may leave some behind.
 pub const UNFINISHED: &str = ".writing-";
@@ -17,6 +18,27 @@ pub fn is_hidden(path: &Path) -> bool {
 /// Writes a file beside its final place, then renames it: a reader, and a run that was killed, never
 /// see half of one. The folder must exist.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let mut file = unfinished(path)?;
+    write(file.as_file_mut()).with_context(|| format!("writing {}", path.display()))?;
+    // The error of `persist` itself would keep the unfinished file alive.
+    file.persist(path).map_err(|failed| failed.error).with_context(|| format!("cannot replace {}", path.display()))?;
+    Ok(())
+}
+
+/// Whether [`write_whole`] could begin, to say so before a long work: the folder is there and can be written into, and
+/// `path` itself is no folder.
+///
+/// # Errors
+/// When it could not.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("cannot write {}: it is a folder", path.display());
+    }
+    unfinished(path).map(drop)
+}
+
+/// A new file beside `path`, which goes away unless it is renamed.
+fn unfinished(path: &Path) -> Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -29,13 +51,9 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder
+    builder
         .tempfile_in(folder)
-        .with_context(|| format!("cannot write into {} (missing, read-only or full?)", folder.display()))?;
-    write(file.as_file_mut()).with_context(|| format!("writing {}", path.display()))?;
-    // The error of `persist` itself would keep the unfinished file alive.
-    file.persist(path).map_err(|failed| failed.error).with_context(|| format!("cannot replace {}", path.display()))?;
-    Ok(())
+        .with_context(|| format!("cannot write into {} (missing, read-only or full?)", folder.display()))
 }
 
 #[cfg(test)]

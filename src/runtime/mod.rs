@@ -24,7 +24,7 @@ pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabl
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
-pub use files::{UNFINISHED, is_hidden, write_whole};
+pub use files::{UNFINISHED, check_writable, is_hidden, write_whole};
 pub use home::home;
 pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;
@@ -35,21 +35,21 @@ pub use profile::profiled;
 pub use signals::{conventional_signals, say_on_stop};
 pub use threads::{Background, wait_asleep};
 
-/// Sends the log to stderr, coloured on a terminal: warnings by default, errors only with `-q`, more
-/// with each `-v`.
-/// `RUST_LOG` wins where it is set.
+/// Sends the log to stderr, coloured on a terminal: what happens by default, warnings and
+/// errors only with `-q`, more with each `-v`. `RUST_LOG` wins where it is set, and `NO_COLOR` is obeyed.
 pub fn start_logging(quiet: bool, verbose: u8) {
     let level = match (quiet, verbose) {
-        (true, _) => "error",
+        (true, _) => "warn",
         (_, 0) => "toolkit=info,warn",
         (_, 1) => "toolkit=debug,info",
         _ => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && !no_color)
         .with_target(false)
         .without_time()
         // Its own complaint that stderr is full would be a panic.

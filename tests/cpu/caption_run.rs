@@ -409,7 +409,7 @@ fn the_notebook_reads_well_and_runs_in_jupyter() {
     let published =
         "\n[[published]]\ndataset = 'own'\nmodel = 'chatty'\nbleu = 0.1234\nrouge1 = 0.2\nrouge2 = 0.3\nmeteor = 0.4\n";
     fs::write(&config, fs::read_to_string(&config).unwrap() + published).unwrap();
-    let file = toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    let file = toolkit::report::notebook(&world.path("run"), Some(&world.path("notebooks-export/run.ipynb"))).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     let notebook: serde_json::Value = serde_json::from_str(&text).unwrap();
     let ids: Vec<&str> = notebook["cells"].as_array().unwrap().iter().filter_map(|cell| cell["id"].as_str()).collect();
@@ -422,7 +422,7 @@ fn the_notebook_reads_well_and_runs_in_jupyter() {
         assert!(text.contains(part), "{part}");
     }
     assert!(!text.contains(env!("CARGO_MANIFEST_DIR")) && !text.contains(world.dir.path().to_str().unwrap()));
-    toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    toolkit::report::notebook(&world.path("run"), Some(&world.path("notebooks-export/run.ipynb"))).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), text, "the same run gives the same notebook");
     notebook_python::runs_and_gives_what_it_stores(&file);
 }

@@ -393,7 +393,8 @@ fn a_metric_that_is_asked_for_has_its_column_everywhere() {
     assert!(files.iter().any(|file| file.ends_with("plots/kid.svg")));
     let page = fs::read_to_string(world.path("run/report.html")).unwrap();
     assert!(page.contains("KID of each strategy") && page.contains("KID by strategy"));
-    let notebook = toolkit::report::notebook(&world.path("run"), &world.path("notebooks-export")).unwrap();
+    let notebook =
+        toolkit::report::notebook(&world.path("run"), Some(&world.path("notebooks-export/run.ipynb"))).unwrap();
     let notebook = fs::read_to_string(notebook).unwrap();
     assert!(
         notebook.contains("plot-kid")

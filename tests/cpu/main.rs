@@ -46,4 +46,5 @@ mod sd3;
 mod setup_scripts;
 mod single_file;
 mod staging;
+mod terminal;
 mod text_tokenizers;

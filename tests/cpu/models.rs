@@ -126,7 +126,7 @@ fn nothing_is_downloaded_offline() {
         // Nobody listens there: an attempt would be another error.
         pull.env("HF_ENDPOINT", "http://127.0.0.1:9").args(["models", "pull", name, "--offline"]);
         let (_, error) = output(&mut pull, 1);
-        assert!(error.contains("the network is not to be used"), "{error}");
+        assert!(error.contains("network"), "{error}");
         assert_eq!(error.trim().lines().count(), 1, "{error}");
     }
     let mut pull = toolkit(home.path());

@@ -11,12 +11,13 @@ use crate::commands::print::say;
 use crate::error::{Outcome, usage};
 use crate::models::{CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 use crate::prompts::TokenBudget;
-use crate::runtime::{Runtime, log_peak_memory};
+use crate::runtime::{Runtime, check_writable, log_peak_memory};
 use crate::{images, pipelines};
 
 pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
-    let rt = Runtime::new(global)?;
     images::check_name(&args.out)?;
+    check_writable(&args.out)?;
+    let rt = Runtime::new(global)?;
     if !args.strength.is_empty() && args.image.is_none() && args.photo.is_none() {
         return Err(usage("--strength needs a photo to start from: --image FILE, or --photo FILE"));
     }

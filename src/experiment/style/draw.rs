@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use image::RgbImage;
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use super::config::Config;
@@ -18,6 +17,7 @@ use super::record::{Finished, Recorder};
 use super::results::{StyleMean, column};
 use crate::datasets::Photo;
 use crate::experiment::folder::RunFolder;
+use crate::experiment::progress::Bar;
 use crate::images::{self, Filter, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::metrics::{Values, of_pictures};
@@ -65,7 +65,7 @@ impl Drawing<'_> {
         plan: &Plan,
         pending: &dyn Fn(&Cell, &Photo) -> bool,
         mut recorder: Recorder,
-        bar: &ProgressBar,
+        bar: &Bar,
     ) -> Result<(Vec<ItemRow>, Features)> {
         let batch_size = self.config.batch_size.unwrap_or(self.models.batch_size());
         let batches = batches(plan, batch_size, pending);

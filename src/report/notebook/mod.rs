@@ -8,7 +8,7 @@ pub mod cells;
 pub mod montage;
 pub mod tables;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result};
 use plotters::style::RGBColor;
@@ -19,8 +19,9 @@ use self::cells::{Cell, Output, code, markdown};
 use super::folder::Folder;
 use super::{page, save};
 
-/// Writes `NAME.ipynb` of a run into `folder` (made if it is not there): the cells that `make` gives for the absolute path of the notebook's folder.
-pub fn write(run: &Folder, folder: &Path, make: impl FnOnce(&Path) -> Result<Vec<Cell>>) -> Result<PathBuf> {
+/// Writes a notebook, and makes its folder: the cells that `make` gives for the absolute path of that folder.
+pub fn write(file: &Path, make: impl FnOnce(&Path) -> Result<Vec<Cell>>) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let whole = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
     let notebook = json!({
@@ -32,9 +33,7 @@ pub fn write(run: &Folder, folder: &Path, make: impl FnOnce(&Path) -> Result<Vec
         "nbformat": 4,
         "nbformat_minor": 5
     });
-    let path = folder.join(format!("{}.ipynb", run.name));
-    save(&path, &to_json(&notebook)?)?;
-    Ok(path)
+    save(file, &to_json(&notebook)?)
 }
 
 /// Indented by one blank, with a newline at the end: as Jupyter itself writes notebooks.

@@ -45,7 +45,10 @@ fn links_and_devices_are_refused_and_lead_nowhere() -> Result<()> {
             let expected = format!("error: RUN/{place} is a link: nothing of a run folder may lead out of it; ");
             assert!(status == 2 && text.starts_with(&expected) && text.lines().count() == 1, "{status} {text}");
         }
-        assert!(report::notebook(&dir, temp.path()).is_err() && report::gallery_sheets(&dir).is_err());
+        assert!(
+            report::notebook(&dir, Some(&temp.path().join("run.ipynb"))).is_err()
+                && report::gallery_sheets(&dir).is_err()
+        );
         assert_eq!(fs::read_to_string(victim.join("items.csv"))?, "precious");
         assert_eq!(fs::read_dir(&victim)?.count(), 1, "{place}: something is written there");
     }
@@ -131,7 +134,7 @@ fn check_all(dir: &Path, out: &Path) -> Result<()> {
     for file in report::plot(dir)?.iter().filter(|file| file.extension().is_some_and(|kind| kind == "svg")) {
         assert_svg(&fs::read_to_string(file)?);
     }
-    let notebook: Value = serde_json::from_slice(&fs::read(report::notebook(dir, out)?)?)?;
+    let notebook: Value = serde_json::from_slice(&fs::read(report::notebook(dir, Some(&out.join("run.ipynb")))?)?)?;
     let (markdown, tables) = shown(&notebook);
     assert_no_markup("the notebook", &tables);
     assert_no_markup("the notebook's text", &markdown);
@@ -241,7 +244,7 @@ fn names_in_tables_read_nothing_outside_the_folder() -> Result<()> {
         caption_run(&dir, "p", &dataset, &format!("{dataset}.png"))?;
         let html = page_of(&dir)?;
         assert!(html.contains("picture not found") && !html.contains("the secret words") && !html.contains("<img"));
-        let notebook = fs::read_to_string(report::notebook(&dir, temp.path())?)?;
+        let notebook = fs::read_to_string(report::notebook(&dir, Some(&temp.path().join("run.ipynb")))?)?;
         assert!(!notebook.contains("the secret words"));
     }
     Ok(())
@@ -260,7 +263,8 @@ fn the_code_of_a_notebook_holds_names_as_strings() -> Result<()> {
     )?;
     let moved = temp.path().join("x@COLORS@\"y");
     fs::rename(&dir, &moved)?;
-    let notebook: Value = serde_json::from_slice(&fs::read(report::notebook(&moved, &temp.path().join("out"))?)?)?;
+    let notebook: Value =
+        serde_json::from_slice(&fs::read(report::notebook(&moved, Some(&temp.path().join("out/run.ipynb")))?)?)?;
     let code: Vec<&Value> =
         notebook["cells"].as_array().into_iter().flatten().filter(|cell| cell["cell_type"] == "code").collect();
     let lines: Vec<&str> = code

@@ -1,0 +1,84 @@
+//! What the program says beside results: completions, manual pages, `-q`, `NO_COLOR`.
+
+use std::fs;
+
+use assert_cmd::Command;
+
+fn toolkit() -> Command {
+    Command::cargo_bin("toolkit").unwrap()
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef toolkit"), ("fish", "complete -c toolkit")] {
+        let script = toolkit().args(["completions", shell]).output().unwrap();
+        let script = String::from_utf8(script.stdout).unwrap();
+        assert!(script.contains(word) && script.contains("experiment"), "{shell}: {script}");
+    }
+    let wrong = toolkit().args(["completions", "tcsh"]).output().unwrap();
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(["bash", "zsh", "fish"].iter().all(|shell| said.contains(shell)), "{said}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man");
+    let output = toolkit().arg("man").arg(&pages).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(listed.lines().count(), fs::read_dir(&pages).unwrap().count());
+    let page = fs::read_to_string(pages.join("toolkit-evaluate-artfid.1")).unwrap();
+    assert!(
+        page.contains(".TH toolkit\\-evaluate\\-artfid 1") || page.contains(".TH toolkit-evaluate-artfid 1"),
+        "{page}"
+    );
+    assert!(page.contains("stylized") && !pages.join("toolkit-help.1").exists(), "{page}");
+}
+
+/// A folder in which one file is no picture, of which a line is said.
+fn broken(dir: &std::path::Path) -> std::path::PathBuf {
+    let file = dir.join("broken.png");
+    fs::write(&file, "no picture").unwrap();
+    file
+}
+
+#[test]
+fn colours_need_a_terminal_and_quiet_keeps_warnings() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = toolkit().args(["-q", "caption", "--model", "mini-blip"]).arg(broken(dir.path())).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("broken.png") && !said.contains('\u{1b}'), "{said:?}");
+}
+
+/// The last line of stderr of a command that fails with this status.
+fn last_words(args: &[&str], home: &std::path::Path, status: i32) -> String {
+    let output = toolkit().args(args).env("HF_HOME", home).env("TORCH_HOME", home).env_remove("HF_HUB_CACHE").output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    said.lines().last().unwrap_or_default().to_string()
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_is_said_before_anything_is_loaded() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("taken.png");
+    fs::create_dir(&folder).unwrap();
+    let draw =
+        |out: &str| last_words(&["stylize", "--model", "no-such-model", "--prompt", "x", "--out", out], home.path(), 1);
+    let missing = home.path().join("missing/x.png");
+    let said = draw(missing.to_str().unwrap());
+    assert!(said.starts_with("error: cannot write into ") && said.contains("missing"), "{said}");
+    let said = draw(folder.to_str().unwrap());
+    assert!(said.ends_with("it is a folder"), "{said}");
+}
+
+#[test]
+fn the_path_of_a_model_that_is_not_here_comes_with_the_command_that_brings_it() {
+    let home = tempfile::tempdir().unwrap();
+    let said = last_words(&["models", "path", "blip-base"], home.path(), 1);
+    assert!(said.contains("`toolkit models pull blip-base`") && !said.contains("--offline"), "{said}");
+}
