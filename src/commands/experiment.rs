@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::print::{note, say};
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
+use crate::experiment::settings::Settings;
 use crate::experiment::shard::Shard;
 use crate::experiment::style::models::{Models, OnThisMachine};
 use crate::experiment::{self, Config, Plan, Progress, Summary};
@@ -30,9 +31,7 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
         return super::experiment_captions::run(&args, global, runtime, &file);
     }
     let mut config = Config::load(&file, &args.profile, &args.set)?;
-    config.limit = args.limit.or(config.limit);
-    config.shard = args.shard.clone().or(config.shard);
-    config.check()?;
+    config.narrow(args.limit, args.shard.as_deref())?;
     let out = out_folder(&args, &config.name, config.shard.as_deref())?;
     let plan = Plan::new(&config)?;
     let models = OnThisMachine::new(runtime);

@@ -10,6 +10,7 @@ use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::caption::plan::Part;
 use crate::experiment::caption::{self, CaptionConfig, CaptionPlan, CaptionSummary, Captioners};
+use crate::experiment::settings::Settings;
 use crate::experiment::style::models::OnThisMachine;
 use crate::experiment::{Progress, say_on_stop};
 use crate::metrics::Show;
@@ -19,9 +20,7 @@ use crate::runtime::Runtime;
 
 pub fn run(args: &ExperimentArgs, global: &Global, runtime: Runtime, file: &Path) -> Result<Outcome> {
     let mut config = CaptionConfig::load(file, &args.profile, &args.set)?;
-    config.limit = args.limit.or(config.limit);
-    config.shard = args.shard.clone().or(config.shard);
-    config.check()?;
+    config.narrow(args.limit, args.shard.as_deref())?;
     let out = out_folder(args, &config.name, config.shard.as_deref())?;
     let plan = CaptionPlan::new(&config)?;
     let models = OnThisMachine::new(runtime);

@@ -1,20 +1,115 @@
-//! What the configurations of all kinds of experiments have in common.
+//! What the configurations of all kinds of experiments have in common, and the way from an experiment file to one.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::{Table, Value};
 
-use super::profiles::syntax;
+use super::profiles::{Profiles, assignment, check_run_name, explain, positive, shown, syntax};
 use crate::error::usage;
 
 /// A resolved configuration, as `config.toml` of a run folder holds it.
-pub trait Settings: Serialize + DeserializeOwned + Clone {
+pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
+    /// The value of the key `kind`.
+    const KIND: &'static str;
+
+    /// The same, as those of which it must be one.
+    const KINDS: &'static [&'static str] = &[Self::KIND];
+
+    /// A `--set` that fits, for messages.
+    const EXAMPLE: &'static str;
+
+    /// The keys that every kind has.
+    fn common(&self) -> Common<'_>;
+
+    fn common_mut(&mut self) -> CommonMut<'_>;
+
+    /// What no type can say of the keys that only this kind has.
+    fn check_own(&self) -> Result<()>;
+
+    /// Takes over from `asked` what only this kind has and what may change without changing results.
+    fn may_change_own(&mut self, _asked: &Self) {}
+
+    /// Takes over where the pictures are: shards of one run may have run on different machines.
+    fn move_to_places_of(&mut self, other: &Self);
+
+    /// The keys of all profiles with those of one, which win.
+    fn join(common: &Table, keys: &Table) -> Result<Table>;
+
+    /// Applies what follows `--set`.
+    fn set(table: &mut Table, key: &str, value: Value) -> Result<()>;
+
+    /// Makes the paths that are there absolute: those of folders and files in `beside`, the working folder or the repository.
+    fn locate(table: &mut Table, beside: Option<&Path>);
+
+    /// From merged keys to the type.
+    fn from_keys(table: Table) -> Result<Self>;
+
+    /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the
+    /// command line. Everything that is wrong is wrong usage and names the file or option.
+    fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
+        let name = file.display();
+        let in_file = |error: anyhow::Error| usage(format!("{name}: {error:#}"));
+        let resolve = |table: &Table, profile: &str| {
+            let mut table = table.clone();
+            table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
+            Self::from_keys(table)
+        };
+        let profiles = Profiles::read(file)?;
+        let mut keys = profiles.choose(profile, Self::join, |keys, each| resolve(keys, each).map(drop))?;
+        // What the file says lies beside it, what is set on the command line does not.
+        Self::locate(&mut keys, Some(file.parent().unwrap_or(Path::new(""))));
+        for set in sets {
+            let mut apply = || {
+                let (key, value) = assignment(set, profile, Self::EXAMPLE)?;
+                Self::set(&mut keys, key, value)?;
+                resolve(&keys, profile).map(drop)
+            };
+            apply().map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
+        }
+        Self::locate(&mut keys, None);
+        let config = resolve(&keys, profile).map_err(in_file)?;
+        config.check().map_err(in_file)?;
+        Ok(config)
+    }
+
+    /// Takes limit and shard from the command line, where they are given.
+    fn narrow(&mut self, limit: Option<usize>, shard: Option<&str>) -> Result<()> {
+        let own = self.common_mut();
+        *own.limit = limit.or(*own.limit);
+        *own.shard = shard.map(str::to_string).or(own.shard.take());
+        self.check()
+    }
+
+    /// What no type can say.
+    fn check(&self) -> Result<()> {
+        let common = self.common();
+        check_run_name(common.name)?;
+        positive("limit", common.limit)?;
+        positive("batch_size", common.batch_size)?;
+        positive("max_new_tokens", common.max_new_tokens)?;
+        positive("num_beams", Some(common.num_beams))?;
+        self.check_own()
+    }
+
     /// This configuration (a run folder's) with everything as in `asked` that may change without changing results: a run
     /// goes on when the rest is the same. A greater limit continues a run, other metrics are computed from what is
     /// there, and the batch size is no part of what is asked.
-    fn but_for_what_may_change(&self, asked: &Self) -> Self;
+    fn but_for_what_may_change(&self, asked: &Self) -> Self {
+        let (mut held, wanted) = (self.clone(), asked.common());
+        let own = held.common_mut();
+        *own.batch_size = wanted.batch_size;
+        *own.metrics = wanted.metrics.to_vec();
+        if own.limit.is_some() && wanted.limit.is_none_or(|limit| *own.limit <= Some(limit)) {
+            *own.limit = wanted.limit;
+        }
+        held.may_change_own(asked);
+        held
+    }
 
     /// Reads the `config.toml` of a run folder.
     fn from_run(file: &Path) -> Result<Self> {
@@ -22,5 +117,94 @@ pub trait Settings: Serialize + DeserializeOwned + Clone {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
         toml::from_str(&text)
             .map_err(|error| usage(format!("{name} is not a run's configuration: {}", syntax(&text, &error))))
+    }
+}
+
+/// The keys that every kind has.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'a> {
+    pub name: &'a str,
+    pub profile: &'a str,
+    pub limit: Option<usize>,
+    pub shard: Option<&'a str>,
+    pub batch_size: Option<usize>,
+    pub max_new_tokens: Option<usize>,
+    pub num_beams: usize,
+    pub metrics: &'a [String],
+}
+
+/// Those of them that are changed after reading.
+#[derive(Debug)]
+pub struct CommonMut<'a> {
+    pub limit: &'a mut Option<usize>,
+    pub shard: &'a mut Option<String>,
+    pub batch_size: &'a mut Option<usize>,
+    pub metrics: &'a mut Vec<String>,
+}
+
+/// Lends the keys that every kind has out of a configuration with fields of these names.
+macro_rules! common_keys {
+    () => {
+        fn common(&self) -> $crate::experiment::settings::Common<'_> {
+            $crate::experiment::settings::Common {
+                name: &self.name,
+                profile: &self.profile,
+                limit: self.limit,
+                shard: self.shard.as_deref(),
+                batch_size: self.batch_size,
+                max_new_tokens: self.max_new_tokens,
+                num_beams: self.num_beams,
+                metrics: &self.metrics,
+            }
+        }
+
+        fn common_mut(&mut self) -> $crate::experiment::settings::CommonMut<'_> {
+            $crate::experiment::settings::CommonMut {
+                limit: &mut self.limit,
+                shard: &mut self.shard,
+                batch_size: &mut self.batch_size,
+                metrics: &mut self.metrics,
+            }
+        }
+    };
+}
+pub(super) use common_keys;
+
+/// The types of a configuration from its keys; `more` are keys that serde does not know by themselves.
+pub(super) fn typed<S: Settings>(table: Table, more: &[&str]) -> Result<S> {
+    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), more))
+}
+
+/// The key `kind` of a configuration: it has one value only.
+pub struct KindKey<S>(PhantomData<S>);
+
+impl<S: Settings> Serialize for KindKey<S> {
+    fn serialize<W: Serializer>(&self, serializer: W) -> Result<W::Ok, W::Error> {
+        serializer.serialize_str(S::KIND)
+    }
+}
+
+impl<'de, S: Settings> Deserialize<'de> for KindKey<S> {
+    fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == S::KIND { Ok(Self(PhantomData)) } else { Err(R::Error::unknown_variant(&name, S::KINDS)) }
+    }
+}
+
+impl<S: Settings> fmt::Debug for KindKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(S::KIND)
+    }
+}
+
+impl<S> Clone for KindKey<S> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<S> PartialEq for KindKey<S> {
+    fn eq(&self, _other: &Self) -> bool {
+        true
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use tokenizers::Tokenizer;
 use toolkit::error::usage;
+use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::{Judge, Models};
 use toolkit::experiment::{Config, Plan, Progress, Summary, check, run};
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, Outline};

@@ -16,6 +16,7 @@ use image::{Rgb, RgbImage};
 use toolkit::error::{UsageError, usage};
 use toolkit::experiment::Progress;
 use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, CaptionSummary, Captioners, check, merge, run};
+use toolkit::experiment::settings::Settings;
 use toolkit::models::{Caption, CaptionOptions, Captioner};
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 

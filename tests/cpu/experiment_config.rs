@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toolkit::error::UsageError;
 use toolkit::experiment::caption::CaptionConfig;
+use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::plan;
 use toolkit::experiment::{Config, built_in, find, kind_of};
 
@@ -65,8 +66,8 @@ fn what_is_written_is_read_again() {
     let config = load(GOOD, "full", &["limit=3", "style_text.odd=a \"quoted\", text # with all"]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
-    fs::write(&file, config.to_toml().unwrap()).unwrap();
-    assert_eq!(Config::read(&file).unwrap(), config);
+    fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(Config::from_run(&file).unwrap(), config);
     let again = Config::load(&file, "mini", &["limit=9".to_string()]).unwrap();
     assert_eq!(again, Config { limit: Some(9), ..config }, "a run's own configuration is an experiment file");
 }
@@ -101,7 +102,7 @@ fn strengths_are_read_written_and_named() {
     assert_eq!(names(&config), ["plain__t2i", "plain__i2i0.25", "plain__i2i1"]);
     let named = load(GOOD, "mini", &["strength.text_only=none", "strength.half=0.5"]).unwrap();
     assert_eq!(names(&named), ["plain__text_only", "plain__half"]);
-    let again: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
     assert_eq!(again, config);
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, without_times};
 use image::{Rgb, RgbImage};
 use toolkit::error::UsageError;
+use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::Models;
 use toolkit::experiment::style::plan::picture_seed;
 use toolkit::experiment::{Config, merge};

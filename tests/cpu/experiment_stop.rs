@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use doubles::{Doubles, World, assert_same_runs, run_in};
 use rand::{Rng, SeedableRng};
 use toolkit::experiment::say_on_stop;
+use toolkit::experiment::settings::Settings;
 
 const PHOTOS: u32 = 9;
 const PICTURES: usize = 2 * PHOTOS as usize;

@@ -27,24 +27,16 @@ use toml::{Table, Value};
 
 use crate::error::{nearest, usage};
 use crate::experiment::axis::{Axis, check_name};
-use crate::experiment::profiles::{Profiles, assignment, check_run_name, explain, locate, positive, shown};
-use crate::experiment::settings::Settings;
+use crate::experiment::profiles::{locate, positive};
+use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
 use crate::metrics::{check_names, of_captions};
-
-/// The one kind of this configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CaptionKind {
-    /// Describe pictures and compare with what people wrote.
-    Caption,
-}
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaptionConfig {
     pub name: String,
-    pub kind: CaptionKind,
+    pub kind: KindKey<Self>,
     /// What the experiment asks, in one sentence.
     #[serde(default)]
     pub question: String,
@@ -162,34 +154,15 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Named<T> {
     }
 }
 
-impl CaptionConfig {
-    /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the command line. A key may
-    /// be the name of a data set or model: `coco=DIR` is its path, `coco.split=val` one of its keys. `photos=DIR` puts
-    /// one's own pictures (with a `captions.csv`, or without captions) in the place of all data sets.
-    pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
-        let (name, profiles) = (file.display(), Profiles::read(file)?);
-        let mut merged = profiles.choose(profile, merge, |table, each| resolve(table, each).map(drop))?;
-        let beside = file.parent().unwrap_or(Path::new(""));
-        locate_all(&mut merged, Some(beside));
-        for set in sets {
-            let applied = apply_set(&mut merged, set, profile);
-            applied
-                .and_then(|()| resolve(&merged, profile))
-                .map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
-        }
-        locate_all(&mut merged, None);
-        let config = resolve(&merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
-        config.check().map_err(|error| usage(format!("{name}: {error:#}")))?;
-        Ok(config)
-    }
+/// With `--set` a key may be the name of a data set or model: `coco=DIR` is its path, `coco.split=val` one of its keys.
+/// `photos=DIR` puts one's own pictures (with a `captions.csv`, or without captions) in the place of all data sets.
+impl Settings for CaptionConfig {
+    const KIND: &'static str = "caption";
+    const EXAMPLE: &'static str = "coco=DIR";
 
-    /// What no type can say.
-    pub fn check(&self) -> Result<()> {
-        check_run_name(&self.name)?;
-        positive("limit", self.limit)?;
-        positive("max_new_tokens", self.max_new_tokens)?;
-        positive("num_beams", Some(self.num_beams))?;
-        positive("batch_size", self.batch_size)?;
+    common_keys!();
+
+    fn check_own(&self) -> Result<()> {
         for (name, model) in &self.models.0 {
             positive(&format!("{name}.max_new_tokens"), model.max_new_tokens)?;
             positive(&format!("{name}.num_beams"), model.num_beams)?;
@@ -202,22 +175,51 @@ impl CaptionConfig {
         }
         check_names(&self.metrics, of_captions().map(|metric| metric.about()))
     }
-}
 
-impl Settings for CaptionConfig {
-    fn but_for_what_may_change(&self, asked: &Self) -> Self {
-        let mut held = self.clone();
-        held.batch_size = asked.batch_size;
-        // Scores are computed anew from what the run keeps.
-        held.metrics = asked.metrics.clone();
-        for ((_, held), (_, asked)) in held.datasets.0.iter_mut().zip(&asked.datasets.0) {
-            held.batch_size = asked.batch_size;
+    fn may_change_own(&mut self, asked: &Self) {
+        for ((_, own), (_, asked)) in self.datasets.0.iter_mut().zip(&asked.datasets.0) {
+            own.batch_size = asked.batch_size;
         }
-        if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
-            held.limit = asked.limit;
+        self.published = asked.published.clone();
+    }
+
+    fn move_to_places_of(&mut self, other: &Self) {
+        for ((_, own), (_, other)) in self.datasets.0.iter_mut().zip(&other.datasets.0) {
+            (own.path, own.images) = (other.path.clone(), other.images.clone());
         }
-        held.published = asked.published.clone();
-        held
+    }
+
+    /// Short forms are spelt out.
+    fn join(common: &Table, keys: &Table) -> Result<Table> {
+        let mut joined = Table::new();
+        for (key, value) in common.iter().chain(keys) {
+            let mut value = value.clone();
+            spell_out(key, &mut value)?;
+            overlay(&mut joined, key, value);
+        }
+        Ok(joined)
+    }
+
+    fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
+        set(table, key, value)
+    }
+
+    /// What is not there is taken for a hub id.
+    fn locate(table: &mut Table, beside: Option<&Path>) {
+        let Some(Value::Table(datasets)) = table.get_mut("datasets") else { return };
+        for (_, dataset) in datasets.iter_mut() {
+            for key in ["path", "images"] {
+                let Some(Value::String(text)) = dataset.get_mut(key) else { continue };
+                let found = locate(Path::new(text.as_str()), beside);
+                if found.exists() {
+                    *text = found.display().to_string();
+                }
+            }
+        }
+    }
+
+    fn from_keys(table: Table) -> Result<Self> {
+        typed(table, &[])
     }
 }
 
@@ -254,17 +256,6 @@ fn spell_out(key: &str, value: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// `common` with the keys of `keys`, which win; short forms are spelt out.
-fn merge(common: &Table, keys: &Table) -> Result<Table> {
-    let mut merged = Table::new();
-    for (key, value) in common.iter().chain(keys) {
-        let mut value = value.clone();
-        spell_out(key, &mut value)?;
-        overlay(&mut merged, key, value);
-    }
-    Ok(merged)
-}
-
 /// Sets a key; tables are joined, their keys win one by one.
 fn overlay(table: &mut Table, key: &str, value: Value) {
     match (table.get_mut(key), value) {
@@ -279,9 +270,7 @@ fn overlay(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Applies `KEY=VALUE`; the value is TOML or else a bare string.
-fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<()> {
-    let (key, mut value) = assignment(set, profile, "coco=DIR")?;
+fn set(table: &mut Table, key: &str, mut value: Value) -> Result<()> {
     if key == "photos" {
         let mut datasets = Value::Table([("photos".to_string(), value)].into_iter().collect());
         spell_out("datasets", &mut datasets)?;
@@ -349,25 +338,4 @@ fn unknown(table: &Table, key: &str) -> anyhow::Error {
     let names: Vec<&str> = groups.flat_map(|group| group.keys().map(String::as_str)).collect();
     let near = nearest(first, names.iter().copied());
     usage(format!("no model or data set is called {first:?}{near} (there are: {})", names.join(", ")))
-}
-
-/// Makes the paths of data sets absolute where they exist; what does not is taken for a hub id.
-fn locate_all(table: &mut Table, beside: Option<&Path>) {
-    let Some(Value::Table(datasets)) = table.get_mut("datasets") else { return };
-    for (_, dataset) in datasets.iter_mut() {
-        for key in ["path", "images"] {
-            let Some(Value::String(text)) = dataset.get_mut(key) else { continue };
-            let found = locate(Path::new(text.as_str()), beside);
-            if found.exists() {
-                *text = found.display().to_string();
-            }
-        }
-    }
-}
-
-/// From merged keys to a typed configuration.
-fn resolve(table: &Table, profile: &str) -> Result<CaptionConfig> {
-    let mut table = table.clone();
-    table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), &[]))
 }

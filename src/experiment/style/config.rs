@@ -26,28 +26,18 @@ use toml::{Table, Value};
 use super::strength::Strength;
 use crate::error::usage;
 use crate::experiment::axis::Axis;
-use crate::experiment::profiles::{
-    Profiles, assignment, check_run_name, explain, locate, positive, shown, unknown_key,
-};
-use crate::experiment::settings::Settings;
+use crate::experiment::profiles::{locate, positive, unknown_key};
+use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::{check_names, of_pictures};
 use crate::schedulers::SchedulerName;
-
-/// What an experiment does with the photos.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Describe, compose a prompt, draw, compare with photo and style.
-    StyleTransfer,
-}
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub name: String,
-    pub kind: Kind,
+    pub kind: KindKey<Self>,
     /// What the experiment asks, in one sentence.
     #[serde(default)]
     pub question: String,
@@ -147,6 +137,9 @@ const AXES: [&str; 10] = [
     "seed",
 ];
 
+/// The keys of folders.
+const FOLDERS: [&str; 2] = ["photos", "style_pictures"];
+
 fn comparison_size() -> u32 {
     224
 }
@@ -160,51 +153,15 @@ fn points() -> usize {
     15
 }
 
-impl Config {
-    /// Reads an experiment file and resolves it for a profile; `sets` are `KEY=VALUE` from the
-    /// command line. Everything that is wrong is wrong usage and names the file or option.
-    pub fn load(file: &Path, profile: &str, sets: &[String]) -> Result<Self> {
-        let (name, profiles) = (file.display(), Profiles::read(file)?);
-        let mut merged = profiles.choose(
-            profile,
-            |common, keys| Ok(overlay(common, keys)),
-            |table, each| resolve(table.clone(), each).map(drop),
-        )?;
-        let mut set_paths = Vec::new();
-        for set in sets {
-            let key =
-                apply_set(&mut merged, set, profile).map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
-            resolve(merged.clone(), profile).map_err(|error| usage(format!("{}: {error:#}", shown(set))))?;
-            set_paths.push(key);
-        }
-        let mut config = resolve(merged, profile).map_err(|error| usage(format!("{name}: {error:#}")))?;
-        let folder = file.parent().unwrap_or(Path::new(""));
-        for (key, path) in [("photos", &mut config.photos), ("style_pictures", &mut config.style_pictures)] {
-            let beside = (!set_paths.iter().any(|set| set == key)).then_some(folder);
-            *path = locate(path, beside);
-        }
-        config.check().map_err(|error| usage(format!("{name}: {error:#}")))?;
-        Ok(config)
-    }
+impl Settings for Config {
+    const KIND: &'static str = "style_transfer";
+    const EXAMPLE: &'static str = "photos=DIR";
 
-    /// Reads the `config.toml` of a run folder.
-    pub fn read(file: &Path) -> Result<Self> {
-        Self::from_run(file)
-    }
+    common_keys!();
 
-    pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
-    }
-
-    /// What no type can say.
-    pub fn check(&self) -> Result<()> {
-        check_run_name(&self.name)?;
-        positive("limit", self.limit)?;
-        positive("batch_size", self.batch_size)?;
+    fn check_own(&self) -> Result<()> {
         positive("width", self.width)?;
         positive("height", self.height)?;
-        positive("max_new_tokens", self.max_new_tokens)?;
-        positive("num_beams", Some(self.num_beams))?;
         for steps in self.axes.steps.values() {
             positive("steps", Some(*steps))?;
         }
@@ -220,28 +177,58 @@ impl Config {
         }
         check_names(&self.metrics, of_pictures().map(|metric| metric.about()))
     }
-}
 
-impl Settings for Config {
-    fn but_for_what_may_change(&self, asked: &Self) -> Self {
-        let mut held = self.clone();
-        held.batch_size = asked.batch_size;
-        // Scores are computed anew from what the run keeps.
-        held.metrics = asked.metrics.clone();
-        if held.limit.is_some() && asked.limit.is_none_or(|limit| held.limit <= Some(limit)) {
-            held.limit = asked.limit;
+    fn move_to_places_of(&mut self, other: &Self) {
+        self.photos = other.photos.clone();
+        self.style_pictures = other.style_pictures.clone();
+    }
+
+    /// The axes of both go under `axes`.
+    fn join(common: &Table, keys: &Table) -> Result<Table> {
+        let mut joined = Table::new();
+        for (key, value) in common.iter().chain(keys) {
+            put(&mut joined, key, value.clone());
         }
-        held
+        Ok(joined)
     }
-}
 
-/// `common` with the keys of `keys`, which win. The axes of both go under `axes`.
-fn overlay(common: &Table, keys: &Table) -> Table {
-    let mut merged = Table::new();
-    for (key, value) in common.iter().chain(keys) {
-        put(&mut merged, key, value.clone());
+    fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
+        let key = key.strip_prefix("axes.").unwrap_or(key);
+        match key.split_once('.') {
+            // A single named value of an axis: it is added, or replaces the one of that name.
+            Some((axis, name)) if AXES.contains(&axis) => {
+                let mut values = match table.get("axes").and_then(|axes| axes.get(axis)) {
+                    Some(Value::Table(values)) => values.clone(),
+                    _ => Table::new(),
+                };
+                values.insert(name.to_string(), value);
+                put(table, axis, Value::Table(values));
+            }
+            Some(_) => return Err(unknown_key(key, &AXES)),
+            None => put(table, key, value),
+        }
+        Ok(())
     }
-    merged
+
+    fn locate(table: &mut Table, beside: Option<&Path>) {
+        for key in FOLDERS {
+            if let Some(Value::String(path)) = table.get_mut(key)
+                && !path.is_empty()
+                && let Some(found) = locate(Path::new(path.as_str()), beside).to_str()
+            {
+                *path = found.to_string();
+            }
+        }
+    }
+
+    fn from_keys(table: Table) -> Result<Self> {
+        for key in FOLDERS {
+            if table.get(key).is_some_and(|path| path.as_str().is_none_or(str::is_empty)) {
+                return Err(usage(format!("{key} must be the path of a folder")));
+            }
+        }
+        typed(table, &AXES)
+    }
 }
 
 /// Sets a key; an axis goes under `axes` from wherever it is given.
@@ -260,36 +247,4 @@ fn put(table: &mut Table, key: &str, value: Value) {
         }
     }
     table.insert("axes".to_string(), Value::Table(axes));
-}
-
-/// Applies `KEY=VALUE`; the key may be dotted, the value is TOML or else a bare string. Returns the key.
-fn apply_set(table: &mut Table, set: &str, profile: &str) -> Result<String> {
-    let (key, value) = assignment(set, profile, "photos=DIR")?;
-    let key = key.strip_prefix("axes.").unwrap_or(key);
-    match key.split_once('.') {
-        // A single named value of an axis: it is added, or replaces the one of that name.
-        Some((axis, name)) if AXES.contains(&axis) => {
-            let mut values = match table.get("axes").and_then(|axes| axes.get(axis)) {
-                Some(Value::Table(values)) => values.clone(),
-                _ => Table::new(),
-            };
-            values.insert(name.to_string(), value);
-            put(table, axis, Value::Table(values));
-        }
-        Some(_) => return Err(unknown_key(key, &AXES)),
-        None => put(table, key, value),
-    }
-    Ok(key.to_string())
-}
-
-/// From merged keys to a typed configuration.
-fn resolve(mut table: Table, profile: &str) -> Result<Config> {
-    table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
-    let paths = ["photos", "style_pictures"];
-    for key in paths {
-        if table.get(key).is_some_and(|path| path.as_str().is_none_or(str::is_empty)) {
-            return Err(usage(format!("{key} must be the path of a folder")));
-        }
-    }
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), &AXES))
 }

@@ -13,6 +13,7 @@ use super::runner::{Ending, Summary, finish};
 use crate::error::usage;
 use crate::experiment::folder::{RunFolder, difference};
 use crate::experiment::manifest::{Facts, Manifest};
+use crate::experiment::settings::Settings;
 use crate::experiment::shard::Shard;
 use crate::run::csv::{read_growing, write};
 use crate::run::guard;
@@ -123,7 +124,7 @@ impl Part {
         if !dir.join("config.toml").exists() {
             return Err(usage(format!("{shown} is no run folder: it has no config.toml")));
         }
-        let config = Config::read(&dir.join("config.toml"))?;
+        let config = Config::from_run(&dir.join("config.toml"))?;
         let facts = Facts::read(dir)?;
         if !facts.finished {
             return Err(usage(format!(

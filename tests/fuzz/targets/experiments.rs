@@ -4,6 +4,7 @@ use std::fs;
 
 use toolkit::experiment::Config;
 use toolkit::experiment::caption::CaptionConfig;
+use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::plan;
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 use toolkit::run::csv;
@@ -22,11 +23,11 @@ pub fn toml() -> Reader {
         let profile = options.next().unwrap_or_default();
         let sets: Vec<String> = options.collect();
         if let Ok(config) = Config::load(&path, &profile, &sets) {
-            let _ = config.to_toml();
+            let _ = toml::to_string(&config);
             let _ = plan::cells(&config.axes);
         }
         let _ = CaptionConfig::load(&path, &profile, &sets);
-        let _ = Config::read(&path);
+        let _ = Config::from_run(&path);
     })
 }
 
