@@ -7,6 +7,7 @@ mod ddim;
 mod dpm_solver;
 mod euler;
 mod flow_match_euler;
+mod heun;
 mod name;
 mod noise;
 mod options;
@@ -79,6 +80,13 @@ pub const SCHEDULERS: &[SchedulerEntry] = &[
         about: "DPM-Solver++, multistep, second order",
         options: &[],
         build: |options| Ok(Box::new(dpm_solver::DpmSolverMultistep::new(options)?)),
+    },
+    SchedulerEntry {
+        name: "heun",
+        class: "HeunDiscreteScheduler",
+        about: "Heun's method along sigmas: second order, two looks at the picture a step",
+        options: &[],
+        build: |options| Ok(Box::new(heun::Heun::new(options)?)),
     },
 ];
 

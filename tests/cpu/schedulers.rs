@@ -120,6 +120,7 @@ fn solvers_as_diffusers() {
         let sigma = solver.init_noise_sigma();
         assert!((sigma - row.init_noise_sigma).abs() <= 1e-6 * sigma, "{label}: {sigma}");
         assert_eq!(first_step(row.steps, row.strength), row.start, "{label}");
+        let first = row.start * solver.order();
 
         runtime::seed(row.steps as u64);
         let mut draw = || Ok(runtime::random_normal(&[2, 4, 3], Kind::Float, Device::Cpu));
@@ -127,14 +128,14 @@ fn solvers_as_diffusers() {
         let mut sample = if row.strength == 1.0 {
             noise * sigma
         } else {
-            solver.skip(row.start);
+            solver.skip(first);
             let original = Tensor::linspace(-1.5, 1.5, 24, (Kind::Float, Device::Cpu)).view([2, 4, 3]);
-            solver.add_noise(&original, &noise, row.start)
+            solver.add_noise(&original, &noise, first)
         };
         assert!(difference(&sample, &row.first) < 1e-6, "{label}: the start");
-        for index in row.start..solver.timesteps().len() {
+        for index in first..solver.timesteps().len() {
             let input = solver.scale_model_input(&sample, index);
-            let output = denoiser(&input, solver.timesteps()[index], index - row.start);
+            let output = denoiser(&input, solver.timesteps()[index], index - first);
             sample = solver.step(&output, index, &sample, &mut draw).unwrap();
         }
         let error = difference(&sample, &row.end);
@@ -171,7 +172,7 @@ fn configurations_of_solvers_are_read_as_diffusers_reads_them() {
     let infinite = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
     assert_eq!(read(infinite, None).unwrap().schedule(3).unwrap().timesteps(), [999.0, 666.0, 333.0]);
     for (text, expected) in [
-        (r#"{"_class_name": "HeunDiscreteScheduler"}"#, "DPMSolverMultistepScheduler"),
+        (r#"{"_class_name": "UniPCMultistepScheduler"}"#, "DPMSolverMultistepScheduler"),
         (r#"{"beta_start": 0.1}"#, "no _class_name"),
         (r#"{"_class_name": "PNDMScheduler", "beta_schedule": "sigmoid"}"#, "scaled_linear"),
         (r#"{"_class_name": "PNDMScheduler", "prediction_type": "sample"}"#, "prediction_type"),
@@ -179,6 +180,7 @@ fn configurations_of_solvers_are_read_as_diffusers_reads_them() {
         (r#"{"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true}"#, "option use_beta_sigmas"),
         (r#"{"_class_name": "EulerAncestralDiscreteScheduler", "prediction_type": "sample"}"#, "prediction_type"),
         (r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#, "algorithm_type"),
+        (r#"{"_class_name": "HeunDiscreteScheduler", "use_beta_sigmas": true}"#, "option use_beta_sigmas"),
         (r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#, "solver_order"),
         (r#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 0}"#, "num_train_timesteps"),
     ] {

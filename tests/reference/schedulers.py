@@ -10,6 +10,7 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
 )
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
@@ -70,6 +71,7 @@ SOLVERS = {
     "euler": EulerDiscreteScheduler,
     "euler-ancestral": EulerAncestralDiscreteScheduler,
     "dpmsolver++": DPMSolverMultistepScheduler,
+    "heun": HeunDiscreteScheduler,
 }
 # What each solver is tried with besides: (solvers, changes to SD15).
 VARIANTS = {
@@ -81,12 +83,12 @@ VARIANTS = {
     "trained_betas": (list(SOLVERS), {"trained_betas": [0.01, 0.02, 0.04, 0.03] * 25, "num_train_timesteps": 100}),
     "prk": (["pndm"], {"skip_prk_steps": False}),
     "prk_velocity": (["pndm"], {"skip_prk_steps": False, "prediction_type": "v_prediction", "timestep_spacing": "linspace"}),
-    "clip": (["ddim"], {"clip_sample": True, "clip_sample_range": 0.8, "set_alpha_to_one": True}),
-    "karras": (["euler", "dpmsolver++"], {"use_karras_sigmas": True}),
-    "karras_cosine": (["euler", "dpmsolver++"], {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}),
-    "exponential": (["euler", "dpmsolver++"], {"use_exponential_sigmas": True, "prediction_type": "v_prediction"}),
-    "sigma_limits": (["euler", "dpmsolver++"], {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 9.0}),
-    "sigma_min": (["euler", "dpmsolver++"], {"final_sigmas_type": "sigma_min"}),
+    "clip": (["ddim", "heun"], {"clip_sample": True, "clip_sample_range": 0.8, "set_alpha_to_one": True}),
+    "karras": (["euler", "dpmsolver++", "heun"], {"use_karras_sigmas": True}),
+    "karras_cosine": (["euler", "dpmsolver++", "heun"], {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}),
+    "exponential": (["euler", "dpmsolver++", "heun"], {"use_exponential_sigmas": True, "prediction_type": "v_prediction"}),
+    "sigma_limits": (["euler", "dpmsolver++", "heun"], {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 9.0}),
+    "sigma_min": (["euler", "dpmsolver++", "heun"], {"final_sigmas_type": "sigma_min"}),
     "continuous": (["euler"], {"timestep_type": "continuous", "prediction_type": "v_prediction"}),
     "heun": (["dpmsolver++"], {"solver_type": "heun", "final_sigmas_type": "sigma_min"}),
     "first_order": (["dpmsolver++"], {"solver_order": 1}),
@@ -94,8 +96,8 @@ VARIANTS = {
     "euler_at_final": (["dpmsolver++"], {"euler_at_final": True, "final_sigmas_type": "sigma_min"}),
     "clipped": (["dpmsolver++"], {"lambda_min_clipped": -2.0, "timestep_spacing": "linspace"}),
     "clipped_leading": (["dpmsolver++"], {"lambda_min_clipped": -1.5, "timestep_spacing": "leading"}),
-    "sample": (["ddim", "euler", "dpmsolver++"], {"prediction_type": "sample"}),
-    "zero_snr": (["ddim", "euler", "euler-ancestral", "dpmsolver++"], {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}),
+    "sample": (["ddim", "euler", "dpmsolver++", "heun"], {"prediction_type": "sample"}),
+    "zero_snr": (["ddim", "euler", "euler-ancestral", "dpmsolver++", "heun"], {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}),
 }
 
 
@@ -119,7 +121,7 @@ def solver_row(name: str, solver: str, config: dict, steps: int, strength: float
     else:
         sample = scheduler.add_noise(original, noise, timesteps[:1].repeat(2))
     first = sample
-    extra = {} if solver in ("pndm", "dpmsolver++") else {"generator": generator}
+    extra = {} if solver in ("pndm", "dpmsolver++", "heun") else {"generator": generator}
     for i, t in enumerate(timesteps):
         output = denoiser(scheduler.scale_model_input(sample, t), float(t), i)
         sample = scheduler.step(output, t, sample, return_dict=False, **extra)[0]

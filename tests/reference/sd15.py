@@ -16,6 +16,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
@@ -75,7 +76,11 @@ CASES = [
     # Steps that draw noise of their own, each picture from its own generator.
     dict(pipeline="like_v1", prompts=PROMPTS[:2], seeds=[1, 2], steps=5, scheduler="euler-ancestral"),
     dict(pipeline="like_v1", prompts=PROMPTS[:2], seeds=[3, 4], steps=8, photos=[(48, 48), (48, 48)], strength=0.5, scheduler="euler-ancestral"),
+    # Two looks at the picture a step: where a photo's part begins is counted in steps.
+    dict(pipeline="like_v1", prompts=PROMPTS[:2], seeds=[11, 12], steps=5, scheduler="heun", negative_prompt=NEGATIVE),
+    dict(pipeline="like_v1", prompts=PROMPTS[:1], seeds=[13], steps=8, photos=[(52, 44)], strength=0.5, scheduler="heun"),
 ]
+SCHEDULERS = {"euler-ancestral": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler}
 
 
 def unet(config: dict, seed: int) -> UNet2DConditionModel:
@@ -226,7 +231,7 @@ def draw(pipelines: dict) -> None:
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         if "scheduler" in case:
             config = type(pipeline.scheduler).from_pretrained(OUT / case["pipeline"], subfolder="scheduler").config
-            parts["scheduler"] = EulerAncestralDiscreteScheduler.from_config(config)
+            parts["scheduler"] = SCHEDULERS[case["scheduler"]].from_config(config)
         pipeline = (StableDiffusionImg2ImgPipeline if "photos" in case else StableDiffusionPipeline)(**parts)
         pipeline.set_progress_bar_config(disable=True)
         options = {
