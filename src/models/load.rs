@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::captioners::blip::Blip;
 use super::captioners::phi4_multimodal::Phi4Multimodal;
+use super::diffusion::model::PipelineOutline;
 use super::diffusion::pipeline_source::Source;
 use super::diffusion::stable_diffusion::{SdOutline, StableDiffusion};
 use super::diffusion::stable_diffusion_3::{Sd3Outline, StableDiffusion3};

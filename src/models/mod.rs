@@ -14,6 +14,7 @@ mod verify;
 
 use anyhow::Result;
 use image::RgbImage;
+use tch::Kind;
 
 use crate::error::usage;
 use crate::schedulers::{SchedulerName, SolverOptions};
@@ -132,6 +133,17 @@ pub trait Outline {
 
     /// Refuses a request that cannot be drawn whatever the weights are: sizes, steps, strength, scheduler, guidance.
     fn check(&self, request: &GenerateRequest) -> Result<()>;
+}
+
+/// A generator whose phases can be timed.
+pub trait PhasedGenerator: Generator {
+    /// The number type that it draws in.
+    fn dtype(&self) -> Kind;
+
+    /// Draws pictures of one size with their texts encoded anew, and gives the number of denoising steps. `lap` is called
+    /// where the first phase begins and where each ends: texts, what else is known before the first step, denoising,
+    /// decoding.
+    fn draw_in_phases(&self, request: &GenerateRequest, lap: &mut dyn FnMut()) -> Result<usize>;
 }
 
 /// A model that draws pictures.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use super::solver::Solver;
 use crate::error::usage;
 
 /// `scheduler/scheduler_config.json`; what it leaves out has the library's default.
@@ -80,7 +81,7 @@ pub struct Schedule {
     /// Share of noise before each step, and after the last: one more than there are steps.
     pub sigmas: Vec<f32>,
     /// The time that the denoiser is told at each step.
-    pub timesteps: Vec<f32>,
+    pub timesteps: Vec<f64>,
 }
 
 impl FlowMatchEuler {
@@ -147,7 +148,7 @@ impl FlowMatchEuler {
             sigmas = linspace(first.ln(), last.ln(), steps).iter().map(|log| log.exp()).collect();
         }
         let mut sigmas: Vec<f32> = sigmas.iter().map(|&sigma| sigma as f32).collect();
-        let timesteps = sigmas.iter().map(|sigma| sigma * train as f32).collect();
+        let timesteps = sigmas.iter().map(|sigma| f64::from(sigma * train as f32)).collect();
         sigmas.push(0.0);
         Ok(Schedule { sigmas, timesteps })
     }
@@ -168,30 +169,35 @@ impl FlowMatchEuler {
     }
 }
 
-impl Schedule {
-    pub fn steps(&self) -> usize {
-        self.timesteps.len()
+impl Solver for Schedule {
+    fn timesteps(&self) -> &[f64] {
+        &self.timesteps
     }
 
-    /// The last part of the schedule, for a picture that starts from a photo: `strength` 1 is the
-    /// whole, 0 nothing.
-    pub fn from_strength(&self, strength: f64) -> Self {
-        let steps = self.steps();
-        let start = (steps as f64 - (steps as f64 * strength).min(steps as f64)).max(0.0) as usize;
-        Self { sigmas: self.sigmas[start..].to_vec(), timesteps: self.timesteps[start..].to_vec() }
+    fn skip(&mut self, _first: usize) {}
+
+    fn add_noise(&self, original: &Tensor, noise: &Tensor, index: usize) -> Tensor {
+        let sigma = f64::from(self.sigmas[index]);
+        noise * sigma + original * (1.0 - sigma)
     }
 
-    /// One step along the velocity: computed in float32, given back in the velocity's number type.
-    pub fn step(&self, index: usize, latents: &Tensor, velocity: &Tensor) -> Tensor {
+    /// Along the velocity that the denoiser gives.
+    fn step(
+        &mut self,
+        model_output: &Tensor,
+        index: usize,
+        sample: &Tensor,
+        _noise: &mut dyn FnMut() -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let difference = f64::from(self.sigmas[index + 1] - self.sigmas[index]);
-        (latents.to_kind(Kind::Float) + velocity * difference).to_kind(velocity.kind())
+        Ok((sample.to_kind(Kind::Float) + model_output * difference).to_kind(model_output.kind()))
     }
+}
 
-    /// A photo's latents with as much noise as the first step expects.
-    pub fn add_noise(&self, latents: &Tensor, noise: &Tensor) -> Tensor {
-        let sigma = f64::from(self.sigmas[0]);
-        noise * sigma + latents * (1.0 - sigma)
-    }
+/// As [`super::first_step`], but a broken number of steps is rounded as the pipelines of flow matching do.
+pub fn flow_match_first_step(steps: usize, strength: f64) -> usize {
+    let steps = steps as f64;
+    (steps - (steps * strength).min(steps)).max(0.0) as usize
 }
 
 /// Evenly spaced numbers from `start` to `stop`, both ends included, as numpy computes them.

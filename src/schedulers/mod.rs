@@ -21,7 +21,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig, Schedule};
+pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig, Schedule, flow_match_first_step};
 pub use name::SchedulerName;
 pub use options::SolverOptions;
 pub use solver::{Solver, SolverConfig, first_step};

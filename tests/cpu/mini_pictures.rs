@@ -157,7 +157,7 @@ fn drawn_latents(model: &str, request: &GenerateRequest) -> Tensor {
     let folder = mini("models").join(model);
     let drawn = if model == SD3 {
         let pipeline = StableDiffusion3::load(&folder, &cpu()).unwrap();
-        pipeline.denoise(&pipeline.prepare(request).unwrap())
+        pipeline.denoise(pipeline.prepare(request).unwrap())
     } else {
         let pipeline = StableDiffusion::load(&folder, &cpu()).unwrap();
         pipeline.denoise(pipeline.prepare(request).unwrap())

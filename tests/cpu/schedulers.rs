@@ -7,7 +7,9 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::error::UsageError;
 use toolkit::runtime;
-use toolkit::schedulers::{FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, first_step};
+use toolkit::schedulers::{
+    FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, Solver, first_step, flow_match_first_step,
+};
 
 #[derive(Deserialize)]
 struct Row {
@@ -16,7 +18,7 @@ struct Row {
     steps: usize,
     tokens: i64,
     sigmas: Vec<f32>,
-    timesteps: Vec<f32>,
+    timesteps: Vec<f64>,
     start: Vec<f32>,
     end: Vec<f32>,
 }
@@ -34,13 +36,14 @@ fn flow_match_euler_as_diffusers() {
     for row in rows {
         let label = format!("{} with {} steps", row.name, row.steps);
         let config: FlowMatchEulerConfig = serde_json::from_value(row.config).unwrap();
-        let schedule = FlowMatchEuler::new(config).unwrap().schedule(row.steps, row.tokens).unwrap();
+        let mut schedule = FlowMatchEuler::new(config).unwrap().schedule(row.steps, row.tokens).unwrap();
         assert!(close(&schedule.sigmas, &row.sigmas, 3e-7), "{label}: {:?} {:?}", schedule.sigmas, row.sigmas);
-        assert!(close(&schedule.timesteps, &row.timesteps, 3e-7), "{label}");
+        let timesteps = |times: &[f64]| times.iter().map(|&time| time as f32).collect::<Vec<_>>();
+        assert!(close(&timesteps(&schedule.timesteps), &timesteps(&row.timesteps), 3e-7), "{label}");
         let mut sample = Tensor::from_slice(&row.start);
-        for (i, t) in schedule.timesteps.iter().enumerate() {
-            let velocity = (&sample * 3.0 + i as f64).sin() + 0.1 * f64::from(*t) / 1000.0;
-            sample = schedule.step(i, &sample, &velocity);
+        for (i, t) in schedule.timesteps.clone().into_iter().enumerate() {
+            let velocity = (&sample * 3.0 + i as f64).sin() + 0.1 * t / 1000.0;
+            sample = schedule.step(&velocity, i, &sample, &mut no_noise).unwrap();
         }
         // Errors of the last bit, added up over at most 50 steps.
         assert!(close(&Vec::<f32>::try_from(&sample).unwrap(), &row.end, 1e-5), "{label}");
@@ -49,9 +52,9 @@ fn flow_match_euler_as_diffusers() {
 
 #[test]
 fn the_step_keeps_the_number_type() {
-    let schedule = FlowMatchEuler::new(FlowMatchEulerConfig::default()).unwrap().schedule(4, 0).unwrap();
+    let mut schedule = FlowMatchEuler::new(FlowMatchEulerConfig::default()).unwrap().schedule(4, 0).unwrap();
     let latents = Tensor::ones([2, 3], (Kind::BFloat16, tch::Device::Cpu));
-    assert_eq!(schedule.step(0, &latents, &latents).kind(), Kind::BFloat16);
+    assert_eq!(schedule.step(&latents, 0, &latents, &mut no_noise).unwrap().kind(), Kind::BFloat16);
 }
 
 #[test]
@@ -67,14 +70,22 @@ fn options_that_are_not_built_are_wrong_configuration() {
     assert!(FlowMatchEuler::new(FlowMatchEulerConfig::default()).unwrap().schedule(0, 0).is_err());
 }
 
+/// Of a broken number of steps flow matching keeps one more than the solvers of noise.
 #[test]
 fn strength_takes_the_last_steps() {
+    for (strength, flow, noise) in [(1.0, 0, 0), (0.0, 10, 10), (0.35, 6, 7), (0.6, 4, 4)] {
+        assert_eq!((flow_match_first_step(10, strength), first_step(10, strength)), (flow, noise), "{strength}");
+    }
     let schedule = FlowMatchEuler::new(FlowMatchEulerConfig::default()).unwrap().schedule(10, 0).unwrap();
-    assert_eq!(schedule.from_strength(1.0), schedule);
-    assert_eq!(schedule.from_strength(0.0).steps(), 0);
-    let part = schedule.from_strength(0.35);
-    assert_eq!(part.timesteps, schedule.timesteps[6..]);
-    assert_eq!(part.sigmas, schedule.sigmas[6..]);
+    let ones = Tensor::ones([2], (Kind::Float, Device::Cpu));
+    let noisy = schedule.add_noise(&ones, &(&ones * 3.0), 6);
+    let expected = 1.0 + 2.0 * f64::from(schedule.sigmas[6]);
+    assert!((noisy.double_value(&[0]) - expected).abs() < 1e-6, "{noisy:?} {expected}");
+}
+
+/// For solvers that add none.
+fn no_noise() -> anyhow::Result<Tensor> {
+    anyhow::bail!("no noise is asked for")
 }
 
 /// One drawing by a solver over a noise schedule.

@@ -204,7 +204,7 @@ fn recorded_steps_draw_what_steps_one_by_one_draw() {
     let sd1 = StableDiffusion::load(&mini("mini-sd-v1-5"), &rt).unwrap();
     let sd3 = StableDiffusion3::load(&mini("mini-sd3"), &rt).unwrap();
     let draw_1 = |request: &GenerateRequest| sd1.denoise(sd1.prepare(request).unwrap()).unwrap();
-    let draw_3 = |request: &GenerateRequest| sd3.denoise(&sd3.prepare(request).unwrap()).unwrap();
+    let draw_3 = |request: &GenerateRequest| sd3.denoise(sd3.prepare(request).unwrap()).unwrap();
     type Draw<'a> = &'a dyn Fn(&GenerateRequest) -> Tensor;
     for (model, draw) in [("mini-sd-v1-5", &draw_1 as Draw), ("mini-sd3", &draw_3)] {
         for (text, seed, steps, size, guidance) in [

@@ -86,7 +86,7 @@ pub fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Waits until the device has done what it was given.
-fn synchronize(device: Device) {
+pub fn synchronize(device: Device) {
     if let Device::Cuda(n) = device {
         tch::Cuda::synchronize(n as i64);
     }

@@ -1,9 +1,13 @@
 //! Models that draw pictures: a folder a family, and what all of them share.
 
 pub mod autoencoder_kl;
+pub(in crate::models) mod model;
+pub mod pipeline;
 pub(in crate::models) mod pipeline_part;
 pub(crate) mod pipeline_source;
 mod rescue;
 mod single_file;
 pub mod stable_diffusion;
 pub mod stable_diffusion_3;
+mod step_noise;
+mod steps;

@@ -8,6 +8,7 @@ use super::config::{SAFETY_CHECKER, UNET, VAE};
 use super::unet;
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::model::PipelineOutline;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::{GenerateRequest, Outline};
 use crate::schedulers::{Scheduler, Solver, first_step};
@@ -26,71 +27,10 @@ pub struct SdOutline {
 }
 
 impl SdOutline {
-    pub fn read(source: Source) -> Result<Self> {
-        let unet: unet::Config = source.config(UNET.folder)?;
-        let vae: autoencoder_kl::Config = source.config(VAE.folder)?;
-        if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
-            return Err(usage(format!(
-                "the U-Net reads {} channels and gives {} (in_channels, out_channels of unet), the autoencoder has {} \
-                 (latent_channels of vae): models that fill in or enlarge \
-                 pictures are not known here",
-                unet.in_channels, unet.out_channels, vae.latent_channels
-            )));
-        }
-        let scheduler = source.scheduler(None)?;
-        Ok(Self { source, unet, vae, scheduler })
-    }
-
     /// The size that is drawn where none is asked for: height and width in pixels.
-    pub fn default_size(&self) -> (i64, i64) {
+    fn default_size(&self) -> (i64, i64) {
         let (scale, (height, width)) = (self.vae.scale_factor(), self.unet.sides().unwrap_or((64, 64)));
         (height * scale, width * scale)
-    }
-
-    /// Width and height of picture `i` in latent places: as asked for, else the photo's own, cut to whole places, else
-    /// the model's own.
-    pub fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
-        let (scale, (height, width)) = (self.vae.scale_factor(), self.default_size());
-        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
-        let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
-            (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
-            (Some(pixels), _) => {
-                let nearest = ((pixels as i64 + scale / 2) / scale).max(1) * scale;
-                Err(usage(format!(
-                    "{name} {pixels} cannot be drawn: it must be a multiple of {scale}; nearest: {nearest}"
-                )))
-            }
-            (None, Some(pixels)) if pixels < scale => {
-                Err(usage(format!("a photo with {name} {pixels} is too small: at least {scale} are needed")))
-            }
-            (None, Some(pixels)) => Ok(pixels / scale),
-            (None, None) => Ok(own / scale),
-        };
-        Ok((
-            side("width", request.width, photo.map(|(width, _)| width), width)?,
-            side("height", request.height, photo.map(|(_, height)| height), height)?,
-        ))
-    }
-
-    /// The solver of this request, and where in its timesteps the drawing starts.
-    pub fn solver(&self, request: &GenerateRequest) -> Result<(Box<dyn Solver>, usize)> {
-        let steps = request.steps.unwrap_or(STEPS);
-        let options = &request.solver_options;
-        let mut solver = match request.scheduler {
-            Some(name) => self.source.scheduler(Some(name))?.schedule_with(steps, options)?,
-            None => self.scheduler.schedule_with(steps, options)?,
-        };
-        if request.images.is_empty() {
-            return Ok((solver, 0));
-        }
-        let strength = request.strength.unwrap_or(STRENGTH);
-        let kept_out = first_step(steps, strength);
-        if kept_out >= steps {
-            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
-        }
-        let first = kept_out * solver.order();
-        solver.skip(first);
-        Ok((solver, first))
     }
 
     /// Where the checker's folders are, if the checkpoint has one.
@@ -124,9 +64,83 @@ impl Outline for SdOutline {
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<()> {
-        request.check()?;
-        (0..request.prompts.len()).try_for_each(|i| self.latent_size(request, i).map(drop))?;
-        self.solver(request)?;
+        self.check_request(request)
+    }
+}
+
+impl PipelineOutline for SdOutline {
+    fn read(source: Source) -> Result<Self> {
+        let unet: unet::Config = source.config(UNET.folder)?;
+        let vae: autoencoder_kl::Config = source.config(VAE.folder)?;
+        if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
+            return Err(usage(format!(
+                "the U-Net reads {} channels and gives {} (in_channels, out_channels of unet), the autoencoder has {} \
+                 (latent_channels of vae): models that fill in or enlarge \
+                 pictures are not known here",
+                unet.in_channels, unet.out_channels, vae.latent_channels
+            )));
+        }
+        let scheduler = source.scheduler(None)?;
+        Ok(Self { source, unet, vae, scheduler })
+    }
+
+    fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn vae(&self) -> &autoencoder_kl::Config {
+        &self.vae
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.unet.in_channels
+    }
+
+    fn check_family(&self, request: &GenerateRequest) -> Result<()> {
         if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }
+    }
+
+    /// As asked for, else the photo's own, cut to whole places, else the model's own.
+    fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
+        let (scale, (height, width)) = (self.vae.scale_factor(), self.default_size());
+        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
+        let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
+            (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
+            (Some(pixels), _) => {
+                let nearest = ((pixels as i64 + scale / 2) / scale).max(1) * scale;
+                Err(usage(format!(
+                    "{name} {pixels} cannot be drawn: it must be a multiple of {scale}; nearest: {nearest}"
+                )))
+            }
+            (None, Some(pixels)) if pixels < scale => {
+                Err(usage(format!("a photo with {name} {pixels} is too small: at least {scale} are needed")))
+            }
+            (None, Some(pixels)) => Ok(pixels / scale),
+            (None, None) => Ok(own / scale),
+        };
+        Ok((
+            side("width", request.width, photo.map(|(width, _)| width), width)?,
+            side("height", request.height, photo.map(|(_, height)| height), height)?,
+        ))
+    }
+
+    fn solver(&self, request: &GenerateRequest, _size: (i64, i64)) -> Result<(Box<dyn Solver>, usize)> {
+        let steps = request.steps.unwrap_or(STEPS);
+        let options = &request.solver_options;
+        let mut solver = match request.scheduler {
+            Some(name) => self.source.scheduler(Some(name))?.schedule_with(steps, options)?,
+            None => self.scheduler.schedule_with(steps, options)?,
+        };
+        if request.images.is_empty() {
+            return Ok((solver, 0));
+        }
+        let strength = request.strength.unwrap_or(STRENGTH);
+        let kept_out = first_step(steps, strength);
+        if kept_out >= steps {
+            return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
+        }
+        let first = kept_out * solver.order();
+        solver.skip(first);
+        Ok((solver, first))
     }
 }

@@ -6,9 +6,10 @@ use super::config::{TRANSFORMER, VAE};
 use super::mmdit;
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::model::PipelineOutline;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::{GenerateRequest, Outline};
-use crate::schedulers::{FlowMatchEuler, Schedule};
+use crate::schedulers::{FlowMatchEuler, Solver, flow_match_first_step};
 
 /// Defaults of the pipelines.
 const STEPS: usize = 28;
@@ -25,20 +26,57 @@ pub struct Sd3Outline {
 }
 
 impl Sd3Outline {
-    pub fn read(source: Source) -> Result<Self> {
+    /// The size that is drawn where none is asked for: one side in pixels.
+    fn default_size(&self) -> i64 {
+        self.transformer.sample_size * self.vae.scale_factor()
+    }
+}
+
+impl Outline for Sd3Outline {
+    fn own_size(&self) -> (usize, usize) {
+        (self.default_size() as usize, self.default_size() as usize)
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        self.check_request(request)
+    }
+}
+
+impl PipelineOutline for Sd3Outline {
+    fn read(source: Source) -> Result<Self> {
         let transformer = source.config(TRANSFORMER.folder)?;
         let vae = source.config(VAE.folder)?;
         let scheduler = FlowMatchEuler::new(source.config("scheduler")?)?;
         Ok(Self { source, transformer, vae, scheduler })
     }
 
-    /// The size that is drawn where none is asked for: one side in pixels.
-    pub fn default_size(&self) -> i64 {
-        self.transformer.sample_size * self.vae.scale_factor()
+    fn source(&self) -> &Source {
+        &self.source
     }
 
-    /// Width and height in latent places, checked.
-    pub fn latent_size(&self, request: &GenerateRequest) -> Result<(i64, i64)> {
+    fn vae(&self) -> &autoencoder_kl::Config {
+        &self.vae
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.transformer.in_channels
+    }
+
+    fn check_family(&self, request: &GenerateRequest) -> Result<()> {
+        if let Some(name) = request.scheduler {
+            return Err(usage(format!(
+                "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
+                 and only its own Euler steps follow them: leave the scheduler out"
+            )));
+        }
+        request.solver_options.check(&[], "Stable Diffusion 3 (flow matching)")?;
+        if request.safety_checker {
+            return Err(usage("Stable Diffusion 3 has no safety checker"));
+        }
+        Ok(())
+    }
+
+    fn latent_size(&self, request: &GenerateRequest, _i: usize) -> Result<(i64, i64)> {
         let (scale, default) = (self.vae.scale_factor(), self.default_size());
         let patch = self.transformer.patch_size;
         let (unit, most) = (scale * patch, self.transformer.pos_embed_max_size * patch);
@@ -56,45 +94,21 @@ impl Sd3Outline {
         Ok((side("width", request.width)?, side("height", request.height)?))
     }
 
-    /// The schedule of this request: all steps, or with photos the last ones.
-    pub fn schedule(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Schedule> {
+    /// All steps, or with photos the last ones.
+    fn solver(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<(Box<dyn Solver>, usize)> {
         let patch = self.transformer.patch_size;
         let tokens = (width / patch) * (height / patch);
+        let default = if request.images.is_empty() { STEPS } else { STEPS_FROM_PHOTO };
+        let steps = request.steps.unwrap_or(default);
+        let schedule = Box::new(self.scheduler.schedule(steps, tokens)?);
         if request.images.is_empty() {
-            return self.scheduler.schedule(request.steps.unwrap_or(STEPS), tokens);
+            return Ok((schedule, 0));
         }
-        let (steps, strength) = (request.steps.unwrap_or(STEPS_FROM_PHOTO), request.strength.unwrap_or(STRENGTH));
-        let schedule = self.scheduler.schedule(steps, tokens)?.from_strength(strength);
-        if schedule.steps() == 0 {
+        let strength = request.strength.unwrap_or(STRENGTH);
+        let first = flow_match_first_step(steps, strength);
+        if first >= steps {
             return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));
         }
-        Ok(schedule)
-    }
-
-    /// Refuses what this family cannot do.
-    pub fn check_family(&self, request: &GenerateRequest) -> Result<()> {
-        request.check()?;
-        if let Some(name) = request.scheduler {
-            return Err(usage(format!(
-                "scheduler {name} cannot draw with Stable Diffusion 3: its paths are straight (flow matching), \
-                 and only its own Euler steps follow them: leave the scheduler out"
-            )));
-        }
-        request.solver_options.check(&[], "Stable Diffusion 3 (flow matching)")?;
-        if request.safety_checker {
-            return Err(usage("Stable Diffusion 3 has no safety checker"));
-        }
-        Ok(())
-    }
-}
-
-impl Outline for Sd3Outline {
-    fn own_size(&self) -> (usize, usize) {
-        (self.default_size() as usize, self.default_size() as usize)
-    }
-
-    fn check(&self, request: &GenerateRequest) -> Result<()> {
-        self.check_family(request)?;
-        self.schedule(request, self.latent_size(request)?).map(drop)
+        Ok((schedule, first))
     }
 }

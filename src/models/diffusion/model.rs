@@ -1,0 +1,135 @@
+//! What a family of generators has of its own: the one [`Pipeline`](super::pipeline::Pipeline) is made of these.
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::autoencoder_kl;
+use super::pipeline_part::Part;
+use super::pipeline_source::Source;
+use super::steps::{Conditioned, Denoiser, Spare, Steps};
+use crate::models::{GenerateRequest, Generated, Outline};
+use crate::prompts::TokenBudget;
+use crate::schedulers::Solver;
+
+/// What a family's configuration files say of a request.
+pub trait PipelineOutline: Outline + Sized {
+    fn read(source: Source) -> Result<Self>;
+
+    fn source(&self) -> &Source;
+
+    fn vae(&self) -> &autoencoder_kl::Config;
+
+    /// Channels of the latents.
+    fn latent_channels(&self) -> i64;
+
+    /// Refuses what this family cannot do, whatever the size and the steps are.
+    fn check_family(&self, request: &GenerateRequest) -> Result<()>;
+
+    /// Width and height of picture `i` in latent places, checked.
+    fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)>;
+
+    /// The solver of this request, for pictures of so many latent places, and where in its timesteps the drawing starts.
+    fn solver(&self, request: &GenerateRequest, size: (i64, i64)) -> Result<(Box<dyn Solver>, usize)>;
+
+    /// What [`Outline::check`] is made of.
+    fn check_request(&self, request: &GenerateRequest) -> Result<()> {
+        request.check()?;
+        self.check_family(request)?;
+        let size = self.latent_size(request, 0)?;
+        (1..request.prompts.len()).try_for_each(|i| self.latent_size(request, i).map(drop))?;
+        self.solver(request, size).map(drop)
+    }
+}
+
+/// The networks of a family, and how they work together. The autoencoder is the pipeline's.
+pub trait DiffusionModel: Sized {
+    /// How it is called in messages.
+    const TITLE: &'static str;
+    /// Number type on a GPU, unless another one is asked for.
+    const DTYPE: Kind;
+    /// Guidance scale where none is asked for.
+    const GUIDANCE: f64;
+    const VAE: Part;
+    /// The published configurations: JSON, by the name of the part.
+    const PUBLISHED: &'static str;
+
+    type Outline: PipelineOutline;
+    /// Encoded texts, a row each.
+    type Texts;
+    type Denoiser: Denoiser;
+
+    fn open(outline: Self::Outline, device: Device, kind: Kind) -> Result<Self>;
+
+    fn outline(&self) -> &Self::Outline;
+
+    /// The autoencoder's number type, where the pipeline's is `kind`.
+    fn vae_kind(_outline: &Self::Outline, kind: Kind) -> Kind {
+        kind
+    }
+
+    /// The limit that the text encoders set.
+    fn budget(&self) -> TokenBudget;
+
+    /// Texts as the denoiser reads them; each is encoded once for the life of the model.
+    fn encode(&self, texts: &[String]) -> Result<Self::Texts>;
+
+    /// Forgets encoded texts, so that encoding can be timed again.
+    fn forget_texts(&self);
+
+    /// Sees to it that there is room on the device for so many pictures of this size.
+    fn make_room(&self, _pictures: usize, _size: (i64, i64)) -> Result<()> {
+        Ok(())
+    }
+
+    /// The denoiser, and all that it knows before the first step. With guidance the first of `texts` is what is unwanted
+    /// in all pictures (see [`both_ways`]).
+    fn condition(
+        &self,
+        texts: &Self::Texts,
+        guidance: Option<f64>,
+        times: &[f64],
+    ) -> Result<Conditioned<Self::Denoiser>>;
+
+    /// What an earlier drawing left for the denoiser's steps.
+    fn spare(&self) -> &Spare<Self::Denoiser>;
+
+    /// One step, to the output with guidance: latents [batch, channels, height, width] → as large, valid until the next
+    /// step.
+    fn predict(
+        steps: &mut Steps<Self::Denoiser>,
+        latents: &Tensor,
+        step: usize,
+        guidance: Option<f64>,
+    ) -> Result<Tensor>;
+
+    /// Does the denoising loop.
+    fn while_denoising<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+
+    /// Says before anything is drawn what would stand in the way of [`Self::review`].
+    fn check_review(&self, _request: &GenerateRequest) -> Result<()> {
+        Ok(())
+    }
+
+    /// Looks at the finished pictures.
+    fn review(&self, _request: &GenerateRequest, drawn: Vec<Generated>) -> Result<Vec<Generated>> {
+        Ok(drawn)
+    }
+}
+
+/// Encoded texts as the denoiser reads them. With guidance the first row is unwanted in all pictures:
+/// [1 + batch, …] → [2 · batch, …], what is unwanted first.
+pub fn both_ways(texts: &Tensor, guidance: Option<f64>) -> Tensor {
+    if guidance.is_none() {
+        return texts.shallow_clone();
+    }
+    let wanted = texts.narrow(0, 1, texts.size()[0] - 1);
+    Tensor::cat(&[texts.narrow(0, 0, 1).expand_as(&wanted), wanted], 0)
+}
+
+/// Away from what is unwanted, the first half of `outputs`: [2 · batch, …] → [batch, …].
+pub fn guide(outputs: &Tensor, guidance: f64) -> Tensor {
+    let parts = outputs.chunk(2, 0);
+    &parts[0] + (&parts[1] - &parts[0]) * guidance
+}

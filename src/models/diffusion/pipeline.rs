@@ -1,0 +1,299 @@
+//! The one denoising pipeline of all generators: from a request to pictures. What a family has of its own (texts,
+//! denoiser, guidance, schedule) is its [`DiffusionModel`]; nothing here knows which family it serves.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+use super::autoencoder_kl::AutoencoderKl;
+use super::model::{DiffusionModel, PipelineOutline};
+use super::pipeline_source::Source;
+use super::rescue::{self, Decoded, Rescue};
+use super::step_noise::StepNoise;
+use super::steps::Steps;
+use crate::images::{self, Filter};
+use crate::models::{GenerateRequest, Generated, Generator, Outline, PhasedGenerator};
+use crate::prompts::TokenBudget;
+use crate::runtime::{self, Runtime};
+use crate::schedulers::Solver;
+
+/// A photo is called large when it has this many times the places that the model was trained on.
+const LARGE: i64 = 6;
+
+/// A batch of pictures of one size, ready for the denoising loop.
+pub struct Job<M: DiffusionModel> {
+    texts: M::Texts,
+    /// None = without guidance.
+    guidance: Option<f64>,
+    latents: Tensor,
+    solver: Box<dyn Solver>,
+    /// Where in the solver's timesteps the drawing starts.
+    first: usize,
+    noise: StepNoise,
+}
+
+impl<M: DiffusionModel> Job<M> {
+    /// Denoising steps.
+    pub fn steps(&self) -> usize {
+        self.solver.timesteps().len() - self.first
+    }
+}
+
+/// A generator that is ready to draw.
+#[derive(Debug)]
+pub struct Pipeline<M> {
+    pub(super) model: M,
+    vae: AutoencoderKl,
+    device: Device,
+    kind: Kind,
+    vae_kind: Kind,
+    /// Number type that noise is drawn in: the stream of numbers depends on it.
+    pub(super) noise_kind: Kind,
+    budget: TokenBudget,
+}
+
+impl<M: DiffusionModel> Pipeline<M> {
+    /// From a folder in diffusers' layout, or from one file of the original layout.
+    pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
+        let open = |source| Self::open(source, rt.device, rt.kind(M::DTYPE));
+        Source::at(path).and_then(open).with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
+    }
+
+    /// At the published size, with random weights: to measure speed.
+    pub fn random(rt: &Runtime) -> Result<Self> {
+        Self::open(Source::Random(M::PUBLISHED), rt.device, rt.kind(M::DTYPE))
+    }
+
+    pub(super) fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
+        let outline = M::Outline::read(source)?;
+        let vae_kind = M::vae_kind(&outline, kind);
+        let model = M::open(outline, device, kind)?;
+        let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
+        let budget = model.budget();
+        Ok(Self { model, vae, device, kind, vae_kind, noise_kind: kind, budget })
+    }
+
+    /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
+    fn start(&self, request: &GenerateRequest, size: (i64, i64), solver: &dyn Solver, first: usize) -> Result<Tensor> {
+        let shape = self.latent_shape(size);
+        // The draw of the autoencoder's latents comes before that of the noise.
+        let count = draws_before_steps(request);
+        let draw = |&seed: &u64| runtime::seeded_normal(seed, count, &shape, self.noise_kind);
+        let pictures: Vec<Vec<Tensor>> = request.seeds.iter().map(draw).collect();
+        let draws: Vec<Tensor> = (0..count)
+            .map(|i| {
+                let draws: Vec<&Tensor> = pictures.iter().map(|draws| &draws[i]).collect();
+                Tensor::cat(&draws, 0).to_device(self.device).to_kind(self.kind)
+            })
+            .collect();
+        Ok(match draws.as_slice() {
+            [of_latents, noise] => {
+                solver.add_noise(&self.encode_photos(&request.images, size, of_latents)?, noise, first)
+            }
+            noise => &noise[0] * solver.init_noise_sigma(),
+        })
+    }
+
+    /// Of one picture.
+    fn latent_shape(&self, (width, height): (i64, i64)) -> [i64; 4] {
+        [1, self.model.outline().latent_channels(), height, width]
+    }
+
+    /// The photos' latents, drawn by `draws` [photos, channels, height, width].
+    fn encode_photos(&self, photos: &[RgbImage], (width, height): (i64, i64), draws: &Tensor) -> Result<Tensor> {
+        let scale = self.model.outline().vae().scale_factor();
+        let (width, height) = (width * scale, height * scale);
+        let at_a_time = self.vae.photos_at_a_time(width * height) as usize;
+        let mut encoded = Vec::new();
+        for (photos, draws) in photos.chunks(at_a_time).zip(draws.split(at_a_time as i64, 0)) {
+            let resize = |photo| images::resize(photo, width as u32, height as u32, Filter::Lanczos);
+            let photos: Vec<RgbImage> = photos.iter().map(resize).collect();
+            let pixels = images::batch_tensor(&photos)?.to_device(self.device).to_kind(Kind::Float);
+            let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.vae_kind);
+            let latents = self.vae.encode(&pixels).sample(&draws.to_kind(self.vae_kind));
+            encoded.push(self.vae.scale(&latents).to_kind(self.kind));
+        }
+        Ok(Tensor::cat(&encoded, 0))
+    }
+
+    /// None = without guidance.
+    fn guidance(request: &GenerateRequest) -> Option<f64> {
+        Some(request.guidance_scale.unwrap_or(M::GUIDANCE)).filter(|&guidance| guidance > 1.0)
+    }
+
+    /// Texts as the denoiser reads them, a row each.
+    pub fn encode(&self, texts: &[String]) -> Result<M::Texts> {
+        self.model.encode(texts)
+    }
+
+    /// All texts of a request in one call, since the encoders may have to come to the device for it: with guidance what is
+    /// unwanted first.
+    fn encode_request(&self, request: &GenerateRequest) -> Result<M::Texts> {
+        let unwanted = Self::guidance(request).map(|_| request.negative_prompt.clone().unwrap_or_default());
+        let texts: Vec<String> = unwanted.into_iter().chain(request.prompts.iter().cloned()).collect();
+        self.model.encode(&texts)
+    }
+
+    /// Everything that is known before the first step. All pictures of the request must be of one size.
+    pub fn prepare(&self, request: &GenerateRequest) -> Result<Job<M>> {
+        request.check()?;
+        let outline = self.model.outline();
+        outline.check_family(request)?;
+        let size = outline.latent_size(request, 0)?;
+        let (solver, first) = outline.solver(request, size)?;
+        let texts = self.encode_request(request)?;
+        self.model.make_room(request.prompts.len(), size)?;
+        let latents = self.start(request, size, solver.as_ref(), first)?;
+        let noise = StepNoise {
+            seeds: request.seeds.clone(),
+            shape: self.latent_shape(size),
+            before: draws_before_steps(request),
+            steps: solver.timesteps().len() - first,
+            drawn_in: self.noise_kind,
+            kind: self.kind,
+            device: self.device,
+            drawn: None,
+            next: 0,
+        };
+        Ok(Job { texts, guidance: Self::guidance(request), latents, solver, first, noise })
+    }
+
+    /// The denoising loop, to the latents of the pictures. Nothing in it waits for the device.
+    pub fn denoise(&self, job: Job<M>) -> Result<Tensor> {
+        let Job { texts, guidance, mut latents, mut solver, first, mut noise } = job;
+        let timesteps = solver.timesteps()[first..].to_vec();
+        let conditioned = self.model.condition(&texts, guidance, &timesteps)?;
+        M::while_denoising(|| {
+            let mut steps = Steps::new(conditioned, self.model.spare());
+            for step in 0..timesteps.len() {
+                let index = first + step;
+                let input = solver.scale_model_input(&latents, index);
+                let output = M::predict(&mut steps, &input, step, guidance)?;
+                latents = solver.step(&output, index, &latents, &mut || noise.next())?;
+            }
+            Ok(latents)
+        })
+    }
+
+    /// Pictures of one size together, then those of the next: what is drawn from a photo does not depend on the photos
+    /// beside it.
+    fn draw(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        request.check()?;
+        let size = |i| self.model.outline().latent_size(request, i);
+        let sizes: Vec<(i64, i64)> = (0..request.prompts.len()).map(size).collect::<Result<_>>()?;
+        self.warn_of_size(request, &sizes);
+        if sizes.windows(2).all(|pair| pair[0] == pair[1]) {
+            return self.draw_alike(request);
+        }
+        let mut drawn: Vec<(usize, Generated)> = Vec::new();
+        for (i, size) in sizes.iter().enumerate() {
+            if sizes[..i].contains(size) {
+                continue;
+            }
+            let rows: Vec<usize> = (i..sizes.len()).filter(|&row| sizes[row] == *size).collect();
+            let alike = self.draw_alike(&request.only(&rows))?;
+            drawn.extend(rows.into_iter().zip(alike));
+        }
+        drawn.sort_by_key(|(row, _)| *row);
+        Ok(drawn.into_iter().map(|(_, generated)| generated).collect())
+    }
+
+    /// Pictures of one size.
+    fn draw_alike(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        let latents = self.denoise(self.prepare(request)?)?;
+        rescue::finish(self, request, &latents)
+    }
+
+    fn warn_of_size(&self, request: &GenerateRequest, sizes: &[(i64, i64)]) {
+        let (own_width, own_height) = self.own_size();
+        let own = (own_width * own_height) as i64;
+        let (scale, asked) =
+            (self.model.outline().vae().scale_factor(), request.width.is_some() || request.height.is_some());
+        let places = |&&(w, h): &&(i64, i64)| w * h * scale * scale;
+        if let Some((w, h)) = sizes.iter().max_by_key(places).filter(|size| places(size) > LARGE * own)
+            && !asked
+        {
+            tracing::warn!(
+                "{}×{} pixels are drawn, as many as the photo has, by a model of {own_width}×{own_height}: a smaller \
+                 --width and --height are much faster and mostly look better",
+                w * scale,
+                h * scale
+            );
+        }
+    }
+}
+
+fn load_vae<M: DiffusionModel>(outline: &M::Outline, device: Device, kind: Kind) -> Result<AutoencoderKl> {
+    outline.source().build(M::VAE, device, kind, |weights| AutoencoderKl::new(weights, outline.vae()))
+}
+
+/// What each picture's generator draws before the first step: noise, and with photos a draw of their latents.
+fn draws_before_steps(request: &GenerateRequest) -> usize {
+    if request.images.is_empty() { 1 } else { 2 }
+}
+
+impl<M: DiffusionModel> Rescue for Pipeline<M> {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn decode(&self, latents: &Tensor) -> Decoded {
+        self.vae.pictures(latents, self.vae_kind)
+    }
+
+    fn decode_in_float32(&self, latents: &Tensor) -> Result<Decoded> {
+        Ok(load_vae::<M>(self.model.outline(), self.device, Kind::Float)?.pictures(latents, Kind::Float))
+    }
+
+    fn draw_in_float32(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        let mut whole = Self::open(self.model.outline().source().clone(), self.device, Kind::Float)?;
+        whole.noise_kind = self.noise_kind;
+        whole.draw(request)
+    }
+}
+
+impl<M: DiffusionModel> Generator for Pipeline<M> {
+    fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
+        if request.prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| {
+            self.model.check_review(request)?;
+            self.model.review(request, self.draw(request)?)
+        })
+    }
+
+    fn own_size(&self) -> (usize, usize) {
+        self.model.outline().own_size()
+    }
+
+    fn token_budget(&self) -> &TokenBudget {
+        &self.budget
+    }
+}
+
+impl<M: DiffusionModel> PhasedGenerator for Pipeline<M> {
+    fn dtype(&self) -> Kind {
+        self.kind
+    }
+
+    fn draw_in_phases(&self, request: &GenerateRequest, lap: &mut dyn FnMut()) -> Result<usize> {
+        tch::no_grad(|| {
+            self.model.forget_texts();
+            lap();
+            self.encode_request(request)?;
+            lap();
+            let job = self.prepare(request)?;
+            lap();
+            let steps = job.steps();
+            let latents = self.denoise(job)?;
+            lap();
+            let (pictures, _) = self.decode(&latents);
+            let _on_the_host = pictures.f_to_device(Device::Cpu)?;
+            lap();
+            Ok(steps)
+        })
+    }
+}
