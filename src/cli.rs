@@ -408,7 +408,7 @@ pub struct ExperimentArgs {
     /// Use only the first N items
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Do only part I of N (from 1); `merge` puts the parts together
+    /// Do only part I of N (from 1); `merge` puts the parts together. auto: the part that Slurm's job array or srun says
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
 }

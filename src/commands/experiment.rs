@@ -24,6 +24,7 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
         return list();
     }
+    let args = ExperimentArgs { shard: args.shard.map(shard).transpose()?, ..args };
     wait_asleep();
     let runtime = Runtime::new(global)?;
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
@@ -50,6 +51,12 @@ fn list() -> Result<Outcome> {
         say!("{:24} {}", experiment.name, experiment.question);
     }
     Ok(Outcome::Done)
+}
+
+/// `I/N` as it was given, or what Slurm says.
+fn shard(asked: String) -> Result<String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if asked == "auto" { Ok(Shard::from_slurm(variable)?.to_string()) } else { Ok(asked) }
 }
 
 /// `--out`, else `runs/NAME`; a shard has a folder of its own.

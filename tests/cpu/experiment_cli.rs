@@ -7,6 +7,9 @@ use assert_cmd::Command;
 fn toolkit(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::cargo_bin("toolkit").unwrap();
     command.args(arguments).current_dir(folder).env_remove("TOOLKIT_HOME").env("HF_HUB_OFFLINE", "1");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SLURM_")) {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -37,7 +40,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     }
     image::RgbImage::new(64, 64).save(dir.path().join("photo.png")).unwrap();
     let long = format!("mini-blip.instruction={}", "word ".repeat(600));
-    let cases: [(&[&str], &str); 23] = [
+    let cases: [(&[&str], &str); 24] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
@@ -54,6 +57,7 @@ fn wrong_usage_is_one_line_and_status_2() {
             "style_pictures: 1 of 1 pictures cannot be read",
         ),
         (&["experiment", "style_ablation", "--shard", "3/2"], "shard \"3/2\" is not I/N"),
+        (&["experiment", "style_ablation", "--shard", "auto"], "or give --shard I/N"),
         (&["experiment", "style_ablation", "--limit", "0"], "limit must be at least 1"),
         (&["experiment", "style_ablation", "--set", "captioner=mini-phi"], "mini-phi"),
         (&["experiment", "style_ablation", "--set", "captioner=mini-sd3"], "it does not describe pictures"),
@@ -104,6 +108,22 @@ fn wrong_usage_is_one_line_and_status_2() {
         assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
     }
     assert!(!dir.path().join("runs").exists(), "nothing is written");
+}
+
+/// Both kinds of experiments take it; a part without photos says which part it would be.
+#[test]
+fn shard_auto_is_the_part_that_slurm_says() {
+    let dir = tempfile::tempdir().unwrap();
+    for experiment in ["style_ablation", "caption_benchmark"] {
+        let mut command = toolkit(&["experiment", experiment, "--limit", "1", "--shard", "auto"], dir.path());
+        for (name, value) in [("ID", "8"), ("COUNT", "3"), ("MIN", "4"), ("MAX", "8"), ("STEP", "2")] {
+            command.env(format!("SLURM_ARRAY_TASK_{name}"), value);
+        }
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: shard 3/3 has no p"), "{stderr}");
+    }
 }
 
 #[test]
