@@ -14,6 +14,7 @@
 //! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
 //! [`commands`] sees [`cli`]. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
 
+pub mod axes;
 pub mod checkpoints;
 pub mod cli;
 pub mod commands;

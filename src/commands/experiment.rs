@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::print::{note, say};
+use crate::axes::{captioner, generator};
 use crate::cli::{ExperimentArgs, Global};
 use crate::error::Outcome;
 use crate::experiment::settings::Settings;
@@ -73,15 +74,15 @@ pub(super) fn out_folder(args: &ExperimentArgs, name: &str, shard: Option<&str>)
 
 /// What the run uses, in one line, and what it comes to.
 fn introduce(plan: &Plan, config: &Config, out: &Path, (device, dtype): (String, String)) -> Result<()> {
-    let names = |values: Vec<&String>| values.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = |axis| config.axes.texts(axis).collect::<Vec<_>>().join(", ");
     let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
     say!(
         "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
          style pictures {} ({}); out {}",
         config.name,
         config.profile,
-        names(config.axes.captioner.values().collect()),
-        names(config.axes.generator.values().collect()),
+        names(&captioner::AXIS),
+        names(&generator::AXIS),
         config.inception,
         config.lpips_backbone,
         config.lpips_linear,

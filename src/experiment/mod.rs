@@ -4,8 +4,8 @@
 //! A run folder holds `config.toml` (written first), `manifest.json`, `items.csv`, `results.csv`, `plots/` and
 //! `report.html`. It can be continued after any stop, and the folders of shards can be merged into one.
 
-pub mod axis;
 pub mod caption;
+mod choices;
 pub mod folder;
 mod library;
 pub mod manifest;

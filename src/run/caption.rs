@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::csv::{Column, Row};
+use crate::axes::Axis;
 use crate::metrics::text::Profile;
 use crate::metrics::{About, Metric, Show, Values, of_captions};
 
@@ -90,7 +91,7 @@ impl Row for CaptionItem {
         CaptionResult::metrics()
     }
 
-    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+    fn columns(_axes: &[&'static Axis], metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
         let shown = metrics.iter().map(|metric| metric.about()).filter(|about| about.show >= Show::Table);
         vec![("seconds", shown.filter(|about| about.item.is_some()).map(Column::value).collect())]
     }
@@ -111,7 +112,7 @@ impl Row for CaptionResult {
 
     /// The order of the first version: what published tables have, what else `evaluate` gives, its intervals; every other
     /// metric with its own interval follows.
-    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+    fn columns(_axes: &[&'static Axis], metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
         let of_profile = |wanted: bool| {
             let is = move |metric: &&&dyn Metric| {
                 wanted == metric.of_captions().is_some_and(|metric| metric.profile() == Profile::Hf)

@@ -10,18 +10,24 @@ use csv::{DeserializeErrorKind, ErrorKind, StringRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::axes::{Axis, AxisValue, AxisValues, Form};
 use crate::metrics::{About, Metric, Values};
 use crate::runtime::write_whole;
 
-/// A row of a table: fixed columns by serde, and the values of metrics by name between them.
+/// A row of a table: fixed columns by serde, and the values of axes and of metrics by name between them.
 pub trait Row: Serialize + DeserializeOwned + Default {
     /// The metrics that such a row may hold values of.
     fn metrics() -> Vec<&'static dyn Metric> {
         Vec::new()
     }
 
-    /// Where the columns of these metrics stand: each group behind a fixed column.
-    fn columns(_metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+    /// The axes that such a row may hold values of.
+    fn axes() -> Vec<&'static Axis> {
+        Vec::new()
+    }
+
+    /// Where the columns of these axes and metrics stand: each group behind a fixed column.
+    fn columns(_axes: &[&'static Axis], _metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
         Vec::new()
     }
 
@@ -32,17 +38,26 @@ pub trait Row: Serialize + DeserializeOwned + Default {
     fn values_mut(&mut self) -> Option<&mut Values> {
         None
     }
+
+    fn axis_values(&self) -> Option<&AxisValues> {
+        None
+    }
+
+    fn axis_values_mut(&mut self) -> Option<&mut AxisValues> {
+        None
+    }
 }
 
-/// A column with what one metric came to.
+/// A column with what one metric came to, or with the values on one axis.
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
-    about: &'static About,
-    part: Part,
+pub enum Column {
+    Metric { about: &'static About, part: Part },
+    Axis(&'static Axis),
 }
 
+/// Of what a metric came to.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+pub enum Part {
     Value,
     Low,
     High,
@@ -50,40 +65,61 @@ enum Part {
 
 impl Column {
     pub fn value(about: &'static About) -> Self {
-        Self { about, part: Part::Value }
+        Self::Metric { about, part: Part::Value }
     }
 
     /// Both ends of the interval; none of a metric without.
     pub fn interval(about: &'static About) -> Vec<Self> {
         let ends = if about.interval { [Part::Low, Part::High].as_slice() } else { &[] };
-        ends.iter().map(|part| Self { about, part: *part }).collect()
+        ends.iter().map(|part| Self::Metric { about, part: *part }).collect()
     }
 
     fn name(&self) -> String {
-        match self.part {
-            Part::Value => self.about.name.to_string(),
-            Part::Low => self.about.low(),
-            Part::High => self.about.high(),
+        match self {
+            Self::Metric { about, part: Part::Value } => about.name.to_string(),
+            Self::Metric { about, part: Part::Low } => about.low(),
+            Self::Metric { about, part: Part::High } => about.high(),
+            Self::Axis(axis) => axis.key.to_string(),
         }
     }
 
-    fn of(&self, values: &Values) -> Option<f64> {
-        let value = values.get(self.about.name);
-        match self.part {
-            Part::Value => value.value,
-            Part::Low => value.low,
-            Part::High => value.high,
+    fn of<T: Row>(&self, row: &T) -> AxisValue {
+        match self {
+            Self::Metric { about, part } => {
+                let value = row.values().map(|values| values.get(about.name)).unwrap_or_default();
+                match part {
+                    Part::Value => value.value,
+                    Part::Low => value.low,
+                    Part::High => value.high,
+                }
+                .into()
+            }
+            Self::Axis(axis) => row.axis_values().map(|values| values.get(axis).clone()).unwrap_or_default(),
         }
     }
 
-    fn put(&self, values: &mut Values, number: Option<f64>) {
-        let mut value = values.get(self.about.name);
-        match self.part {
-            Part::Value => value.value = number,
-            Part::Low => value.low = number,
-            Part::High => value.high = number,
+    /// Puts a field into a row, or says what it is not.
+    fn put<T: Row>(&self, row: &mut T, field: &str) -> Result<(), &'static str> {
+        match self {
+            Self::Metric { about, part } => {
+                let number = Form::Number.parse(field)?.number();
+                let Some(values) = row.values_mut() else { return Ok(()) };
+                let mut value = values.get(about.name);
+                match part {
+                    Part::Value => value.value = number,
+                    Part::Low => value.low = number,
+                    Part::High => value.high = number,
+                }
+                values.set(about.name, value);
+            }
+            Self::Axis(axis) => {
+                let value = axis.form.parse(field)?;
+                if let Some(values) = row.axis_values_mut() {
+                    values.set(axis, value);
+                }
+            }
         }
-        values.set(self.about.name, value);
+        Ok(())
     }
 }
 
@@ -105,7 +141,7 @@ fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>>
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let headers = reader.headers().map_err(|error| explain(&error, &file, None))?.clone();
     check_headers(&headers, required).with_context(|| format!("{file}, line 1"))?;
-    let known = T::columns(&T::metrics()).into_iter().flat_map(|(_, columns)| columns);
+    let known = T::columns(&T::axes(), &T::metrics()).into_iter().flat_map(|(_, columns)| columns);
     let columns: Vec<(usize, Column)> =
         known.filter_map(|column| Some((headers.iter().position(|name| name == column.name())?, column))).collect();
     let records: Vec<StringRecord> =
@@ -122,27 +158,24 @@ fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>>
         }
         let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, &file, Some((&headers, record))));
         let mut row: T = row?;
-        if let Some(values) = row.values_mut() {
-            for (place, column) in &columns {
-                let text = &record[*place];
-                let number = (!text.is_empty()).then(|| text.parse()).transpose();
-                let wrong = |_| anyhow!("{file}, line {line}, column {:?}: {text:?} is not a number", column.name());
-                column.put(values, number.map_err(wrong)?);
-            }
+        for (place, column) in &columns {
+            let field = &record[*place];
+            let wrong = |what| anyhow!("{file}, line {line}, column {:?}: {field:?} {what}", column.name());
+            column.put(&mut row, field).map_err(wrong)?;
         }
         rows.push(row);
     }
     Ok(rows)
 }
 
-/// Writes a CSV file with its header, whole or not at all. It has the columns of the usual metrics, of those `asked` for
-/// and of those that some row has a value of.
+/// Writes a CSV file with its header, whole or not at all. It has the columns of the usual axes and metrics, of those
+/// metrics that are `asked` for, and of whatever some row has a value of.
 pub fn write<T: Row>(path: &Path, rows: &[T], asked: &[String]) -> Result<()> {
     let bytes = Table::new(rows, asked).to_csv(rows, true)?;
     write_whole(path, |file| Ok(file.write_all(&bytes)?))
 }
 
-/// The columns of metrics in a file of rows of type `T`.
+/// The columns of axes and metrics in a file of rows of type `T`.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     groups: Vec<(&'static str, Vec<Column>)>,
@@ -157,7 +190,10 @@ impl<T: Row> Table<T> {
             about.by_default || asked.iter().any(|name| name == about.name) || has(about)
         };
         let metrics: Vec<&'static dyn Metric> = T::metrics().into_iter().filter(shown).collect();
-        Self { groups: T::columns(&metrics), rows: PhantomData }
+        let given = |axis: &Axis| rows.iter().filter_map(Row::axis_values).any(|values| !values.get(axis).is_none());
+        let axes: Vec<&'static Axis> =
+            T::axes().into_iter().filter(|axis| axis.always_a_column || given(axis)).collect();
+        Self { groups: T::columns(&axes, &metrics), rows: PhantomData }
     }
 
     pub fn to_csv(&self, rows: &[T], header: bool) -> Result<Vec<u8>> {
@@ -166,37 +202,37 @@ impl<T: Row> Table<T> {
         let fixed = serialized(if rows.is_empty() { &default } else { rows }, true)?;
         let mut fixed = csv::Reader::from_reader(fixed.as_slice());
         let names = fixed.headers()?.clone();
-        // Numbers of both kinds are written by serde, in one form.
+        // Numbers of all kinds are written by serde, in one form.
         let columns = || self.groups.iter().flat_map(|(_, columns)| columns);
-        let of_row = |row: &T| columns().map(|column| column.of(row.values()?)).collect::<Vec<Option<f64>>>();
-        let numbers = serialized(&rows.iter().map(of_row).collect::<Vec<_>>(), false)?;
-        let mut numbers = csv::ReaderBuilder::new().has_headers(false).from_reader(numbers.as_slice());
+        let of_row = |row: &T| columns().map(|column| column.of(row)).collect::<Vec<AxisValue>>();
+        let named = serialized(&rows.iter().map(of_row).collect::<Vec<_>>(), false)?;
+        let mut named = csv::ReaderBuilder::new().has_headers(false).from_reader(named.as_slice());
         let mut writer = csv::Writer::from_writer(Vec::new());
         if header {
             writer.write_record(self.spliced(&names, names.iter(), columns().map(Column::name)))?;
         }
-        let (mut fixed, mut numbers) = (fixed.records(), numbers.records());
+        let (mut fixed, mut named) = (fixed.records(), named.records());
         for _ in rows {
             let fixed = fixed.next().transpose()?.unwrap_or_default();
-            let numbers = if columns().next().is_some() { numbers.next().transpose()? } else { None };
-            let numbers = numbers.unwrap_or_default();
-            writer.write_record(self.spliced(&names, fixed.iter(), numbers.iter().map(str::to_string)))?;
+            let named = if columns().next().is_some() { named.next().transpose()? } else { None };
+            let named = named.unwrap_or_default();
+            writer.write_record(self.spliced(&names, fixed.iter(), named.iter().map(str::to_string)))?;
         }
         writer.into_inner().map_err(|error| anyhow!("{error}"))
     }
 
-    /// A record with the fields of the metrics, which come in the order of the groups, in their places.
+    /// A record with the fields of axes and metrics, which come in the order of the groups, in their places.
     fn spliced<'a>(
         &self,
         names: &StringRecord,
         fixed: impl Iterator<Item = &'a str>,
-        mut of_metrics: impl Iterator<Item = String>,
+        mut by_name: impl Iterator<Item = String>,
     ) -> Vec<String> {
         let mut fields = Vec::new();
         for (name, own) in names.iter().zip(fixed) {
             fields.push(own.to_string());
             let here = self.groups.iter().filter(|(before, _)| *before == name).map(|(_, columns)| columns.len());
-            fields.extend(of_metrics.by_ref().take(here.sum()));
+            fields.extend(by_name.by_ref().take(here.sum()));
         }
         fields
     }

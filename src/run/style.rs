@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::csv::{Column, Row};
+use crate::axes::{Axis, AxisValues, columns, strength, style_text};
 use crate::metrics::{Metric, Values, of_pictures};
 
 /// A description: computed once for each captioner, instruction and photo.
@@ -64,26 +65,27 @@ pub struct ItemRow {
 #[serde(default)]
 pub struct ResultRow {
     pub strategy: String,
-    pub style_text: String,
     /// Pictures that were made and measured.
     pub n: usize,
     pub seconds_per_image: Option<f64>,
     /// Pictures that failed.
     pub failed: usize,
-    /// The axes of the strategy, one column each so that a table can be grouped by them.
-    pub captioner: String,
-    pub generator: String,
-    pub instruction: String,
-    /// How far image-to-image left the photo; none: text-to-image.
-    pub strength: Option<f64>,
-    /// The solver; empty: the checkpoint's own.
-    pub scheduler: String,
-    pub steps: Option<usize>,
-    pub guidance_scale: Option<f64>,
-    pub negative_prompt: String,
-    pub seed: Option<u64>,
+    /// The strategy's values on the axes, one column each so that a table can be grouped by them.
+    #[serde(skip)]
+    pub axes: AxisValues,
     #[serde(skip)]
     pub values: Values,
+}
+
+impl ResultRow {
+    pub fn style_text(&self) -> &str {
+        self.axes.get(&style_text::AXIS).text()
+    }
+
+    /// How far image-to-image left the photo; none: text-to-image.
+    pub fn strength(&self) -> Option<f64> {
+        self.axes.get(&strength::AXIS).number()
+    }
 }
 
 impl Row for CaptionRow {}
@@ -93,7 +95,7 @@ impl Row for ItemRow {
         ResultRow::metrics()
     }
 
-    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+    fn columns(_axes: &[&'static Axis], metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
         let of_items = metrics.iter().map(|metric| metric.about()).filter(|about| about.item.is_some());
         vec![("seconds", of_items.map(Column::value).collect())]
     }
@@ -112,9 +114,26 @@ impl Row for ResultRow {
         of_pictures().map(|metric| metric as &dyn Metric).collect()
     }
 
-    fn columns(metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
+    fn axes() -> Vec<&'static Axis> {
+        [&style_text::AXIS].into_iter().chain(columns()).collect()
+    }
+
+    fn columns(axes: &[&'static Axis], metrics: &[&'static dyn Metric]) -> Vec<(&'static str, Vec<Column>)> {
         let abouts = || metrics.iter().map(|metric| metric.about());
-        vec![("n", abouts().map(Column::value).chain(abouts().flat_map(Column::interval)).collect())]
+        let (beside, behind): (Vec<&Axis>, Vec<&Axis>) = axes.iter().partition(|axis| ***axis == style_text::AXIS);
+        vec![
+            ("strategy", beside.into_iter().map(Column::Axis).collect()),
+            ("n", abouts().map(Column::value).chain(abouts().flat_map(Column::interval)).collect()),
+            ("failed", behind.into_iter().map(Column::Axis).collect()),
+        ]
+    }
+
+    fn axis_values(&self) -> Option<&AxisValues> {
+        Some(&self.axes)
+    }
+
+    fn axis_values_mut(&mut self) -> Option<&mut AxisValues> {
+        Some(&mut self.axes)
     }
 
     fn values(&self) -> Option<&Values> {

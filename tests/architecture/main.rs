@@ -24,18 +24,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("nn", &["checkpoints", "runtime"]),
     ("datasets", &["error", "hub", "images", "runtime"]),
     ("models", &["checkpoints", "error", "hub", "images", "nn", "prompts", "runtime", "schedulers"]),
+    ("axes", &["error", "models", "schedulers"]),
     ("metrics", &["checkpoints", "error", "images", "models", "nn", "runtime"]),
     ("pipelines", &["models", "runtime"]),
-    ("run", &["error", "metrics", "runtime"]),
-    ("report", &["error", "images", "metrics", "run", "runtime"]),
+    ("run", &["axes", "error", "metrics", "runtime"]),
+    ("report", &["axes", "error", "images", "metrics", "run", "runtime"]),
     (
         "experiment",
-        &["datasets", "error", "images", "metrics", "models", "pipelines", "prompts", "run", "runtime", "schedulers"],
+        &["axes", "datasets", "error", "images", "metrics", "models", "pipelines", "prompts", "run", "runtime"],
     ),
     ("cli", &["metrics", "runtime", "schedulers"]),
     (
         "commands",
         &[
+            "axes",
             "cli",
             "error",
             "experiment",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use tokenizers::Tokenizer;
+use toolkit::axes::{captioner, generator};
 use toolkit::error::usage;
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::{Judge, Models};
@@ -48,11 +49,11 @@ pub fn budget() -> TokenBudget {
 
 impl Models for Doubles {
     fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
-        let names = config.axes.captioner.values().chain(config.axes.generator.values());
+        let names = config.axes.texts(&captioner::AXIS).chain(config.axes.texts(&generator::AXIS));
         names
-            .map(|name| match name.as_str() {
+            .map(|name| match name {
                 "missing" => bail!("no model is called {name:?}"),
-                _ => Ok((name.clone(), Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))),
+                _ => Ok((name.to_string(), Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))),
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use toolkit::axes::{generator, guidance_scale, steps};
 use toolkit::error::UsageError;
 use toolkit::experiment::caption::CaptionConfig;
 use toolkit::experiment::settings::Settings;
@@ -52,13 +53,13 @@ fn names(config: &Config) -> Vec<String> {
 fn profiles_override_and_axes_may_stand_outside_axes() {
     let mini = load(GOOD, "mini", &[]).unwrap();
     assert_eq!((mini.profile.as_str(), names(&mini)), ("mini", vec!["plain".to_string()]));
-    assert_eq!(mini.axes.steps.values().collect::<Vec<_>>(), [&4]);
+    assert_eq!(mini.axes.values(&steps::AXIS).collect::<Vec<_>>(), [&4u64.into()]);
     assert_eq!(mini.comparison_size, 224);
     assert!(mini.photos.is_absolute() && mini.photos.ends_with("photos"), "beside the file: {:?}", mini.photos);
     let full = load(GOOD, "full", &[]).unwrap();
     assert_eq!(names(&full), ["plain__large", "plain__huge"]);
-    assert_eq!(full.axes.guidance_scale.values().collect::<Vec<_>>(), [&7.0]);
-    assert!(full.axes.steps.is_empty());
+    assert_eq!(full.axes.values(&guidance_scale::AXIS).collect::<Vec<_>>(), [&7.0.into()]);
+    assert_eq!(full.axes.values(&steps::AXIS).count(), 0);
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn set_takes_toml_bare_words_dots_and_new_values() {
     );
     let config = config.unwrap();
     assert_eq!(names(&config), ["plain__seed1", "plain__seed2", "oil__seed1", "oil__seed2"]);
-    assert_eq!(config.axes.generator.values().collect::<Vec<_>>(), ["owner/other"]);
+    assert_eq!(config.axes.texts(&generator::AXIS).collect::<Vec<_>>(), ["owner/other"]);
     assert_eq!((config.limit, config.keep_drawn), (Some(5), true));
     assert_eq!(config.photos, Path::new("/somewhere/else"));
     let one = load(GOOD, "mini", &["style_text=Peanuts comic style"]).unwrap();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
+use toolkit::axes::instruction;
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
 use toolkit::run::style::{ItemRow, ResultRow};
 use toolkit::runtime::{DtypeChoice, Runtime};
@@ -63,7 +64,7 @@ fn a_run_agrees_with_its_parts() {
 
     let cpu = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
     let captioner = load_captioner("mini-phi-4-multimodal", &cpu).unwrap();
-    let prompt = Some(rows::<ResultRow>(run.join("results.csv"))[0].instruction.clone());
+    let prompt = Some(rows::<ResultRow>(run.join("results.csv"))[0].axes.get(&instruction::AXIS).to_string());
     let options = CaptionOptions { prompt, max_new_tokens: None, num_beams: 1 };
     for row in &items {
         let photo = toolkit::images::load(mini(&format!("photos/{}.png", row.id))).unwrap();

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, without_times};
 use image::{Rgb, RgbImage};
+use toolkit::axes::scheduler;
 use toolkit::error::UsageError;
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::Models;
@@ -296,7 +297,7 @@ fn one_run_mixes_text_to_image_with_strengths() {
     let summary = world.run("run", &sets, &doubles).unwrap();
     assert_eq!((summary.pictures, summary.failed.len()), (12, 0));
     assert_eq!(doubles.described.load(Ordering::SeqCst), 4, "described once for all strengths");
-    let strengths: Vec<Option<f64>> = summary.results.iter().map(|row| row.strength).collect();
+    let strengths: Vec<Option<f64>> = summary.results.iter().map(|row| row.strength()).collect();
     assert_eq!(strengths, [None, Some(0.3), Some(0.9)]);
     for row in &summary.results {
         for name in ["fid", "lpips"] {
@@ -324,7 +325,7 @@ fn schedulers_draw_apart_and_are_recorded() {
     let sets = ["strength=0.5", "scheduler=['ddim', 'euler-ancestral']", "style_text={ plain = 'in ink' }"];
     let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
     let recorded: Vec<(&str, &str)> =
-        summary.results.iter().map(|row| (row.strategy.as_str(), row.scheduler.as_str())).collect();
+        summary.results.iter().map(|row| (row.strategy.as_str(), row.axes.get(&scheduler::AXIS).text())).collect();
     assert_eq!(recorded, [("plain__ddim", "ddim"), ("plain__euler-ancestral", "euler-ancestral")]);
     let file = |strategy: &str| fs::read(world.path(&format!("run/images/{strategy}/p01.png"))).unwrap();
     assert_ne!(file("plain__ddim"), file("plain__euler-ancestral"));

@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::error::{nearest, usage};
-use crate::experiment::axis::{Axis, check_name};
+use crate::experiment::choices::{Choices, check_name};
 use crate::experiment::profiles::{locate, positive};
 use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
 use crate::metrics::{check_names, of_captions};
@@ -73,8 +73,8 @@ pub struct Model {
     /// A name, a folder or a hub id.
     pub model: String,
     /// What it is asked (BLIP: the words that its caption starts with); each value is measured by itself. None: its own.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub instruction: Axis<String>,
+    #[serde(default, skip_serializing_if = "Choices::is_empty")]
+    pub instruction: Choices<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

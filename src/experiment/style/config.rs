@@ -23,14 +23,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::strength::Strength;
+use super::axes::Axes;
+use crate::axes::{find, keys};
 use crate::error::usage;
-use crate::experiment::axis::Axis;
 use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::{check_names, of_pictures};
-use crate::schedulers::SchedulerName;
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,49 +93,6 @@ pub struct Config {
     pub axes: Axes,
 }
 
-/// The axes. What has several values multiplies the strategies, in this order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Axes {
-    /// Text that names the style; always kept whole in the prompt.
-    pub style_text: Axis<String>,
-    /// What the captioner is asked; none: its own default.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub instruction: Axis<String>,
-    pub captioner: Axis<String>,
-    pub generator: Axis<String>,
-    /// Text-to-image, or how far image-to-image leaves the photo; none: text-to-image.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub strength: Axis<Strength>,
-    /// The solver of the denoising steps, where the generator knows several; none: its checkpoint's own.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub scheduler: Axis<SchedulerName>,
-    /// Denoising steps; none: the generator's default.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub steps: Axis<usize>,
-    /// Classifier-free guidance; none: the generator's default.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub guidance_scale: Axis<f64>,
-    /// What not to draw.
-    #[serde(default, skip_serializing_if = "Axis::is_empty")]
-    pub negative_prompt: Axis<String>,
-    /// Seed of the experiment; each picture's own seed follows from it and the photo.
-    pub seed: Axis<u64>,
-}
-
-const AXES: [&str; 10] = [
-    "style_text",
-    "instruction",
-    "captioner",
-    "generator",
-    "strength",
-    "scheduler",
-    "steps",
-    "guidance_scale",
-    "negative_prompt",
-    "seed",
-];
-
 /// The keys of folders.
 const FOLDERS: [&str; 2] = ["photos", "style_pictures"];
 
@@ -162,18 +118,13 @@ impl Settings for Config {
     fn check_own(&self) -> Result<()> {
         positive("width", self.width)?;
         positive("height", self.height)?;
-        for steps in self.axes.steps.values() {
-            positive("steps", Some(*steps))?;
-        }
+        self.axes.check().map_err(usage)?;
         // Smaller pictures leave nothing for the last layers of Inception.
         if !(75..=4096).contains(&self.comparison_size) {
             return Err(usage(format!("comparison_size = {} is not between 75 and 4096", self.comparison_size)));
         }
         if self.mode == Mode::ArtFidInf && self.points < 2 {
             return Err(usage("points must be at least 2: art_fid_inf fits a line"));
-        }
-        if let Some(guidance) = self.axes.guidance_scale.values().find(|guidance| !guidance.is_finite()) {
-            return Err(usage(format!("guidance_scale = {guidance} is not a number to work with")));
         }
         check_names(&self.metrics, of_pictures().map(|metric| metric.about()))
     }
@@ -196,7 +147,7 @@ impl Settings for Config {
         let key = key.strip_prefix("axes.").unwrap_or(key);
         match key.split_once('.') {
             // A single named value of an axis: it is added, or replaces the one of that name.
-            Some((axis, name)) if AXES.contains(&axis) => {
+            Some((axis, name)) if find(axis).is_some() => {
                 let mut values = match table.get("axes").and_then(|axes| axes.get(axis)) {
                     Some(Value::Table(values)) => values.clone(),
                     _ => Table::new(),
@@ -204,7 +155,7 @@ impl Settings for Config {
                 values.insert(name.to_string(), value);
                 put(table, axis, Value::Table(values));
             }
-            Some(_) => return Err(unknown_key(key, &AXES)),
+            Some(_) => return Err(unknown_key(key, &keys())),
             None => put(table, key, value),
         }
         Ok(())
@@ -227,7 +178,7 @@ impl Settings for Config {
                 return Err(usage(format!("{key} must be the path of a folder")));
             }
         }
-        typed(table, &AXES)
+        typed(table, &keys())
     }
 }
 
@@ -239,7 +190,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
     };
     match value {
         Value::Table(given) if key == "axes" => axes.extend(given),
-        value if AXES.contains(&key) => {
+        value if find(key).is_some() => {
             axes.insert(key.to_string(), value);
         }
         value => {

@@ -10,6 +10,7 @@ use image::RgbImage;
 use super::config::Config;
 use super::models::Models;
 use super::plan::{Cell, Plan};
+use crate::axes::{captioner, instruction};
 use crate::datasets::Photo;
 use crate::experiment::folder::RunFolder;
 use crate::experiment::progress::Progress;
@@ -40,7 +41,7 @@ impl Descriptions {
 
 /// The captioner and what it is asked.
 fn voice(cell: &Cell) -> (String, String) {
-    (cell.captioner.clone(), cell.instruction.clone().unwrap_or_default())
+    (cell.text(&captioner::AXIS).to_string(), cell.text(&instruction::AXIS).to_string())
 }
 
 /// Describes every photo that a cell still needs, unless `captions.csv` has the description.

@@ -15,6 +15,7 @@ use super::models::{Judge, Models};
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Finished, Recorder};
 use super::results::{StyleMean, column};
+use crate::axes::{AXES, Reach, generator, strength, style_text};
 use crate::datasets::Photo;
 use crate::experiment::folder::RunFolder;
 use crate::experiment::progress::Bar;
@@ -75,7 +76,7 @@ impl Drawing<'_> {
         let (mut rows, mut features, mut seen) = (Vec::new(), Features::new(), Seen::new());
         let mut loaded: Option<(&str, Box<dyn Generator>)> = None;
         for jobs in &batches {
-            let name = jobs[0].cell.generator.as_str();
+            let name = jobs[0].cell.text(&generator::AXIS);
             if loaded.as_ref().is_none_or(|(held, _)| *held != name) {
                 // The old one goes before the new one comes: memory holds one at a time.
                 drop(loaded.take());
@@ -136,7 +137,7 @@ impl Drawing<'_> {
         seen: &Seen,
     ) -> Vec<(&'j str, Result<Pixels, String>)> {
         let side = self.config.comparison_size;
-        let starts = jobs.iter().any(|job| job.cell.strength.is_some());
+        let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
             let pixels = decoded.map_err(|error| one_line(&error)).map(|whole| Pixels {
                 small: resize(&whole, side, side, Filter::Bicubic),
@@ -161,7 +162,8 @@ impl Drawing<'_> {
         row.photo_sharpness = photo.measures.sharpness.and_then(column);
         row.face_share = photo.measures.face_share;
         row.caption = self.descriptions.get(job.cell, job.photo)?.to_string();
-        let composed = budget.compose(&row.caption, &job.cell.style_text).map_err(|error| one_line(&error))?;
+        let composed =
+            budget.compose(&row.caption, job.cell.text(&style_text::AXIS)).map_err(|error| one_line(&error))?;
         row.prompt = composed.prompt;
         row.dropped = composed.dropped;
         Ok(photo)
@@ -199,7 +201,7 @@ impl Drawing<'_> {
                     rows.push(row);
                 }
                 Err(error) => {
-                    let error = format!("{} cannot draw it: {}", job.cell.generator, one_line(&error));
+                    let error = format!("{} cannot draw it: {}", job.cell.text(&generator::AXIS), one_line(&error));
                     finished.rows.push(failed(row, error));
                 }
             }
@@ -242,21 +244,25 @@ impl Drawing<'_> {
 }
 
 /// What the generator is told of every picture of a cell, still without prompts, seeds and photos.
-pub fn request(cell: &Cell, config: &Config, own_size: (usize, usize)) -> GenerateRequest {
-    // Text-to-image draws at this size by itself; from a photo all pictures are to have it as well, so that both
-    // ways can be compared and photos of any size share a batch.
-    let own = cell.strength.map(|_| own_size);
-    GenerateRequest {
-        negative_prompt: cell.negative_prompt.clone(),
+pub fn request(cell: &Cell, config: &Config, (width, height): (usize, usize)) -> GenerateRequest {
+    let mut request = GenerateRequest {
         safety_checker: config.safety_checker,
-        steps: cell.steps,
-        guidance_scale: cell.guidance_scale,
-        width: config.width.or(own.map(|(width, _)| width)),
-        height: config.height.or(own.map(|(_, height)| height)),
-        strength: cell.strength,
-        scheduler: cell.scheduler,
+        width: config.width,
+        height: config.height,
         ..GenerateRequest::default()
+    };
+    for axis in AXES {
+        if let Reach::Batch(set) = axis.reach {
+            set(&mut request, cell.get(axis));
+        }
     }
+    if request.strength.is_some() {
+        // Text-to-image draws at its own size by itself; from a photo all pictures are to have it as well, so that both
+        // ways can be compared and photos of any size share a batch.
+        request.width = request.width.or(Some(width));
+        request.height = request.height.or(Some(height));
+    }
+    request
 }
 
 impl Job<'_> {
@@ -264,7 +270,7 @@ impl Job<'_> {
         ItemRow {
             id: self.photo.id.clone(),
             strategy: self.cell.strategy.clone(),
-            seed: picture_seed(self.cell.seed, &self.photo.id),
+            seed: picture_seed(self.cell.seed(), &self.photo.id),
             ..ItemRow::default()
         }
     }
@@ -290,9 +296,8 @@ fn photos_of<'a>(jobs: &[Job<'a>]) -> Vec<&'a Photo> {
     photos
 }
 
-/// The batches in which something is pending. Pictures that can be drawn together (same generator,
-/// strength, scheduler, steps, guidance) go photo by photo through their strategies, so that a run that is stopped early
-/// has all strategies of the photos it got to.
+/// The batches in which something is pending. Pictures that can be drawn together ([`Cell::draws_like`]) go photo by photo
+/// through their strategies, so that a run that is stopped early has all strategies of the photos it got to.
 fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo) -> bool) -> Vec<Vec<Job<'a>>> {
     let mut lanes: Vec<Vec<&Cell>> = Vec::new();
     for cell in &plan.cells {
@@ -301,9 +306,9 @@ fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo
             None => lanes.push(vec![cell]),
         }
     }
-    let generators: Vec<String> = lanes.iter().map(|lane| lane[0].generator.clone()).collect();
+    let generators: Vec<&str> = lanes.iter().map(|lane| lane[0].text(&generator::AXIS)).collect();
     // Lanes of one generator follow one another, so that each is loaded once.
-    lanes.sort_by_key(|lane| generators.iter().position(|name| *name == lane[0].generator));
+    lanes.sort_by_key(|lane| generators.iter().position(|name| *name == lane[0].text(&generator::AXIS)));
     let mut batches = Vec::new();
     for lane in lanes {
         let jobs: Vec<Job> =
@@ -315,4 +320,61 @@ fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo
         );
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axes::{AxisValue, seed};
+    use crate::experiment::style::config::Config;
+
+    /// A plan over two values of every axis that has an example, and three photos.
+    fn plan() -> (Plan, Config) {
+        let axes: String = AXES.iter().map(|axis| format!("{} = {}\n", axis.key, axis.example)).collect();
+        let text = format!(
+            "name = 'a'\nkind = 'style_transfer'\nphotos = 'p'\nstyle_pictures = 's'\ninception = 'i'\n\
+             lpips_backbone = 'b'\nlpips_linear = 'l'\n[axes]\n{axes}"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let photos = ["ada", "bob", "eve"].map(|id| Photo { id: id.to_string(), path: PathBuf::from(id) }).to_vec();
+        let cells = crate::experiment::style::plan::cells(&config.axes).unwrap();
+        (Plan { cells, photos, photos_found: 3, style_pictures: Vec::new() }, config)
+    }
+
+    /// A batch is asked for with the values of its first picture: they must be those of every picture in it.
+    #[test]
+    fn every_picture_of_a_batch_is_asked_for_alike() {
+        let (plan, config) = plan();
+        let batches = batches(&plan, 8, &|_, _| true);
+        assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), plan.len());
+        let asked = |cell: &Cell| (cell.text(&generator::AXIS).to_string(), request(cell, &config, (64, 64)));
+        for jobs in &batches {
+            let first = asked(jobs[0].cell);
+            assert!(jobs.iter().all(|job| asked(job.cell) == first), "{}", jobs[0].cell.strategy);
+        }
+        // And no more batches than that needs.
+        let shared = |batch: &Vec<Job>| batch.iter().any(|job| job.cell != batch[0].cell);
+        assert!(batches.iter().all(shared));
+    }
+
+    #[test]
+    fn strategies_that_differ_in_one_axis_share_a_batch_only_where_their_requests_are_one() {
+        let (plan, config) = plan();
+        for axis in AXES {
+            let mut found = 0;
+            for other in &plan.cells[1..] {
+                let cell = &plan.cells[0];
+                let differs = |axis: &&&'static crate::axes::Axis| cell.get(axis) != other.get(axis);
+                if AXES.iter().filter(differs).ne([axis]) {
+                    continue;
+                }
+                found += 1;
+                let alike = request(cell, &config, (64, 64)) == request(other, &config, (64, 64))
+                    && cell.text(&generator::AXIS) == other.text(&generator::AXIS);
+                assert_eq!(cell.draws_like(other), alike, "{}", axis.key);
+            }
+            assert!(found > 0, "{}", axis.key);
+        }
+        assert_eq!(plan.cells[0].get(&seed::AXIS), &AxisValue::Whole(0));
+    }
 }

@@ -9,6 +9,7 @@
 //! `images/STRATEGY/ID.png` and `photos/ID.png` at the size of the comparison, `features/` (so that FID needs no picture
 //! twice), `gallery/`, and with `keep_drawn` `drawn/STRATEGY/ID.png` at the size at which the pictures were drawn.
 
+mod axes;
 pub mod config;
 mod describe;
 mod draw;
@@ -19,8 +20,8 @@ pub mod plan;
 mod record;
 mod results;
 mod runner;
-pub mod strength;
 
+pub use axes::Axes;
 pub use config::Config;
 pub use merge::{common_name, merge, merge_with};
 pub use plan::Plan;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use tch::Kind;
 
 use super::config::Config;
+use crate::axes::{captioner, generator};
 use crate::error::usage;
 pub use crate::metrics::image::Judge;
 use crate::metrics::image::artfid::ArtFidNets;
@@ -63,11 +64,11 @@ impl OnThisMachine {
 impl Models for OnThisMachine {
     fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
         let mut found = Vec::new();
-        for name in config.axes.captioner.values().chain(config.axes.generator.values()) {
-            found.push((name.clone(), models::locate(name, &self.runtime)?.path));
+        for name in config.axes.texts(&captioner::AXIS).chain(config.axes.texts(&generator::AXIS)) {
+            found.push((name.to_string(), models::locate(name, &self.runtime)?.path));
         }
         for (name, path) in &found {
-            let draws = config.axes.generator.values().any(|generator| generator == name);
+            let draws = config.axes.texts(&generator::AXIS).any(|generator| generator == name);
             if config.safety_checker && draws && !path.join("safety_checker/config.json").is_file() {
                 return Err(usage(format!(
                     "safety_checker = true, but {name} has no safety checker in {}",

@@ -6,38 +6,40 @@ use std::path::PathBuf;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::config::{Axes, Config};
-use super::strength::Strength;
+use super::axes::Axes;
+use super::config::Config;
+use crate::axes::{AXES, Axis, AxisValue, AxisValues, seed, style_text};
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
 use crate::experiment::shard::Shard;
 use crate::images;
-use crate::schedulers::SchedulerName;
 
 /// One strategy: a value of every axis.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cell {
     /// Made of the names of the values on the axes that have several; safe in paths, unique.
     pub strategy: String,
-    pub style_text: String,
-    pub instruction: Option<String>,
-    pub captioner: String,
-    pub generator: String,
-    /// None: text-to-image.
-    pub strength: Option<f64>,
-    /// None: the checkpoint's own.
-    pub scheduler: Option<SchedulerName>,
-    pub steps: Option<usize>,
-    pub guidance_scale: Option<f64>,
-    pub negative_prompt: Option<String>,
-    pub seed: u64,
+    pub values: AxisValues,
 }
 
 impl Cell {
-    /// Whether pictures of both can be drawn in one batch.
+    pub fn get(&self, axis: &Axis) -> &AxisValue {
+        self.values.get(axis)
+    }
+
+    /// The text on an axis; "" where it is left to the model.
+    pub fn text(&self, axis: &Axis) -> &str {
+        self.get(axis).text()
+    }
+
+    /// The seed of the experiment.
+    pub fn seed(&self) -> u64 {
+        self.get(&seed::AXIS).whole().unwrap_or_default()
+    }
+
+    /// Whether the generator is asked for the pictures of both in the same way, so that they can be drawn in one batch.
     pub fn draws_like(&self, other: &Self) -> bool {
-        let how = |cell: &Self| (cell.strength, cell.scheduler, cell.steps, cell.guidance_scale);
-        (&self.generator, &self.negative_prompt, how(self)) == (&other.generator, &other.negative_prompt, how(other))
+        AXES.iter().all(|axis| axis.shares_a_batch(self.get(axis), other.get(axis)))
     }
 }
 
@@ -111,19 +113,9 @@ pub fn picture_seed(seed: u64, id: &str) -> u64 {
 /// Every combination of the axes' values, the last axis fastest.
 pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
     let mut cells = vec![Cell::default()];
-    let one = |axis: &crate::experiment::axis::Axis<String>| axis.choices();
-    multiply(&mut cells, one(&axes.style_text), "", true, |cell, text| cell.style_text = text.unwrap_or_default());
-    multiply(&mut cells, one(&axes.instruction), "", false, |cell, text| cell.instruction = text);
-    multiply(&mut cells, one(&axes.captioner), "", false, |cell, name| cell.captioner = name.unwrap_or_default());
-    multiply(&mut cells, one(&axes.generator), "", false, |cell, name| cell.generator = name.unwrap_or_default());
-    multiply(&mut cells, axes.strength.choices(), "", false, |cell, strength| {
-        cell.strength = strength.and_then(Strength::value);
-    });
-    multiply(&mut cells, axes.scheduler.choices(), "", false, |cell, name| cell.scheduler = name);
-    multiply(&mut cells, axes.steps.choices(), "steps", false, |cell, steps| cell.steps = steps);
-    multiply(&mut cells, axes.guidance_scale.choices(), "cfg", false, |cell, scale| cell.guidance_scale = scale);
-    multiply(&mut cells, one(&axes.negative_prompt), "without-", false, |cell, text| cell.negative_prompt = text);
-    multiply(&mut cells, axes.seed.choices(), "seed", false, |cell, seed| cell.seed = seed.unwrap_or_default());
+    for axis in AXES {
+        multiply(&mut cells, axis, &axes.choices(axis));
+    }
     let mut names = BTreeSet::new();
     for cell in &cells {
         if !names.insert(cell.strategy.to_lowercase()) {
@@ -136,31 +128,25 @@ pub fn cells(axes: &Axes) -> Result<Vec<Cell>> {
                 cell.strategy
             )));
         }
-        if cell.style_text.trim().is_empty() {
+        if cell.text(&style_text::AXIS).trim().is_empty() {
             return Err(usage(format!("style_text of {} is empty", cell.strategy)));
         }
     }
     Ok(cells)
 }
 
-/// Multiplies the cells by the values of one axis; its names show when there are several, or `always`.
-fn multiply<T: Clone>(
-    cells: &mut Vec<Cell>,
-    choices: Vec<(String, Option<T>)>,
-    label: &str,
-    always: bool,
-    set: impl Fn(&mut Cell, Option<T>),
-) {
-    let shown = always || choices.len() > 1;
+/// Multiplies the cells by the values of one axis; their names show where there are several.
+fn multiply(cells: &mut Vec<Cell>, axis: &Axis, choices: &[(&str, &AxisValue)]) {
+    let shown = axis.always_named || choices.len() > 1;
     *cells = cells
         .iter()
-        .flat_map(|cell| choices.iter().map(move |choice| (cell.clone(), choice)))
+        .flat_map(|cell| choices.iter().map(move |choice| (cell.clone(), *choice)))
         .map(|(mut cell, (name, value))| {
             if shown {
                 let gap = if cell.strategy.is_empty() { "" } else { "__" };
-                cell.strategy = format!("{}{gap}{label}{name}", cell.strategy);
+                cell.strategy = format!("{}{gap}{}{name}", cell.strategy, axis.prefix);
             }
-            set(&mut cell, value.clone());
+            cell.values.set(axis, value.clone());
             cell
         })
         .collect();
@@ -169,6 +155,7 @@ fn multiply<T: Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::axes::{guidance_scale, steps, strength};
 
     fn axes(text: &str) -> Axes {
         toml::from_str(text).unwrap()
@@ -184,8 +171,8 @@ mod tests {
         assert_eq!(names.len(), 8);
         assert_eq!(names[..3], ["plain__cfg4.5__seed0", "plain__cfg4.5__seed1", "plain__cfg7__seed0"]);
         let last = &cells[7];
-        assert_eq!((last.style_text.as_str(), last.guidance_scale, last.seed), ("B", Some(7.0), 1));
-        assert_eq!(last.steps, None);
+        assert_eq!((last.text(&style_text::AXIS), last.seed()), ("B", 1));
+        assert_eq!((last.get(&guidance_scale::AXIS), last.get(&steps::AXIS)), (&7.0.into(), &AxisValue::None));
         assert!(cells[0].draws_like(&cells[1]) && !cells[0].draws_like(&cells[2]));
     }
 
@@ -194,7 +181,8 @@ mod tests {
         let of = |strength: &str| {
             let text =
                 format!("style_text = {{ plain = 'A' }}\ncaptioner = 'c'\ngenerator = 'g'\nseed = 0\n{strength}");
-            cells(&axes(&text)).unwrap().into_iter().map(|cell| (cell.strategy, cell.strength)).collect::<Vec<_>>()
+            let of = |cell: Cell| (cell.get(&strength::AXIS).number(), cell.strategy);
+            cells(&axes(&text)).unwrap().into_iter().map(of).map(|(value, name)| (name, value)).collect::<Vec<_>>()
         };
         let cell = |name: &str, strength| (name.to_string(), strength);
         let all = of("strength = ['none', 0.45, 1]");

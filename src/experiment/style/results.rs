@@ -69,19 +69,10 @@ fn strategy(
     let done: Vec<&ItemRow> = own.iter().filter(|row| row.status == "done").copied().collect();
     let mut result = ResultRow {
         strategy: cell.strategy.clone(),
-        style_text: cell.style_text.clone(),
         n: done.len(),
         seconds_per_image: mean(done.iter().filter_map(|row| row.seconds)),
         failed: own.len() - done.len(),
-        captioner: cell.captioner.clone(),
-        generator: cell.generator.clone(),
-        instruction: cell.instruction.clone().unwrap_or_default(),
-        strength: cell.strength,
-        scheduler: cell.scheduler.map(|name| name.to_string()).unwrap_or_default(),
-        steps: cell.steps,
-        guidance_scale: cell.guidance_scale,
-        negative_prompt: cell.negative_prompt.clone().unwrap_or_default(),
-        seed: Some(cell.seed),
+        axes: cell.values.clone(),
         ..ResultRow::default()
     };
     let asked = || of_pictures().filter(|metric| is_asked(&config.metrics, metric.about()));

@@ -15,6 +15,7 @@ use super::models::{Judge, Models};
 use super::plan::{Cell, Plan};
 use super::record::Recorder;
 use super::results::{StyleMean, results};
+use crate::axes::{AxisValue, captioner, generator, instruction, scheduler, seed, style_text};
 use crate::datasets::Photo;
 use crate::error::usage;
 use crate::experiment::folder::RunFolder;
@@ -46,24 +47,24 @@ pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
     let mut asked = BTreeSet::new();
     for cell in &plan.cells {
         let strategy = || format!("strategy {}", cell.strategy);
-        let instruction = cell.instruction.clone().unwrap_or_default();
-        if asked.insert((&cell.captioner, instruction.clone())) {
-            models.check_captions(&cell.captioner, &caption_options(config, &instruction)).with_context(strategy)?;
+        let (captioner, instruction) = (cell.text(&captioner::AXIS), cell.text(&instruction::AXIS));
+        if asked.insert((captioner, instruction)) {
+            models.check_captions(captioner, &caption_options(config, instruction)).with_context(strategy)?;
         }
-        let (budget, outline) = match generators.entry(&cell.generator) {
+        let generator = cell.text(&generator::AXIS);
+        let (budget, outline) = match generators.entry(generator) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert((models.token_budget(&cell.generator)?, models.outline(&cell.generator)?)),
+            Entry::Vacant(new) => new.insert((models.token_budget(generator)?, models.outline(generator)?)),
         };
-        if let Some(scheduler) = cell.scheduler
-            && !models.takes_schedulers(&cell.generator)?
-        {
+        let scheduler = cell.get(&scheduler::AXIS);
+        if !scheduler.is_none() && !models.takes_schedulers(generator)? {
             return Err(usage(format!(
-                "strategy {}: {} has a solver of its own and cannot draw with scheduler {scheduler}: leave the axis out, \
-                 or the generator",
-                cell.strategy, cell.generator
+                "strategy {}: {generator} has a solver of its own and cannot draw with scheduler {scheduler}: leave the \
+                 axis out, or the generator",
+                cell.strategy
             )));
         }
-        let alone = budget.compose("", &cell.style_text);
+        let alone = budget.compose("", cell.text(&style_text::AXIS));
         alone.map_err(|error| usage(format!("strategy {}: {error:#}", cell.strategy)))?;
         outline.check(&example(cell, config, outline.as_ref())).with_context(strategy)?;
     }
@@ -74,8 +75,8 @@ pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
 fn example(cell: &Cell, config: &Config, outline: &dyn Outline) -> GenerateRequest {
     let (width, height) = outline.own_size();
     let mut request = request(cell, config, (width, height));
-    request.prompts = vec![cell.style_text.clone()];
-    request.seeds = vec![cell.seed];
+    request.prompts = vec![cell.text(&style_text::AXIS).to_string()];
+    request.seeds = vec![cell.seed()];
     if request.strength.is_some() {
         request.images = vec![RgbImage::new(width as u32, height as u32)];
     }
@@ -144,7 +145,7 @@ fn facts(plan: &Plan, config: &Config) -> Facts {
         strategies: plan.cells.len(),
         photos: plan.photos.len(),
         style_pictures: plan.style_pictures.len(),
-        seeds: config.axes.seed.values().copied().collect(),
+        seeds: config.axes.values(&seed::AXIS).filter_map(AxisValue::whole).collect(),
         ..Facts::default()
     }
 }

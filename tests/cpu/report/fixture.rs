@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use image::{Rgb, RgbImage};
+use toolkit::axes::{AxisValues, captioner, generator, guidance_scale, instruction, seed, steps, style_text};
 use toolkit::metrics::{Value, Values};
 use toolkit::run::csv;
 use toolkit::run::style::{ItemRow, ResultRow};
@@ -93,9 +94,17 @@ impl Fixture {
             let n = items.iter().filter(|i| i.strategy == *strategy && i.status == "done").count();
             let (lpips, fid) = (of(|i| i.values.value("lpips")), 180.0 + 37.0 * ((s * 5) % 7) as f64 + 3.0 * s as f64);
             let artfid = lpips.map(|lpips| (1.0 + lpips) * (1.0 + fid));
+            let mut axes = AxisValues::default();
+            axes.set(&style_text::AXIS, *style);
+            axes.set(&captioner::AXIS, "mini-phi-4-multimodal");
+            axes.set(&generator::AXIS, "mini-sd3");
+            axes.set(&instruction::AXIS, "Describe the person in this photo.");
+            axes.set(&steps::AXIS, 28u64);
+            axes.set(&guidance_scale::AXIS, 7.0);
+            axes.set(&seed::AXIS, 0u64);
             ResultRow {
                 strategy: strategy.to_string(),
-                style_text: style.to_string(),
+                axes,
                 n,
                 values: of_metrics(&[
                     ("artfid", artfid, artfid.map(|v| (v * 0.93 - 4.0, v * 1.06 + 6.0))),
@@ -104,12 +113,6 @@ impl Fixture {
                 ]),
                 seconds_per_image: of(|i| i.seconds),
                 failed: self.photos - n,
-                captioner: "mini-phi-4-multimodal".into(),
-                generator: "mini-sd3".into(),
-                instruction: "Describe the person in this photo.".into(),
-                steps: Some(28),
-                guidance_scale: Some(7.0),
-                seed: Some(0),
                 ..Default::default()
             }
         };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::Value;
+use toolkit::axes::{AXES, Form, instruction, strength};
 use toolkit::report;
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 use toolkit::run::csv;
@@ -175,12 +176,11 @@ fn hostile_text_of_a_style_run_stays_text_everywhere() -> Result<()> {
         |results| {
             for (at, row) in results.iter_mut().enumerate() {
                 row.strategy = format!("{EVIL}{}", row.strategy);
-                row.instruction = format!("{at}{EVIL}");
-                for text in [&mut row.style_text, &mut row.captioner, &mut row.generator, &mut row.scheduler] {
-                    *text = EVIL.to_string();
+                for axis in AXES.iter().filter(|axis| axis.form == Form::Text) {
+                    row.axes.set(axis, EVIL);
                 }
-                row.strength = Some(0.1 + at as f64 / 10.0);
-                row.negative_prompt = EVIL.to_string();
+                row.axes.set(&instruction::AXIS, format!("{at}{EVIL}").as_str());
+                row.axes.set(&strength::AXIS, 0.1 + at as f64 / 10.0);
             }
         },
     )?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fixture::Fixture;
+use toolkit::axes::{instruction, strength, style_text};
 use toolkit::metrics::{Value, Values};
 use toolkit::report;
 use toolkit::run::csv;
@@ -231,8 +232,9 @@ fn along_strength(dir: &Path) -> Result<()> {
         },
         |results| {
             for (row, (name, strength)) in results.iter_mut().zip(ways) {
-                (row.strategy, row.strength) = (name.to_string(), strength);
-                row.style_text = format!("in {}", &name[..3]);
+                row.strategy = name.to_string();
+                row.axes.set(&strength::AXIS, strength);
+                row.axes.set(&style_text::AXIS, format!("in {}", &name[..3]).as_str());
                 for (metric, below, above) in [("fid", 20.0, 25.0), ("lpips", 0.02, 0.02)] {
                     let value = row.values.value(metric);
                     let (low, high) = (value.map(|v| v - below), value.map(|v| v + above));
@@ -291,8 +293,8 @@ fn text_of_a_run_is_never_markup() -> Result<()> {
         },
         |results| {
             results[1].strategy = evil.into();
-            results[1].style_text = evil.into();
-            results[1].instruction = evil.into();
+            results[1].axes.set(&style_text::AXIS, evil);
+            results[1].axes.set(&instruction::AXIS, evil);
         },
     )?;
     std::fs::write(dir.join("config.toml"), format!("name = {evil:?}\nquestion = {evil:?}\n"))?;

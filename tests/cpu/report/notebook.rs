@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
+use toolkit::axes::style_text;
 use toolkit::report;
 
 use crate::report::{along_strength, edit, run_folder};
@@ -115,7 +116,7 @@ fn awkward(dir: &Path) -> Result<()> {
             let known = results[0].values.get("artfid");
             results[0].values.set("artfid", toolkit::metrics::Value { low: None, ..known });
             results[1].values.set_value("artfid", Some(f64::NAN));
-            results[2].style_text = "nan <i>".into();
+            results[2].axes.set(&style_text::AXIS, "nan <i>");
             results[3].seconds_per_image = None;
         },
     )

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use toolkit::axes::steps;
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 use toolkit::run::csv;
 use toolkit::run::style::{ItemRow, ResultRow};
@@ -223,7 +224,11 @@ pub fn run_files() -> Vec<(&'static str, Vec<u8>)> {
         image: text("images/a.png"),
         ..ItemRow::default()
     };
-    let result = |strategy: &str| ResultRow { strategy: text(strategy), n: 3, steps: Some(3), ..ResultRow::default() };
+    let result = |strategy: &str| {
+        let mut row = ResultRow { strategy: text(strategy), n: 3, ..ResultRow::default() };
+        row.axes.set(&steps::AXIS, 3u64);
+        row
+    };
     let said = |model: &str| CaptionItem {
         id: text("a"),
         dataset: text("coco"),

@@ -29,7 +29,7 @@ pub fn results(run: &StyleRun) -> Table {
     let numbers = numbers(run);
     let listed = run.ranking().into_iter().filter(|at| *at < run.listed).map(|at| &run.results[at]);
     let rows = listed.map(|row| {
-        let names = [row.strategy.clone(), row.style_text.clone()];
+        let names = [row.strategy.clone(), row.style_text().to_string()];
         names.into_iter().chain(numbers.iter().map(|(_, value)| value(row))).collect()
     });
     let rows = rows.collect();

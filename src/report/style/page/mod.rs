@@ -179,12 +179,12 @@ fn strategies(run: &StyleRun) -> Vec<Strategy> {
         let row = &run.results[*at];
         let counts = causes::count(run.items_of(&row.strategy), choice);
         let cases = |items: &[&ItemRow], counts: &[causes::Count]| {
-            items.iter().map(|item| case(item, &row.style_text, counts, &thumbnails)).collect()
+            items.iter().map(|item| case(item, row.style_text(), counts, &thumbnails)).collect()
         };
         Strategy {
             name: row.strategy.clone(),
             color: css_color(colors[*at]),
-            style_text: row.style_text.clone(),
+            style_text: row.style_text().to_string(),
             numbers: shown(&run.results, Show::Table)
                 .iter()
                 .map(|about| format!("{} {}, ", about.label, short(row.values.value(about.name))))

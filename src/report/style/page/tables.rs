@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::axes::{self, Axis};
 use crate::metrics::stats::Interval;
 use crate::metrics::{About, Show};
 use crate::report::number::{finite, short};
@@ -41,33 +42,24 @@ pub struct Remark {
     text: String,
 }
 
-type Axis = (&'static str, fn(&ResultRow) -> String);
-
-const AXES: [Axis; 9] = [
-    ("Captioner", |row| row.captioner.clone()),
-    ("Generator", |row| row.generator.clone()),
-    ("Instruction", |row| row.instruction.clone()),
-    ("Drawn from", |row| row.strength.map_or("text".to_string(), |v| format!("photo, strength {v}"))),
-    ("Scheduler", |row| row.scheduler.clone()),
-    ("Steps", |row| row.steps.map(|v| v.to_string()).unwrap_or_default()),
-    ("Guidance", |row| row.guidance_scale.map(|v| v.to_string()).unwrap_or_default()),
-    ("Negative prompt", |row| row.negative_prompt.clone()),
-    ("Seed", |row| row.seed.map(|v| v.to_string()).unwrap_or_default()),
-];
-
 /// Whether the strategies differ in this axis.
 fn varies(run: &StyleRun, axis: &Axis) -> bool {
-    run.results.windows(2).any(|pair| axis.1(&pair[0]) != axis.1(&pair[1]))
+    run.results.windows(2).any(|pair| pair[0].axes.get(axis) != pair[1].axes.get(axis))
+}
+
+/// What a strategy has on an axis, in words.
+fn shown_value(row: &ResultRow, axis: &Axis) -> String {
+    (axis.show)(row.axes.get(axis))
 }
 
 /// The results table, best ArtFID first. Axes in which the strategies differ get a column.
 pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     let column = |name, help, numeric| Column { name, help, numeric };
-    let axes: Vec<&Axis> = AXES.iter().filter(|axis| varies(run, axis)).collect();
+    let axes: Vec<&Axis> = axes::columns().into_iter().filter(|axis| varies(run, axis)).collect();
     let metrics = shown(&run.results, Show::Table);
     let failed = run.results.iter().any(|row| row.failed > 0);
     let mut columns = vec![column("Strategy", "", false)];
-    columns.extend(axes.iter().map(|axis| column(axis.0, "", false)));
+    columns.extend(axes.iter().map(|axis| column(axis.heading, "", false)));
     columns.push(column("n", "pictures that were made and measured", true));
     columns.extend(metrics.iter().map(|about| column(about.label, about.help, true)));
     columns.push(column("s / picture", "seconds for one picture", true));
@@ -80,9 +72,9 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     let colors = plots::strategy_colors(run);
     let row = |at: usize| {
         let row = &run.results[at];
-        let (color, small) = (css_color(colors[at]), row.style_text.clone());
+        let (color, small) = (css_color(colors[at]), row.style_text().to_string());
         let mut cells = vec![Cell { color, small, ..text(&row.strategy) }];
-        cells.extend(axes.iter().map(|axis| text(&axis.1(row))));
+        cells.extend(axes.iter().map(|axis| text(&shown_value(row, axis))));
         cells.push(whole(row.n));
         for (about, best) in metrics.iter().zip(&best) {
             let small = if about.show >= Show::Compared { interval(row, about) } else { String::new() };
@@ -125,8 +117,8 @@ pub fn facts(run: &StyleRun) -> Vec<Fact> {
         }
     };
     add("Profile", run.folder.setting("profile").to_string());
-    for axis in AXES.iter().filter(|axis| !varies(run, axis)) {
-        add(axis.0, run.results.first().map(axis.1).unwrap_or_default());
+    for axis in axes::columns().into_iter().filter(|axis| !varies(run, axis)) {
+        add(axis.heading, run.results.first().map(|row| shown_value(row, axis)).unwrap_or_default());
     }
     add("Strategies", run.results.len().to_string());
     let photos: std::collections::BTreeSet<&str> = run.items.iter().map(|item| item.id.as_str()).collect();

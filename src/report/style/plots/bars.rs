@@ -21,7 +21,7 @@ const VALUES: f64 = 60.0;
 pub fn figure(run: &StyleRun, metric: &About) -> Figure {
     let order = run.ranking_by(metric);
     let styles: Vec<Vec<String>> =
-        order.iter().map(|at| wrap(&run.results[*at].style_text, SMALL, LABELS, 2)).collect();
+        order.iter().map(|at| wrap(run.results[*at].style_text(), SMALL, LABELS, 2)).collect();
     let heights: Vec<f64> = styles.iter().map(|lines| 30.0 + LINE * lines.len() as f64).collect();
     let bottom = TOP + heights.iter().sum::<f64>();
     let title = format!("{} by strategy", metric.label);

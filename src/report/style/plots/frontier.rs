@@ -104,7 +104,7 @@ fn connect(figure: &mut Figure, line: &Drawn, x: &Axis, y: &Axis) {
     let at = |spot: &Spot| (x.at(spot.lpips), y.at(spot.fid));
     for pair in line.spots.windows(2) {
         let (from, to) = (at(&pair[0]), at(&pair[1]));
-        if pair[1].row.strength.is_some() {
+        if pair[1].row.strength().is_some() {
             figure.line([from, to], color(line.at), 2.0);
             continue;
         }
@@ -136,7 +136,7 @@ fn points(figure: &mut Figure, drawn: &[Drawn], x: &Axis, y: &Axis) {
             }
         }
         shape(figure, *line, *at, RADIUS, color(*line));
-        if spot.row.strength.is_none() {
+        if spot.row.strength().is_none() {
             shape(figure, *line, *at, RADIUS - 2.0, PAPER);
         }
     }
@@ -149,7 +149,7 @@ fn points(figure: &mut Figure, drawn: &[Drawn], x: &Axis, y: &Axis) {
 }
 
 fn said(row: &ResultRow) -> String {
-    row.strength.map_or("text".to_string(), |strength| strength.to_string())
+    row.strength().map_or("text".to_string(), |strength| strength.to_string())
 }
 
 /// The lines by name, under the plot, in two columns where they are many.

@@ -1,5 +1,6 @@
 //! Strategies that differ in nothing but their strength: a line each, from the photo to text alone.
 
+use crate::axes::{AXES, strength};
 use crate::report::style::StyleRun;
 use crate::run::style::ResultRow;
 
@@ -14,7 +15,7 @@ pub struct Line {
 
 /// The lines, in the order of results.csv; none where no picture started from a photo.
 pub fn lines(run: &StyleRun) -> Vec<Line> {
-    if run.results.iter().all(|row| row.strength.is_none()) {
+    if run.results.iter().all(|row| row.strength().is_none()) {
         return Vec::new();
     }
     let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -25,7 +26,7 @@ pub fn lines(run: &StyleRun) -> Vec<Line> {
         }
     }
     for group in &mut groups {
-        let strength = |at: &usize| run.results[*at].strength.unwrap_or(f64::INFINITY);
+        let strength = |at: &usize| run.results[*at].strength().unwrap_or(f64::INFINITY);
         group.sort_by(|a, b| strength(a).total_cmp(&strength(b)));
     }
     let differing = differing(run, &groups);
@@ -40,12 +41,7 @@ pub fn lines(run: &StyleRun) -> Vec<Line> {
 
 /// Whether two strategies are the same but for their strength.
 fn belong_together(a: &ResultRow, b: &ResultRow) -> bool {
-    let text = |row: &ResultRow| {
-        let prompts = [&row.style_text, &row.instruction, &row.negative_prompt];
-        (prompts.map(String::clone), [&row.captioner, &row.generator, &row.scheduler].map(String::clone))
-    };
-    let numbers = |row: &ResultRow| (row.steps, row.guidance_scale, row.seed);
-    a.strength != b.strength && text(a) == text(b) && numbers(a) == numbers(b)
+    AXES.iter().all(|axis| (**axis == strength::AXIS) != (a.axes.get(axis) == b.axes.get(axis)))
 }
 
 /// A strategy's name is made of the names of its values.
@@ -71,13 +67,14 @@ fn differing(run: &StyleRun, groups: &[Vec<usize>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::axes::style_text;
 
     fn run(rows: &[(&str, &str, Option<f64>)]) -> StyleRun {
-        let row = |(strategy, style, strength): &(&str, &str, Option<f64>)| ResultRow {
-            strategy: strategy.to_string(),
-            style_text: style.to_string(),
-            strength: *strength,
-            ..Default::default()
+        let row = |(strategy, style, strength): &(&str, &str, Option<f64>)| {
+            let mut row = ResultRow { strategy: strategy.to_string(), ..Default::default() };
+            row.axes.set(&style_text::AXIS, *style);
+            row.axes.set(&strength::AXIS, *strength);
+            row
         };
         StyleRun { results: rows.iter().map(row).collect(), ..Default::default() }
     }

@@ -60,6 +60,7 @@ fn strategy_shapes(run: &StyleRun) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::{all, labels::meet};
+    use crate::axes::{instruction, strength, style_text};
     use crate::metrics::{Value, Values};
     use crate::report::style::StyleRun;
     use crate::run::style::{ItemRow, ResultRow};
@@ -78,15 +79,13 @@ mod tests {
         let mut run = StyleRun::default();
         for s in 0..strategies {
             let v = spread * ((s * 7) % 5) as f64;
-            run.results.push(ResultRow {
-                strategy: format!("strategy number {s} {}", "x".repeat(s * 5)),
-                style_text: "a style text of some length ".repeat(s / 4),
-                values: values(v),
-                // Lines of four, the last of each from text alone.
-                instruction: format!("{}", s / 4),
-                strength: (s % 4 < 3 && s > 0).then(|| 0.25 * (s % 4 + 1) as f64),
-                ..Default::default()
-            });
+            let strategy = format!("strategy number {s} {}", "x".repeat(s * 5));
+            let mut row = ResultRow { strategy, values: values(v), ..Default::default() };
+            row.axes.set(&style_text::AXIS, "a style text of some length ".repeat(s / 4).as_str());
+            // Lines of four, the last of each from text alone.
+            row.axes.set(&instruction::AXIS, format!("{}", s / 4).as_str());
+            row.axes.set(&strength::AXIS, (s % 4 < 3 && s > 0).then(|| 0.25 * (s % 4 + 1) as f64));
+            run.results.push(row);
             for k in 0..s * 3 {
                 let values = [("lpips", Some(0.5 + 0.01 * ((k * k) % 17) as f64))].into_iter().collect();
                 run.items.push(ItemRow { strategy: run.results[s].strategy.clone(), values, ..Default::default() });

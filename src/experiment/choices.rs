@@ -1,4 +1,4 @@
-//! One axis of an experiment: named values, written in TOML as one value, a list, or a table.
+//! Named values of an experiment file, written in TOML as one value, a list, or a table.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The longest name that is made from a value.
 const MAX_NAME: usize = 40;
 
-/// The values of an axis, each with the name under which it shows in the names of strategies.
+/// The values that an axis was given, each with the name under which it shows in the names of strategies.
 ///
 /// ```toml
 /// seed = 0                                      # one value
@@ -17,15 +17,15 @@ const MAX_NAME: usize = 40;
 /// style_text = { plain = "Peanuts comic style" }  # names of one's own
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Axis<T>(Vec<(String, T)>);
+pub struct Choices<T>(Vec<(String, T)>);
 
-impl<T> Default for Axis<T> {
+impl<T> Default for Choices<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T> Axis<T> {
+impl<T> Choices<T> {
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -43,25 +43,25 @@ impl<T> Axis<T> {
     }
 }
 
-impl<T: Clone> Axis<T> {
-    /// The values as choices of a plan: an axis that is not given leaves the choice to the model.
-    pub fn choices(&self) -> Vec<(String, Option<T>)> {
-        if self.is_empty() {
-            return vec![(String::new(), None)];
-        }
-        self.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
+impl<T> Choices<T> {
+    /// The same names with other values.
+    pub fn map<'a, U>(&'a self, value: impl Fn(&'a T) -> U) -> Choices<U> {
+        Choices(self.0.iter().map(|(name, own)| (name.clone(), value(own))).collect())
     }
-}
 
-impl<'de, T: DeserializeOwned + Display> Deserialize<'de> for Axis<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = |value: toml::Value| value.try_into::<T>().map_err(|error| D::Error::custom(error.message()));
-        let named = |value: T| (name_of(&value.to_string()), value);
+    /// From one value, a list or a table: `read` makes a value or says what is wrong with it, `name` names those that
+    /// were given no name.
+    pub fn read(
+        value: toml::Value,
+        read: impl Fn(toml::Value) -> Result<T, String>,
+        name: impl Fn(&T) -> String,
+    ) -> Result<Self, String> {
+        let named = |value: T| (name_of(&name(&value)), value);
         let mut values: Vec<(String, T)> = Vec::new();
-        match toml::Value::deserialize(deserializer)? {
+        match value {
             toml::Value::Table(table) => {
                 for (name, value) in table {
-                    check_name(&name).map_err(D::Error::custom)?;
+                    check_name(&name)?;
                     values.push((name, read(value)?));
                 }
             }
@@ -73,21 +73,36 @@ impl<'de, T: DeserializeOwned + Display> Deserialize<'de> for Axis<T> {
             single => values.push(named(read(single)?)),
         }
         if values.is_empty() {
-            return Err(D::Error::custom("an axis needs at least one value"));
+            return Err("an axis needs at least one value".to_string());
         }
-        for (at, (name, value)) in values.iter().enumerate() {
-            if values[..at].iter().any(|(earlier, _)| earlier == name) {
-                return Err(D::Error::custom(format!(
-                    "{value} is there twice (as {name}); name the values in a table"
-                )));
+        for (at, (own, value)) in values.iter().enumerate() {
+            if values[..at].iter().any(|(earlier, _)| earlier == own) {
+                return Err(format!("{} is there twice (as {own}); name the values in a table", name(value)));
             }
         }
         Ok(Self(values))
     }
 }
 
+impl<T: Clone> Choices<T> {
+    /// The values as choices of a plan: where none is given, the choice is the model's.
+    pub fn choices(&self) -> Vec<(String, Option<T>)> {
+        if self.is_empty() {
+            return vec![(String::new(), None)];
+        }
+        self.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect()
+    }
+}
+
+impl<'de, T: DeserializeOwned + Display> Deserialize<'de> for Choices<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |value: toml::Value| value.try_into::<T>().map_err(|error| error.message().to_string());
+        Self::read(toml::Value::deserialize(deserializer)?, read, T::to_string).map_err(D::Error::custom)
+    }
+}
+
 /// Always as a table: the names are kept.
-impl<T: Serialize> Serialize for Axis<T> {
+impl<T: Serialize> Serialize for Choices<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.len()))?;
         for (name, value) in self.iter() {
@@ -131,9 +146,9 @@ mod tests {
     #[derive(Debug, Deserialize, Serialize, PartialEq)]
     struct Both {
         #[serde(default)]
-        number: Axis<f64>,
+        number: Choices<f64>,
         #[serde(default)]
-        text: Axis<String>,
+        text: Choices<String>,
     }
 
     fn read(text: &str) -> Result<Both, String> {
