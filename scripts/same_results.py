@@ -2,7 +2,8 @@
 """Runs experiments with two builds of the program, and compares all that they leave and say.
 
     python3 scripts/same_results.py BEFORE AFTER                          six photos an experiment
-    python3 scripts/same_results.py BEFORE AFTER --only t2i_vs_i2i --limit 2
+    python3 scripts/same_results.py BEFORE AFTER --quick                  two photos, few steps and tokens
+    python3 scripts/same_results.py BEFORE AFTER --only t2i_vs_i2i
     python3 scripts/same_results.py BEFORE AFTER --work DIR               keeps the runs of BEFORE there for the next time
 
 BEFORE and AFTER are two `toolkit` programs. Each runs the four built-in experiments on the embedded models, a style and a
@@ -44,16 +45,22 @@ class Case:
         self.name, self.commands = name, commands
 
 
-def cases(limit):
-    limited = ["--limit", str(limit)]
+def cases(limit, quick):
+    def start(name, *more):
+        sets = []
+        if quick:
+            sets = ["--set", "max_new_tokens=8" if name == "caption_benchmark" else "steps=3"]
+        return ["experiment", name, *sets, *more]
+
+    limited = ["--limit", str(2 if quick else limit)]
     for name in EXPERIMENTS:
-        yield Case(name, ["experiment", name, *limited, "--out", name])
+        yield Case(name, start(name, *limited, "--out", name))
     for name in ["style_ablation", "caption_benchmark"]:
         shards = [f"{name}-shard-{part}-of-2" for part in (1, 2)]
-        runs = [["experiment", name, *limited, "--shard", f"{at + 1}/2", "--out", out] for at, out in enumerate(shards)]
+        runs = [start(name, *limited, "--shard", f"{at + 1}/2", "--out", out) for at, out in enumerate(shards)]
         yield Case(f"{name}, two shards", *runs, ["merge", *shards])
         photos = ["--set", "photos=photos", "--out", f"{name}-damaged"]
-        yield Case(f"{name}, a damaged photo", ["experiment", name, *photos])
+        yield Case(f"{name}, a damaged photo", start(name, *photos))
 
 
 def damaged_photos(folder):
@@ -95,9 +102,11 @@ def manifest(data):
 
 
 def without_times(text):
-    """Output without the last column of a table that ends with images/s, and without times of the log."""
+    """Output without the last column of a table that ends with images/s, times of the log, and lines of progress."""
     lines, timed = [], False
     for line in text.splitlines():
+        if re.search(r": \d+ of \d+, \d+ s left$", line):
+            continue
         if timed and not line.startswith(("page:", "results:")):
             line = line.rsplit(None, 1)[0]
         timed = timed and not line.startswith(("page:", "results:")) or line.endswith("images/s")
@@ -159,18 +168,18 @@ def compare(before, after, name):
     return compared
 
 
-def kept(program, work, limit):
-    """A folder for the runs of a program, which another program or limit never gets."""
+def kept(program, work, amount):
+    """A folder for the runs of a program, which another program or amount of work never gets."""
     digest = hashlib.sha256(Path(program).read_bytes()).hexdigest()[:12]
-    return work / f"before-{digest}-{limit}"
+    return work / f"before-{digest}-{amount}"
 
 
 def compare_all(arguments, work):
-    before, after = kept(arguments.before, work, arguments.limit), work / "after"
+    before, after = kept(arguments.before, work, "quick" if arguments.quick else arguments.limit), work / "after"
     shutil.rmtree(after, ignore_errors=True)
-    chosen = [case for case in cases(arguments.limit) if case.name.startswith(arguments.only)]
+    chosen = [case for case in cases(arguments.limit, arguments.quick) if case.name.startswith(arguments.only)]
     if not chosen:
-        sys.exit(f"no case starts with {arguments.only!r}: {', '.join(case.name for case in cases(1))}")
+        sys.exit(f"no case starts with {arguments.only!r}: {', '.join(case.name for case in cases(1, False))}")
     for case in chosen:
         place = case.name.replace(", ", "-").replace(" ", "-")
         if not (before / place / "said.json").exists():
@@ -185,6 +194,7 @@ def main():
     parser.add_argument("before", type=os.path.abspath, help="the program of before")
     parser.add_argument("after", type=os.path.abspath, help="the program of after")
     parser.add_argument("--limit", type=int, default=6, help="photos of each experiment")
+    parser.add_argument("--quick", action="store_true", help="two photos, few steps and tokens")
     parser.add_argument("--only", default="", help="cases whose names start with this")
     parser.add_argument("--work", type=Path, help="a folder for the runs, which stays")
     arguments = parser.parse_args()

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{experiment, experiment_captions};
+use super::experiment::conclude;
 use crate::cli::{Global, MergeArgs};
 use crate::error::Outcome;
-use crate::experiment::{caption, common_name, kind_of, merge_with, say_on_stop};
+use crate::experiment::{common_name, kind, say_on_stop};
 use crate::report;
 
 pub fn run(args: MergeArgs, _global: &Global) -> Result<Outcome> {
@@ -17,13 +17,9 @@ pub fn run(args: MergeArgs, _global: &Global) -> Result<Outcome> {
     };
     say_on_stop(format!("\nstopped; {} is not written; the same command starts again\n", out.display()));
     let mut pages = Vec::new();
-    let draw = |building: &Path| pages_of(building, &out).map(|drawn| pages = drawn);
-    if kind_of(&args.runs[0].join("config.toml")).as_deref() == Some("caption") {
-        let summary = caption::merge_with(&args.runs, &out, draw)?;
-        return experiment_captions::conclude(&summary, &out, Ok(pages));
-    }
-    let summary = merge_with(&args.runs, &out, draw)?;
-    experiment::conclude(&summary, &out, Ok(pages))
+    let mut complete = |building: &Path| pages_of(building, &out).map(|drawn| pages = drawn);
+    let conclusion = kind(&args.runs[0].join("config.toml"))?.merge(&args.runs, &out, &mut complete)?;
+    conclude(&conclusion, &out, Ok(pages))
 }
 
 /// Makes the plots and the page in the folder that will be `out`; gives their places there.

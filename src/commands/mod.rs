@@ -11,7 +11,6 @@ mod evaluate;
 mod evaluate_captions;
 mod evaluate_pictures;
 mod experiment;
-mod experiment_captions;
 mod export;
 mod man;
 mod merge;

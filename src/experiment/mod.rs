@@ -1,22 +1,37 @@
 //! Experiments: from a TOML file to a run folder.
 //!
-//! What all kinds share is beside [`style`] and [`caption`], which hold what is particular to each.
-//! A run folder holds `config.toml` (written first), `manifest.json`, `items.csv`, `results.csv`, `plots/` and
-//! `report.html`. It can be continued after any stop, and the folders of shards can be merged into one.
+//! ```text
+//! library ─► settings (profiles, --set) ─► Kind::plan ─► check ─► run: resume, lock, manifest, journal ─► results
+//!                                                          stage: model after model, batch after batch
+//! ```
+//! [`kind`] says what a kind of experiment is, [`KINDS`] which there are; [`style`] and [`caption`] hold what is
+//! particular to each. A run folder holds `config.toml` (written first), `manifest.json`, `items.csv`, `results.csv`,
+//! `plots/` and `report.html`. It can be continued after any stop, and the folders of shards can be merged into one.
 
 pub mod caption;
 mod choices;
+mod describe;
 pub mod folder;
+pub mod kind;
 mod library;
 pub mod manifest;
+mod merge;
+pub mod models;
 mod profiles;
 mod progress;
+mod run;
 pub mod settings;
 pub mod shard;
+pub mod stage;
 pub mod style;
+mod table;
 
+pub use kind::{Kind, Summary};
 pub use library::{Found, built_in, find, kind_of};
+pub use merge::{common_name, merge, merge_with};
 pub use progress::Progress;
-pub use style::{Config, Plan, Summary, check, common_name, merge, merge_with, run};
+pub use run::{check, run};
+pub use style::{Config, Plan};
+pub use table::{AnyKind, Asked, Conclusion, KINDS, Planned, kind};
 
 pub use crate::runtime::say_on_stop;

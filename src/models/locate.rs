@@ -125,11 +125,20 @@ pub struct LpipsFiles {
 /// The files of LPIPS, each from a name, a folder or a file. The heads of `lpips-alex` are part of
 /// this repository.
 pub fn locate_lpips(backbone: &str, linear: &str, rt: &Runtime) -> Result<LpipsFiles> {
-    let linear = match linear {
-        "lpips-alex" => runtime::home()?.join("assets/lpips/alex.pth"),
-        other => metric_file(other, rt, Family::Lpips, "lin0.model.1.weight")?,
-    };
-    Ok(LpipsFiles { backbone: metric_file(backbone, rt, Family::Lpips, "features.0.weight")?, linear })
+    Ok(LpipsFiles { linear: locate_lpips_linear(linear, rt)?, backbone: locate_lpips_backbone(backbone, rt)? })
+}
+
+/// The convolutions of LPIPS alone.
+pub fn locate_lpips_backbone(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    metric_file(name, rt, Family::Lpips, "features.0.weight")
+}
+
+/// The linear heads of LPIPS alone.
+pub fn locate_lpips_linear(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    match name {
+        "lpips-alex" => Ok(runtime::home()?.join("assets/lpips/alex.pth")),
+        other => metric_file(other, rt, Family::Lpips, "lin0.model.1.weight"),
+    }
 }
 
 /// The file of a metric net that holds this tensor.

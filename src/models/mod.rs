@@ -21,7 +21,10 @@ use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use family::family_of;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
-pub use locate::{Located, LpipsFiles, find_local, locate, locate_inception, locate_inception_v3, locate_lpips};
+pub use locate::{
+    Located, LpipsFiles, find_local, locate, locate_inception, locate_inception_v3, locate_lpips,
+    locate_lpips_backbone, locate_lpips_linear,
+};
 pub use table::{Family, MODELS, ModelEntry, Source, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};

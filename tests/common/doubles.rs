@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use tokenizers::Tokenizer;
-use toolkit::axes::{captioner, generator};
 use toolkit::error::usage;
+use toolkit::experiment::models::{Captioners, Needed};
 use toolkit::experiment::settings::Settings;
+use toolkit::experiment::style::StyleTransfer;
 use toolkit::experiment::style::models::{Judge, Models};
-use toolkit::experiment::{Config, Plan, Progress, Summary, check, run};
+use toolkit::experiment::{Config, Plan, Progress, check, run};
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, Outline};
 use toolkit::prompts::TokenBudget;
 
@@ -47,23 +48,15 @@ pub fn budget() -> TokenBudget {
     TokenBudget::new(vec![Arc::new(tokenizer)], LIMIT)
 }
 
-impl Models for Doubles {
-    fn find(&self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
-        let names = config.axes.texts(&captioner::AXIS).chain(config.axes.texts(&generator::AXIS));
-        names
-            .map(|name| match name {
-                "missing" => bail!("no model is called {name:?}"),
-                _ => Ok((name.to_string(), Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))),
-            })
-            .collect()
-    }
+/// What a style run came to.
+pub type Summary = toolkit::experiment::Summary<StyleTransfer>;
 
-    fn token_budget(&self, _generator: &str) -> Result<TokenBudget> {
-        Ok(budget())
-    }
-
-    fn outline(&self, _generator: &str) -> Result<Box<dyn Outline>> {
-        Ok(Box::new(Sketch))
+impl Captioners for Doubles {
+    fn find(&self, needed: &Needed) -> Result<PathBuf> {
+        match needed.name.as_str() {
+            "missing" => bail!("no model is called {:?}", needed.name),
+            _ => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
+        }
     }
 
     fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()> {
@@ -73,13 +66,31 @@ impl Models for Doubles {
         Ok(())
     }
 
-    fn takes_schedulers(&self, generator: &str) -> Result<bool> {
-        Ok(generator != "stubborn")
-    }
-
     fn captioner(&self, _name: &str) -> Result<Box<dyn Captioner>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Describer { pause: self.pause, count: self.described.clone() }))
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    fn place(&self) -> (String, String) {
+        ("cpu".to_string(), "float32".to_string())
+    }
+}
+
+impl Models for Doubles {
+    fn token_budget(&self, _generator: &str) -> Result<TokenBudget> {
+        Ok(budget())
+    }
+
+    fn outline(&self, _generator: &str) -> Result<Box<dyn Outline>> {
+        Ok(Box::new(Sketch))
+    }
+
+    fn takes_schedulers(&self, generator: &str) -> Result<bool> {
+        Ok(generator != "stubborn")
     }
 
     fn generator(&self, _name: &str) -> Result<Box<dyn Generator>> {
@@ -90,14 +101,6 @@ impl Models for Doubles {
     fn judge(&self, _config: &Config) -> Result<Box<dyn Judge>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Eye))
-    }
-
-    fn batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    fn place(&self) -> (String, String) {
-        ("cpu".to_string(), "float32".to_string())
     }
 }
 
@@ -213,6 +216,11 @@ impl Judge for Eye {
     }
 }
 
+/// Merges the shards of a style run.
+pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Summary> {
+    toolkit::experiment::merge::<StyleTransfer>(shards, out)
+}
+
 /// A folder with photos of several sizes, style pictures, and an experiment over them.
 pub struct World {
     pub dir: tempfile::TempDir,
@@ -259,8 +267,8 @@ impl World {
 
 pub fn run_in(out: &Path, config: &Config, doubles: &Doubles) -> Result<Summary> {
     let plan = Plan::new(config)?;
-    check(&plan, config, doubles)?;
-    run(&plan, config, out, doubles, Progress { quiet: true })
+    check::<StyleTransfer>(&plan, config, doubles)?;
+    run::<StyleTransfer>(&plan, config, out, doubles, Progress { quiet: true })
 }
 
 /// A CSV file as text, its times blanked.

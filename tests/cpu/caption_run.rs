@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use toolkit::error::{UsageError, usage};
-use toolkit::experiment::Progress;
-use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, CaptionSummary, Captioners, check, merge, run};
+use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, Captioning};
+use toolkit::experiment::models::{Captioners, Needed};
 use toolkit::experiment::settings::Settings;
+use toolkit::experiment::{Progress, Summary, check, merge, run};
 use toolkit::models::{Caption, CaptionOptions, Captioner};
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 
@@ -33,9 +34,9 @@ struct Doubles {
 }
 
 impl Captioners for Doubles {
-    fn find(&self, name: &str) -> Result<PathBuf> {
-        if name == "missing" {
-            bail!("no model is called {name:?}");
+    fn find(&self, needed: &Needed) -> Result<PathBuf> {
+        if needed.name == "missing" {
+            bail!("no model is called {:?}", needed.name);
         }
         Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
     }
@@ -134,15 +135,15 @@ impl World {
         CaptionConfig::load(&self.path("test.toml"), profile, &sets)
     }
 
-    fn run(&self, out: &str, sets: &[&str], doubles: &Doubles) -> Result<CaptionSummary> {
+    fn run(&self, out: &str, sets: &[&str], doubles: &Doubles) -> Result<Summary<Captioning>> {
         run_in(&self.path(out), &self.config("mini", sets)?, doubles)
     }
 }
 
-fn run_in(out: &Path, config: &CaptionConfig, doubles: &Doubles) -> Result<CaptionSummary> {
+fn run_in(out: &Path, config: &CaptionConfig, doubles: &Doubles) -> Result<Summary<Captioning>> {
     let plan = CaptionPlan::new(config)?;
-    check(&plan, doubles)?;
-    run(&plan, config, out, doubles, Progress { quiet: true })
+    check::<Captioning>(&plan, config, doubles)?;
+    run::<Captioning>(&plan, config, out, doubles, Progress { quiet: true })
 }
 
 fn rows<T: toolkit::run::csv::Row>(file: PathBuf) -> Vec<T> {
@@ -217,7 +218,7 @@ fn every_model_describes_and_is_scored_on_every_data_set() {
     let world = World::new();
     let doubles = Doubles::default();
     let summary = world.run("run", &[], &doubles).unwrap();
-    assert_eq!((summary.captions, summary.failed.len()), (3 * 2 * 7, 0));
+    assert_eq!((summary.count, summary.failed.len()), (3 * 2 * 7, 0));
     assert_eq!(doubles.loaded.load(Ordering::SeqCst), 2, "a model with two instructions is loaded once");
     let results: Vec<CaptionResult> = rows(world.path("run/results.csv"));
     let names: Vec<_> = results.iter().map(|row| format!("{} {}", row.dataset, row.model)).collect();
@@ -269,7 +270,7 @@ fn bad_pictures_fail_alone_and_are_tried_again() {
     RgbImage::from_pixel(9, 9, UNSPEAKABLE).save(world.path("own/sub/4.png")).unwrap();
     fs::remove_file(world.path("flickr/f6.png")).unwrap();
     let summary = world.run("run", &[], &Doubles::default()).unwrap();
-    assert_eq!((summary.failed.len(), summary.captions), (3 * 2, 3 * 13));
+    assert_eq!((summary.failed.len(), summary.count), (3 * 2, 3 * 13));
     let errors: Vec<&str> = summary.failed.iter().map(|row| row.error.as_str()).collect();
     assert!(errors.iter().any(|error| error.contains("2.png")), "{errors:?}");
     assert!(errors.iter().any(|error| error.contains("cannot describe sub/4: words fail me")), "{errors:?}");
@@ -287,7 +288,7 @@ fn pictures_without_captions_are_described_and_not_scored() {
     let world = World::new();
     let set = format!("photos={}", world.path("own/sub").display());
     let summary = world.run("run", &[&set], &Doubles::default()).unwrap();
-    assert_eq!(summary.captions, 3 * 7);
+    assert_eq!(summary.count, 3 * 7);
     assert!(summary.results.iter().all(|row| row.n == 7 && row.values.value("bleu").is_none() && row.words.is_some()));
     let files = toolkit::report::render(&world.path("run")).unwrap();
     for entry in fs::read_dir(world.path("run")).unwrap() {
@@ -350,12 +351,14 @@ fn merged_shards_equal_the_whole_run() {
         world.run(&name, &[&format!("shard={shard}")], &Doubles::default()).unwrap();
         dirs.push(world.path(&name));
     }
-    let error = merge(&dirs[1..], &world.path("merged")).unwrap_err().to_string();
+    let error = merge::<Captioning>(&dirs[1..], &world.path("merged")).unwrap_err().to_string();
     assert!(error.contains("shards are missing: 2/3"), "{error}");
-    merge(&dirs, &world.path("merged")).unwrap();
+    merge::<Captioning>(&dirs, &world.path("merged")).unwrap();
     assert_same(&world.path("merged"), &world.path("whole"));
-    assert!(merge(&dirs, &world.path("merged")).unwrap_err().to_string().contains("is there already"));
-    assert!(merge(&[world.path("whole")], &world.path("m")).unwrap_err().to_string().contains("is no shard"));
+    assert!(merge::<Captioning>(&dirs, &world.path("merged")).unwrap_err().to_string().contains("is there already"));
+    assert!(
+        merge::<Captioning>(&[world.path("whole")], &world.path("m")).unwrap_err().to_string().contains("is no shard")
+    );
 }
 
 #[test]
@@ -451,7 +454,7 @@ fn killed_at_any_moment_a_run_ends_the_same() {
         let lines = || fs::read_to_string(&items).map_or(0, |text| text.lines().count());
         for attempt in 0.. {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", "child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
+            command.args(["--exact", "caption_run::child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             let (goal, patience) = (8 + 9 * attempt + 3 * round as usize, Instant::now());
             while lines() < goal && child.try_wait().unwrap().is_none() {

@@ -5,14 +5,14 @@ use crate::doubles;
 use std::fs;
 use std::sync::atomic::Ordering;
 
-use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, run_in, without_times};
+use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, merge, run_in, without_times};
 use image::{Rgb, RgbImage};
 use toolkit::axes::scheduler;
 use toolkit::error::UsageError;
+use toolkit::experiment::Config;
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::Models;
 use toolkit::experiment::style::plan::picture_seed;
-use toolkit::experiment::{Config, merge};
 use toolkit::metrics::image::frechet::{Gaussian, distance};
 use toolkit::run::style::{ItemRow, ResultRow};
 
@@ -25,7 +25,7 @@ fn a_run_leaves_what_the_contract_says() {
     let world = World::new(5);
     let doubles = Doubles::new(3);
     let summary = world.run("run", &[], &doubles).unwrap();
-    assert_eq!((summary.pictures, summary.failed.len()), (10, 0));
+    assert_eq!((summary.count, summary.failed.len()), (10, 0));
     assert_eq!(doubles.described.load(Ordering::SeqCst), 5, "described once for all strategies");
     for file in ["config.toml", "manifest.json", "items.csv", "results.csv", "captions.csv"] {
         assert!(world.path("run").join(file).exists(), "{file}");
@@ -189,7 +189,7 @@ fn every_photo_has_rows_and_pictures_of_its_own() {
         fs::write(world.path(hidden), b"no picture").unwrap();
     }
     let summary = world.run("run", &[], &Doubles::new(2)).unwrap();
-    assert_eq!((summary.pictures, summary.failed.len()), (6, 0));
+    assert_eq!((summary.count, summary.failed.len()), (6, 0));
     let rows = items(world.path("run/items.csv"));
     let ids: Vec<&str> = rows[..3].iter().map(|row| row.id.as_str()).collect();
     assert_eq!(ids, ["a.jpg", "a.png", "a.png.webp"]);
@@ -240,13 +240,13 @@ fn merged_shards_equal_the_whole_run() {
         let name = format!("x-shard-{}", shard.replace('/', "-of-"));
         let shard = format!("shard={shard}");
         let summary = world.run(&name, &[&sets[..], &[shard.as_str()]].concat(), &Doubles::new(1)).unwrap();
-        assert_eq!(summary.pictures, 16);
+        assert_eq!(summary.count, 16);
         dirs.push(world.path(&name));
     }
     let error = merge(&dirs[..2], &world.path("merged")).unwrap_err().to_string();
     assert!(error.contains("shards are missing: 2/3"), "{error}");
     let summary = merge(&dirs, &world.path("merged")).unwrap();
-    assert_eq!((summary.pictures, summary.failed.len()), (48, 8));
+    assert_eq!((summary.count, summary.failed.len()), (48, 8));
     assert_same_runs(&world.path("merged"), &world.path("whole"));
     assert_eq!(
         fs::read_to_string(world.path("merged/config.toml")).unwrap(),
@@ -295,7 +295,7 @@ fn one_run_mixes_text_to_image_with_strengths() {
     let sets = ["strength=['none', 0.3, 0.9]", "style_text={ plain = 'in ink' }"];
     let doubles = Doubles::new(3);
     let summary = world.run("run", &sets, &doubles).unwrap();
-    assert_eq!((summary.pictures, summary.failed.len()), (12, 0));
+    assert_eq!((summary.count, summary.failed.len()), (12, 0));
     assert_eq!(doubles.described.load(Ordering::SeqCst), 4, "described once for all strengths");
     let strengths: Vec<Option<f64>> = summary.results.iter().map(|row| row.strength()).collect();
     assert_eq!(strengths, [None, Some(0.3), Some(0.9)]);

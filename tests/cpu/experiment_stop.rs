@@ -33,7 +33,7 @@ fn child() {
 
 fn start(world: &World) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
+    command.args(["--exact", "experiment_stop::child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -137,7 +137,9 @@ fn ctrl_c_and_its_like_stop_at_once_and_say_how_to_go_on() {
     }
     // With `nohup` the end of the session stops nothing.
     let mut child = Command::new("bash");
-    child.args(["-c", "trap '' HUP; exec \"$0\" --exact child --nocapture"]).arg(std::env::current_exe().unwrap());
+    child
+        .args(["-c", "trap '' HUP; exec \"$0\" --exact experiment_stop::child --nocapture"])
+        .arg(std::env::current_exe().unwrap());
     child.env("TOOLKIT_TEST_WORLD", world.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
     let more = lines(&world.path("run/items.csv")) + 3;
     let mut child = child.spawn().unwrap();
@@ -154,7 +156,7 @@ fn a_full_disk_is_one_line_and_leaves_nothing_half_written() {
     let world = World::new(PHOTOS);
     let exe = std::env::current_exe().unwrap();
     // items.csv outgrows 2 blocks of 1024 bytes in the middle of the run; SIGXFSZ is ignored so that writes fail.
-    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact child --nocapture";
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact experiment_stop::child --nocapture";
     let mut command = Command::new("bash");
     command.args(["-c", script]).arg(exe).env("TOOLKIT_TEST_WORLD", world.dir.path());
     let output = command.output().unwrap();

@@ -191,7 +191,11 @@ fn child() {
 /// The most memory of a process that decodes this file, in MiB, and the error.
 fn peak_of_decoding(path: &Path) -> (u64, Option<String>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", "child", "--ignored", "--nocapture"]).env("PICTURE", path).output().unwrap();
+    let output = command
+        .args(["--exact", "picture_files::child", "--ignored", "--nocapture"])
+        .env("PICTURE", path)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let value = |name: &str| said.lines().find_map(|line| Some(line.split_once(name)?.1.to_string()));
     let peak = value("peak: ").unwrap_or_else(|| panic!("{}: {output:?}", path.display()));

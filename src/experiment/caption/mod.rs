@@ -1,7 +1,7 @@
 //! Caption experiments: models × data sets, from a TOML file to a run folder.
 //!
 //! ```text
-//! config ─► plan (data sets opened) ─► runner: decode ahead ─► caption ─► items.csv ─► results
+//! config ─► plan (data sets opened) ─► captioning: decode ahead ─► caption ─► items.csv ─► results
 //! ```
 //! ```text
 //! config.toml, manifest.json, items.csv, results.csv as in every run folder
@@ -10,15 +10,186 @@
 //! pictures/DATASET/ID.jpg      thumbnails, so that the report needs nothing else
 //! ```
 
+mod captioning;
 pub mod config;
-mod merge;
-pub mod models;
 pub mod plan;
+mod references;
 mod results;
-mod runner;
+mod terminal;
 
 pub use config::CaptionConfig;
-pub use merge::{merge, merge_with};
-pub use models::Captioners;
 pub use plan::CaptionPlan;
-pub use runner::{CaptionSummary, check, run};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+
+use self::captioning::Captions;
+use self::plan::{Part, voices};
+use self::references::References;
+use super::folder::RunFolder;
+use super::kind::{self, Item, Kind, Work};
+use super::manifest::{DataSet, Facts};
+use super::models::{Captioners, Needed, OnThisMachine, Role};
+use super::stage::pass;
+use crate::run::caption::{CaptionItem, CaptionResult};
+use crate::run::csv::write;
+use crate::run::journal::Journal;
+
+/// Describe pictures and compare with what people wrote.
+#[derive(Debug)]
+pub struct Captioning;
+
+impl Kind for Captioning {
+    const ITEMS: &'static str = "captions";
+    const FOLDERS: &'static [&'static str] = &["pictures"];
+
+    type Config = CaptionConfig;
+    type Plan = CaptionPlan;
+    type Item = CaptionItem;
+    type Result = CaptionResult;
+    type Models = dyn Captioners;
+    type Kept = References;
+
+    fn plan(config: &CaptionConfig) -> Result<CaptionPlan> {
+        CaptionPlan::new(config)
+    }
+
+    fn items(plan: &CaptionPlan) -> usize {
+        plan.len()
+    }
+
+    fn introduce(plan: &CaptionPlan, config: &CaptionConfig, out: &str, place: (String, String)) -> Vec<String> {
+        terminal::introduce(plan, config, out, place)
+    }
+
+    fn probe(plan: &CaptionPlan) -> Result<()> {
+        plan.probe();
+        Ok(())
+    }
+
+    fn on(machine: &OnThisMachine) -> &Self::Models {
+        machine
+    }
+
+    fn needs(config: &CaptionConfig) -> Vec<Needed> {
+        let names: BTreeSet<&String> = config.models.0.iter().map(|(_, model)| &model.model).collect();
+        names.into_iter().map(|name| Needed::new(name, Role::Captioner)).collect()
+    }
+
+    fn check(plan: &CaptionPlan, _config: &CaptionConfig, models: &dyn Captioners) -> Result<()> {
+        for voice in &plan.voices {
+            let label = || format!("model {}", voice.label);
+            models.check_captions(&voice.model, &voice.options()).with_context(label)?;
+        }
+        Ok(())
+    }
+
+    fn facts(plan: &CaptionPlan, _config: &CaptionConfig, models: &dyn Captioners) -> Facts {
+        let data_set = |part: &Part| DataSet {
+            name: part.name.clone(),
+            format: part.set.format.to_string(),
+            file: part.set.file.clone(),
+            split: part.set.split.clone(),
+            pictures: part.set.items.len(),
+            missing: part.set.missing.clone(),
+            without_references: part.set.without_references.clone(),
+            batch_size: part.batch_size.unwrap_or(models.batch_size()),
+        };
+        Facts { data_sets: plan.parts.iter().map(data_set).collect(), ..Facts::default() }
+    }
+
+    fn lay_out(folder: &RunFolder, plan: &CaptionPlan, _config: &CaptionConfig) -> Result<References> {
+        for part in &plan.parts {
+            folder.make(&format!("pictures/{}", part.name))?;
+            part.set.remarks().iter().for_each(|remark| tracing::warn!("{}: {remark}", part.name));
+        }
+        let of = |part: &Part| part.set.items.iter().map(|item| (item.id.clone(), item.references.clone())).collect();
+        let references: References = plan.parts.iter().map(|part| (part.name.clone(), of(part))).collect();
+        references::save(folder, &references)?;
+        Ok(references)
+    }
+
+    fn belongs<'a>(
+        folder: &'a RunFolder,
+        plan: &'a CaptionPlan,
+        _kept: &'a References,
+    ) -> Box<dyn Fn(&CaptionItem) -> bool + 'a> {
+        let thumbnails = |part: &Part| -> BTreeMap<String, String> {
+            part.set.items.iter().map(|item| (item.id.clone(), part.thumbnail(item))).collect()
+        };
+        let planned: BTreeMap<&str, BTreeMap<String, String>> =
+            plan.parts.iter().map(|part| (part.name.as_str(), thumbnails(part))).collect();
+        Box::new(move |row| {
+            planned.get(row.dataset.as_str()).and_then(|items| items.get(&row.id)) == Some(&row.image)
+                && plan.voices.iter().any(|voice| voice.label == row.model)
+                && folder.path(&row.image).exists()
+        })
+    }
+
+    fn work(work: &Work<Self>, journal: Journal<CaptionItem>, _kept: &mut References) -> Result<Vec<CaptionItem>> {
+        let mut captions = Captions { work, journal, rows: Vec::new() };
+        pass(&mut captions, work.progress)?;
+        Ok(captions.rows)
+    }
+
+    fn results(
+        folder: &RunFolder,
+        config: &CaptionConfig,
+        kept: &References,
+        rows: &mut Vec<CaptionItem>,
+    ) -> Result<Vec<CaptionResult>> {
+        let voices = voices(config)?;
+        let datasets: Vec<&str> = config.datasets.0.iter().map(|(name, _)| name.as_str()).collect();
+        let voice = |row: &CaptionItem| voices.iter().position(|voice| voice.label == row.model);
+        let dataset = |row: &CaptionItem| datasets.iter().position(|name| *name == row.dataset);
+        rows.sort_by(|a, b| (dataset(a), voice(a), &a.id).cmp(&(dataset(b), voice(b), &b.id)));
+        let scored = results::score(&voices, &datasets, rows, kept, &config.metrics)?;
+        write(&folder.path("comparisons.csv"), &scored.comparisons, &[])?;
+        Ok(scored.results)
+    }
+
+    fn join(folder: &RunFolder, config: &CaptionConfig, parts: &[kind::Part<Self>]) -> Result<References> {
+        let mut references = References::new();
+        for part in parts {
+            for (name, _) in &config.datasets.0 {
+                references.entry(name.clone()).or_default().extend(references::read(&part.dir, name)?);
+            }
+        }
+        references::save(folder, &references)?;
+        Ok(references)
+    }
+
+    fn join_facts(first: Facts, all: &[&Facts]) -> Facts {
+        let mut whole = first;
+        for data_set in &mut whole.data_sets {
+            let same = all.iter().flat_map(|facts| &facts.data_sets).filter(|other| other.name == data_set.name);
+            data_set.pictures = same.map(|other| other.pictures).sum();
+        }
+        whole
+    }
+
+    fn table(results: &[CaptionResult]) -> Vec<String> {
+        terminal::table(results)
+    }
+}
+
+impl Item for CaptionItem {
+    type Key = (String, String, String);
+
+    fn key(&self) -> (String, String, String) {
+        (self.model.clone(), self.dataset.clone(), self.id.clone())
+    }
+
+    fn is_done(&self) -> bool {
+        CaptionItem::is_done(self)
+    }
+
+    fn failure(&self) -> String {
+        format!("{} of {} by {}: {}", self.id, self.dataset, self.model, self.error)
+    }
+
+    fn every_failure(&self) -> String {
+        format!("every caption failed, the first ({} by {}): {}", self.id, self.model, self.error)
+    }
+}

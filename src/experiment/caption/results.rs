@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::plan::Voice;
-use super::runner::References;
+use super::references::References;
 use crate::metrics::text::captions::{self, Caption, Scores, paired_bootstrap};
 use crate::metrics::text::{CaptionMetric, Measured};
 use crate::metrics::{Show, Value, find, is_asked, of_captions};

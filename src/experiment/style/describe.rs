@@ -1,25 +1,23 @@
 //! The descriptions of a run: one for each captioner, instruction and photo, shared by all strategies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Result;
 use image::RgbImage;
 
+use super::StyleTransfer;
 use super::config::Config;
-use super::models::Models;
 use super::plan::{Cell, Plan};
 use crate::axes::{captioner, instruction};
 use crate::datasets::Photo;
-use crate::experiment::folder::RunFolder;
-use crate::experiment::progress::Progress;
+use crate::experiment::describe::{Described, describe_batch};
+use crate::experiment::kind::Work;
+use crate::experiment::stage::{Decoded, Stage, pass};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner};
-use crate::pipelines::describe;
 use crate::run::journal::Journal;
 use crate::run::style::CaptionRow;
-use crate::runtime::{one_line, shim};
 
 /// Captioner, instruction, photo id.
 type Key = (String, String, String);
@@ -45,43 +43,15 @@ fn voice(cell: &Cell) -> (String, String) {
 }
 
 /// Describes every photo that a cell still needs, unless `captions.csv` has the description.
-pub fn describe_photos(
-    plan: &Plan,
-    config: &Config,
-    folder: &RunFolder,
-    models: &dyn Models,
-    pending: &dyn Fn(&Cell, &Photo) -> bool,
-    progress: Progress,
-) -> Result<Descriptions> {
-    let (mut journal, rows) = Journal::<CaptionRow>::open(&folder.path("captions.csv"), &[], |_| true)?;
+pub fn describe_photos(work: &Work<StyleTransfer>) -> Result<Descriptions> {
+    let (journal, rows) = Journal::<CaptionRow>::open(&work.folder.path("captions.csv"), &[], |_| true)?;
     let mut descriptions = Descriptions::default();
     for row in rows {
         descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));
     }
-    let batch_size = config.batch_size.unwrap_or(models.batch_size());
-    let work = missing(plan, batch_size, &descriptions, pending);
-    let bar = progress.bar("describing", work.iter().map(|batch| batch.photos.len()).sum(), 0);
-    let paths: Vec<PathBuf> =
-        work.iter().flat_map(|batch| batch.photos.iter().map(|photo| photo.path.clone())).collect();
-    let mut decoded = images::stream(paths, ahead(batch_size));
-    let mut loaded: Option<(&str, Box<dyn Captioner>)> = None;
-    for batch in &work {
-        if loaded.as_ref().is_none_or(|(name, _)| *name != batch.captioner) {
-            // The old one goes before the new one comes: memory holds one at a time.
-            drop(loaded.take());
-            shim::empty_cache();
-            loaded = Some((&batch.captioner, models.captioner(&batch.captioner)?));
-        }
-        let Some((_, captioner)) = &loaded else { continue };
-        let photos = decoded.by_ref().take(batch.photos.len()).map(|(_, photo)| photo).collect();
-        let rows = batch.describe(captioner.as_ref(), photos, config, &mut descriptions);
-        journal.append(&rows)?;
-        bar.inc(batch.photos.len() as u64);
-    }
-    bar.finish_and_clear();
-    drop(loaded);
-    shim::empty_cache();
-    Ok(descriptions)
+    let mut describing = Describing { work, journal, descriptions };
+    pass(&mut describing, work.progress)?;
+    Ok(describing.descriptions)
 }
 
 /// What a captioner is told; an empty instruction leaves it to the captioner.
@@ -106,91 +76,101 @@ struct Batch<'a> {
     photos: &'a [Photo],
 }
 
-/// The batches in which a needed description is missing. Batches are cut from the whole list of
-/// photos, and done whole: what a photo is described with never depends on where a run was stopped.
-fn missing<'a>(
-    plan: &'a Plan,
-    batch_size: usize,
-    known: &Descriptions,
-    pending: &dyn Fn(&Cell, &Photo) -> bool,
-) -> Vec<Batch<'a>> {
-    let mut voices: Vec<(String, String)> = Vec::new();
-    for cell in &plan.cells {
-        if !voices.contains(&voice(cell)) {
-            voices.push(voice(cell));
-        }
+impl Batch<'_> {
+    fn key(&self, photo: &Photo) -> Key {
+        (self.captioner.clone(), self.instruction.clone(), photo.id.clone())
     }
-    // One captioner after the other, so that each is loaded once.
-    let order: Vec<&String> = voices.iter().map(|(captioner, _)| captioner).collect();
-    let mut voices: Vec<(usize, &(String, String))> = voices
-        .iter()
-        .map(|voice| (order.iter().position(|captioner| **captioner == voice.0).unwrap_or(0), voice))
-        .collect();
-    voices.sort_by_key(|(rank, _)| *rank);
-    let mut work = Vec::new();
-    for (_, (captioner, instruction)) in voices {
-        let needed: BTreeSet<&str> = plan
-            .photos
-            .iter()
-            .filter(|photo| !known.0.contains_key(&(captioner.clone(), instruction.clone(), photo.id.clone())))
-            .filter(|photo| {
-                let asks = |cell: &&Cell| voice(cell) == (captioner.clone(), instruction.clone());
-                plan.cells.iter().filter(asks).any(|cell| pending(cell, photo))
-            })
-            .map(|photo| photo.id.as_str())
-            .collect();
-        for photos in plan.photos.chunks(batch_size) {
-            if photos.iter().any(|photo| needed.contains(photo.id.as_str())) {
-                work.push(Batch { captioner: captioner.clone(), instruction: instruction.clone(), photos });
-            }
-        }
-    }
-    work
 }
 
-impl Batch<'_> {
-    /// Describes what could be decoded; returns the rows that are new.
-    fn describe(
-        &self,
-        captioner: &dyn Captioner,
-        decoded: Vec<Result<RgbImage>>,
-        config: &Config,
-        descriptions: &mut Descriptions,
-    ) -> Vec<CaptionRow> {
-        let key = |photo: &Photo| (self.captioner.clone(), self.instruction.clone(), photo.id.clone());
-        let (mut asked, mut photos) = (Vec::new(), Vec::new());
-        for (photo, decoded) in self.photos.iter().zip(decoded) {
-            match decoded {
-                Ok(pixels) => {
-                    asked.push(photo);
-                    photos.push(pixels);
-                }
-                Err(error) => {
-                    descriptions.0.insert(key(photo), Err(one_line(&error)));
-                }
+/// The pass that describes.
+struct Describing<'a> {
+    work: &'a Work<'a, StyleTransfer>,
+    journal: Journal<CaptionRow>,
+    descriptions: Descriptions,
+}
+
+impl<'a> Stage for Describing<'a> {
+    const LABEL: &'static str = "describing";
+    type Batch = Batch<'a>;
+    type Model = Box<dyn Captioner>;
+    type Made = Vec<Result<Described, String>>;
+
+    /// Cut from the whole list of photos, and done whole: what a photo is described with never depends on where a run
+    /// was stopped.
+    fn batches(&self) -> Vec<Batch<'a>> {
+        let plan: &'a Plan = self.work.plan;
+        let mut voices: Vec<(String, String)> = Vec::new();
+        for cell in &plan.cells {
+            if !voices.contains(&voice(cell)) {
+                voices.push(voice(cell));
             }
         }
-        let options = caption_options(config, &self.instruction);
-        let start = Instant::now();
-        let captions = describe(captioner, &photos, &options);
-        let seconds = start.elapsed().as_secs_f64() / photos.len().max(1) as f64;
+        // One captioner after the other, so that each is loaded once.
+        let order: Vec<String> = voices.iter().map(|(captioner, _)| captioner.clone()).collect();
+        voices.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
+        let mut batches = Vec::new();
+        for (captioner, instruction) in voices {
+            for photos in plan.photos.chunks(self.work.batch_size()) {
+                batches.push(Batch { captioner: captioner.clone(), instruction: instruction.clone(), photos });
+            }
+        }
+        batches
+    }
+
+    /// Whether a photo without a description has a picture to come.
+    fn is_pending(&self, batch: &Batch) -> bool {
+        let asks = |cell: &&Cell| voice(cell) == (batch.captioner.clone(), batch.instruction.clone());
+        let cells: Vec<&Cell> = self.work.plan.cells.iter().filter(asks).collect();
+        batch.photos.iter().any(|photo| {
+            !self.descriptions.0.contains_key(&batch.key(photo))
+                && cells.iter().any(|cell| !self.work.done.contains(&(cell.strategy.clone(), photo.id.clone())))
+        })
+    }
+
+    fn model<'b>(&self, batch: &'b Batch<'a>) -> &'b str {
+        &batch.captioner
+    }
+
+    fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
+        self.work.models.captioner(name)
+    }
+
+    fn decode(&self, batches: &[Batch]) -> Decoded {
+        let photos = batches.iter().flat_map(|batch| batch.photos);
+        let paths: Vec<PathBuf> = photos.map(|photo| photo.path.clone()).collect();
+        Box::new(images::stream(paths, ahead(self.work.batch_size())).map(|(_, photo)| photo))
+    }
+
+    fn pictures(&self, batch: &Batch) -> usize {
+        batch.photos.len()
+    }
+
+    fn extent(&self, pending: &[Batch]) -> (usize, usize) {
+        (pending.iter().map(|batch| batch.photos.len()).sum(), 0)
+    }
+
+    fn work(&self, batch: &Batch, photos: Vec<Result<RgbImage>>, captioner: &Box<dyn Captioner>) -> Result<Self::Made> {
+        let options = caption_options(self.work.config, &batch.instruction);
+        let shown = |at: usize| batch.photos[at].path.display().to_string();
+        Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos, shown))
+    }
+
+    fn record(&mut self, batch: &Batch, made: Self::Made) -> Result<usize> {
         let mut rows = Vec::new();
-        for (photo, caption) in asked.into_iter().zip(captions) {
-            let (captioner, instruction, id) = key(photo);
-            match caption {
-                // The photo was described before and only kept the others company.
-                Ok(_) if matches!(descriptions.0.get(&key(photo)), Some(Ok(_))) => {}
-                Ok(caption) => {
-                    descriptions.0.insert(key(photo), Ok(caption.text.clone()));
-                    let (caption, tokens) = (caption.text, caption.tokens);
-                    rows.push(CaptionRow { captioner, instruction, id, caption, tokens, seconds: Some(seconds) });
-                }
-                Err(error) => {
-                    let error = format!("{captioner} cannot describe {}: {}", photo.path.display(), one_line(&error));
-                    descriptions.0.insert(key(photo), Err(error));
-                }
+        for (photo, said) in batch.photos.iter().zip(made) {
+            let key = batch.key(photo);
+            // A photo that was described before only kept the others company.
+            if matches!(self.descriptions.0.get(&key), Some(Ok(_))) {
+                continue;
             }
+            if let Ok(Described { text, tokens, seconds }) = &said {
+                let (captioner, instruction, id) = key.clone();
+                let (caption, tokens, seconds) = (text.clone(), *tokens, Some(*seconds));
+                rows.push(CaptionRow { captioner, instruction, id, caption, tokens, seconds });
+            }
+            self.descriptions.0.insert(key, said.map(|described| described.text));
         }
-        rows
+        self.journal.append(&rows)?;
+        Ok(batch.photos.len())
     }
 }

@@ -8,17 +8,18 @@ use anyhow::Result;
 use image::RgbImage;
 use rayon::prelude::*;
 
+use super::StyleTransfer;
 use super::config::Config;
 use super::describe::{Descriptions, ahead};
 use super::features::{Features, key};
-use super::models::{Judge, Models};
+use super::models::Judge;
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Finished, Recorder};
 use super::results::{StyleMean, column};
 use crate::axes::{AXES, Reach, generator, strength, style_text};
 use crate::datasets::Photo;
-use crate::experiment::folder::RunFolder;
-use crate::experiment::progress::Bar;
+use crate::experiment::kind::{Item, Work};
+use crate::experiment::stage::{Decoded, Stage};
 use crate::images::{self, Filter, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::metrics::{Values, of_pictures};
@@ -27,11 +28,11 @@ use crate::pipelines::{draw, each};
 use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
-use crate::runtime::{one_line, shim};
+use crate::runtime::one_line;
 
 /// A picture to be drawn: a photo under a strategy.
 #[derive(Debug, Clone, Copy)]
-struct Job<'a> {
+pub struct Job<'a> {
     cell: &'a Cell,
     photo: &'a Photo,
 }
@@ -47,73 +48,73 @@ struct Pixels {
 }
 
 /// Photos that were looked at before: each is measured and saved once.
-type Seen = BTreeMap<String, PhotoMeasures>;
+pub type Seen = BTreeMap<String, PhotoMeasures>;
 
-/// What drawing needs beside the jobs.
+/// The pass that draws.
 pub struct Drawing<'a> {
-    pub config: &'a Config,
-    pub folder: &'a RunFolder,
-    pub models: &'a dyn Models,
+    pub work: &'a Work<'a, StyleTransfer>,
     pub judge: &'a dyn Judge,
     pub descriptions: &'a Descriptions,
     pub style: &'a StyleMean,
+    pub recorder: Recorder,
+    /// What was drawn: the rows, and the features by name.
+    pub rows: Vec<ItemRow>,
+    pub features: Features,
+    pub seen: Seen,
 }
 
-impl Drawing<'_> {
-    /// Draws what is pending. Returns the new rows and features, which are recorded by then.
-    pub fn run(
-        &self,
-        plan: &Plan,
-        pending: &dyn Fn(&Cell, &Photo) -> bool,
-        mut recorder: Recorder,
-        bar: &Bar,
-    ) -> Result<(Vec<ItemRow>, Features)> {
-        let batch_size = self.config.batch_size.unwrap_or(self.models.batch_size());
-        let batches = batches(plan, batch_size, pending);
-        let paths: Vec<PathBuf> =
-            batches.iter().flat_map(|jobs| photos_of(jobs)).map(|photo| photo.path.clone()).collect();
-        let mut decoded = images::stream(paths, ahead(batch_size));
-        let (mut rows, mut features, mut seen) = (Vec::new(), Features::new(), Seen::new());
-        let mut loaded: Option<(&str, Box<dyn Generator>)> = None;
-        for jobs in &batches {
-            let name = jobs[0].cell.text(&generator::AXIS);
-            if loaded.as_ref().is_none_or(|(held, _)| *held != name) {
-                // The old one goes before the new one comes: memory holds one at a time.
-                drop(loaded.take());
-                shim::empty_cache();
-                loaded = Some((name, self.models.generator(name)?));
-            }
-            let Some((_, generator)) = &loaded else { continue };
-            let photos: Vec<Result<RgbImage>> =
-                decoded.by_ref().take(photos_of(jobs).len()).map(|(_, photo)| photo).collect();
-            let mut finished = self.batch(jobs, photos, generator.as_ref(), &mut seen);
-            // A batch is drawn whole, so that a picture never depends on where a run was stopped;
-            // what was recorded before stays.
-            finished.rows.retain(|row| jobs.iter().any(|job| job.is(row) && pending(job.cell, job.photo)));
-            bar.inc(finished.rows.len() as u64);
-            rows.extend(finished.rows.iter().cloned());
-            features.extend(finished.features.iter().map(|(key, feature)| (key.clone(), feature.clone())));
-            recorder.send(finished)?;
-        }
-        recorder.finish()?;
-        Ok((rows, features))
+impl<'a> Stage for Drawing<'a> {
+    const LABEL: &'static str = "drawing";
+    type Batch = Vec<Job<'a>>;
+    type Model = Box<dyn Generator>;
+    /// What is to be recorded, and the measures of its photos.
+    type Made = (Finished, Seen);
+
+    fn batches(&self) -> Vec<Vec<Job<'a>>> {
+        batches(self.work.plan, self.work.batch_size())
+    }
+
+    fn is_pending(&self, jobs: &Vec<Job<'a>>) -> bool {
+        jobs.iter().any(|job| !self.work.done.contains(&job.key()))
+    }
+
+    fn model<'b>(&self, jobs: &'b Vec<Job<'a>>) -> &'b str {
+        jobs[0].cell.text(&generator::AXIS)
+    }
+
+    fn load(&self, name: &str) -> Result<Box<dyn Generator>> {
+        self.work.models.generator(name)
+    }
+
+    fn decode(&self, batches: &[Vec<Job<'a>>]) -> Decoded {
+        let photos = batches.iter().flat_map(|jobs| photos_of(jobs));
+        let paths: Vec<PathBuf> = photos.map(|photo| photo.path.clone()).collect();
+        Box::new(images::stream(paths, ahead(self.work.batch_size())).map(|(_, photo)| photo))
+    }
+
+    fn pictures(&self, jobs: &Vec<Job<'a>>) -> usize {
+        photos_of(jobs).len()
+    }
+
+    fn extent(&self, _pending: &[Vec<Job<'a>>]) -> (usize, usize) {
+        (self.work.plan.len(), self.work.done.len())
     }
 
     /// One batch: photos and descriptions to pictures, rows and features.
-    fn batch(
+    fn work(
         &self,
-        jobs: &[Job],
+        jobs: &Vec<Job<'a>>,
         decoded: Vec<Result<RgbImage>>,
-        generator: &dyn Generator,
-        seen: &mut Seen,
-    ) -> Finished {
-        let mut finished = Finished::default();
-        let photos = self.look_at(jobs, decoded, seen);
+        generator: &Box<dyn Generator>,
+    ) -> Result<(Finished, Seen)> {
+        let (mut finished, mut seen) = (Finished::default(), Seen::new());
+        let photos = self.look_at(jobs, decoded);
         for (id, pixels) in &photos {
             if let Ok(pixels) = pixels
-                && seen.insert(id.to_string(), pixels.measures).is_none()
+                && !self.seen.contains_key(*id)
             {
-                finished.pictures.push((self.folder.path(&photo_path(id)), pixels.small.clone()));
+                seen.insert(id.to_string(), pixels.measures);
+                finished.pictures.push((self.work.folder.path(&photo_path(id)), pixels.small.clone()));
             }
         }
         let mut tasks = Vec::new();
@@ -125,19 +126,29 @@ impl Drawing<'_> {
                 Err(error) => finished.rows.push(failed(row, error)),
             }
         }
-        self.draw_and_measure(tasks, generator, &mut finished);
-        finished
+        self.draw_and_measure(tasks, generator.as_ref(), &mut finished);
+        Ok((finished, seen))
     }
 
+    fn record(&mut self, _jobs: &Vec<Job<'a>>, (mut finished, seen): (Finished, Seen)) -> Result<usize> {
+        // A batch is drawn whole, so that a picture never depends on where a run was stopped;
+        // what was recorded before stays.
+        finished.rows.retain(|row| !self.work.done.contains(&row.key()));
+        let count = finished.rows.len();
+        self.seen.extend(seen);
+        self.rows.extend(finished.rows.iter().cloned());
+        self.features.extend(finished.features.iter().map(|(key, feature)| (key.clone(), feature.clone())));
+        self.recorder.send(finished)?;
+        Ok(count)
+    }
+}
+
+impl Drawing<'_> {
     /// The photos of a batch, with their ids.
-    fn look_at<'j>(
-        &self,
-        jobs: &[Job<'j>],
-        decoded: Vec<Result<RgbImage>>,
-        seen: &Seen,
-    ) -> Vec<(&'j str, Result<Pixels, String>)> {
-        let side = self.config.comparison_size;
+    fn look_at<'j>(&self, jobs: &[Job<'j>], decoded: Vec<Result<RgbImage>>) -> Vec<(&'j str, Result<Pixels, String>)> {
+        let side = self.work.config.comparison_size;
         let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
+        let seen = &self.seen;
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
             let pixels = decoded.map_err(|error| one_line(&error)).map(|whole| Pixels {
                 small: resize(&whole, side, side, Filter::Bicubic),
@@ -176,7 +187,7 @@ impl Drawing<'_> {
         finished: &mut Finished,
     ) {
         let Some((first, _, _)) = tasks.first() else { return };
-        let mut request = request(first.cell, self.config, generator.own_size());
+        let mut request = request(first.cell, self.work.config, generator.own_size());
         request.prompts = tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect();
         request.seeds = tasks.iter().map(|(_, row, _)| row.seed).collect();
         if request.strength.is_some() {
@@ -185,7 +196,7 @@ impl Drawing<'_> {
         let start = Instant::now();
         let drawn = draw(generator, &request);
         let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
-        let side = self.config.comparison_size;
+        let side = self.work.config.comparison_size;
         let (mut rows, mut photos, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
         for ((job, mut row, photo), result) in tasks.into_iter().zip(drawn) {
             row.seconds = Some(seconds);
@@ -194,9 +205,9 @@ impl Drawing<'_> {
                     row.remark = remark.unwrap_or_default();
                     photos.push(photo.small.clone());
                     pictures.push(resize(&image, side, side, Filter::Bicubic));
-                    if self.config.keep_drawn {
+                    if self.work.config.keep_drawn {
                         let path = format!("drawn/{}/{}.png", row.strategy, row.id);
-                        finished.pictures.push((self.folder.path(&path), image));
+                        finished.pictures.push((self.work.folder.path(&path), image));
                     }
                     rows.push(row);
                 }
@@ -225,7 +236,7 @@ impl Drawing<'_> {
         for ((mut row, picture), measure) in rows.into_iter().zip(pictures).zip(measures) {
             row.image = image_path(&row.strategy, &row.id);
             row.photo = photo_path(&row.id);
-            finished.pictures.push((self.folder.path(&row.image), picture));
+            finished.pictures.push((self.work.folder.path(&row.image), picture));
             match measure {
                 Ok((values, feature)) => {
                     row.values = values;
@@ -275,8 +286,9 @@ impl Job<'_> {
         }
     }
 
-    fn is(&self, row: &ItemRow) -> bool {
-        row.strategy == self.cell.strategy && row.id == self.photo.id
+    /// That of its row.
+    fn key(&self) -> (String, String) {
+        (self.cell.strategy.clone(), self.photo.id.clone())
     }
 }
 
@@ -296,9 +308,9 @@ fn photos_of<'a>(jobs: &[Job<'a>]) -> Vec<&'a Photo> {
     photos
 }
 
-/// The batches in which something is pending. Pictures that can be drawn together ([`Cell::draws_like`]) go photo by photo
+/// All batches. Pictures that can be drawn together ([`Cell::draws_like`]) go photo by photo
 /// through their strategies, so that a run that is stopped early has all strategies of the photos it got to.
-fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo) -> bool) -> Vec<Vec<Job<'a>>> {
+fn batches(plan: &Plan, batch_size: usize) -> Vec<Vec<Job<'_>>> {
     let mut lanes: Vec<Vec<&Cell>> = Vec::new();
     for cell in &plan.cells {
         match lanes.iter_mut().find(|lane| lane[0].draws_like(cell)) {
@@ -313,11 +325,7 @@ fn batches<'a>(plan: &'a Plan, batch_size: usize, pending: &dyn Fn(&Cell, &Photo
     for lane in lanes {
         let jobs: Vec<Job> =
             plan.photos.iter().flat_map(|photo| lane.iter().map(move |cell| Job { cell, photo })).collect();
-        batches.extend(
-            jobs.chunks(batch_size)
-                .filter(|jobs| jobs.iter().any(|job| pending(job.cell, job.photo)))
-                .map(<[Job]>::to_vec),
-        );
+        batches.extend(jobs.chunks(batch_size).map(<[Job]>::to_vec));
     }
     batches
 }
@@ -345,7 +353,7 @@ mod tests {
     #[test]
     fn every_picture_of_a_batch_is_asked_for_alike() {
         let (plan, config) = plan();
-        let batches = batches(&plan, 8, &|_, _| true);
+        let batches = batches(&plan, 8);
         assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), plan.len());
         let asked = |cell: &Cell| (cell.text(&generator::AXIS).to_string(), request(cell, &config, (64, 64)));
         for jobs in &batches {

@@ -14,15 +14,184 @@ pub mod config;
 mod describe;
 mod draw;
 pub mod features;
-pub(in crate::experiment) mod merge;
 pub mod models;
 pub mod plan;
 mod record;
 mod results;
 mod runner;
+mod style_pictures;
+mod terminal;
 
 pub use axes::Axes;
 pub use config::Config;
-pub use merge::{common_name, merge, merge_with};
 pub use plan::Plan;
-pub use runner::{Summary, check, run};
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+
+use self::features::{FeatureStore, Features, key};
+use self::models::Models;
+use crate::axes::{AxisValue, captioner, generator, seed};
+use crate::experiment::folder::RunFolder;
+use crate::experiment::kind::{Item, Kind, Part, Work};
+use crate::experiment::manifest::Facts;
+use crate::experiment::models::{Needed, OnThisMachine, Role};
+use crate::run::csv::{read_growing, write};
+use crate::run::journal::Journal;
+use crate::run::layout::{image_path, photo_path};
+use crate::run::style::{CaptionRow, ItemRow, ResultRow};
+
+/// Describe, compose a prompt, draw, compare with photo and style.
+#[derive(Debug)]
+pub struct StyleTransfer;
+
+/// The features of a run's pictures.
+#[derive(Debug)]
+pub struct Kept {
+    pub store: FeatureStore,
+    pub features: Features,
+}
+
+impl Kind for StyleTransfer {
+    const ITEMS: &'static str = "pictures";
+    const FOLDERS: &'static [&'static str] = &["photos", "images", "drawn"];
+
+    type Config = Config;
+    type Plan = Plan;
+    type Item = ItemRow;
+    type Result = ResultRow;
+    type Models = dyn Models;
+    type Kept = Kept;
+
+    fn plan(config: &Config) -> Result<Plan> {
+        Plan::new(config)
+    }
+
+    fn items(plan: &Plan) -> usize {
+        plan.len()
+    }
+
+    fn introduce(plan: &Plan, config: &Config, out: &str, place: (String, String)) -> Vec<String> {
+        terminal::introduce(plan, config, out, place)
+    }
+
+    fn probe(plan: &Plan) -> Result<()> {
+        plan.probe()
+    }
+
+    fn on(machine: &OnThisMachine) -> &Self::Models {
+        machine
+    }
+
+    fn needs(config: &Config) -> Vec<Needed> {
+        let captioners = config.axes.texts(&captioner::AXIS).map(|name| Needed::new(name, Role::Captioner));
+        let generators = config.axes.texts(&generator::AXIS).map(|name| Needed::new(name, Role::Generator));
+        captioners
+            .chain(generators)
+            .chain([
+                Needed::new(&config.inception, Role::Inception),
+                Needed::new(&config.lpips_backbone, Role::LpipsBackbone),
+                Needed::new(&config.lpips_linear, Role::LpipsLinear),
+            ])
+            .collect()
+    }
+
+    fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
+        runner::check(plan, config, models)
+    }
+
+    fn facts(plan: &Plan, config: &Config, _models: &dyn Models) -> Facts {
+        Facts {
+            strategies: plan.cells.len(),
+            photos: plan.photos.len(),
+            style_pictures: plan.style_pictures.len(),
+            seeds: config.axes.values(&seed::AXIS).filter_map(AxisValue::whole).collect(),
+            ..Facts::default()
+        }
+    }
+
+    fn lay_out(folder: &RunFolder, plan: &Plan, config: &Config) -> Result<Kept> {
+        folder.make("photos")?;
+        let kinds: &[&str] = if config.keep_drawn { &["images", "drawn"] } else { &["images"] };
+        for kind in kinds {
+            plan.cells.iter().try_for_each(|cell| folder.make(&format!("{kind}/{}", cell.strategy)))?;
+        }
+        let (store, features) = FeatureStore::open(&folder.dir)?;
+        Ok(Kept { store, features })
+    }
+
+    fn belongs<'a>(folder: &'a RunFolder, plan: &'a Plan, kept: &'a Kept) -> Box<dyn Fn(&ItemRow) -> bool + 'a> {
+        let planned: BTreeSet<(&str, &str)> = plan
+            .cells
+            .iter()
+            .flat_map(|cell| plan.photos.iter().map(move |photo| (cell.strategy.as_str(), photo.id.as_str())))
+            .collect();
+        Box::new(move |row| {
+            planned.contains(&(row.strategy.as_str(), row.id.as_str()))
+                && kept.features.contains_key(&key(&row.strategy, &row.id))
+                // What a row of a folder that was received says of its files counts for nothing else.
+                && row.image == image_path(&row.strategy, &row.id)
+                && row.photo == photo_path(&row.id)
+                && folder.path(&row.image).exists()
+                && folder.path(&row.photo).exists()
+        })
+    }
+
+    fn work(work: &Work<Self>, journal: Journal<ItemRow>, kept: &mut Kept) -> Result<Vec<ItemRow>> {
+        runner::work(work, journal, kept)
+    }
+
+    fn results(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut Vec<ItemRow>) -> Result<Vec<ResultRow>> {
+        runner::conclude(folder, config, kept, rows)
+    }
+
+    fn join(folder: &RunFolder, _config: &Config, parts: &[Part<Self>]) -> Result<Kept> {
+        let (store, _) = FeatureStore::open(&folder.dir)?;
+        let (mut captions, mut features) = (Vec::new(), Features::new());
+        let mut style = None;
+        for part in parts {
+            captions.extend(read_growing::<CaptionRow>(&part.dir.join("captions.csv"))?);
+            let (own, own_features) = FeatureStore::open(&part.dir)?;
+            features.extend(own_features);
+            let shown = part.dir.display();
+            let own = own.style()?.with_context(|| format!("{shown}: no features of the style pictures"))?;
+            match &style {
+                None => style = Some(own),
+                Some(first) if *first == own => {}
+                Some(_) => bail!("{shown}: its style pictures differ from those of {}", parts[0].dir.display()),
+            }
+        }
+        write(&folder.path("captions.csv"), &captions, &[])?;
+        store.write_style(&style.context("no shards")?)?;
+        Ok(Kept { store, features })
+    }
+
+    fn join_facts(first: Facts, all: &[&Facts]) -> Facts {
+        Facts { photos: all.iter().map(|facts| facts.photos).sum(), ..first }
+    }
+
+    fn table(results: &[ResultRow]) -> Vec<String> {
+        terminal::table(results)
+    }
+}
+
+impl Item for ItemRow {
+    type Key = (String, String);
+
+    fn key(&self) -> (String, String) {
+        (self.strategy.clone(), self.id.clone())
+    }
+
+    fn is_done(&self) -> bool {
+        self.status == "done"
+    }
+
+    fn failure(&self) -> String {
+        format!("{} under {}: {}", self.id, self.strategy, self.error)
+    }
+
+    fn every_failure(&self) -> String {
+        format!("every picture failed, the first ({} under {}): {}", self.id, self.strategy, self.error)
+    }
+}

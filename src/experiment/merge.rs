@@ -1,31 +1,21 @@
-//! One run folder out of the run folders of shards.
+//! One run folder out of the run folders of shards, for every kind.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::config::Config;
-use super::features::{FeatureStore, Features};
-use super::plan::cells;
-use super::runner::{Ending, Summary, finish};
+use super::folder::{RunFolder, difference};
+use super::kind::{Kind, Part, Summary};
+use super::manifest::{Facts, Manifest};
+use super::run::conclude;
+use super::settings::Settings;
+use super::shard::Shard;
 use crate::error::usage;
-use crate::experiment::folder::{RunFolder, difference};
-use crate::experiment::manifest::{Facts, Manifest};
-use crate::experiment::settings::Settings;
-use crate::experiment::shard::Shard;
-use crate::run::csv::{read_growing, write};
+use crate::run::csv::read_growing;
 use crate::run::guard;
-use crate::run::style::{CaptionRow, ItemRow};
 use crate::runtime::UNFINISHED;
-
-/// A finished part of a run.
-struct Part {
-    dir: PathBuf,
-    config: Config,
-    facts: Facts,
-}
 
 /// Where the merged run goes when nobody says: the shards' name without the `-shard-I-of-N`.
 pub fn common_name(first: &Path) -> Result<PathBuf> {
@@ -36,15 +26,19 @@ pub fn common_name(first: &Path) -> Result<PathBuf> {
     Ok(first.with_file_name(stem))
 }
 
-/// Merges finished shards, all of them, into a new folder `out`: rows, pictures and features are
+/// Merges finished shards, all of them, into a new folder `out`: rows, pictures and what else they keep are
 /// taken over, and the results computed from them as an unsharded run does.
-pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Summary> {
-    merge_with(shards, out, |_| Ok(()))
+pub fn merge<K: Kind>(shards: &[PathBuf], out: &Path) -> Result<Summary<K>> {
+    merge_with::<K>(shards, out, |_| Ok(()))
 }
 
 /// The same; `complete` adds to the folder, which it gets while that lies elsewhere, what else belongs there.
-pub fn merge_with(shards: &[PathBuf], out: &Path, complete: impl FnOnce(&Path) -> Result<()>) -> Result<Summary> {
-    let parts = shards.iter().map(|dir| Part::read(dir)).collect::<Result<Vec<_>>>()?;
+pub fn merge_with<K: Kind>(
+    shards: &[PathBuf],
+    out: &Path,
+    complete: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Summary<K>> {
+    let parts = shards.iter().map(|dir| read(dir)).collect::<Result<Vec<Part<K>>>>()?;
     let config = common(&parts)?;
     whole(out, |building| {
         let summary = build(&parts, &config, building)?;
@@ -55,7 +49,7 @@ pub fn merge_with(shards: &[PathBuf], out: &Path, complete: impl FnOnce(&Path) -
 
 /// Has the run folder `out` built beside its place and then renamed: it is there whole or not at all. What an earlier
 /// merge that was killed had begun is removed.
-pub(in crate::experiment) fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     if fs::symlink_metadata(out).is_ok() && fs::read_dir(out).map_or(true, |mut entries| entries.next().is_some()) {
         return Err(usage(format!("{} is there already: remove it, or choose another --out", out.display())));
     }
@@ -74,86 +68,56 @@ pub(in crate::experiment) fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> R
     Ok(built)
 }
 
-fn build(parts: &[Part], config: &Config, out: &Path) -> Result<Summary> {
+fn build<K: Kind>(parts: &[Part<K>], config: &K::Config, out: &Path) -> Result<Summary<K>> {
     let folder = RunFolder::open(out, config)?;
-    let (store, _) = FeatureStore::open(out)?;
-    let (mut rows, mut captions, mut features) = (Vec::new(), Vec::new(), Features::new());
-    let mut style = None;
+    folder.make("plots")?;
+    let mut rows = Vec::new();
     for part in parts {
-        rows.extend(read_growing::<ItemRow>(&part.dir.join("items.csv"))?);
-        captions.extend(read_growing::<CaptionRow>(&part.dir.join("captions.csv"))?);
-        let (own, own_features) = FeatureStore::open(&part.dir)?;
-        features.extend(own_features);
-        let own_style =
-            own.style()?.with_context(|| format!("{}: no features of the style pictures", part.dir.display()))?;
-        match &style {
-            None => style = Some(own_style),
-            Some(first) if *first == own_style => {}
-            Some(_) => {
-                bail!("{}: its style pictures differ from those of {}", part.dir.display(), parts[0].dir.display())
-            }
-        }
-        for place in ["photos", "images", "drawn"] {
+        rows.extend(read_growing::<K::Item>(&part.dir.join("items.csv"))?);
+        for place in K::FOLDERS {
             take_over(&part.dir.join(place), &out.join(place))?;
         }
     }
-    write(&folder.path("captions.csv"), &captions, &[])?;
-    let style = style.context("no shards")?;
-    store.write_style(&style)?;
-    let mut facts = parts[0].facts.clone();
-    facts.photos = parts.iter().map(|part| part.facts.photos).sum();
-    let cells = cells(&config.axes)?;
-    finish(
-        Ending {
-            folder: &folder,
-            config,
-            cells: &cells,
-            store: &store,
-            style: &style,
-            manifest: Manifest::known(facts),
-        },
-        rows,
-        features,
-    )
+    let kept = K::join(&folder, config, parts)?;
+    let facts: Vec<&Facts> = parts.iter().map(|part| &part.facts).collect();
+    let facts = K::join_facts(parts[0].facts.clone(), &facts);
+    conclude::<K>(&folder, config, &kept, rows, Manifest::known(facts))
 }
 
-impl Part {
-    fn read(dir: &Path) -> Result<Self> {
-        let shown = dir.display();
-        guard::check(dir)?;
-        if !dir.join("config.toml").exists() {
-            return Err(usage(format!("{shown} is no run folder: it has no config.toml")));
-        }
-        let config = Config::from_run(&dir.join("config.toml"))?;
-        let facts = Facts::read(dir)?;
-        if !facts.finished {
-            return Err(usage(format!(
-                "{shown} is not finished: run its shard again with the same --out to continue it"
-            )));
-        }
-        Ok(Self { dir: dir.to_path_buf(), config, facts })
+fn read<K: Kind>(dir: &Path) -> Result<Part<K>> {
+    let shown = dir.display();
+    guard::check(dir)?;
+    if !dir.join("config.toml").exists() {
+        return Err(usage(format!("{shown} is no run folder: it has no config.toml")));
     }
+    let config = K::Config::from_run(&dir.join("config.toml"))?;
+    let facts = Facts::read(dir)?;
+    if !facts.finished {
+        return Err(usage(format!("{shown} is not finished: run its shard again with the same --out to continue it")));
+    }
+    Ok(Part { dir: dir.to_path_buf(), config, facts })
 }
 
 /// The configuration without the shard, when the parts are all shards of one run.
-fn common(parts: &[Part]) -> Result<Config> {
+fn common<K: Kind>(parts: &[Part<K>]) -> Result<K::Config> {
     let Some(first) = parts.first() else { return Err(usage("no run folders to merge")) };
-    let mut found: BTreeMap<usize, &Part> = BTreeMap::new();
+    let without_shard = |config: &K::Config| {
+        let mut config = config.clone();
+        *config.common_mut().shard = None;
+        config
+    };
+    let whole = without_shard(&first.config);
+    let mut found: BTreeMap<usize, &Part<K>> = BTreeMap::new();
     let mut of = 0;
     for part in parts {
         let shown = part.dir.display();
-        let Some(shard) = part.config.shard.as_deref().map(Shard::parse).transpose()? else {
+        let Some(shard) = part.config.common().shard.map(Shard::parse).transpose()? else {
             return Err(usage(format!("{shown} is no shard: it was run without --shard")));
         };
-        // Shards may have run on different machines, with the pictures elsewhere.
-        let asked = Config {
-            shard: first.config.shard.clone(),
-            photos: first.config.photos.clone(),
-            style_pictures: first.config.style_pictures.clone(),
-            ..part.config.clone()
-        };
-        let limits = (first.config.limit != part.config.limit).then(|| "limit".to_string());
-        if let Some(difference) = difference(&first.config, &asked)?.or(limits) {
+        let mut asked = without_shard(&part.config);
+        asked.move_to_places_of(&whole);
+        let limits = (whole.common().limit != asked.common().limit).then(|| "limit".to_string());
+        if let Some(difference) = difference(&whole, &asked)?.or(limits) {
             return Err(usage(format!("{} and {shown} are of different runs: {difference}", first.dir.display())));
         }
         if of != 0 && shard.of != of {
@@ -169,11 +133,11 @@ fn common(parts: &[Part]) -> Result<Config> {
     if !missing.is_empty() {
         return Err(usage(format!("shards are missing: {}", missing.join(", "))));
     }
-    Ok(Config { shard: None, ..first.config.clone() })
+    Ok(whole)
 }
 
 /// Links (or copies, across file systems) every file below `from` to `to`.
-pub(in crate::experiment) fn take_over(from: &Path, to: &Path) -> Result<()> {
+fn take_over(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         return Ok(());
     }

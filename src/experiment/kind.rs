@@ -1,0 +1,152 @@
+//! What a kind of experiment is: what is particular to it, between what all kinds share.
+//!
+//! ```text
+//! settings::load ─► Kind::plan ─► introduce ─► check ─► run: lay_out ─► work (passes over batches) ─► results
+//!                                                             merge: join ─────────────────────────────┘
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::folder::RunFolder;
+use super::manifest::Facts;
+use super::models::{Captioners, Needed, OnThisMachine};
+use super::progress::Progress;
+use super::settings::Settings;
+use crate::run::csv::Row;
+use crate::run::journal::Journal;
+
+/// A kind of experiment.
+pub trait Kind: Sized + 'static {
+    /// What its items are called.
+    const ITEMS: &'static str;
+    /// The folders of a run whose files a merge takes over as they are.
+    const FOLDERS: &'static [&'static str];
+
+    type Config: Settings;
+    /// What is to be done in a run.
+    type Plan;
+    /// A row of `items.csv`.
+    type Item: Item;
+    /// A row of `results.csv`.
+    type Result: Row + Clone;
+    type Models: Captioners + ?Sized;
+    /// What a run keeps beside its rows, and needs for the results.
+    type Kept;
+
+    /// Looks at the pictures' folders and lays out the run.
+    fn plan(config: &Self::Config) -> Result<Self::Plan>;
+
+    /// How many items that are.
+    fn items(plan: &Self::Plan) -> usize;
+
+    /// What the run uses in one line, and what it comes to in another. `place` is device and number type.
+    fn introduce(plan: &Self::Plan, config: &Self::Config, out: &str, place: (String, String)) -> Vec<String>;
+
+    /// Looks at the headers of the pictures: what fails alone is only said.
+    fn probe(plan: &Self::Plan) -> Result<()>;
+
+    /// The models of this machine, as far as this kind knows them.
+    fn on(machine: &OnThisMachine) -> &Self::Models;
+
+    /// The models that a run needs.
+    fn needs(config: &Self::Config) -> Vec<Needed>;
+
+    /// What else can be known to be wrong before any model is loaded; all of [`Self::needs`] are there by then.
+    fn check(plan: &Self::Plan, config: &Self::Config, models: &Self::Models) -> Result<()>;
+
+    /// What the manifest says of this kind alone.
+    fn facts(plan: &Self::Plan, config: &Self::Config, models: &Self::Models) -> Facts;
+
+    /// Makes the folders of a run, and opens what it keeps beside its rows.
+    fn lay_out(folder: &RunFolder, plan: &Self::Plan, config: &Self::Config) -> Result<Self::Kept>;
+
+    /// Tells of rows of an earlier run that are done whether they still belong to this one, with all their files.
+    fn belongs<'a>(
+        folder: &'a RunFolder,
+        plan: &'a Self::Plan,
+        kept: &'a Self::Kept,
+    ) -> Box<dyn Fn(&Self::Item) -> bool + 'a>;
+
+    /// Does what is not done yet, in passes; gives the new rows, which are in the journal by then.
+    fn work(work: &Work<Self>, journal: Journal<Self::Item>, kept: &mut Self::Kept) -> Result<Vec<Self::Item>>;
+
+    /// Puts the rows in order, completes them, and computes the results; writes the tables that only this kind has.
+    fn results(
+        folder: &RunFolder,
+        config: &Self::Config,
+        kept: &Self::Kept,
+        rows: &mut Vec<Self::Item>,
+    ) -> Result<Vec<Self::Result>>;
+
+    /// Writes what the parts of a run keep beside their rows into one folder; their [`Self::FOLDERS`] are there already.
+    fn join(folder: &RunFolder, config: &Self::Config, parts: &[Part<Self>]) -> Result<Self::Kept>;
+
+    /// The facts of several parts as those of the whole; `first` are those of the first.
+    fn join_facts(first: Facts, all: &[&Facts]) -> Facts;
+
+    /// The results as lines for the terminal.
+    fn table(results: &[Self::Result]) -> Vec<String>;
+}
+
+/// A row of `items.csv`.
+pub trait Item: Row + Clone {
+    /// What tells it from all others of the run.
+    type Key: Ord;
+
+    fn key(&self) -> Self::Key;
+
+    fn is_done(&self) -> bool;
+
+    /// Which one failed, and why.
+    fn failure(&self) -> String;
+
+    /// The same where it is the first of all that failed.
+    fn every_failure(&self) -> String;
+}
+
+/// The key of a kind's items.
+pub type Key<K> = <<K as Kind>::Item as Item>::Key;
+
+/// What the passes of a run need.
+pub struct Work<'a, K: Kind> {
+    pub plan: &'a K::Plan,
+    pub config: &'a K::Config,
+    pub folder: &'a RunFolder,
+    pub models: &'a K::Models,
+    pub progress: Progress,
+    /// The items that are done.
+    pub done: BTreeSet<Key<K>>,
+}
+
+impl<K: Kind> Work<'_, K> {
+    /// Whether anything is left to do.
+    pub fn is_pending(&self) -> bool {
+        self.done.len() < K::items(self.plan)
+    }
+
+    /// Pictures at a time: as the configuration says, else as suits the machine.
+    pub fn batch_size(&self) -> usize {
+        self.config.common().batch_size.unwrap_or(self.models.batch_size()).max(1)
+    }
+}
+
+/// A finished part of a run.
+#[derive(Debug)]
+pub struct Part<K: Kind> {
+    pub dir: PathBuf,
+    pub config: K::Config,
+    pub facts: Facts,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Summary<K: Kind> {
+    pub results: Vec<K::Result>,
+    /// Rows that failed.
+    pub failed: Vec<K::Item>,
+    /// Rows.
+    pub count: usize,
+}

@@ -1,0 +1,63 @@
+//! What a style run says on the terminal.
+
+use super::config::Config;
+use super::plan::Plan;
+use crate::axes::{captioner, generator};
+use crate::metrics::Show;
+use crate::metrics::stats::Interval;
+use crate::run::shown;
+use crate::run::style::ResultRow;
+
+/// Width of a column of intervals.
+const INTERVAL: usize = 25;
+
+/// What the run uses, in one line, and what it comes to.
+pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (String, String)) -> Vec<String> {
+    let names = |axis| config.axes.texts(axis).collect::<Vec<_>>().join(", ");
+    let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
+    let uses = format!(
+        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
+         style pictures {} ({}); out {out}",
+        config.name,
+        config.profile,
+        names(&captioner::AXIS),
+        names(&generator::AXIS),
+        config.inception,
+        config.lpips_backbone,
+        config.lpips_linear,
+        config.photos.display(),
+        plan.photos.len(),
+        plan.photos_found,
+        config.style_pictures.display(),
+        plan.style_pictures.len(),
+    );
+    vec![uses, format!("{} strategies x {} photos = {} pictures", plan.cells.len(), plan.photos.len(), plan.len())]
+}
+
+/// The results as a table.
+pub fn table(results: &[ResultRow]) -> Vec<String> {
+    let width = results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
+    let metrics = shown(results, Show::Table);
+    let mut header = format!("{:width$} {:>5}", "strategy", "n");
+    for about in &metrics {
+        header += &format!(" {:>1$}", about.label, about.width);
+        if about.show >= Show::Compared {
+            header += &format!(" {:>INTERVAL$}", "95 % interval");
+        }
+    }
+    let mut lines = vec![header];
+    for row in results {
+        let mut line = format!("{:width$} {:>5}", row.strategy, row.n);
+        for about in &metrics {
+            line += &format!(" {:>1$}", number(row.values.value(about.name)), about.width);
+            if about.show >= Show::Compared {
+                let bounds = row.values.interval(about.name);
+                let bounds = bounds.map_or("-".to_string(), |Interval { low, high }| format!("{low:.4} to {high:.4}"));
+                line += &format!(" {bounds:>INTERVAL$}");
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}

@@ -1,0 +1,139 @@
+//! The kinds of experiments, and each of them without its types: from a file to a finished run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::caption::Captioning;
+use super::kind::{Item, Kind, Summary};
+use super::library::kind_of;
+use super::merge::merge_with;
+use super::models::{Captioners, Needed, OnThisMachine};
+use super::progress::Progress;
+use super::run::{check, run};
+use super::settings::Settings;
+use super::style::StyleTransfer;
+use crate::error::{nearest, usage};
+
+/// Every kind. A file that names none is taken for one of the first, whose reader says what is missing.
+pub static KINDS: [&dyn AnyKind; 2] = [&StyleTransfer, &Captioning];
+
+/// What is asked for on the command line, beside the experiment.
+#[derive(Debug, Clone, Default)]
+pub struct Asked<'a> {
+    pub profile: &'a str,
+    /// `KEY=VALUE` each.
+    pub sets: &'a [String],
+    pub limit: Option<usize>,
+    pub shard: Option<&'a str>,
+}
+
+/// Completes a run folder that lies elsewhere than it will be.
+pub type Complete<'a> = &'a mut dyn FnMut(&Path) -> Result<()>;
+
+/// A kind of experiment, whichever it is.
+pub trait AnyKind: Sync {
+    /// What the key `kind` says.
+    fn name(&self) -> &'static str;
+
+    /// Reads an experiment file and lays out the run.
+    fn load(&self, file: &Path, asked: &Asked) -> Result<Box<dyn Planned>>;
+
+    /// See [`merge_with`].
+    fn merge(&self, shards: &[PathBuf], out: &Path, complete: Complete) -> Result<Conclusion>;
+}
+
+/// A run that is laid out.
+pub trait Planned {
+    /// Its name, and its shard as `I/N`.
+    fn name(&self) -> (&str, Option<&str>);
+
+    /// What it uses and what it comes to, as lines.
+    fn introduce(&self, out: &Path, models: &OnThisMachine) -> Vec<String>;
+
+    /// The models that it needs.
+    fn needs(&self) -> Vec<Needed>;
+
+    /// What can be known to be wrong before any model is loaded.
+    fn check(&self, models: &OnThisMachine) -> Result<()>;
+
+    /// Runs or continues it.
+    fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion>;
+}
+
+/// What a run came to, as lines for the terminal.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// The results.
+    pub table: Vec<String>,
+    /// Which items failed, and why.
+    pub failed: Vec<String>,
+    /// Items.
+    pub count: usize,
+    /// What they are called.
+    pub items: &'static str,
+}
+
+/// The kind of an experiment file, or of a run folder's `config.toml`.
+pub fn kind(file: &Path) -> Result<&'static dyn AnyKind> {
+    let Some(name) = kind_of(file) else { return Ok(KINDS[0]) };
+    KINDS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+        let known = KINDS.map(AnyKind::name);
+        let near = nearest(&name, known);
+        usage(format!("{}: kind = {name:?} is not known{near} (known: {})", file.display(), known.join(", ")))
+    })
+}
+
+impl<K: Kind + Sync> AnyKind for K {
+    fn name(&self) -> &'static str {
+        K::Config::KIND
+    }
+
+    fn load(&self, file: &Path, asked: &Asked) -> Result<Box<dyn Planned>> {
+        let mut config = K::Config::load(file, asked.profile, asked.sets)?;
+        config.narrow(asked.limit, asked.shard)?;
+        let plan = K::plan(&config)?;
+        Ok(Box::new(Loaded::<K> { config, plan }))
+    }
+
+    fn merge(&self, shards: &[PathBuf], out: &Path, complete: Complete) -> Result<Conclusion> {
+        merge_with::<K>(shards, out, complete).map(conclusion)
+    }
+}
+
+struct Loaded<K: Kind> {
+    config: K::Config,
+    plan: K::Plan,
+}
+
+impl<K: Kind> Planned for Loaded<K> {
+    fn name(&self) -> (&str, Option<&str>) {
+        let common = self.config.common();
+        (common.name, common.shard)
+    }
+
+    fn introduce(&self, out: &Path, models: &OnThisMachine) -> Vec<String> {
+        K::introduce(&self.plan, &self.config, &out.display().to_string(), models.place())
+    }
+
+    fn needs(&self) -> Vec<Needed> {
+        K::needs(&self.config)
+    }
+
+    fn check(&self, models: &OnThisMachine) -> Result<()> {
+        check::<K>(&self.plan, &self.config, K::on(models))
+    }
+
+    fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion> {
+        run::<K>(&self.plan, &self.config, out, K::on(models), progress).map(conclusion)
+    }
+}
+
+fn conclusion<K: Kind>(summary: Summary<K>) -> Conclusion {
+    Conclusion {
+        table: K::table(&summary.results),
+        failed: summary.failed.iter().map(Item::failure).collect(),
+        count: summary.count,
+        items: K::ITEMS,
+    }
+}
