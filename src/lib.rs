@@ -1,7 +1,7 @@
 //! A research toolkit for captioning and style transfer with multimodal models, on libtorch.
 //!
 //! ```text
-//! TOML ─► experiment::config ─► plan (axes → cells) ─► runner ──────────────► run folder (CSV rows) ─► report
+//! TOML ─► experiment: settings ─► plan (axes → cells) ─► stages ────────────► run folder (CSV rows) ─► report
 //!                                                        │                        ▲
 //! datasets ─► photo ─► pipelines: describe ─► prompt ─► generate ─► picture ─► metrics
 //!                          │          │          │
