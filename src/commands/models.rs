@@ -68,7 +68,7 @@ fn verify(name: &str, rt: &Runtime) -> Result<()> {
             if file.hashed { ", sha256 as published" } else { "" }
         );
     }
-    if models::verify_build(name, &located)? {
+    if models::verify_build(&located)? {
         say!("the model builds: every tensor is there, none too many, each of its shape");
     }
     Ok(())

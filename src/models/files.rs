@@ -1,38 +1,13 @@
 //! Which files of a model's repository its loader reads: the one list for what is pulled, for what
-//! counts as here, and for what is verified. A family's readers and its row here change together.
+//! counts as here, and for what is verified. A family's readers and its [`Family::files`](super::Family) change together.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::family::{KNOWN, family_of_file, is_metric_file, model_type_family, pipeline_family};
-use super::table::Family;
-use crate::checkpoints::{Checkpoint, is_index, no_weights, shards_of_index, weights_name};
+use super::detect::{DESCRIPTIONS, family_of_file, is_metric_file, known};
+use super::needed_files::{Found, json};
+use crate::checkpoints::Checkpoint;
 use crate::hub::{Contents, FolderListing, Listing, Needed};
-
-/// Parts of a pipeline that nothing here uses unless it is asked for.
-const UNUSED_PARTS: [&str; 3] = ["safety_checker", "feature_extractor", "image_encoder"];
-
-/// Alternatives, the preferred first; each is a set of files that belong together.
-type AnyOf = &'static [&'static [&'static str]];
-
-const CLIP_TOKENIZER: AnyOf = &[&["vocab.json", "merges.txt"], &["tokenizer.json"]];
-const T5_TOKENIZER: AnyOf = &[&["tokenizer.json"], &["spiece.model"]];
-const BERT_TOKENIZER: AnyOf = &[&["tokenizer.json"], &["vocab.txt"]];
-const BPE_TOKENIZER: AnyOf = &[&["tokenizer.json"]];
-const PROCESSOR: AnyOf = &[&["preprocessor_config.json"], &["processor_config.json"]];
-
-/// Without these a pipeline's folder is none, whatever its index lists.
-fn parts_of_family(family: Family) -> &'static [&'static str] {
-    match family {
-        Family::StableDiffusion => &["scheduler", "tokenizer", "text_encoder", "unet", "vae"],
-        Family::StableDiffusion3 => {
-            &["scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae"]
-        }
-        _ => &[],
-    }
-}
 
 /// What the loaders of models read.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +15,23 @@ pub struct ModelFiles;
 
 impl Contents for ModelFiles {
     fn needed(&self, listing: &dyn Listing) -> Result<Needed> {
-        let mut found = Found { listing, needed: Needed::default(), weights: Vec::new() };
-        if listing.has("model_index.json") {
-            found.pipeline()?;
-        } else if listing.has("config.json") {
-            found.captioner()?;
-        } else {
-            found.single_files();
+        let mut found = Found::of(listing);
+        match DESCRIPTIONS.iter().find(|description| listing.has(description.file)) {
+            Some(description) => {
+                let value = json(listing, description.file)?;
+                let name = value.get(description.key).and_then(Value::as_str).unwrap_or_default();
+                let Some(family) = description.family(name) else {
+                    bail!(
+                        "{}: {} {name:?} is not a family known here ({})",
+                        description.file,
+                        description.key,
+                        known()
+                    );
+                };
+                found.texts("");
+                (family.files)(&mut found, &value)?;
+            }
+            None => single_files(&mut found),
         }
         Ok(found.finish())
     }
@@ -59,174 +44,24 @@ impl Contents for ModelFiles {
     }
 }
 
-/// The needed files of a listing, as far as they are found.
-struct Found<'a> {
-    listing: &'a dyn Listing,
-    needed: Needed,
-    /// Large: they are fetched last, so that a folder that has them has the rest too.
-    weights: Vec<String>,
-}
-
-impl Found<'_> {
-    fn pipeline(&mut self) -> Result<()> {
-        let index = json(self.listing, "model_index.json")?;
-        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default();
-        let Some(family) = pipeline_family(class) else {
-            bail!("model_index.json: _class_name {class:?} is not a family known here ({KNOWN})");
-        };
-        self.texts("");
-        let mut parts = parts_of(&index)?;
-        for part in parts_of_family(family) {
-            if !parts.iter().any(|(name, _)| name == part) {
-                parts.push((part.to_string(), String::new()));
-            }
-        }
-        for (part, library) in &parts {
-            self.texts(part);
-            match part.as_str() {
-                "scheduler" => self.any_of(part, &[&["scheduler_config.json"]]),
-                "tokenizer_3" => self.any_of(part, T5_TOKENIZER),
-                name if name.starts_with("tokenizer") => self.any_of(part, CLIP_TOKENIZER),
-                name => {
-                    self.any_of(part, &[&["config.json"]]);
-                    let encoder = name.starts_with("text_encoder") || library == "transformers";
-                    self.weights(part, if encoder { "model" } else { "diffusion_pytorch_model" })?;
-                }
-            }
-        }
-        Ok(())
+/// A metric net's trunk, heads, or both, or a generator in one file; a repository of more files is
+/// of something else. What lies here may be the weights of a folder whose configuration is missing.
+fn single_files(found: &mut Found) {
+    let is_known = |file: &String| found.listing.path(file).is_none_or(|path| family_of_file(&path).is_ok());
+    let files: Vec<String> = found.listing.files_in("").into_iter().filter(|file| is_metric_file(file)).collect();
+    match files.len() {
+        1 | 2 if files.iter().all(is_known) => found.weights.extend(files),
+        _ => found.needed.missing.push("model_index.json, config.json or weights in one file".to_string()),
     }
-
-    fn captioner(&mut self) -> Result<()> {
-        let config = json(self.listing, "config.json")?;
-        let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        self.texts("");
-        match model_type_family(model_type) {
-            Some(Family::Blip) => {
-                self.any_of("", PROCESSOR);
-                self.any_of("", BERT_TOKENIZER);
-            }
-            Some(_) => {
-                self.any_of("", BPE_TOKENIZER);
-                // This layout keeps the adapter that every picture needs apart, unless it says otherwise.
-                if model_type == "phi4_multimodal" && config.get("vision_lora").is_none() {
-                    self.texts("vision-lora");
-                    self.any_of("vision-lora", &[&["adapter_config.json"]]);
-                    self.weights("vision-lora", "adapter_model")?;
-                }
-            }
-            None => bail!("config.json: model_type {model_type:?} is not a family known here ({KNOWN})"),
-        }
-        self.weights("", "model")
-    }
-
-    /// A metric net's trunk, heads, or both, or a generator in one file; a repository of more files is
-    /// of something else. What lies here may be the weights of a folder whose configuration is missing.
-    fn single_files(&mut self) {
-        let is_known = |file: &String| self.listing.path(file).is_none_or(|path| family_of_file(&path).is_ok());
-        let files: Vec<String> = self.listing.files_in("").into_iter().filter(|file| is_metric_file(file)).collect();
-        match files.len() {
-            1 | 2 if files.iter().all(is_known) => self.weights.extend(files),
-            _ => self.needed.missing.push("model_index.json, config.json or weights in one file".to_string()),
-        }
-    }
-
-    /// Small text files: who reads which differs between this program and Python's libraries, which
-    /// may read the same cache.
-    fn texts(&mut self, folder: &str) {
-        const ENDINGS: [&str; 4] = [".json", ".txt", ".model", ".jinja"];
-        let is_text = |file: &String| ENDINGS.iter().any(|ending| file.ends_with(ending));
-        let is_index = |file: &String| file.contains(".index.");
-        let texts = self.listing.files_in(folder).into_iter().filter(|file| is_text(file) && !is_index(file));
-        self.needed.files.extend(texts.map(|file| inside(folder, &file)));
-    }
-
-    fn any_of(&mut self, folder: &str, sets: AnyOf) {
-        let is_there = |set: &&&[&str]| set.iter().all(|file| self.listing.has(&inside(folder, file)));
-        match sets.iter().find(is_there) {
-            Some(set) => self.needed.files.extend(set.iter().map(|file| inside(folder, file))),
-            None => {
-                self.needed.missing.push(in_words(folder, sets));
-            }
-        }
-    }
-
-    fn weights(&mut self, folder: &str, stem: &str) -> Result<()> {
-        let Some(name) = weights_name(stem, |name| self.listing.has(&inside(folder, name))) else {
-            let place = if folder.is_empty() { String::new() } else { format!("in {folder}/: ") };
-            self.needed.missing.push(format!("{place}{}", no_weights(stem).trim_start_matches("no ")));
-            return Ok(());
-        };
-        let name = inside(folder, &name);
-        if !is_index(&name) {
-            self.weights.push(name);
-            return Ok(());
-        }
-        for shard in shards_of_index(&self.listing.read(&name)?, Path::new(&name))? {
-            let shard = inside(folder, &shard);
-            let list = if self.listing.has(&shard) { &mut self.weights } else { &mut self.needed.missing };
-            list.push(shard);
-        }
-        self.needed.files.push(name);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Needed {
-        self.needed.files.sort();
-        self.needed.files.dedup();
-        self.needed.files.append(&mut self.weights);
-        self.needed
-    }
-}
-
-fn inside(folder: &str, file: &str) -> String {
-    if folder.is_empty() { file.to_string() } else { format!("{folder}/{file}") }
-}
-
-/// `tokenizer/vocab.json + tokenizer/merges.txt or tokenizer/tokenizer.json`.
-fn in_words(folder: &str, sets: AnyOf) -> String {
-    let set = |set: &&[&str]| set.iter().map(|file| inside(folder, file)).collect::<Vec<_>>().join(" + ");
-    sets.iter().map(set).collect::<Vec<_>>().join(" or ")
-}
-
-fn json(listing: &dyn Listing, file: &str) -> Result<Value> {
-    serde_json::from_slice(&listing.read(file)?).with_context(|| format!("{file} is not valid JSON"))
-}
-
-/// The folders that a `model_index.json` lists, with the library that knows their class:
-/// `"vae": ["diffusers", "AutoencoderKL"]`.
-///
-/// # Errors
-/// When a name leads out of the pipeline's folder.
-fn parts_of(index: &Value) -> Result<Vec<(String, String)>> {
-    let mut parts = Vec::new();
-    for (name, class) in index.as_object().into_iter().flatten() {
-        let Some([Value::String(library), Value::String(_)]) = class.as_array().map(Vec::as_slice) else { continue };
-        if UNUSED_PARTS.contains(&name.as_str()) {
-            continue;
-        }
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-            bail!("model_index.json: the part {name:?} is not the name of a folder beside it");
-        }
-        parts.push((name.clone(), library.clone()));
-    }
-    Ok(parts)
-}
-
-/// The parts of a pipeline's folder that are used here.
-pub(super) fn parts_of_folder(folder: &Path) -> Result<Vec<String>> {
-    let index = json(&FolderListing(folder.to_path_buf()), "model_index.json")
-        .and_then(|index| parts_of(&index))
-        .with_context(|| folder.display().to_string())?;
-    Ok(index.into_iter().map(|(name, _)| name).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::models::needed_files::inside;
 
     /// A listing in memory.
     struct Memory(BTreeMap<String, String>);

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::family::{family_of, metric_files};
+use super::detect::{family_of, metric_files};
+use super::family::Family;
 use super::files::ModelFiles;
-use super::table::{Family, MODELS, ModelEntry, Source};
+use super::metric_nets::{alexnet, inception};
+use super::registry::{MODELS, ModelEntry, Source};
 use crate::checkpoints::Checkpoint;
 use crate::error::{nearest, usage};
 use crate::hub::{self, torch_cache};
@@ -19,7 +21,7 @@ pub struct Located {
     pub path: PathBuf,
     /// Its row in the table, when it was asked for by its built-in name.
     pub entry: Option<&'static ModelEntry>,
-    pub family: Family,
+    pub family: &'static Family,
 }
 
 /// Finds a model: a built-in name, a local folder or file, or a hub id `owner/name` (or
@@ -41,7 +43,7 @@ pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
 }
 
 /// A folder that holds nothing but a generator's single file is that file.
-fn one_file_of(path: PathBuf, family: Family) -> PathBuf {
+fn one_file_of(path: PathBuf, family: &Family) -> PathBuf {
     if !family.is_generator() || !path.is_dir() || path.join("model_index.json").is_file() {
         return path;
     }
@@ -105,12 +107,12 @@ fn unknown(name: &str) -> anyhow::Error {
 
 /// The weights of an art-Inception: a name, a folder or a file.
 pub fn locate_inception(name: &str, rt: &Runtime) -> Result<PathBuf> {
-    metric_file(name, rt, Family::ArtInception, "Conv2d_1a_3x3.conv.weight")
+    metric_file(name, rt, &inception::ART_FAMILY, "Conv2d_1a_3x3.conv.weight")
 }
 
 /// The weights of the Inception v3 that FID is published in: a name, a folder or a file.
 pub fn locate_inception_v3(name: &str, rt: &Runtime) -> Result<PathBuf> {
-    metric_file(name, rt, Family::InceptionV3, "Conv2d_1a_3x3.conv.weight")
+    metric_file(name, rt, &inception::FID_FAMILY, "Conv2d_1a_3x3.conv.weight")
 }
 
 /// The two files of an LPIPS net.
@@ -130,19 +132,19 @@ pub fn locate_lpips(backbone: &str, linear: &str, rt: &Runtime) -> Result<LpipsF
 
 /// The convolutions of LPIPS alone.
 pub fn locate_lpips_backbone(name: &str, rt: &Runtime) -> Result<PathBuf> {
-    metric_file(name, rt, Family::Lpips, "features.0.weight")
+    metric_file(name, rt, &alexnet::FAMILY, "features.0.weight")
 }
 
 /// The linear heads of LPIPS alone.
 pub fn locate_lpips_linear(name: &str, rt: &Runtime) -> Result<PathBuf> {
     match name {
         "lpips-alex" => Ok(runtime::home()?.join("assets/lpips/alex.pth")),
-        other => metric_file(other, rt, Family::Lpips, "lin0.model.1.weight"),
+        other => metric_file(other, rt, &alexnet::FAMILY, "lin0.model.1.weight"),
     }
 }
 
 /// The file of a metric net that holds this tensor.
-fn metric_file(name: &str, rt: &Runtime, family: Family, tensor: &str) -> Result<PathBuf> {
+fn metric_file(name: &str, rt: &Runtime, family: &Family, tensor: &str) -> Result<PathBuf> {
     let located = locate(name, rt)?;
     if located.family != family {
         bail!("{name} is a {}, not a {}", located.family.title(), family.title());

@@ -1,14 +1,16 @@
 //! What a model can do, and the table of names. A folder a family; a file a shared net.
 
 pub mod captioners;
+mod detect;
 pub mod diffusion;
 mod family;
 mod files;
 mod load;
 mod locate;
 pub mod metric_nets;
+mod needed_files;
 mod processor_config;
-mod table;
+mod registry;
 pub mod text;
 mod verify;
 
@@ -19,13 +21,14 @@ use tch::Kind;
 use crate::error::usage;
 use crate::schedulers::{SchedulerName, SolverOptions};
 
-pub use family::family_of;
+pub use detect::family_of;
+pub use family::{CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_inception, locate_inception_v3, locate_lpips,
     locate_lpips_backbone, locate_lpips_linear,
 };
-pub use table::{Family, MODELS, ModelEntry, Source, find};
+pub use registry::{FAMILIES, MODELS, ModelEntry, Source, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
 
@@ -55,6 +58,18 @@ pub trait Captioner {
     /// batch gives the same texts as one by one.
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>>;
 }
+
+/// A captioner of random weights, whose speed can be measured: each text has the length asked for.
+pub trait MeasuredCaptioner {
+    /// The number type that it computes in.
+    fn dtype(&self) -> Kind;
+
+    /// A batch of made-up pictures.
+    fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>>;
+}
+
+/// Writes texts of so many new tokens, one for each picture of a batch.
+pub type MeasuredBatch<'a> = Box<dyn Fn(usize) -> Result<()> + 'a>;
 
 /// What to draw: one picture for each seed.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,12 +7,10 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use tch::{Device, Kind};
 
-use super::diffusion::stable_diffusion::StableDiffusion;
-use super::family::metric_files;
-use super::files::parts_of_folder;
+use super::detect::metric_files;
+use super::family::Task;
 use super::locate::Located;
-use super::table::Family;
-use super::{load_captioner, load_generator};
+use super::needed_files::parts_of_folder;
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};
 use crate::hub::sha256;
 use crate::hub::torch_cache::expected_digits;
@@ -43,13 +41,12 @@ pub fn verify_files(located: &Located) -> Result<Vec<FileReport>> {
 /// files themselves: every tensor must be there, none too many, each of the shape that the
 /// configuration asks for. False for metric nets: they have no configuration to be held against, and
 /// are strict when they are used.
-pub fn verify_build(name: &str, located: &Located) -> Result<bool> {
+pub fn verify_build(located: &Located) -> Result<bool> {
     let rt = Runtime { device: Device::Cpu, dtype: stored_type(&located.path)?, offline: true };
-    match located.family {
-        family if family.is_captioner() => drop(load_captioner(name, &rt)?),
-        Family::StableDiffusion => StableDiffusion::load(&located.path, &rt)?.build_checker()?,
-        family if family.is_generator() => drop(load_generator(name, &rt)?),
-        _ => return Ok(false),
+    match &located.family.task {
+        Task::Caption(captioner) => drop((captioner.load)(&located.path, &rt)?),
+        Task::Generate(generator) => (generator.verify)(&located.path, &rt)?,
+        Task::Measure(_) => return Ok(false),
     }
     Ok(true)
 }

@@ -60,7 +60,7 @@ impl FromStr for SchedulerName {
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
         ALL.into_iter().find(|name| name.name() == text).ok_or_else(|| {
-            let hint = nearest(text, NAMES.into_iter());
+            let hint = nearest(text, NAMES);
             usage(format!("no scheduler is called {text:?}{hint}: {}", NAMES.join(", ")))
         })
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use toolkit::models::{self, Family, MODELS, Source};
+use toolkit::models::captioners::{blip, phi4_multimodal};
+use toolkit::models::diffusion::{stable_diffusion, stable_diffusion_3};
+use toolkit::models::{self, FAMILIES, MODELS, Source};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 const RT: Runtime = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
@@ -60,6 +62,24 @@ fn the_table_is_sound() {
     }
 }
 
+/// No two families share what tells them, and each can be asked for by a name.
+#[test]
+fn each_family_is_told_by_what_it_alone_has() {
+    for (i, family) in FAMILIES.iter().enumerate() {
+        assert!(MODELS.iter().any(|entry| entry.family == *family), "{} has no name", family.title);
+        let names = [family.pipeline_classes, family.model_types, family.tensors];
+        assert!(names.iter().any(|names| !names.is_empty()), "{} cannot be told", family.title);
+        for other in &FAMILIES[..i] {
+            assert_ne!(family.title, other.title);
+            // Tensors may be shared: `is_file` then looks further.
+            for (own, theirs) in names.iter().zip([other.pipeline_classes, other.model_types]) {
+                assert!(own.iter().all(|name| !theirs.contains(name)), "{} and {}", family.title, other.title);
+            }
+        }
+    }
+    assert!(MODELS.iter().all(|entry| FAMILIES.contains(&entry.family)));
+}
+
 #[test]
 fn metric_files_are_found_by_their_tensors() {
     let mini = root().join("experiments/mini/models");
@@ -82,9 +102,9 @@ fn the_family_is_read_from_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.json");
     for (text, family) in [
-        (r#"{"model_type": "blip"}"#, Family::Blip),
-        (r#"{"model_type": "phi4mm"}"#, Family::Phi4Multimodal),
-        (r#"{"model_type": "phi4_multimodal"}"#, Family::Phi4Multimodal),
+        (r#"{"model_type": "blip"}"#, &blip::FAMILY),
+        (r#"{"model_type": "phi4mm"}"#, &phi4_multimodal::FAMILY),
+        (r#"{"model_type": "phi4_multimodal"}"#, &phi4_multimodal::FAMILY),
     ] {
         std::fs::write(&file, text).unwrap();
         assert_eq!(models::family_of(dir.path()).unwrap(), family);
@@ -100,9 +120,9 @@ fn the_family_is_read_from_the_files() {
     assert!(error("{").contains("not valid JSON"));
     let index = dir.path().join("model_index.json");
     std::fs::write(&index, r#"{"_class_name": "StableDiffusion3Pipeline"}"#).unwrap();
-    assert_eq!(models::family_of(dir.path()).unwrap(), Family::StableDiffusion3);
+    assert_eq!(models::family_of(dir.path()).unwrap(), &stable_diffusion_3::FAMILY);
     std::fs::write(&index, r#"{"_class_name": "StableDiffusionPipeline"}"#).unwrap();
-    assert_eq!(models::family_of(dir.path()).unwrap(), Family::StableDiffusion);
+    assert_eq!(models::family_of(dir.path()).unwrap(), &stable_diffusion::FAMILY);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `toolkit bench sd-v1-5` and `sd3-medium`: encoding, denoising and decoding, each by itself; from noise, or with
+//! `toolkit bench` of generators: encoding, denoising and decoding, each by itself; from noise, or with
 //! `--strength` from a photo.
 
 use std::time::Instant;
@@ -9,31 +9,18 @@ use tch::Device;
 
 use super::figures::{Figures, dtype_name, median, shown_once, synchronize, timed};
 use crate::cli::BenchArgs;
-use crate::models::diffusion::stable_diffusion::StableDiffusion;
-use crate::models::diffusion::stable_diffusion_3::StableDiffusion3;
-use crate::models::{GenerateRequest, PhasedGenerator, locate};
+use crate::models::{GenerateRequest, GeneratorTask, PhasedGenerator, locate};
 use crate::runtime::Runtime;
 use crate::runtime::machine::process_seconds;
 
 const PROMPT: &str = "a young woman with long red hair and round glasses, oil painting, thick brush strokes, number";
 
-pub fn measure_sd1(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
-    measure(args, rt, || match args.random_weights {
-        true => StableDiffusion::random(rt),
-        false => StableDiffusion::load(&locate(&args.model, rt)?.path, rt),
-    })
-}
-
-pub fn measure_sd3(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
-    measure(args, rt, || match args.random_weights {
-        true => StableDiffusion3::random(rt),
-        false => StableDiffusion3::load(&locate(&args.model, rt)?.path, rt),
-    })
-}
-
 /// One round to warm up, then `repeat` rounds; the medians.
-fn measure<P: PhasedGenerator>(args: &BenchArgs, rt: &Runtime, load: impl FnOnce() -> Result<P>) -> Result<Figures> {
-    let (generator, load_seconds) = timed(rt.device, load)?;
+pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
+    let (generator, load_seconds) = timed(rt.device, || match args.random_weights {
+        true => (family.random)(rt),
+        false => (family.load)(&locate(&args.model, rt)?.path, rt),
+    })?;
     let (width, height) = generator.own_size();
     let (width, height) = (args.width.unwrap_or(width), args.height.unwrap_or(height));
     let count = args.batch_size;
@@ -51,7 +38,7 @@ fn measure<P: PhasedGenerator>(args: &BenchArgs, rt: &Runtime, load: impl FnOnce
     let (mut steps, mut first_picture) = (0, None);
     for number in 0..=args.repeat {
         let (done, [encode, prepare, denoise, decode]) =
-            shown_once(rt.device, number, || round(&generator, &request, rt.device))?;
+            shown_once(rt.device, number, || round(generator.as_ref(), &request, rt.device))?;
         steps = done;
         if number == 0 {
             first_picture = process_seconds();

@@ -5,28 +5,13 @@ mod captioner;
 mod figures;
 mod generator;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 use self::figures::{Figures, device_name};
 use crate::cli::{BenchArgs, Global};
 use crate::error::{Outcome, nearest, usage};
-use crate::models::{Family, MODELS, locate};
+use crate::models::{FAMILIES, Family, MODELS, MetricNetTask, Task, locate};
 use crate::runtime::{Runtime, peak_memory, set_eager};
-
-/// Something that can be measured. A new one is one row in [`TARGETS`].
-struct Target {
-    /// Which models it measures.
-    families: &'static [Family],
-    measure: fn(&BenchArgs, &Runtime) -> Result<Figures>,
-}
-
-static TARGETS: &[Target] = &[
-    Target { families: &[Family::ArtInception, Family::Lpips], measure: artfid::measure },
-    Target { families: &[Family::Blip], measure: captioner::measure_blip },
-    Target { families: &[Family::Phi4Multimodal], measure: captioner::measure_phi4 },
-    Target { families: &[Family::StableDiffusion], measure: generator::measure_sd1 },
-    Target { families: &[Family::StableDiffusion3], measure: generator::measure_sd3 },
-];
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.repeat == 0 || args.batch_size == 0 {
@@ -34,14 +19,14 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     }
     let rt = Runtime::new(global)?;
     set_eager(args.plain);
-    let target = target(&args, &rt)?;
-    if args.strength.is_some() && !target.families.iter().all(|family| family.is_generator()) {
+    let family = family(&args, &rt)?;
+    if args.strength.is_some() && !family.is_generator() {
         return Err(usage("--strength is for models that draw pictures"));
     }
-    if args.pictures.is_some() && !target.families.contains(&Family::ArtInception) {
+    if args.pictures.is_some() && !is_in_artfid(family) {
         return Err(usage("--pictures is for artfid"));
     }
-    let mut figures = (target.measure)(&args, &rt)?;
+    let mut figures = measure(family, &args, &rt)?;
     figures.add("peak_memory_bytes", peak_memory(rt.device));
     figures.add("device", device_name(rt.device));
     figures.add("batch_size", args.batch_size);
@@ -49,20 +34,32 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn target(args: &BenchArgs, rt: &Runtime) -> Result<&'static Target> {
-    let family = if args.model == "artfid" {
-        Family::ArtInception
-    } else if let Some(entry) = MODELS.iter().find(|entry| entry.name == args.model) {
-        entry.family
-    } else if args.random_weights {
+fn measure(family: &Family, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
+    match &family.task {
+        Task::Caption(captioner) => captioner::measure(captioner, args, rt),
+        Task::Generate(generator) => generator::measure(generator, args, rt),
+        Task::Measure(MetricNetTask { in_artfid: true }) => artfid::measure(args, rt),
+        Task::Measure(_) => bail!("nothing is measured of a {}", family.title()),
+    }
+}
+
+fn is_in_artfid(family: &Family) -> bool {
+    matches!(family.task, Task::Measure(MetricNetTask { in_artfid: true }))
+}
+
+fn family(args: &BenchArgs, rt: &Runtime) -> Result<&'static Family> {
+    if args.model == "artfid"
+        && let Some(family) = FAMILIES.iter().find(|family| is_in_artfid(family))
+    {
+        return Ok(family);
+    }
+    if let Some(entry) = MODELS.iter().find(|entry| entry.name == args.model) {
+        return Ok(entry.family);
+    }
+    if args.random_weights {
         let names = MODELS.iter().map(|entry| entry.name).chain(["artfid"]);
         let hint = nearest(&args.model, names);
         return Err(usage(format!("--random-weights builds a built-in model or artfid, not {:?}{hint}", args.model)));
-    } else {
-        locate(&args.model, rt)?.family
-    };
-    TARGETS
-        .iter()
-        .find(|target| target.families.contains(&family))
-        .with_context(|| format!("nothing is measured of a {}", family.title()))
+    }
+    Ok(locate(&args.model, rt)?.family)
 }

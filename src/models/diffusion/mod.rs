@@ -1,10 +1,10 @@
 //! Models that draw pictures: a folder a family, and what all of them share.
 
 pub mod autoencoder_kl;
-pub(in crate::models) mod model;
+mod model;
 pub mod pipeline;
-pub(in crate::models) mod pipeline_part;
-pub(crate) mod pipeline_source;
+mod pipeline_part;
+mod pipeline_source;
 mod rescue;
 mod single_file;
 pub mod stable_diffusion;

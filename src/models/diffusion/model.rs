@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::autoencoder_kl;
 use super::pipeline_part::Part;
 use super::pipeline_source::Source;
+use super::single_file::SingleFileLayout;
 use super::steps::{Conditioned, Denoiser, Spare, Steps};
 use crate::models::{GenerateRequest, Generated, Outline};
 use crate::prompts::TokenBudget;
@@ -42,7 +43,7 @@ pub trait PipelineOutline: Outline + Sized {
 }
 
 /// The networks of a family, and how they work together. The autoencoder is the pipeline's.
-pub trait DiffusionModel: Sized {
+pub trait DiffusionModel: Sized + 'static {
     /// How it is called in messages.
     const TITLE: &'static str;
     /// Number type on a GPU, unless another one is asked for.
@@ -50,10 +51,11 @@ pub trait DiffusionModel: Sized {
     /// Guidance scale where none is asked for.
     const GUIDANCE: f64;
     const VAE: Part;
-    /// The published configurations: JSON, by the name of the part.
-    const PUBLISHED: &'static str;
+    const SINGLE_FILE: &'static SingleFileLayout;
+    /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
+    const TAKES_SCHEDULERS: bool;
 
-    type Outline: PipelineOutline;
+    type Outline: PipelineOutline + 'static;
     /// Encoded texts, a row each.
     type Texts;
     type Denoiser: Denoiser;
@@ -105,6 +107,11 @@ pub trait DiffusionModel: Sized {
     /// Does the denoising loop.
     fn while_denoising<T>(work: impl FnOnce() -> T) -> T {
         work()
+    }
+
+    /// Builds what is otherwise built only when it is asked for, so that it can be verified.
+    fn build_rest(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Says before anything is drawn what would stand in the way of [`Self::review`].

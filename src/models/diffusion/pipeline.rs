@@ -14,7 +14,8 @@ use super::rescue::{self, Decoded, Rescue};
 use super::step_noise::StepNoise;
 use super::steps::Steps;
 use crate::images::{self, Filter};
-use crate::models::{GenerateRequest, Generated, Generator, Outline, PhasedGenerator};
+use crate::models::text::text_tokenizer::clip_budget;
+use crate::models::{GenerateRequest, Generated, Generator, GeneratorTask, Outline, PhasedGenerator, Task};
 use crate::prompts::TokenBudget;
 use crate::runtime::{self, Runtime};
 use crate::schedulers::Solver;
@@ -55,15 +56,29 @@ pub struct Pipeline<M> {
 }
 
 impl<M: DiffusionModel> Pipeline<M> {
+    /// What the family's row says of it.
+    pub const TASK: Task = Task::Generate(GeneratorTask {
+        load: |path, rt| Ok(Box::new(Self::load(path, rt)?)),
+        random: |rt| Ok(Box::new(Self::random(rt)?)),
+        outline: |path| Ok(Box::new(M::Outline::read(Self::source(path))?)),
+        budget: |path| Ok(clip_budget(&Self::source(path).clip_tokenizers()?)),
+        verify: |path, rt| Self::load(path, rt)?.model.build_rest(),
+        takes_schedulers: M::TAKES_SCHEDULERS,
+    });
+
+    fn source(path: &Path) -> Source {
+        Source::at(path, M::SINGLE_FILE)
+    }
+
     /// From a folder in diffusers' layout, or from one file of the original layout.
     pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
-        let open = |source| Self::open(source, rt.device, rt.kind(M::DTYPE));
-        Source::at(path).and_then(open).with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
+        Self::open(Self::source(path), rt.device, rt.kind(M::DTYPE))
+            .with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
     }
 
     /// At the published size, with random weights: to measure speed.
     pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Random(M::PUBLISHED), rt.device, rt.kind(M::DTYPE))
+        Self::open(Source::Random(M::SINGLE_FILE.published), rt.device, rt.kind(M::DTYPE))
     }
 
     pub(super) fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use super::pipeline_part::{Part, published_config};
-use super::single_file::SingleFile;
+use super::single_file::{SingleFile, SingleFileLayout};
 use crate::checkpoints::{Checkpoint, Entry, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 use crate::schedulers::{Scheduler, SchedulerName};
@@ -26,12 +26,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// What lies at `path`: a folder in diffusers' layout, or one file.
-    pub fn at(path: &Path) -> Result<Self> {
+    /// What lies at `path`: a folder in diffusers' layout, or one file of this layout.
+    pub fn at(path: &Path, layout: &'static SingleFileLayout) -> Self {
         if path.is_file() {
-            return SingleFile::open(path).map(Self::SingleFile);
+            return Self::SingleFile(SingleFile::new(path, layout));
         }
-        Ok(Self::Folder(path.to_path_buf()))
+        Self::Folder(path.to_path_buf())
     }
 
     /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.

@@ -8,7 +8,11 @@ use anyhow::{Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::models::Family;
 use crate::nn::conv_relu;
+
+/// How it is told, loaded and measured.
+pub static FAMILY: Family = Family::metric_net("metric net LPIPS", &["features.0.weight", "lin0.model.1.weight"], true);
 
 /// Smaller pictures leave nothing for the last layers.
 pub const MIN_SIZE: u32 = 31;

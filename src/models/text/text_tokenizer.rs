@@ -16,6 +16,7 @@ use super::clip_vocabulary::clip_vocabulary;
 use super::sentencepiece;
 use super::tokenizer_file;
 use crate::checkpoints;
+use crate::prompts::TokenBudget;
 
 /// A tokenizer that fills or cuts every text to one length, as text-to-image pipelines do.
 #[derive(Debug, Clone)]
@@ -200,6 +201,12 @@ fn added_token(value: &Value) -> Option<AddedToken> {
         ),
         _ => None,
     }
+}
+
+/// The limit that CLIP encoders with these tokenizers set together.
+pub(in crate::models) fn clip_budget(tokenizers: &[TextTokenizer]) -> TokenBudget {
+    let limit = tokenizers.iter().map(TextTokenizer::length).min().unwrap_or(0);
+    TokenBudget::new(tokenizers.iter().map(|tokenizer| tokenizer.tokenizer().clone()).collect(), limit)
 }
 
 /// The file as JSON; `null` where there is no file.

@@ -22,8 +22,11 @@ use tokenizers::Tokenizer;
 use crate::checkpoints::{self, Checkpoint, Weights};
 use crate::error::usage;
 use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
+use crate::models::needed_files::{BERT_TOKENIZER, PROCESSOR};
 use crate::models::text::tokenizer_file;
-use crate::models::{Caption, CaptionOptions, Captioner};
+use crate::models::{
+    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
+};
 use crate::runtime::Runtime;
 
 pub use config::Config;
@@ -31,6 +34,25 @@ use image_processor::ImageProcessor;
 use steps::Steps;
 use text_decoder::{PictureMemory, TextDecoder};
 use vision::VisionModel;
+
+/// How it is told, loaded and measured.
+pub static FAMILY: Family = Family {
+    title: "BLIP captioner",
+    pipeline_classes: &[],
+    model_types: &["blip"],
+    tensors: &[],
+    is_file: |_, _| Ok(false),
+    files: |found, _| {
+        found.any_of("", PROCESSOR);
+        found.any_of("", BERT_TOKENIZER);
+        found.weights("", "model")
+    },
+    task: Task::Caption(CaptionerTask {
+        load: |folder, rt| Ok(Box::new(Blip::load(folder, rt)?)),
+        check: Blip::check,
+        random: |name, rt| Ok(Box::new(RandomBlip::new(name, rt)?)),
+    }),
+};
 
 /// The two networks.
 pub struct Networks {
@@ -84,6 +106,37 @@ impl Networks {
         let ids = Tensor::from_slice(prompt).unsqueeze(0).repeat([batch, 1]).to_device(pixels.device());
         let prompts = Prompts { ids, padding: vec![0; batch as usize] };
         generation::generate(&mut self.session(pixels, prompt, max_new_tokens), &prompts, &options)
+    }
+}
+
+/// Random weights at a published size.
+struct RandomBlip {
+    networks: Networks,
+    config: Config,
+    device: Device,
+    kind: Kind,
+}
+
+impl RandomBlip {
+    fn new(name: &str, rt: &Runtime) -> Result<Self> {
+        let (device, kind) = (rt.device, rt.kind(Kind::Half));
+        let (networks, config) = Networks::published(name, device, kind)?;
+        Ok(Self { networks, config, device, kind })
+    }
+}
+
+impl MeasuredCaptioner for RandomBlip {
+    fn dtype(&self) -> Kind {
+        self.kind
+    }
+
+    fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>> {
+        let side = self.config.vision_config.image_size;
+        let pixels = Tensor::randn([pictures as i64, 3, side, side], (self.kind, self.device));
+        let prompt = [self.config.text_config.bos_token_id];
+        Ok(Box::new(move |tokens| {
+            self.networks.generate(&pixels, &prompt, &GenerationOptions::endless(tokens)).map(drop)
+        }))
     }
 }
 

@@ -17,11 +17,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use image::RgbImage;
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
 use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts};
-use crate::models::{Caption, CaptionOptions, Captioner};
+use crate::models::needed_files::{BPE_TOKENIZER, Found};
+use crate::models::{
+    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
+};
 use crate::nn::Lora;
 use crate::runtime::Runtime;
 use config::Config;
@@ -32,6 +36,37 @@ use prompt::{Prompt, PromptIds};
 use session::Session;
 use steps::Steps;
 use vision::{Valid, VisionTower};
+
+/// How it is told, loaded and measured.
+pub static FAMILY: Family = Family {
+    title: "Phi-4-multimodal captioner",
+    pipeline_classes: &[],
+    model_types: &["phi4mm", "phi4_multimodal"],
+    tensors: &[],
+    is_file: |_, _| Ok(false),
+    files: needed_files,
+    task: Task::Caption(CaptionerTask {
+        load: |folder, rt| Ok(Box::new(Phi4Multimodal::load(folder, rt)?)),
+        check: Phi4Multimodal::check,
+        random: |_, rt| Ok(Box::new(Network::random(rt)?)),
+    }),
+};
+
+fn needed_files(found: &mut Found, config: &Value) -> Result<()> {
+    found.any_of("", BPE_TOKENIZER);
+    // This layout keeps the adapter that every picture needs apart, unless it says otherwise.
+    if config["model_type"] == "phi4_multimodal" && config.get("vision_lora").is_none() {
+        found.texts("vision-lora");
+        found.any_of("vision-lora", &[&["adapter_config.json"]]);
+        found.weights("vision-lora", "adapter_model")?;
+    }
+    found.weights("", "model")
+}
+
+/// Size of the pictures that its speed is measured with, and the tokens around one, as many as the peer's benchmark has.
+const MEASURED_PICTURE: (u32, u32) = (640, 480);
+const WORDS_BEFORE: usize = 4;
+const WORDS_AFTER: usize = 20;
 
 /// What is asked when nothing is.
 const QUESTION: &str = "Describe the picture in one sentence.";
@@ -126,6 +161,24 @@ impl Network {
         let mut session =
             Session::new(&self.decoder, &self.spare, tokens, prompts.padding.clone(), options.max_new_tokens)?;
         generation::generate(&mut session, &prompts, options)
+    }
+}
+
+impl MeasuredCaptioner for Network {
+    fn dtype(&self) -> Kind {
+        self.decoder.kind
+    }
+
+    fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>> {
+        let (width, height) = MEASURED_PICTURE;
+        let picture = RgbImage::from_fn(width, height, |x, y| image::Rgb([x, y, x * y].map(|v| (v % 256) as u8)));
+        let one = self.processor.process(&picture)?;
+        let crops: Vec<Crops> = (0..pictures).map(|_| one.on(self.decoder.device)).collect();
+        let prompt = PromptIds { before: vec![100; WORDS_BEFORE], after: vec![100; WORDS_AFTER] };
+        Ok(Box::new(move |tokens| {
+            let embedded = self.embed(&crops, &prompt, 0, 0);
+            self.generate(embedded, &GenerationOptions::endless(tokens)).map(drop)
+        }))
     }
 }
 

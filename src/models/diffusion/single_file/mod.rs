@@ -6,8 +6,7 @@
 //! `.config`, in diffusers' layout, if it stands beside the file; else configurations are those that
 //! were published, and CLIP's vocabulary is built in.
 
-mod ldm;
-mod sd3;
+pub mod ldm;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -15,40 +14,39 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::pipeline_part::{Part, published, published_config};
-use crate::checkpoints::{Checkpoint, Entry};
-use crate::models::Family;
-use crate::models::family::family_of;
+use super::pipeline_part::{Part, published_config};
+use crate::checkpoints::Checkpoint;
 use crate::models::text::text_tokenizer::{TextTokenizer, optional_json};
+
+/// How a family's pipelines lie in one file, and what is published of them beside it.
+#[derive(Debug)]
+pub struct SingleFileLayout {
+    /// The published configurations: JSON, by the name of the part.
+    pub published: &'static str,
+    /// The parts that a file may hold, and where each one's tensors begin.
+    pub prefixes: &'static [(&'static str, &'static str)],
+    /// A part's tensors (its name, without the prefix) under diffusers' names, see [`SingleFile::shared`].
+    pub convert: fn(&SingleFile, &str, Checkpoint) -> Result<Checkpoint>,
+    /// Which file holds a part that is missing.
+    pub whole: &'static str,
+    /// Tokenizer, text encoder and padding of each CLIP encoder.
+    pub clip: &'static [(&'static str, &'static str, &'static str)],
+    /// The part that counts only where its tokenizer, which no file holds, is beside the file.
+    pub t5: Option<&'static str>,
+}
 
 /// A pipeline in one file.
 #[derive(Debug, Clone)]
 pub struct SingleFile {
     file: PathBuf,
-    family: Family,
+    layout: &'static SingleFileLayout,
     /// Whether a T5 encoder is there and can be used, once it is known.
     t5: OnceLock<bool>,
 }
 
-/// Where a part's tensors begin in the file.
-const PREFIXES: [(Family, &str, &str); 8] = [
-    (Family::StableDiffusion, "unet", "model.diffusion_model"),
-    (Family::StableDiffusion, "vae", "first_stage_model"),
-    (Family::StableDiffusion, "text_encoder", "cond_stage_model.transformer"),
-    (Family::StableDiffusion3, "transformer", "model.diffusion_model"),
-    (Family::StableDiffusion3, "vae", "first_stage_model"),
-    (Family::StableDiffusion3, "text_encoder", "text_encoders.clip_l.transformer"),
-    (Family::StableDiffusion3, "text_encoder_2", "text_encoders.clip_g.transformer"),
-    (Family::StableDiffusion3, "text_encoder_3", "text_encoders.t5xxl.transformer"),
-];
-
 impl SingleFile {
-    pub fn open(file: &Path) -> Result<Self> {
-        let family = family_of(file)?;
-        if !family.is_generator() {
-            bail!("{}: a {}, which is not a pipeline", file.display(), family.title());
-        }
-        Ok(Self { file: file.to_path_buf(), family, t5: OnceLock::new() })
+    pub fn new(file: &Path, layout: &'static SingleFileLayout) -> Self {
+        Self { file: file.to_path_buf(), layout, t5: OnceLock::new() }
     }
 
     pub fn file(&self) -> &Path {
@@ -64,16 +62,14 @@ impl SingleFile {
     pub fn config(&self, part: &str) -> Result<Value> {
         let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
         match optional_json(&self.companion().join(part).join(name))? {
-            Value::Null => {
-                published_config(published(self.family).context("a pipeline that was never published")?, part)
-            }
+            Value::Null => published_config(self.layout.published, part),
             config => Ok(config),
         }
     }
 
-    /// Whether the pipeline has an optional part. T5 needs its tokenizer, which no file holds.
+    /// Whether the pipeline has an optional part.
     pub fn has(&self, part: &str) -> Result<bool> {
-        if part != "text_encoder_3" || self.family != Family::StableDiffusion3 {
+        if self.layout.t5 != Some(part) {
             return Ok(optional_json(&self.companion().join("model_index.json"))?[part][1].is_string());
         }
         if let Some(known) = self.t5.get() {
@@ -93,7 +89,7 @@ impl SingleFile {
     }
 
     fn prefix(&self, part: &str) -> Option<&'static str> {
-        PREFIXES.iter().find(|(family, name, _)| *family == self.family && *name == part).map(|(.., prefix)| *prefix)
+        self.layout.prefixes.iter().find(|(name, _)| *name == part).map(|(_, prefix)| *prefix)
     }
 
     /// Whether the file has tensors of this part.
@@ -110,32 +106,21 @@ impl SingleFile {
         if all.names().next().is_none() {
             return self.beside(part);
         }
-        let file = std::sync::Arc::new(self.file.clone());
-        let whole = match (self.family, part.folder) {
-            (Family::StableDiffusion, "unet") => {
-                let layers = self.number("unet", "layers_per_block")?;
-                all.convert(|name, entry| ldm::unet(name, entry, layers))
-            }
-            (Family::StableDiffusion3, "transformer") => {
-                let layers = self.number("transformer", "num_layers")?;
-                all.convert(|name, entry| sd3::transformer(name, entry, layers))
-            }
-            (_, "vae") => {
+        (self.layout.convert)(self, part.folder, all)
+    }
+
+    /// The tensors of a part as most families have them: of autoencoder and first text encoder under diffusers' names, of
+    /// others as they are called.
+    pub fn shared(&self, part: &str, tensors: Checkpoint) -> Result<Checkpoint> {
+        match part {
+            "vae" => {
                 let config = self.config("vae")?;
                 let sizes = config["block_out_channels"].as_array().map_or(1, Vec::len);
-                all.convert(|name, entry| ldm::vae(name, entry, sizes))
+                tensors.convert(|name, entry| ldm::vae(name, entry, sizes))
             }
-            (_, "text_encoder") => all.convert(ldm::clip),
-            _ => Ok(all),
-        }?;
-        // The projection of the smaller encoder is left out where it changes nothing.
-        let projection = "text_projection.weight";
-        let missing = part.folder == "text_encoder" && whole.entry(projection).is_none();
-        if self.family == Family::StableDiffusion3 && missing {
-            let size = self.number("text_encoder", "projection_dim")? as i64;
-            return Ok(whole.with(projection, Entry::identity(size, file)));
+            "text_encoder" => tensors.convert(ldm::clip),
+            _ => Ok(tensors),
         }
-        Ok(whole)
     }
 
     fn beside(&self, part: Part) -> Result<Checkpoint> {
@@ -143,17 +128,12 @@ impl SingleFile {
         if folder.is_dir() {
             return Checkpoint::open_dir(&folder, part.stem);
         }
-        let whole = match self.family {
-            Family::StableDiffusion3 => {
-                "use sd3_medium_incl_clips.safetensors or one of sd3_medium_incl_clips_t5xxl*.safetensors, \
-                 which hold the text encoders"
-            }
-            _ => "use a file of the whole pipeline (v1-5-pruned-emaonly.safetensors)",
-        };
+        let whole = self.layout.whole;
         bail!("{}: no {} in it: {whole}, or put its folder at {}", self.file.display(), part.folder, folder.display())
     }
 
-    fn number(&self, part: &str, option: &str) -> Result<usize> {
+    /// A number of a part's configuration.
+    pub fn number(&self, part: &str, option: &str) -> Result<usize> {
         let config = self.config(part)?;
         let number = config[option].as_u64().with_context(|| format!("{part}: no {option} in its configuration"))?;
         Ok(number as usize)
@@ -170,14 +150,8 @@ impl SingleFile {
 
     /// The tokenizers of the CLIP encoders, of one length.
     pub fn clip_tokenizers(&self) -> Result<Vec<TextTokenizer>> {
-        let encoders: &[(&str, &str, &str)] = match self.family {
-            Family::StableDiffusion3 => {
-                &[("tokenizer", "text_encoder", "<|endoftext|>"), ("tokenizer_2", "text_encoder_2", "!")]
-            }
-            _ => &[("tokenizer", "text_encoder", "<|endoftext|>")],
-        };
         let mut tokenizers: Vec<TextTokenizer> = Vec::new();
-        for (tokenizer, encoder, pad) in encoders {
+        for (tokenizer, encoder, pad) in self.layout.clip {
             let positions = self.number(encoder, "max_position_embeddings")?;
             let folder = self.companion().join(tokenizer);
             let next = if folder.is_dir() {

@@ -8,6 +8,7 @@ mod config;
 mod outline;
 mod prompt_encoder;
 pub mod safety_checker;
+mod single_file;
 mod steps;
 mod transformer;
 pub mod unet;
@@ -21,17 +22,29 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use self::config::{SAFETY_CHECKER, UNET, VAE};
-pub(in crate::models) use self::outline::SdOutline;
+use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::unet::Unet;
 use super::model::{DiffusionModel, both_ways, guide};
 use super::pipeline::Pipeline;
-use super::pipeline_part::{Part, STABLE_DIFFUSION};
+use super::pipeline_part::Part;
+use super::single_file::SingleFileLayout;
 use super::steps::{Conditioned, Spare, Steps};
 use crate::error::usage;
-use crate::models::{GenerateRequest, Generated};
+use crate::models::{Family, GenerateRequest, Generated};
 use crate::prompts::TokenBudget;
+
+/// How it is told, loaded and measured.
+pub static FAMILY: Family = Family {
+    title: "Stable Diffusion generator",
+    pipeline_classes: &["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"],
+    model_types: &[],
+    tensors: &["model.diffusion_model.input_blocks.0.0.weight"],
+    is_file: |_, _| Ok(true),
+    files: |found, index| found.pipeline(index, &["scheduler", "tokenizer", "text_encoder", "unet", "vae"]),
+    task: StableDiffusion::TASK,
+};
 
 /// The pipeline.
 pub type StableDiffusion = Pipeline<SdModel>;
@@ -49,12 +62,9 @@ pub struct SdModel {
 }
 
 impl StableDiffusion {
-    /// Builds the checker where its files are there, so that they can be verified.
+    /// Builds the checker where its files are there.
     pub fn build_checker(&self) -> Result<()> {
-        match self.model.outline.checker_folder()? {
-            Some(folder) if folder.join(SAFETY_CHECKER.folder).is_dir() => self.model.checker().map(drop),
-            _ => Ok(()),
-        }
+        self.model.build_rest()
     }
 }
 
@@ -79,7 +89,8 @@ impl DiffusionModel for SdModel {
     const DTYPE: Kind = Kind::Half;
     const GUIDANCE: f64 = 7.5;
     const VAE: Part = VAE;
-    const PUBLISHED: &'static str = STABLE_DIFFUSION;
+    const SINGLE_FILE: &'static SingleFileLayout = &single_file::LAYOUT;
+    const TAKES_SCHEDULERS: bool = true;
 
     type Outline = SdOutline;
     type Texts = Tensor;
@@ -135,6 +146,14 @@ impl DiffusionModel for SdModel {
             // Solvers keep what they are given.
             None => steps.run_to_keep(latents, step),
             Some(guidance) => Ok(guide(&steps.run(&Tensor::cat(&[latents, latents], 0), step)?, guidance)),
+        }
+    }
+
+    /// The checker, where its files are there.
+    fn build_rest(&self) -> Result<()> {
+        match self.outline.checker_folder()? {
+            Some(folder) if folder.join(SAFETY_CHECKER.folder).is_dir() => self.checker().map(drop),
+            _ => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@ mod config;
 pub mod mmdit;
 mod outline;
 mod prompt_encoding;
+mod single_file;
 mod steps;
 
 use std::cell::RefCell;
@@ -19,14 +20,16 @@ use tch::{Device, Kind, Tensor};
 
 use self::config::{TRANSFORMER, VAE};
 use self::mmdit::Mmdit;
-pub(in crate::models) use self::outline::Sd3Outline;
+use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::Texts;
 use super::model::{DiffusionModel, both_ways};
 use super::pipeline::Pipeline;
-use super::pipeline_part::{Part, STABLE_DIFFUSION_3};
+use super::pipeline_part::Part;
+use super::single_file::SingleFileLayout;
 use super::steps::{Conditioned, Spare, Steps};
+use crate::models::Family;
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime;
@@ -36,6 +39,21 @@ const WORKING_BYTES: u64 = 4 << 30;
 const PICTURE_BYTES: u64 = 1 << 30;
 /// Latent places of a picture of 1024².
 const PUBLISHED_PLACES: u64 = 128 * 128;
+
+/// How it is told, loaded and measured.
+pub static FAMILY: Family = Family {
+    title: "Stable Diffusion 3 generator",
+    pipeline_classes: &["StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline"],
+    model_types: &[],
+    tensors: &["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"],
+    is_file: |_, _| Ok(true),
+    files: |found, index| found.pipeline(index, PARTS),
+    task: StableDiffusion3::TASK,
+};
+
+/// All but T5 and its tokenizer, which may be missing.
+const PARTS: &[&str] =
+    &["scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae"];
 
 /// The pipeline.
 pub type StableDiffusion3 = Pipeline<Sd3Model>;
@@ -80,7 +98,9 @@ impl DiffusionModel for Sd3Model {
     const DTYPE: Kind = Kind::BFloat16;
     const GUIDANCE: f64 = 7.0;
     const VAE: Part = VAE;
-    const PUBLISHED: &'static str = STABLE_DIFFUSION_3;
+    const SINGLE_FILE: &'static SingleFileLayout = &single_file::LAYOUT;
+    /// Its paths are straight, and only its own Euler steps follow them.
+    const TAKES_SCHEDULERS: bool = false;
 
     type Outline = Sd3Outline;
     type Texts = Embeddings;

@@ -16,6 +16,7 @@ use crate::models::diffusion::pipeline_part::Part;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
+use crate::models::text::text_tokenizer::clip_budget;
 use crate::prompts::TokenBudget;
 use crate::runtime::CapturedFunction;
 
@@ -138,10 +139,7 @@ impl PromptEncoder {
     pub fn budget(&self) -> TokenBudget {
         match &self.tokenization {
             Tokenization::Synthetic => TokenBudget::new(Vec::new(), 77),
-            Tokenization::Files { clip, .. } => {
-                let limit = clip.iter().map(|tokenizer| tokenizer.length()).min().unwrap_or(0);
-                TokenBudget::new(clip.iter().map(|tokenizer| tokenizer.tokenizer().clone()).collect(), limit)
-            }
+            Tokenization::Files { clip, .. } => clip_budget(clip),
         }
     }
 

@@ -12,11 +12,44 @@
 
 mod blocks;
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use tch::Tensor;
 
 use self::blocks::{Chain, Mixed, MixedE, max_pool};
-use crate::checkpoints::Weights;
+use crate::checkpoints::{Checkpoint, Weights};
+use crate::models::Family;
+
+/// The first layer, which both variants have.
+const TENSORS: &[&str] = &["Conv2d_1a_3x3.conv.weight"];
+/// FID's classifier.
+const CLASSIFIER: &str = "fc.weight";
+/// Classes of the Inception v3 that FID is published in; others that share its layers have others.
+const FID_CLASSES: i64 = 1008;
+
+/// ArtFID's.
+pub static ART_FAMILY: Family = Family {
+    is_file: |_, checkpoint| Ok(checkpoint.entry(CLASSIFIER).is_none()),
+    ..Family::metric_net("metric net art-Inception", TENSORS, true)
+};
+
+/// The one that FID is published in.
+pub static FID_FAMILY: Family =
+    Family { is_file: is_of_fid, ..Family::metric_net("metric net Inception v3", TENSORS, false) };
+
+fn is_of_fid(file: &Path, checkpoint: &Checkpoint) -> Result<bool> {
+    let Some(classifier) = checkpoint.entry(CLASSIFIER) else { return Ok(false) };
+    match classifier.shape.first() {
+        Some(&FID_CLASSES) => Ok(true),
+        classes => bail!(
+            "{}: an Inception v3 of {} classes (fc.weight), such as torchvision's: FID's has {FID_CLASSES} and other \
+             weights (`toolkit models pull inception-v3`)",
+            file.display(),
+            classes.copied().unwrap_or(0)
+        ),
+    }
+}
 
 /// Smaller pictures leave nothing for the last layers of art-Inception.
 pub const MIN_SIZE: u32 = 75;

@@ -1,52 +1,28 @@
-//! The table of built-in names. A new model is one row here.
+//! The tables of families and of built-in names. A new family is one row in [`FAMILIES`], another checkpoint of a family
+//! one in [`MODELS`].
 
+use super::captioners::{blip, phi4_multimodal};
+use super::diffusion::{stable_diffusion, stable_diffusion_3};
+use super::family::Family;
+use super::metric_nets::{alexnet, inception};
 use crate::error::{nearest, usage};
 
-/// What kind of network a folder holds; read from its own config, never from the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    Blip,
-    Phi4Multimodal,
-    StableDiffusion3,
-    StableDiffusion,
-    ArtInception,
-    InceptionV3,
-    Lpips,
-}
-
-impl Family {
-    /// How it is called in messages.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Blip => "BLIP captioner",
-            Self::Phi4Multimodal => "Phi-4-multimodal captioner",
-            Self::StableDiffusion3 => "Stable Diffusion 3 generator",
-            Self::StableDiffusion => "Stable Diffusion generator",
-            Self::ArtInception => "metric net art-Inception",
-            Self::InceptionV3 => "metric net Inception v3",
-            Self::Lpips => "metric net LPIPS",
-        }
-    }
-
-    pub fn is_captioner(self) -> bool {
-        matches!(self, Self::Blip | Self::Phi4Multimodal)
-    }
-
-    /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
-    pub fn takes_schedulers(self) -> bool {
-        self == Self::StableDiffusion
-    }
-
-    pub fn is_generator(self) -> bool {
-        matches!(self, Self::StableDiffusion3 | Self::StableDiffusion)
-    }
-}
+/// All families, in the order in which messages name them.
+pub static FAMILIES: &[&Family] = &[
+    &blip::FAMILY,
+    &phi4_multimodal::FAMILY,
+    &stable_diffusion_3::FAMILY,
+    &stable_diffusion::FAMILY,
+    &inception::ART_FAMILY,
+    &inception::FID_FAMILY,
+    &alexnet::FAMILY,
+];
 
 /// A built-in name.
 #[derive(Debug)]
 pub struct ModelEntry {
     pub name: &'static str,
-    pub family: Family,
+    pub family: &'static Family,
     /// Where its files come from.
     pub source: Source,
     /// One line for `models list`.
@@ -68,43 +44,43 @@ pub enum Source {
 pub static MODELS: &[ModelEntry] = &[
     ModelEntry {
         name: "blip-base",
-        family: Family::Blip,
+        family: &blip::FAMILY,
         source: Source::Hub("Salesforce/blip-image-captioning-base"),
         about: "describes pictures in a short sentence; 0.25 B parameters",
     },
     ModelEntry {
         name: "blip-large",
-        family: Family::Blip,
+        family: &blip::FAMILY,
         source: Source::Hub("Salesforce/blip-image-captioning-large"),
         about: "describes pictures in a short sentence; 0.47 B parameters",
     },
     ModelEntry {
         name: "phi-4-multimodal",
-        family: Family::Phi4Multimodal,
+        family: &phi4_multimodal::FAMILY,
         source: Source::Hub("microsoft/Phi-4-multimodal-instruct"),
         about: "describes pictures as it is told to; 5.6 B parameters",
     },
     ModelEntry {
         name: "sd3-medium",
-        family: Family::StableDiffusion3,
+        family: &stable_diffusion_3::FAMILY,
         source: Source::Hub("stabilityai/stable-diffusion-3-medium-diffusers"),
         about: "draws pictures from text; 2 B parameters and 5.6 B of text encoders",
     },
     ModelEntry {
         name: "sd-v1-5",
-        family: Family::StableDiffusion,
+        family: &stable_diffusion::FAMILY,
         source: Source::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),
         about: "draws pictures from text, or from a photo and text; 1 B parameters",
     },
     ModelEntry {
         name: "art-inception",
-        family: Family::ArtInception,
+        family: &inception::ART_FAMILY,
         source: Source::HubFile { repo: "matthias-wright/art_inception", file: "art_inception.pth" },
         about: "the features in which ArtFID compares pictures",
     },
     ModelEntry {
         name: "inception-v3",
-        family: Family::InceptionV3,
+        family: &inception::FID_FAMILY,
         source: Source::Torch {
             file: "pt_inception-2015-12-05-6726825d.pth",
             url: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
@@ -113,7 +89,7 @@ pub static MODELS: &[ModelEntry] = &[
     },
     ModelEntry {
         name: "lpips-alex",
-        family: Family::Lpips,
+        family: &alexnet::FAMILY,
         source: Source::Torch {
             file: "alexnet-owt-7be5be79.pth",
             url: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
@@ -122,37 +98,37 @@ pub static MODELS: &[ModelEntry] = &[
     },
     ModelEntry {
         name: "mini-blip",
-        family: Family::Blip,
+        family: &blip::FAMILY,
         source: Source::Embedded("models/mini-blip"),
         about: "blip-base, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-phi-4-multimodal",
-        family: Family::Phi4Multimodal,
+        family: &phi4_multimodal::FAMILY,
         source: Source::Embedded("models/mini-phi-4-multimodal"),
         about: "phi-4-multimodal, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-sd3",
-        family: Family::StableDiffusion3,
+        family: &stable_diffusion_3::FAMILY,
         source: Source::Embedded("models/mini-sd3"),
         about: "sd3-medium, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-sd-v1-5",
-        family: Family::StableDiffusion,
+        family: &stable_diffusion::FAMILY,
         source: Source::Embedded("models/mini-sd-v1-5"),
         about: "sd-v1-5, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-art-inception",
-        family: Family::ArtInception,
+        family: &inception::ART_FAMILY,
         source: Source::Embedded("models/mini-art-inception"),
         about: "art-inception, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-lpips",
-        family: Family::Lpips,
+        family: &alexnet::FAMILY,
         source: Source::Embedded("models/mini-lpips"),
         about: "lpips-alex, tiny, part of this repository",
     },

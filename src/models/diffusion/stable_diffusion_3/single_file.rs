@@ -1,11 +1,46 @@
-//! Key map of the original Stable Diffusion 3 layout: the transformer.
+//! The layout of Stable Diffusion 3 in one file, and the key map of its transformer.
 //!
 //! Source of the layout: <https://github.com/Stability-AI/sd3-ref>.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
-use super::ldm::Views;
-use crate::checkpoints::Entry;
+use crate::checkpoints::{Checkpoint, Entry};
+use crate::models::diffusion::single_file::ldm::Views;
+use crate::models::diffusion::single_file::{SingleFile, SingleFileLayout};
+
+pub const LAYOUT: SingleFileLayout = SingleFileLayout {
+    // The configuration files of stabilityai/stable-diffusion-3-medium-diffusers.
+    published: include_str!("published.json"),
+    prefixes: &[
+        ("transformer", "model.diffusion_model"),
+        ("vae", "first_stage_model"),
+        ("text_encoder", "text_encoders.clip_l.transformer"),
+        ("text_encoder_2", "text_encoders.clip_g.transformer"),
+        ("text_encoder_3", "text_encoders.t5xxl.transformer"),
+    ],
+    convert,
+    whole: "use sd3_medium_incl_clips.safetensors or one of sd3_medium_incl_clips_t5xxl*.safetensors, which hold the text \
+            encoders",
+    clip: &[("tokenizer", "text_encoder", "<|endoftext|>"), ("tokenizer_2", "text_encoder_2", "!")],
+    t5: Some("text_encoder_3"),
+};
+
+fn convert(single: &SingleFile, part: &str, tensors: Checkpoint) -> Result<Checkpoint> {
+    if part == "transformer" {
+        let layers = single.number("transformer", "num_layers")?;
+        return tensors.convert(|name, entry| transformer(name, entry, layers));
+    }
+    let whole = single.shared(part, tensors)?;
+    // The projection of the smaller encoder is left out where it changes nothing.
+    let projection = "text_projection.weight";
+    if part != "text_encoder" || whole.entry(projection).is_some() {
+        return Ok(whole);
+    }
+    let size = single.number("text_encoder", "projection_dim")? as i64;
+    Ok(whole.with(projection, Entry::identity(size, Arc::new(single.file().to_path_buf()))))
+}
 
 /// Names outside the blocks.
 const OUTSIDE: [(&str, &str); 8] = [
@@ -43,7 +78,7 @@ const QKV: [(&str, [&str; 3], [&str; 3]); 2] = [
 ];
 
 /// A tensor of the transformer, which has `layers` blocks.
-pub fn transformer(name: &str, entry: Entry, layers: usize) -> Result<Views> {
+fn transformer(name: &str, entry: Entry, layers: usize) -> Result<Views> {
     if name == "pos_embed" {
         return Ok(vec![("pos_embed.pos_embed".to_string(), entry)]);
     }
