@@ -73,7 +73,7 @@ pub struct GeneratorTask {
     pub takes_schedulers: bool,
 }
 
-/// A network whose features are compared. It is located by [`super::locate`] and built where it is used.
+/// A network whose features are compared. It is located by [`super::locate()`] and built where it is used.
 #[derive(Debug)]
 pub struct MetricNetTask {
     /// Whether ArtFID is made of it, and measured by `bench`.
