@@ -4,6 +4,7 @@
 //! tables of a run folder, pages, notebooks, plots and the terminal go through the table.
 
 pub mod image;
+pub mod people;
 pub mod stats;
 pub mod text;
 mod values;

@@ -103,6 +103,18 @@ pub fn two_sided(differences: &[f64]) -> (f64, f64) {
     (above, (2.0 * (1.0 - above.max(below))).min(1.0))
 }
 
+/// Holm's correction (1979) of probabilities that were tested together: each with as many as are not smaller.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
+    let (mut corrected, mut highest) = (vec![0.0; p_values.len()], 0.0f64);
+    for (rank, at) in order.into_iter().enumerate() {
+        highest = highest.max(p_values[at] * (p_values.len() - rank) as f64).min(1.0);
+        corrected[at] = highest;
+    }
+    corrected
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
