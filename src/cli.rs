@@ -88,6 +88,8 @@ pub enum Command {
     Report(RunArgs),
     /// Draw a run's plots again, from its CSV files alone
     Plot(RunArgs),
+    /// Show a run in the browser: every picture, ratings, blind votes
+    View(ViewArgs),
     /// Write a finished run in another form
     #[command(subcommand)]
     Export(ExportCommand),
@@ -427,6 +429,22 @@ pub struct MergeArgs {
 pub struct RunArgs {
     /// A run folder
     pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// A run folder of a style experiment
+    pub run: PathBuf,
+    /// Port to listen at (default: 8765); a free one where it is taken
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Open it to a network: the address to listen at, 0.0.0.0 for all. The printed address then holds a token that
+    /// whoever opens it needs (default: this machine alone)
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Open no browser
+    #[arg(long)]
+    pub no_open: bool,
 }
 
 #[derive(Debug, Subcommand)]

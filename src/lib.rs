@@ -12,7 +12,7 @@
 //! [`hub`] brings published files into the caches of this machine; it knows no model. [`commands`] starts it all.
 //! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
 //! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
-//! [`commands`] sees [`cli`]. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
+//! [`commands`] sees [`cli`]; [`view`] serves a run to a browser. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
 
 pub mod axes;
 pub mod checkpoints;
@@ -32,3 +32,4 @@ pub mod report;
 pub mod run;
 pub mod runtime;
 pub mod schedulers;
+pub mod view;

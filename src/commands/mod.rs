@@ -21,6 +21,7 @@ pub mod print;
 mod prompt;
 mod report;
 mod stylize;
+mod view;
 
 use anyhow::Result;
 
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Merge(args) => merge::run(args, global),
         Command::Report(args) => report::run(args, global),
         Command::Plot(args) => plot::run(args, global),
+        Command::View(args) => view::run(args, global),
         Command::Export(args) => export::run(args, global),
         Command::Models(args) => models::run(args, global),
         Command::Metrics(args) => metrics::run(args, global),

@@ -3,6 +3,8 @@
 //! Lengths are CSS pixels from the top left corner. Keeping the shapes as data lets tests ask whether
 //! labels overlap, and draws both formats from one description.
 
+use std::collections::BTreeMap;
+
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
@@ -47,9 +49,25 @@ pub struct Text {
 
 #[derive(Debug, Clone)]
 pub enum Shape {
-    Line { points: Vec<Point>, color: RGBColor, width: f64, opacity: f64 },
-    Area { points: Vec<Point>, color: RGBColor, opacity: f64 },
+    Line {
+        points: Vec<Point>,
+        color: RGBColor,
+        width: f64,
+        opacity: f64,
+    },
+    Area {
+        points: Vec<Point>,
+        color: RGBColor,
+        opacity: f64,
+    },
     Text(Text),
+    /// Nothing to be seen: in the page a place that opens the picture of a photo under a strategy.
+    Spot {
+        at: Point,
+        radius: f64,
+        photo: String,
+        strategy: String,
+    },
 }
 
 /// A drawing and the sentence that stands for it where it cannot be seen.
@@ -117,10 +135,31 @@ impl Figure {
         );
         let svg = match place {
             Place::File => head + body,
-            Place::Page => head + &page_colors(body),
+            Place::Page => head + &self.with_spots(page_colors(body)),
         };
         // XML has no place for control characters, escaped or not.
         Ok(svg.replace(|c: char| c.is_control() && !"\n\t".contains(c), "\u{fffd}"))
+    }
+
+    /// The SVG with its spots above all else.
+    fn with_spots(&self, svg: String) -> String {
+        let scale = f64::from(SVG_SCALE);
+        let spot = |shape: &Shape| {
+            let Shape::Spot { at, radius, photo, strategy } = shape else { return None };
+            let (photo, strategy) = (escaped(photo), escaped(strategy));
+            Some(format!(
+                "<circle class=\"spot\" cx=\"{:.0}\" cy=\"{:.0}\" r=\"{:.0}\" data-spot-photo=\"{photo}\" \
+                 data-spot-strategy=\"{strategy}\"><title>{photo}, {strategy}</title></circle>",
+                at.0 * scale,
+                at.1 * scale,
+                radius * scale
+            ))
+        };
+        let spots: String = self.shapes.iter().filter_map(spot).collect();
+        match svg.rsplit_once("</svg>") {
+            Some((body, end)) if !spots.is_empty() => format!("{body}{spots}</svg>{end}"),
+            _ => svg,
+        }
     }
 
     /// The figure as the bytes of a PNG file.
@@ -164,6 +203,7 @@ impl Figure {
                 Shape::Area { points, color, opacity } => {
                     area.draw(&Polygon::new(points.iter().map(to).collect::<Vec<_>>(), color.mix(*opacity).filled()))
                 }
+                Shape::Spot { .. } => Ok(()),
                 Shape::Text(text) => match fonts {
                     Some((regular, bold)) => draw_glyphs(area, text, scale, if text.bold { bold } else { regular }),
                     None => area.draw(&svg_text(text, scale, to(&text.at))),
@@ -318,12 +358,62 @@ fn svg_text<'a>(text: &'a Text, scale: f64, at: (i32, i32)) -> plotters::element
     plotters::element::Text::new(text.text.as_str(), at, style)
 }
 
-/// Inside the page the neutral colours are the page's own, so that the figure follows light and dark.
+/// Inside the page the neutral colours are the page's own, so that the figure follows light and dark; of the others
+/// those that are too dark to be seen on dark paper are lighter there.
 fn page_colors(svg: &str) -> String {
     let hex = |c: RGBColor| format!("\"#{:02X}{:02X}{:02X}\"", c.0, c.1, c.2);
-    [(INK, "--ink"), (MUTED, "--muted"), (GRID, "--grid"), (PAPER, "--paper")]
+    let svg = [(INK, "--ink"), (MUTED, "--muted"), (GRID, "--grid"), (PAPER, "--paper")]
         .into_iter()
-        .fold(svg.to_string(), |svg, (color, name)| svg.replace(&hex(color), &format!("\"var({name})\"")))
+        .fold(svg.to_string(), |svg, (color, name)| svg.replace(&hex(color), &format!("\"var({name})\"")));
+    let (mut text, mut dark, mut rest) = (String::new(), BTreeMap::new(), svg.as_str());
+    while let Some((before, after)) = rest.split_once("=\"#") {
+        text += before;
+        let color = after.get(..6).filter(|_| after[6..].starts_with('"')).and_then(of_hex);
+        match color {
+            Some(color) if lightened(color) != color => {
+                let name = &after[..6];
+                text += &format!("=\"var(--c{name},#{name})");
+                dark.insert(name, lightened(color));
+                rest = &after[6..];
+            }
+            _ => {
+                text += "=\"#";
+                rest = after;
+            }
+        }
+    }
+    text += rest;
+    let rules: String =
+        dark.iter().map(|(name, RGBColor(r, g, b))| format!("--c{name}:#{r:02x}{g:02x}{b:02x};")).collect();
+    if rules.is_empty() {
+        return text;
+    }
+    format!("<style>@media screen and (prefers-color-scheme:dark){{svg{{{rules}}}}}</style>{text}")
+}
+
+fn of_hex(text: &str) -> Option<RGBColor> {
+    let part = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    Some(RGBColor(part(0)?, part(2)?, part(4)?))
+}
+
+/// The colour as it can be told from dark paper: with as much white as gives a contrast of 4 (WCAG's ratio).
+fn lightened(color: RGBColor) -> RGBColor {
+    const DARK_PAPER: RGBColor = RGBColor(0x15, 0x19, 0x1e);
+    let with_white = |part: u32| {
+        let mix = |c: u8| (u32::from(c) + (255 - u32::from(c)) * part / 20) as u8;
+        RGBColor(mix(color.0), mix(color.1), mix(color.2))
+    };
+    let contrast = |c: RGBColor| (luminance(c) + 0.05) / (luminance(DARK_PAPER) + 0.05);
+    (0..20).map(with_white).find(|mixed| contrast(*mixed) >= 4.0).unwrap_or(color)
+}
+
+/// Relative luminance, as in <https://www.w3.org/TR/WCAG22/#dfn-relative-luminance>.
+fn luminance(RGBColor(r, g, b): RGBColor) -> f64 {
+    let linear = |c: u8| {
+        let c = f64::from(c) / 255.0;
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
 }
 
 fn escaped(text: &str) -> String {

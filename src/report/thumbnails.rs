@@ -14,10 +14,34 @@ use rayon::prelude::*;
 use crate::images;
 use crate::run::guard;
 
-/// All pictures of a page together stay below this many bytes of text.
-const BUDGET: usize = 5 << 20;
-/// Longest side in pixels and JPEG quality: the first at which the pictures fit the budget.
-const LEVELS: [(u32, u8); 5] = [(224, 85), (160, 82), (112, 78), (80, 72), (56, 65)];
+/// How large the pictures of a part of a page may be.
+#[derive(Debug)]
+pub struct Room {
+    /// All of them together stay below this many bytes of text.
+    pub budget: usize,
+    /// Longest side in pixels and JPEG quality: the first at which they fit the budget.
+    pub levels: &'static [(u32, u8)],
+    /// Whether a picture that cannot be read is spoken of; chosen ones are among all.
+    warns: bool,
+}
+
+impl Room {
+    fn speak_of(&self, error: &anyhow::Error) {
+        if self.warns {
+            tracing::warn!("{error:#}: the page goes without it");
+        }
+    }
+}
+
+/// Of chosen pictures.
+pub const GALLERY: Room =
+    Room { budget: 5 << 20, levels: &[(224, 85), (160, 82), (112, 78), (80, 72), (56, 65)], warns: true };
+/// Of all pictures.
+pub const ALL: Room = Room {
+    budget: 8 << 20,
+    levels: &[(176, 80), (132, 78), (112, 76), (96, 74), (80, 70), (64, 66), (48, 60)],
+    warns: false,
+};
 
 /// A picture inside a page.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -29,23 +53,22 @@ pub struct Thumbnail {
 
 /// Thumbnails of these files (relative to `dir`, as often as the page uses them). What cannot be
 /// read is left out: the page says so in its place.
-pub fn thumbnails(dir: &Path, files: &[String]) -> BTreeMap<String, Thumbnail> {
+pub fn thumbnails(dir: &Path, files: &[String], room: &Room) -> BTreeMap<String, Thumbnail> {
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for file in files {
         *uses.entry(file).or_default() += 1;
     }
     let load = |(file, uses): (&&str, &usize)| {
-        let picture =
-            open(dir, file).inspect_err(|error| tracing::warn!("{error:#}: the page goes without it")).ok()?;
-        Some((file.to_string(), *uses, images::thumbnail(&picture, LEVELS[0].0)))
+        let picture = open(dir, file).inspect_err(|error| room.speak_of(error)).ok()?;
+        Some((file.to_string(), *uses, images::thumbnail(&picture, room.levels[0].0)))
     };
     let mut pictures: Vec<(String, usize, RgbImage)> = uses.par_iter().filter_map(load).collect();
     let mut encoded = Vec::new();
-    for (side, quality) in LEVELS {
+    for (side, quality) in room.levels.iter().copied() {
         pictures.par_iter_mut().for_each(|(.., picture)| *picture = images::thumbnail(picture, side));
         encoded = pictures.par_iter().map(|(.., picture)| data_uri(picture, quality)).collect();
         let total: usize = pictures.iter().zip(&encoded).map(|((_, uses, _), uri)| uses * uri.len()).sum();
-        if total <= BUDGET {
+        if total <= room.budget {
             break;
         }
     }
@@ -83,10 +106,10 @@ mod tests {
             image::Rgb([(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8])
         });
         noise.save(dir.path().join("noise.png"))?;
-        let one = thumbnails(dir.path(), &["noise.png".into()]);
+        let one = thumbnails(dir.path(), &["noise.png".into()], &GALLERY);
         assert_eq!((one["noise.png"].width, one["noise.png"].height), (224, 149));
-        let many = thumbnails(dir.path(), &vec!["noise.png".to_string(); 400]);
-        assert!(many["noise.png"].uri.len() * 400 <= BUDGET && many["noise.png"].width < 224);
+        let many = thumbnails(dir.path(), &vec!["noise.png".to_string(); 400], &GALLERY);
+        assert!(many["noise.png"].uri.len() * 400 <= GALLERY.budget && many["noise.png"].width < 224);
         Ok(())
     }
 
@@ -99,7 +122,7 @@ mod tests {
         std::fs::write(run.join("text.png"), "no picture")?;
         let absolute = dir.path().join("secret.png").display().to_string();
         let files = ["missing.png", "text.png", "../secret.png", &absolute].map(String::from);
-        assert!(thumbnails(&run, &files).is_empty());
+        assert!(thumbnails(&run, &files, &GALLERY).is_empty());
         Ok(())
     }
 }

@@ -134,6 +134,11 @@ pub fn read_growing<T: Row>(path: &Path) -> Result<Vec<T>> {
     rows(path, &[], true)
 }
 
+/// The same, with columns that must be there.
+pub fn read_growing_with<T: Row>(path: &Path, required: &[&str]) -> Result<Vec<T>> {
+    rows(path, required, true)
+}
+
 fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>> {
     let file = path.display();
     let text = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
@@ -173,6 +178,11 @@ fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>>
 pub fn write<T: Row>(path: &Path, rows: &[T], asked: &[String]) -> Result<()> {
     let bytes = Table::new(rows, asked).to_csv(rows, true)?;
     write_whole(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+/// Rows as the text of a table, with or without its header.
+pub fn to_bytes<T: Row>(rows: &[T], header: bool) -> Result<Vec<u8>> {
+    Table::new(rows, &[]).to_csv(rows, header)
 }
 
 /// The columns of axes and metrics in a file of rows of type `T`.

@@ -7,6 +7,7 @@ pub mod gallery_score;
 pub mod guard;
 pub mod journal;
 pub mod layout;
+pub mod people;
 pub mod style;
 
 use crate::metrics::{About, Show};

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 mod captured;
+mod clock;
 mod cuda;
 mod cuda_shim;
 mod device;
@@ -21,6 +22,7 @@ pub mod upload;
 mod wake;
 
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
+pub use clock::{now, utc};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};

@@ -29,6 +29,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("pipelines", &["models", "runtime"]),
     ("run", &["axes", "error", "metrics", "runtime"]),
     ("report", &["axes", "error", "images", "metrics", "run", "runtime"]),
+    ("view", &["error", "images", "metrics", "report", "run", "runtime"]),
     (
         "experiment",
         &["axes", "datasets", "error", "images", "metrics", "models", "pipelines", "prompts", "run", "runtime"],
@@ -50,6 +51,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "report",
             "run",
             "runtime",
+            "view",
         ],
     ),
 ];

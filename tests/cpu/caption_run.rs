@@ -382,7 +382,7 @@ fn the_page_and_the_plots_come_from_the_folder_alone() {
     for part in [
         "On own plain has the highest METEOR",
         "Where the models differ most",
-        "Where all fail",
+        "Lowest scores of all models",
         "data:image/",
         "the number 3, painted",
         "asked Say more.",

@@ -3,6 +3,7 @@
 
 mod artfid;
 mod blip;
+mod browser;
 mod caption_metrics;
 mod caption_run;
 mod checkpoint_faults;
@@ -32,6 +33,7 @@ mod mini_world;
 mod models;
 #[path = "../common/notebook_python.rs"]
 mod notebook_python;
+mod people;
 mod phi4;
 mod photo;
 mod picture_files;
@@ -48,3 +50,4 @@ mod single_file;
 mod staging;
 mod terminal;
 mod text_tokenizers;
+mod view;

@@ -1,4 +1,4 @@
-//! Which pictures stand for a data set: where the models differ most, and where all of them fail.
+//! Which pictures stand for a data set: where the models differ most, and the lowest scores of all.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,7 @@ use crate::report::figure::Place;
 use crate::report::number::short;
 use crate::report::page::{Fact, commands, css_color};
 use crate::report::plots::color;
-use crate::report::thumbnails::{Thumbnail, thumbnails};
+use crate::report::thumbnails::{GALLERY, Thumbnail, thumbnails};
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -28,6 +28,8 @@ struct Page {
     warnings: Vec<String>,
     facts: Vec<Fact>,
     tables: Vec<Table>,
+    /// What all models were asked, where it was one thing.
+    prompt: String,
     published: Vec<(String, String, Vec<Cell>)>,
     /// The metrics of the published table.
     of_published: Vec<&'static str>,
@@ -98,6 +100,7 @@ fn page(run: &CaptionRun) -> Result<Page> {
         warnings: verdict::warnings(run),
         facts: tables::facts(run),
         tables: tables::results(run, |model| model_color(run, model)),
+        prompt: one_prompt(run),
         published: tables::published(run),
         of_published: tables::published_metrics(run).iter().map(|about| about.label).collect(),
         compared: tables::compared(run).iter().map(|about| about.label).collect(),
@@ -114,6 +117,13 @@ fn page(run: &CaptionRun) -> Result<Page> {
     })
 }
 
+/// The prompt of all rows, where they have the same.
+fn one_prompt(run: &CaptionRun) -> String {
+    let first = run.results.first().map(|row| row.prompt.as_str()).unwrap_or_default();
+    let same = run.results.len() > 1 && run.results.iter().all(|row| row.prompt == first);
+    if same { first.to_string() } else { String::new() }
+}
+
 fn model_color(run: &CaptionRun, model: &str) -> String {
     css_color(color(run.models().iter().position(|name| name == model).unwrap_or(0)))
 }
@@ -123,7 +133,7 @@ fn galleries(run: &CaptionRun) -> Vec<Gallery> {
     let choices: Vec<_> = datasets.iter().map(|dataset| choose(run, dataset)).collect();
     let all = choices.iter().flat_map(|choice| choice.differ.iter().chain(&choice.fail));
     let files: Vec<String> = all.filter_map(|case| Some(case.said.first()?.image.clone())).collect();
-    let thumbnails = thumbnails(&run.folder.dir, &files);
+    let thumbnails = thumbnails(&run.folder.dir, &files, &GALLERY);
     let shown = |dataset: &str, case: &Case| Shown {
         id: case.id.clone(),
         picture: case.said.first().and_then(|item| thumbnails.get(&item.image)).cloned(),

@@ -10,10 +10,16 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
+use crate::runtime::utc;
 
 const HEAD: &str = include_str!("head.html");
-const STYLE: &str = include_str!("page.css");
+pub const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+/// The grid of all pictures, which `toolkit view` shows, too.
+pub const GRID: &str = include_str!("grid.html");
+pub const GRID_STYLE: &str = include_str!("grid.css");
+pub const GRID_SCRIPT: &str = include_str!("grid.js");
+pub const LIGHTBOX_SCRIPT: &str = include_str!("lightbox.js");
 
 /// A line of the head: what the run was made with.
 #[derive(Debug, Serialize)]
@@ -24,35 +30,36 @@ pub struct Fact {
 
 /// Fills a template that has the parts of this page; `extra` is style of its own.
 pub fn fill(template: &str, extra: &str, page: &impl Serialize) -> Result<String> {
+    let script = [SCRIPT, GRID_SCRIPT, LIGHTBOX_SCRIPT].concat();
+    let hash = BASE64_STANDARD.encode(Sha256::digest(&script));
+    let style = [STYLE, GRID_STYLE, extra].concat();
+    render(template, minijinja::context! { page => page, style => style, script => script, script_hash => hash })
+}
+
+/// Fills a template that may include `head` and `grid`. All text is escaped.
+pub fn render(template: &str, context: impl Serialize) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.add_template("head", HEAD)?;
+    environment.add_template("grid", GRID)?;
     environment.add_template("page", template)?;
-    let hash = BASE64_STANDARD.encode(Sha256::digest(SCRIPT));
-    let style = format!("{STYLE}{extra}");
-    let parts = minijinja::context! { page => page, style => style, script => SCRIPT, script_hash => hash };
-    environment.get_template("page")?.render(parts).context("cannot fill the page's template")
+    environment.get_template("page")?.render(context).context("cannot fill the page's template")
 }
 
 pub fn css_color(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// Seconds since 1970 as a date and time; days to the calendar as in
-/// <https://howardhinnant.github.io/date_algorithms.html>.
+/// Seconds since 1970 as a date and time.
 pub fn date(seconds: u64) -> String {
-    let days = seconds / 86400 + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153; // months from March
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
+    let time = utc(seconds);
+    match (time.get(..10), time.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        _ => time,
+    }
 }
 
 /// What to type to make this run, and this page, again.
@@ -79,16 +86,8 @@ mod tests {
     use super::{date, quoted};
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        let shown = [0, 951_782_400, 951_868_799, 1_767_225_599, 1_780_000_000].map(date);
-        let expected = [
-            "1970-01-01 00:00 UTC",
-            "2000-02-29 00:00 UTC",
-            "2000-02-29 23:59 UTC",
-            "2025-12-31 23:59 UTC",
-            "2026-05-28 20:26 UTC",
-        ];
-        assert_eq!(shown, expected);
+    fn dates_are_for_people() {
+        assert_eq!(date(1_780_000_000), "2026-05-28 20:26 UTC");
     }
 
     #[test]

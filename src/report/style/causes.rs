@@ -120,6 +120,14 @@ pub fn count<'a>(items: impl Iterator<Item = &'a ItemRow>, choice: &Choice) -> V
         .collect()
 }
 
+/// The causes that hold for most pictures of every one of several strategies: said once, they explain nothing.
+pub fn common(strategies: &[Vec<Count>]) -> Vec<Cause> {
+    let everywhere = |cause: &Cause| {
+        strategies.iter().all(|counts| counts.iter().any(|count| count.cause == *cause && count.is_common()))
+    };
+    CAUSES.into_iter().filter(|cause| strategies.len() > 1 && everywhere(cause)).collect()
+}
+
 /// The likely causes of one failure, each with its measure: those that hold for few pictures of its strategy.
 pub fn likely(item: &ItemRow, counts: &[Count]) -> Vec<(Cause, String)> {
     let named = counts.iter().filter(|count| !count.is_common());

@@ -11,6 +11,8 @@
 //! The two have other units and other spreads, so each is standardised over all measured pictures of
 //! the run (mean 0, standard deviation 1) before they are added: then neither outweighs the other.
 
+use std::collections::BTreeMap;
+
 use super::PHOTO;
 use crate::report::number::finite;
 use crate::run::style::ItemRow;
@@ -21,12 +23,18 @@ pub const CASES: usize = 5;
 /// The rule in words, for the page and the notebook.
 pub const RULE: &str = "Gallery score = LPIPS (distance from the photo) + style distance (of the picture's art-Inception \
                         feature from the mean of the style pictures), each standardised over all measured pictures of \
-                        this run, so that both count the same. Successes have the smallest scores of their strategy, \
-                        failures the largest; they are so beside the others of this run only.";
+                        this run, so that both count the same. The best have the smallest scores of their strategy, the \
+                        worst the largest; they are so beside the others of this run only, and no one has judged them.";
+
+/// The same where people rated.
+pub const RATED: &str = "Successes and failures are what people called so in toolkit view: those that most raters agree on first. Of \
+                         a strategy that no one rated the best and the worst by score are shown, and said to be so.";
 
 /// By what the pictures of a strategy were ranked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
+    /// What people said.
+    People,
     /// The gallery score.
     Score,
     /// LPIPS alone: some picture has no style distance, and unlike numbers cannot be compared.
@@ -45,7 +53,43 @@ pub struct Choice<'a> {
     pub failures: Vec<&'a ItemRow>,
 }
 
-/// Chooses among the items of one strategy. Items that failed or have no picture take no part.
+impl Choice<'_> {
+    /// What the two ends are called: only people make a success or a failure.
+    pub fn titles(&self) -> [&'static str; 2] {
+        if self.rule == Rule::People { ["Successes", "Failures"] } else { ["Best scores", "Worst scores"] }
+    }
+
+    /// What one picture of each end is called.
+    pub fn cases(&self) -> [&'static str; 2] {
+        if self.rule == Rule::People { ["success", "failure"] } else { ["best", "worst"] }
+    }
+}
+
+/// The share of raters who call a picture a success, by photo and strategy, and how many they are.
+pub type Success<'a> = BTreeMap<(&'a str, &'a str), (f64, usize)>;
+
+/// Chooses among the items of one strategy by what people said; None where no one rated any of them. A picture that as
+/// many call a success as a failure is neither.
+pub fn choose_rated<'a>(items: impl Iterator<Item = &'a ItemRow>, success: &Success) -> Option<Choice<'a>> {
+    let of = |item: &ItemRow| success.get(&(item.id.as_str(), item.strategy.as_str())).copied();
+    let rated = items.filter(|item| item.status != "failed" && !item.image.is_empty());
+    let mut rated: Vec<(&ItemRow, (f64, usize))> = rated.filter_map(|item| Some((item, of(item)?))).collect();
+    if rated.is_empty() {
+        return None;
+    }
+    // The most certain first; among equals the score, then the name.
+    let score = |item: &ItemRow| finite(item.gallery_score).unwrap_or(f64::INFINITY);
+    rated.sort_by(|(a, of_a), (b, of_b)| {
+        let shares = of_b.0.total_cmp(&of_a.0);
+        let raters = if of_a.0 > 0.5 { of_b.1.cmp(&of_a.1) } else { of_a.1.cmp(&of_b.1) };
+        shares.then(raters).then(score(a).total_cmp(&score(b))).then_with(|| (&a.id, a.seed).cmp(&(&b.id, b.seed)))
+    });
+    let good = rated.iter().filter(|(_, of)| of.0 > 0.5).map(|(item, _)| *item);
+    let bad = rated.iter().rev().filter(|(_, of)| of.0 < 0.5).map(|(item, _)| *item);
+    Some(Choice { rule: Rule::People, successes: good.take(CASES).collect(), failures: bad.take(CASES).collect() })
+}
+
+/// Chooses among the items of one strategy by their scores. Items that failed or have no picture take no part.
 pub fn choose<'a>(items: impl Iterator<Item = &'a ItemRow>) -> Choice<'a> {
     let shown: Vec<&ItemRow> = items.filter(|item| item.status != "failed" && !item.image.is_empty()).collect();
     let mut ranked: Vec<&ItemRow> =
@@ -105,6 +149,25 @@ mod tests {
         );
         rows[2].gallery_score = None;
         assert_eq!(choose(rows.iter()).rule, Rule::Lpips);
+    }
+
+    #[test]
+    fn people_decide_where_they_said_something() {
+        let items: Vec<_> =
+            "abcdef".chars().map(|c| ItemRow { strategy: "s".into(), ..item(&c.to_string(), 0.5, None) }).collect();
+        let success: Success = [
+            (("a", "s"), (0.0, 1)),
+            (("b", "s"), (0.5, 2)),
+            (("c", "s"), (1.0, 1)),
+            (("d", "s"), (1.0, 3)),
+            (("e", "s"), (0.0, 2)),
+        ]
+        .into();
+        let choice = choose_rated(items.iter(), &success).unwrap();
+        assert_eq!((ids(&choice.successes), ids(&choice.failures)), ("dc".into(), "ea".into()));
+        assert_eq!((choice.rule, choice.titles()), (Rule::People, ["Successes", "Failures"]));
+        assert!(choose_rated(items[5..].iter(), &success).is_none());
+        assert_eq!(choose(items.iter()).titles(), ["Best scores", "Worst scores"]);
     }
 
     #[test]

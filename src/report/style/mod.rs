@@ -2,8 +2,10 @@
 
 pub mod causes;
 pub mod gallery;
+pub mod grid;
 mod notebook;
 mod page;
+pub mod people;
 mod plots;
 mod run;
 mod sheets;

@@ -1,16 +1,19 @@
 //! The folder of a style run, read.
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use super::DECIDING;
+use super::gallery::{Choice, choose, choose_rated};
 use crate::error::usage;
 use crate::metrics::About;
 use crate::report::folder::Folder;
 use crate::run::csv;
 use crate::run::gallery_score::score_where_missing;
 use crate::run::guard;
+use crate::run::people::People;
 use crate::run::style::{ItemRow, ResultRow};
 
 const ITEM_COLUMNS: &[&str] =
@@ -27,6 +30,10 @@ pub struct StyleRun {
     pub results: Vec<ResultRow>,
     /// How many of `results` are in the file.
     pub listed: usize,
+    /// How many features the network of FID has, where the run keeps features.
+    pub features: Option<usize>,
+    /// What people said in `toolkit view`.
+    pub people: People,
 }
 
 impl StyleRun {
@@ -54,6 +61,8 @@ impl StyleRun {
         let mut run = Self {
             items: csv::read(&items, ITEM_COLUMNS)?,
             results: csv::read(&results, RESULT_COLUMNS)?,
+            people: People::read(dir)?,
+            features: features(dir),
             ..Self::default()
         };
         if run.results.is_empty() && run.items.is_empty() {
@@ -97,8 +106,28 @@ impl StyleRun {
         order
     }
 
+    /// The pictures that stand for a strategy: by what people said, by score where no one said anything.
+    pub fn choice(&self, strategy: &str) -> Choice<'_> {
+        let rated = choose_rated(self.items_of(strategy), &self.people.success());
+        rated.unwrap_or_else(|| choose(self.items_of(strategy)))
+    }
+
     /// The items of one strategy, in the order of the file.
-    pub fn items_of(&self, strategy: &str) -> impl Iterator<Item = &ItemRow> {
+    pub fn items_of<'a>(&'a self, strategy: &str) -> impl Iterator<Item = &'a ItemRow> {
         self.items.iter().filter(move |item| item.strategy == strategy)
     }
+}
+
+/// The length of the features that the run keeps, from the head of their file alone.
+fn features(dir: &Path) -> Option<usize> {
+    /// A head is a line for each picture.
+    const LONGEST: u64 = 64 << 20;
+    let mut file = std::fs::File::open(dir.join("features/style.safetensors")).ok()?;
+    let mut size = [0; 8];
+    file.read_exact(&mut size).ok()?;
+    let mut head = Vec::new();
+    file.take(u64::from_le_bytes(size).min(LONGEST)).read_to_end(&mut head).ok()?;
+    let head: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&head).ok()?;
+    let length = head.values().find_map(|entry| entry.get("shape")?.get(0)?.as_u64())?;
+    usize::try_from(length).ok()
 }

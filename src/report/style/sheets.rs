@@ -8,7 +8,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::causes::{self, Count};
-use super::gallery::{Rule, choose};
+use super::gallery::Rule;
 use super::{PHOTO, StyleRun};
 use crate::report::contact_sheet::{Cell, Row, contact_sheet};
 use crate::report::figure::png_bytes;
@@ -26,18 +26,18 @@ pub fn write(run: &StyleRun) -> Result<Vec<PathBuf>> {
 }
 
 fn of_strategy(run: &StyleRun, row: &ResultRow) -> Result<Vec<PathBuf>> {
-    let choice = choose(run.items_of(&row.strategy));
+    let choice = run.choice(&row.strategy);
     let counts = causes::count(run.items_of(&row.strategy), &choice);
     // A cause is named where something went wrong.
     let ends: [(&str, &Vec<&ItemRow>, &[Count]); 2] =
         [("successes", &choice.successes, &[]), ("failures", &choice.failures, &counts)];
     let mut files = Vec::new();
-    for (name, items, counts) in ends {
+    for ((name, items, counts), title) in ends.into_iter().zip(choice.titles()) {
         let is_there = |item: &&ItemRow| guard::inside(&run.folder.dir, &item.image).is_ok_and(|file| file.is_file());
         let known = items.iter().any(is_there);
         if known && choice.rule != Rule::Unranked {
             let file = run.folder.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
-            save(&file, &png_bytes(&sheet(run, row, name, items, counts)?)?)?;
+            save(&file, &png_bytes(&sheet(run, row, title, items, counts)?)?)?;
             files.push(file);
         }
     }
@@ -50,13 +50,13 @@ fn file_name(strategy: &str) -> String {
     strategy.chars().map(safe).collect()
 }
 
-fn sheet(run: &StyleRun, row: &ResultRow, name: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
+fn sheet(run: &StyleRun, row: &ResultRow, title: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
     let picture = |file: &str| (!file.is_empty()).then(|| open(&run.folder.dir, file).ok()).flatten();
     let photo = |item: &&ItemRow| Cell { picture: picture(&item.photo), caption: item.id.clone() };
     let drawn = |item: &&ItemRow| Cell { picture: picture(&item.image), caption: caption(item, counts) };
     let photos = Row { label: "photo".to_string(), cells: items.iter().map(photo).collect() };
     // Lines break at blanks only.
-    let label = format!("{}: {name}", row.strategy.replace("__", " / "));
+    let label = format!("{}: {title}", row.strategy.replace("__", " / "), title = title.to_lowercase());
     contact_sheet(&[photos, Row { label, cells: items.iter().map(drawn).collect() }])
 }
 

@@ -7,7 +7,8 @@ use crate::run::style::ResultRow;
 /// Below this many pictures the rank-deficient covariances and the spread of single pictures decide
 /// more than the strategies do.
 const ENOUGH_TO_RANK: usize = 100;
-/// Inception features have 2048 dimensions; from fewer pictures FID comes out too large.
+/// The features of art-Inception, where the run does not say how many its own network has. From fewer pictures FID
+/// comes out too large.
 const FEATURES: usize = 2048;
 
 /// The answer in one sentence, and what the reader must know beside it.
@@ -22,7 +23,7 @@ pub fn verdict(run: &StyleRun) -> Verdict {
     let ranked: Vec<&ResultRow> = run.ranking().into_iter().map(|at| &run.results[at]).collect();
     let (measured, unmeasured): (Vec<&ResultRow>, Vec<&ResultRow>) =
         ranked.into_iter().partition(|row| row.values.value(DECIDING.name).is_some());
-    let mut warnings = sample_warnings(&measured);
+    let mut warnings = sample_warnings(&measured, run.features.unwrap_or(FEATURES));
     if !unmeasured.is_empty() && !measured.is_empty() {
         warnings.push(format!("Without an ArtFID: {}.", names(&unmeasured)));
     }
@@ -79,7 +80,7 @@ fn names(rows: &[&ResultRow]) -> String {
     }
 }
 
-fn sample_warnings(measured: &[&ResultRow]) -> Vec<String> {
+fn sample_warnings(measured: &[&ResultRow], features: usize) -> Vec<String> {
     let counts = || measured.iter().map(|row| row.n);
     let (Some(least), Some(most)) = (counts().min(), counts().max()) else { return Vec::new() };
     let mut warnings = Vec::new();
@@ -92,9 +93,9 @@ fn sample_warnings(measured: &[&ResultRow]) -> Vec<String> {
     } else if least < ENOUGH_TO_RANK {
         warnings.push(format!("The sample is small ({least} {pictures}): the values may be far from those of many."));
     }
-    if least < FEATURES {
+    if least < features {
         warnings.push(format!(
-            "FID from fewer than {FEATURES} pictures comes out too large: compare it only between strategies of this \
+            "FID from fewer than {features} pictures, the features of its network, comes out too large: compare it only between strategies of this \
              table, not with values published elsewhere."
         ));
     }
@@ -156,6 +157,9 @@ mod tests {
         ] {
             assert!(small.contains(part), "{part} in {small}");
         }
+        let mut own = run(&[("a", Some(1.0), 0.1, 300)]);
+        own.features = Some(256);
+        assert!(!verdict(&own).warnings.join("").contains("too large"), "the network has fewer features than that");
         assert_eq!(warnings(&[("a", Some(1.0), 0.1, 5000), ("b", Some(2.0), 0.1, 5000)]), "");
     }
 }

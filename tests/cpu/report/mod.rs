@@ -1,6 +1,6 @@
 //! Reports of run folders: what is written, what it says, what happens when something is missing.
 
-mod fixture;
+pub(crate) mod fixture;
 mod hostile;
 mod notebook;
 
@@ -85,8 +85,8 @@ fn the_page_shows_every_strategy_with_its_gallery() -> Result<()> {
         assert_eq!(html.matches("<section class=\"strategy\">").count(), strategies);
         assert_eq!(html.matches("<tr>\n<th scope=\"row\"").count(), strategies);
         assert_eq!(html.matches("<svg ").count(), 3);
-        assert_eq!(html.matches("<h4>Successes</h4>").count(), strategies);
-        assert_eq!(html.matches("<h4>Failures</h4>").count(), strategies);
+        assert_eq!(html.matches("<h4>Best scores</h4>").count(), strategies);
+        assert_eq!(html.matches("<h4>Worst scores</h4>").count(), strategies);
         for (name, style) in &fixture::STYLES[..strategies] {
             assert!(html.contains(&format!("</span>{name}</h3>")), "{name}");
             assert!(html.contains(style), "{style}");
@@ -130,8 +130,8 @@ fn galleries_hold_five_successes_and_failures_by_the_rule_on_the_page() -> Resul
         };
         let best: Vec<String> = ranked.iter().take(5).map(|(_, id)| id.clone()).collect();
         let worst: Vec<String> = ranked.iter().rev().take(5).map(|(_, id)| id.clone()).collect();
-        assert_eq!(ids(between(section, "<h4>Successes</h4>", "</ol>")), best);
-        assert_eq!(ids(between(section, "<h4>Failures</h4>", "</ol>")), worst);
+        assert_eq!(ids(between(section, "<h4>Best scores</h4>", "</ol>")), best);
+        assert_eq!(ids(between(section, "<h4>Worst scores</h4>", "</ol>")), worst);
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn failures_name_what_was_measured_with_its_measure() -> Result<()> {
     for (change, expected) in cases {
         edit(&dir, make(5, change), |_| {})?;
         let html = page_of(&dir)?;
-        let failures = between(&html, "<h4>Failures</h4>", "</ol>");
+        let failures = between(&html, "<h4>Worst scores</h4>", "</ol>");
         assert_eq!(failures.matches("<ul class=\"causes\">").count(), 1);
         assert!(failures.contains(expected), "{expected}");
         assert!(between(&html, "<table class=\"findings\">", "</table>").contains("1 of 5</td>"));
@@ -215,7 +215,7 @@ fn failures_name_what_was_measured_with_its_measure() -> Result<()> {
     let html = page_of(&dir)?;
     assert!(!html.contains("<ul class=\"causes\">") && !html.contains("<b>Photo</b>"));
     assert_eq!(html.matches("<p class=\"numbers\"><b>").count(), 10, "scored from LPIPS and style distance");
-    assert!(!between(&html, "<h4>Failures</h4>", "</ol>").contains("score&nbsp;–"));
+    assert!(!between(&html, "<h4>Worst scores</h4>", "</ol>").contains("score&nbsp;–"));
     Ok(())
 }
 

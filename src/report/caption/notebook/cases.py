@@ -1,5 +1,5 @@
 def cases(dataset, count=5):
-    """Where the models differ most and where all of them fail, among the pictures that every model described."""
+    """Where the models differ most and the lowest scores, among the pictures that every model described."""
     own = items[(items.dataset == dataset) & (items.status == "done")].dropna(subset="@DECIDING@")
     own = own.sort_values("model", key=lambda names: names.map(models.index), kind="stable")
     expected = int((results.n[results.dataset == dataset] > 0).sum())
@@ -9,7 +9,7 @@ def cases(dataset, count=5):
     order = sorted(said, key=lambda key: (-rank[key], key))
     first = min(count, (len(order) + 1) // 2, sum(rank[key] > 0 for key in order))
     chosen = {"differ" if expected > 1 else "best": order[:first]}
-    chosen["fail"] = sorted(order[first:], key=lambda key: (highest[key], key))[:count]
+    chosen["lowest"] = sorted(order[first:], key=lambda key: (highest[key], key))[:count]
     if not any(chosen.values()):
         return print("No picture of this data set was scored for every model.")
     file = inside(f"references/{dataset}.json")

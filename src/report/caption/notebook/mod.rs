@@ -170,13 +170,13 @@ fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
 /// A cell for each data set: its chosen pictures.
 fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
     let rule = "## Case studies\n\nFor each data set the pictures where the models differ most (the largest gap between \
-                their METEOR), and those of the others where all of them fail (the lowest METEOR of the best model).";
+                their METEOR), and those of the others with the lowest scores (METEOR of the best model).";
     cells.push(markdown("cases-title", rule));
     cells.push(code("cases", &filled(run, include_str!("cases.py")), Vec::new()));
     for (at, dataset) in run.datasets().iter().enumerate() {
         let choice = choose(run, dataset);
         let single = run.results.iter().filter(|row| row.dataset == *dataset && row.n > 0).count() < 2;
-        let kinds = [(if single { "best" } else { "differ" }, &choice.differ), ("fail", &choice.fail)];
+        let kinds = [(if single { "best" } else { "differ" }, &choice.differ), ("lowest", &choice.fail)];
         let outputs = if choice.differ.is_empty() && choice.fail.is_empty() {
             vec![Output::stdout("No picture of this data set was scored for every model.\n".to_string())]
         } else {

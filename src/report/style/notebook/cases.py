@@ -1,16 +1,22 @@
-def cases(strategy, count=5):
-    """The successes and failures of a strategy, each beside its photo."""
-    shown = items[(items.strategy == strategy) & (items.status != "failed") & (items.image != "")]
+def by_score(shown, count):
+    """The best and the worst scores; nothing where nothing was measured."""
     shown = shown.dropna(subset="lpips")
-    if shown.empty:
-        return print("No picture of this strategy was measured.")
     score = "gallery_score" if shown.gallery_score.notna().all() else "lpips"
     shown = shown.sort_values([score, "id", "seed"])
     best = shown.head(min(count, (len(shown) + 1) // 2))
     worst = shown.iloc[len(best):].tail(count).iloc[::-1]
-    chosen = pd.concat([best.assign(case="success"), worst.assign(case="failure")])
+    return best.assign(case="best"), worst.assign(case="worst")
+
+
+def cases(strategy, count=5):
+    """The two ends of a strategy, each picture beside its photo."""
+    shown = items[(items.strategy == strategy) & (items.status != "failed") & (items.image != "")]
+    best, worst = @CHOOSE@by_score(shown, count)
+    chosen = [part for part in (best, worst) if len(part)]
+    if not chosen:
+        return print("No picture of this strategy was measured.")
     columns = ["case", "id", "lpips", "style_distance", "gallery_score"] + PHOTO + ["caption", "prompt", "dropped"]
-    display(show(chosen[columns], index=False))
+    display(show(pd.concat(chosen)[columns], index=False))
     figure, axes = plt.subplots(2, 2 * count, figsize=(12, 3), squeeze=False)
     for spot in axes.flat:
         spot.axis("off")

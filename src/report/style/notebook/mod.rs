@@ -1,5 +1,6 @@
 //! A style run as a Jupyter notebook; see [`crate::report::notebook`].
 
+mod people;
 mod tables;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
     cells.push(markdown("results-title", "## Results\n\nThe best ArtFID first; lower is better."));
     cells.push(code("results", include_str!("results.py"), vec![Output::html(tables::results(run))]));
     figures(run, &mut cells)?;
+    people::cells(run, &mut cells);
     cases(run, &mut cells)?;
     let failed = tables::failed(run);
     if failed.has_rows() {
@@ -110,17 +112,26 @@ fn frontier_lines(run: &StyleRun) -> Result<String> {
 
 /// A cell for each strategy: its successes and failures.
 fn cases(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
+    let rated = people::has_ratings(run);
+    let (title, rated_rule) = if rated {
+        ("Successes and failures", format!("{}\n\n", gallery::RATED))
+    } else {
+        ("Best and worst scores", String::new())
+    };
     let rule = format!(
-        "## Successes and failures\n\n{} By LPIPS alone where a style distance is missing. Above the successes, below \
-         the failures; each photo is left of its picture.",
+        "## {title}\n\n{rated_rule}{} By LPIPS alone where a style distance is missing. Above the best, below the worst; each \
+         photo is left of its picture.",
         gallery::RULE
     );
     cells.push(markdown("cases-title", &rule));
-    cells.push(code("cases", include_str!("cases.py"), Vec::new()));
+    let choose = if rated { "by_people(shown, count) or " } else { "" };
+    cells.push(code("cases", &include_str!("cases.py").replace("@CHOOSE@", choose), Vec::new()));
     for at in run.ranking() {
         let strategy = &run.results[at].strategy;
-        let choice = gallery::choose(run.items_of(strategy));
-        let outputs = if choice.rule == gallery::Rule::Unranked {
+        let choice = run.choice(strategy);
+        let [best, worst] = choice.cases();
+        let none = choice.successes.is_empty() && choice.failures.is_empty();
+        let outputs = if choice.rule == gallery::Rule::Unranked || none {
             vec![Output::stdout("No picture of this strategy was measured.\n".to_string())]
         } else {
             let line = |name: &str, items: &[&ItemRow]| -> Vec<montage::Case> {
@@ -130,7 +141,7 @@ fn cases(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
                 };
                 items.iter().enumerate().map(case).collect()
             };
-            let lines = [line("success", &choice.successes), line("failure", &choice.failures)];
+            let lines = [line(best, &choice.successes), line(worst, &choice.failures)];
             let (jpeg, size) = montage::jpeg(&run.folder.dir, &lines)?;
             vec![Output::displayed(tables::cases(&choice)), Output::photos(&jpeg, size)]
         };

@@ -46,8 +46,9 @@ pub fn cases(choice: &Choice) -> Table {
         let names = [case.to_string(), item.id.clone()];
         names.into_iter().chain(measures).chain(photo).chain(text).collect()
     };
-    let successes = choice.successes.iter().map(|item| row("success", item));
-    let rows = successes.chain(choice.failures.iter().map(|item| row("failure", item))).collect();
+    let [best, worst] = choice.cases();
+    let successes = choice.successes.iter().map(|item| row(best, item));
+    let rows = successes.chain(choice.failures.iter().map(|item| row(worst, item))).collect();
     let columns = [
         "case",
         "id",

@@ -1,5 +1,6 @@
 //! `report.html` of a style run.
 
+mod people;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -7,18 +8,23 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
+use self::people::People;
 use self::tables::{Cell, Column, Remark};
 use super::gallery::{self, Rule};
 use super::verdict::verdict;
-use super::{StyleRun, causes, plots};
+use super::{StyleRun, causes, grid, plots};
 use crate::metrics::{Show, find, label};
 use crate::report::figure::{Figure, Place};
+use crate::report::grid::Grid;
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, commands, css_color, fill};
-use crate::report::thumbnails::{Thumbnail, thumbnails};
+use crate::report::thumbnails::{ALL, GALLERY, Thumbnail, thumbnails};
 use crate::run::csv::Row;
 use crate::run::shown;
 use crate::run::style::ItemRow;
+
+/// A page with more would be too large to open; `view` has no limit.
+const MOST_PICTURES: usize = 3000;
 
 const TEMPLATE: &str = include_str!("page.html");
 
@@ -33,8 +39,17 @@ struct Page {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
     plots: Vec<Plot>,
+    people: Option<People>,
+    /// Of the galleries.
+    heading: &'static str,
     rule: &'static str,
+    rated: &'static str,
+    /// What holds for most pictures of every strategy.
+    common: Vec<Finding>,
     strategies: Vec<Strategy>,
+    grid: Grid,
+    /// Whether pictures can be rated: in `view` alone.
+    rates: bool,
     failed: Vec<Remark>,
     failed_more: usize,
     remarks: Vec<Remark>,
@@ -59,6 +74,10 @@ struct Strategy {
     style_text: String,
     numbers: String,
     note: &'static str,
+    /// Whether people decided.
+    rated: bool,
+    /// Of its two ends.
+    titles: [&'static str; 2],
     findings: Vec<Finding>,
     successes: Vec<Case>,
     failures: Vec<Case>,
@@ -87,6 +106,7 @@ struct Case {
     style_distance: String,
     score: String,
     caption: String,
+    full_prompt: String,
     prompt: Prompt,
     causes: Vec<Likely>,
     /// Of the photo.
@@ -121,6 +141,8 @@ fn page(run: &StyleRun) -> Result<Page> {
     let (remarks, remarks_more) =
         tables::remarks(run.items.iter().filter(|item| !item.remark.is_empty()), |i| &i.remark);
     let (columns, rows) = tables::results(run);
+    let (strategies, common) = strategies(run);
+    let judged = strategies.iter().any(|strategy| strategy.rated);
     Ok(Page {
         title: run.folder.title().to_string(),
         question: run.folder.setting("question").to_string(),
@@ -130,8 +152,14 @@ fn page(run: &StyleRun) -> Result<Page> {
         columns,
         rows,
         plots: plots(run)?,
+        people: people::people(run),
+        heading: if judged { "Successes and failures" } else { "Best and worst scores" },
         rule: gallery::RULE,
-        strategies: strategies(run),
+        rated: if judged { gallery::RATED } else { "" },
+        common,
+        strategies,
+        grid: all_pictures(run)?,
+        rates: false,
         failed,
         failed_more,
         remarks,
@@ -167,17 +195,41 @@ fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
     plots::all(run).into_iter().map(plot).collect()
 }
 
-fn strategies(run: &StyleRun) -> Vec<Strategy> {
+/// The grid with its pictures inside the page.
+fn all_pictures(run: &StyleRun) -> Result<Grid> {
+    let photos = MOST_PICTURES / (run.results.len() + 1);
+    let shown: BTreeMap<&str, &str> = grid::photos(run).into_iter().take(photos).collect();
+    let drawn = run.items.iter().filter(|item| shown.contains_key(item.id.as_str()) && item.status != "failed");
+    let files = shown.values().map(|file| file.to_string()).chain(drawn.map(|item| item.image.clone()));
+    let files: Vec<String> = files.filter(|file| !file.is_empty()).collect();
+    let thumbnails = thumbnails(&run.folder.dir, &files, &ALL);
+    grid::grid(run, photos, |file| thumbnails.get(file).map(|thumbnail| thumbnail.uri.clone()))
+}
+
+/// The galleries, and what holds for most pictures of every strategy.
+fn strategies(run: &StyleRun) -> (Vec<Strategy>, Vec<Finding>) {
     let order = run.ranking();
-    let choices: Vec<_> = order.iter().map(|at| gallery::choose(run.items_of(&run.results[*at].strategy))).collect();
+    let choices: Vec<_> = order.iter().map(|at| run.choice(&run.results[*at].strategy)).collect();
     let chosen = choices.iter().flat_map(|choice| choice.successes.iter().chain(&choice.failures));
     let files: Vec<String> =
         chosen.flat_map(|item| [item.photo.clone(), item.image.clone()]).filter(|f| !f.is_empty()).collect();
-    let thumbnails = thumbnails(&run.folder.dir, &files);
+    let thumbnails = thumbnails(&run.folder.dir, &files, &GALLERY);
     let colors = plots::strategy_colors(run);
+    let counted =
+        |(at, choice): (&usize, &gallery::Choice)| causes::count(run.items_of(&run.results[*at].strategy), choice);
+    let counts: Vec<Vec<causes::Count>> = order.iter().zip(&choices).map(counted).collect();
+    let everywhere = causes::common(&counts);
+    let common = counts.iter().flatten().filter(|count| everywhere.contains(&count.cause)).fold(
+        BTreeMap::<&str, Finding>::new(),
+        |mut all, count| {
+            all.entry(count.cause.title()).or_insert_with(|| finding(count, &choices[0]));
+            all
+        },
+    );
     let strategy = |(at, choice): (&usize, &gallery::Choice)| {
         let row = &run.results[*at];
         let counts = causes::count(run.items_of(&row.strategy), choice);
+        let own = counts.iter().filter(|count| !everywhere.contains(&count.cause));
         let cases = |items: &[&ItemRow], counts: &[causes::Count]| {
             items.iter().map(|item| case(item, row.style_text(), counts, &thumbnails)).collect()
         };
@@ -191,18 +243,25 @@ fn strategies(run: &StyleRun) -> Vec<Strategy> {
                 .chain([format!("n = {}", row.n)])
                 .collect(),
             note: match choice.rule {
+                Rule::People | Rule::Score if !choice.successes.is_empty() => "",
+                Rule::People if choice.failures.is_empty() => {
+                    "As many raters call each picture a success as a failure."
+                }
+                Rule::People => "No picture of this strategy is a success to most of its raters.",
                 _ if choice.successes.is_empty() => "No picture of this strategy was made.",
                 Rule::Score => "",
                 Rule::Lpips => "Ranked by LPIPS alone: not every picture has a style distance.",
                 Rule::Unranked => "The pictures were not measured: the first ones are shown.",
             },
-            findings: counts.iter().map(|count| finding(count, choice)).collect(),
+            rated: choice.rule == Rule::People,
+            titles: choice.titles(),
+            findings: own.map(|count| finding(count, choice)).collect(),
             // A cause is named where something went wrong.
             successes: cases(&choice.successes, &[]),
             failures: cases(&choice.failures, &counts),
         }
     };
-    order.iter().zip(&choices).map(strategy).collect()
+    (order.iter().zip(&choices).map(strategy).collect(), common.into_values().collect())
 }
 
 fn finding(count: &causes::Count, choice: &gallery::Choice) -> Finding {
@@ -228,6 +287,7 @@ fn case(item: &ItemRow, style: &str, counts: &[causes::Count], thumbnails: &BTre
         style_distance: short(item.style_distance),
         score: short(item.gallery_score),
         caption: item.caption.clone(),
+        full_prompt: item.prompt.clone(),
         prompt: Prompt::of(item, style),
         causes: causes::likely(item, counts).into_iter().map(likely).collect(),
         measures: measures(item),

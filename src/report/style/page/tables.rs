@@ -77,8 +77,7 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
         cells.extend(axes.iter().map(|axis| text(&shown_value(row, axis))));
         cells.push(whole(row.n));
         for (about, best) in metrics.iter().zip(&best) {
-            let small = if about.show >= Show::Compared { interval(row, about) } else { String::new() };
-            cells.push(Cell { small, ..value(row.values.value(about.name), *best) });
+            cells.push(Cell { small: interval(row, about), ..value(row.values.value(about.name), *best) });
         }
         cells.push(value(row.seconds_per_image, None));
         cells.extend(failed.then(|| whole(row.failed)));

@@ -5,10 +5,11 @@ use plotters::style::RGBColor;
 use super::strategy_colors;
 use crate::metrics::About;
 use crate::metrics::stats::quantile;
-use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width};
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten_middle, text_width};
 use crate::report::number::short;
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, titled};
 use crate::report::style::StyleRun;
+use crate::run::style::ItemRow;
 
 const TOP: f64 = 66.0;
 const ROW: f64 = 58.0;
@@ -21,12 +22,13 @@ const MOST_POINTS: usize = 400;
 pub fn figure(run: &StyleRun, metric: &About) -> Figure {
     let title = format!("{} of each picture", metric.label);
     let order = run.ranking();
-    let values: Vec<Vec<f64>> = order.iter().map(|at| values(run, metric, *at)).collect();
+    let known: Vec<Vec<(f64, &str)>> = order.iter().map(|at| values(run, metric, *at)).collect();
+    let values: Vec<Vec<f64>> = known.iter().map(|known| known.iter().map(|(value, _)| *value).collect()).collect();
     let Some(axis) = axis(run, &values) else {
         return nothing(titled(140.0, &title, ""), &format!("No picture has {}.", metric.one()));
     };
     let bottom = TOP + ROW * order.len() as f64;
-    let reading = format!("{} Bar: middle half; white line: median; dots: pictures.", metric.item.unwrap_or_default());
+    let reading = format!("{} Bar: middle half; gap: median; dots: pictures.", metric.item.unwrap_or_default());
     let mut figure = titled(bottom + 48.0, &title, &reading);
     axis.draw_horizontal(&mut figure, TOP, bottom, metric.label);
     let colors = strategy_colors(run);
@@ -37,17 +39,18 @@ pub fn figure(run: &StyleRun, metric: &About) -> Figure {
         let count = if values.is_empty() { "not measured".to_string() } else { format!("n = {}", values.len()) };
         figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);
         cloud(&mut figure, &axis, values, colors[*at], middle);
+        points(&mut figure, &axis, &known[row], (colors[*at], &run.results[*at].strategy), middle);
     }
     figure.line([(axis.pixels.0, TOP), (axis.pixels.0, bottom)], MUTED, 1.0);
     figure.alt = alt(run, metric, &order, &values);
     figure
 }
 
-/// The measured values of a strategy, sorted.
-fn values(run: &StyleRun, metric: &About, at: usize) -> Vec<f64> {
-    let mut values: Vec<f64> =
-        run.items_of(&run.results[at].strategy).filter_map(|item| item.values.value(metric.name)).collect();
-    values.sort_by(f64::total_cmp);
+/// The measured values of a strategy, sorted, each with its photo.
+fn values<'a>(run: &'a StyleRun, metric: &About, at: usize) -> Vec<(f64, &'a str)> {
+    let of = |item: &'a ItemRow| Some((item.values.value(metric.name)?, item.id.as_str()));
+    let mut values: Vec<(f64, &str)> = run.items_of(&run.results[at].strategy).filter_map(of).collect();
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
     values
 }
 
@@ -60,7 +63,7 @@ fn axis(run: &StyleRun, values: &[Vec<f64>]) -> Option<Axis> {
     Some(Axis { values: ((low - room).max(0.0), high + room), pixels: (left, WIDTH - MARGIN - 10.0) })
 }
 
-/// Half a violin above, the quartiles on the middle line, the pictures below.
+/// Half a violin above, the quartiles on the middle line.
 fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], color: RGBColor, middle: f64) {
     if values.len() >= ENOUGH_FOR_A_SHAPE {
         let shape = density(values, axis.values);
@@ -76,11 +79,18 @@ fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], color: RGBColor, midd
         figure.rect((axis.at(q1), middle - 3.5), (axis.at(q3), middle + 3.5), color, 1.0);
         figure.rect((axis.at(q2) - 1.5, middle - 5.0), (axis.at(q2) + 1.5, middle + 5.0), PAPER, 1.0);
     }
-    let step = values.len().div_ceil(MOST_POINTS).max(1);
-    for (k, value) in values.iter().step_by(step).enumerate() {
+}
+
+/// The pictures, below the middle line; in the page each opens its own.
+fn points(figure: &mut Figure, axis: &Axis, known: &[(f64, &str)], (color, strategy): (RGBColor, &str), middle: f64) {
+    let step = known.len().div_ceil(MOST_POINTS).max(1);
+    for (k, (value, id)) in known.iter().step_by(step).enumerate() {
         // Multiples of the golden ratio scatter evenly and are the same every time.
         let jitter = (k as f64 * 0.618_033_988_75).fract();
-        figure.disc((axis.at(*value), middle + 8.0 + jitter * 9.0), 2.0, color, 0.7);
+        let at = (axis.at(*value), middle + 8.0 + jitter * 9.0);
+        figure.disc(at, 2.0, color, 0.9);
+        let (photo, strategy) = (id.to_string(), strategy.to_string());
+        figure.shapes.push(Shape::Spot { at, radius: 4.0, photo, strategy });
     }
 }
 

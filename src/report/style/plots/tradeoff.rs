@@ -116,7 +116,10 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
 fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &StyleRun) {
     let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
     for s in known {
-        shape(figure, shapes[s.at], (x.at(s.lpips), y.at(s.fid)), RADIUS, colors[s.at]);
+        let at = (x.at(s.lpips), y.at(s.fid));
+        // An edge that tells it from one of a like colour below it.
+        shape(figure, shapes[s.at], at, RADIUS + 1.2, PAPER);
+        shape(figure, shapes[s.at], at, RADIUS, colors[s.at]);
     }
 }
 
