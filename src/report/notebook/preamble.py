@@ -7,6 +7,7 @@ from IPython.display import HTML, display
 
 RUN = Path(@RUN@)  # the run folder, seen from this notebook's folder
 COLORS = @COLORS@
+WIDE = ["caption", "prompt", "dropped", "style_text", "error"]
 pd.set_option("display.max_colwidth", None)
 
 
@@ -24,4 +25,5 @@ def read(name, text, numbers):
 
 
 def show(table, **options):
-    return HTML(table.to_html(float_format="{:.3f}".format, na_rep="–", **options))
+    wide = {column: 240 for column in WIDE if column in table}  # texts that would be squeezed
+    return HTML(table.to_html(float_format="{:.3f}".format, na_rep="–", col_space=wide, **options))

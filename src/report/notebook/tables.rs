@@ -3,6 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::report::number::finite;
+use crate::report::page::date;
+
+/// Columns of texts that would be squeezed, as in `preamble.py`.
+const WIDE: [&str; 5] = ["caption", "prompt", "dropped", "style_text", "error"];
 
 /// A table of text; numbers are formatted already.
 #[derive(Debug)]
@@ -18,7 +22,11 @@ impl Table {
 
     pub fn html(&self) -> String {
         let row = |cells: Vec<&str>, tag: &str| -> String {
-            cells.iter().map(|cell| format!("      <{tag}>{}</{tag}>\n", escape(cell))).collect()
+            let open = |cell: &str| match tag {
+                "th" if WIDE.contains(&cell) => "th style=\"min-width: 240px;\"".to_string(),
+                _ => tag.to_string(),
+            };
+            cells.iter().map(|cell| format!("      <{}>{}</{tag}>\n", open(cell), escape(cell))).collect()
         };
         let mut html = String::from("<table border=\"1\" class=\"dataframe\">\n  <thead>\n");
         html += "    <tr style=\"text-align: right;\">\n";
@@ -46,6 +54,7 @@ pub fn number(value: Option<f64>) -> String {
 pub fn manifest(manifest: &Map<String, Value>) -> Table {
     let plain = manifest.iter().filter_map(|(key, value)| {
         let text = match value {
+            Value::Number(time) if key == "started" && time.is_u64() => date(time.as_u64().unwrap_or_default()),
             Value::String(text) => text.clone(),
             Value::Bool(true) => "True".to_string(),
             Value::Bool(false) => "False".to_string(),

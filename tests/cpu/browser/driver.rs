@@ -20,37 +20,43 @@ pub struct Browser {
 
 /// The browser, or None with a word on stderr where there is none on this machine.
 pub fn browser() -> Option<Browser> {
-    let browser = Browser::start();
-    if browser.is_none() {
-        eprintln!("skipped: no chromedriver here (apt-get install chromium chromium-driver)");
-    }
-    browser
+    Browser::start().inspect_err(|why| eprintln!("skipped: {why} (apt-get install chromium chromium-driver)")).ok()
 }
 
 impl Browser {
-    fn start() -> Option<Self> {
+    fn start() -> Result<Self, String> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = command.spawn().ok()?;
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let said = lines.map_while(Result::ok).find(|line| line.contains("started successfully on port")).unwrap();
-        let port: u16 = said.trim_end_matches('.').rsplit(' ').next().unwrap().parse().unwrap();
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(90)));
-        let agent = ureq::Agent::new_with_config(config.proxy(None).build());
+        let mut driver = command.spawn().map_err(|error| format!("no chromedriver here: {error}"))?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let said = lines.find(|line| line.contains("started successfully on port"));
+        let port = said.and_then(|said| said.trim_end_matches('.').rsplit(' ').next()?.parse::<u16>().ok());
+        let port = port.ok_or("chromedriver does not start")?;
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        let agent = ureq::Agent::new_with_config(config.timeout_global(Some(Duration::from_secs(120))).build());
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), agent };
         let args =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,900"];
-        let options = json!({ "browserName": "chrome", "goog:chromeOptions": { "args": args }, "goog:loggingPrefs": { "browser": "ALL" } });
-        let answer = browser.post("", json!({ "capabilities": { "alwaysMatch": options } }));
-        browser.session += &format!("/{}", answer["sessionId"].as_str().unwrap());
-        Some(browser)
+        let options = json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": { "args": args },
+            "goog:loggingPrefs": { "browser": "ALL" }
+        });
+        let answer = browser.send("", json!({ "capabilities": { "alwaysMatch": options } }));
+        let answer: Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+        let id = answer["value"]["sessionId"].as_str();
+        let id = id.ok_or_else(|| format!("chromedriver finds no browser: {}", answer["value"]["message"]))?;
+        browser.session += &format!("/{id}");
+        Ok(browser)
+    }
+
+    fn send(&self, path: &str, body: Value) -> String {
+        let request = self.agent.post(format!("{}{path}", self.session)).content_type("application/json");
+        request.send(body.to_string()).unwrap().body_mut().with_config().limit(1 << 28).read_to_string().unwrap()
     }
 
     fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.agent.post(format!("{}{path}", self.session)).content_type("application/json");
-        let text = request.send(body.to_string()).unwrap().body_mut().read_to_string().unwrap();
-        value(&text)
+        value(&self.send(path, body))
     }
 
     fn get(&self, path: &str) -> Value {
@@ -93,7 +99,7 @@ impl Browser {
     pub fn wait(&self, expression: &str) {
         let start = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != true {
-            assert!(start.elapsed() < Duration::from_secs(20), "waited for {expression}");
+            assert!(start.elapsed() < Duration::from_secs(60), "waited for {expression}");
             std::thread::sleep(Duration::from_millis(40));
         }
     }
