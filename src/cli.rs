@@ -82,6 +82,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Run an experiment, a built-in one by name or a TOML file
     Experiment(ExperimentArgs),
+    /// Run an experiment in shards on a Slurm cluster: a job array, and a job that merges; the same command again goes on
+    Submit(SubmitArgs),
     /// Put the run folders of shards together into one
     Merge(MergeArgs),
     /// Write a run's HTML page again, from its CSV files alone
@@ -398,6 +400,16 @@ pub struct ExperimentArgs {
     /// List the built-in experiments
     #[arg(long)]
     pub list: bool,
+    #[command(flatten)]
+    pub options: ExperimentOptions,
+    /// Do only part I of N (from 1); `merge` puts the parts together. auto: the part that Slurm's job array or srun says
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+}
+
+/// What is changed of an experiment, and where it goes.
+#[derive(Debug, Args)]
+pub struct ExperimentOptions {
     /// mini: the embedded models and pictures; full: the real models
     #[arg(long, default_value = "mini")]
     pub profile: String,
@@ -410,9 +422,33 @@ pub struct ExperimentArgs {
     /// Use only the first N items
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Do only part I of N (from 1); `merge` puts the parts together. auto: the part that Slurm's job array or srun says
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// A built-in experiment, or a TOML file
+    #[arg(value_name = "NAME|FILE.toml")]
+    pub experiment: String,
+    #[command(flatten)]
+    pub options: ExperimentOptions,
+    /// Shards of the run, each a task of the job array
+    #[arg(long, value_name = "N")]
+    pub tasks: usize,
+    /// Slurm's partition
+    #[arg(long, value_name = "P")]
+    pub partition: Option<String>,
+    /// GPUs of each task: a number, or TYPE:NUMBER
+    #[arg(long, value_name = "G")]
+    pub gpus_per_task: Option<String>,
+    /// Time limit of a task as Slurm reads it: 30 (minutes), 2:00:00, 1-12. A minute before, it is told to end
+    #[arg(long, value_name = "T")]
+    pub time: Option<String>,
+    /// Another option of sbatch, as account=lab; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub sbatch: Vec<String>,
+    /// Write the scripts and print how they would be submitted, and submit nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
-//! [`hub`] brings published files into the caches of this machine; it knows no model. [`commands`] starts it all.
+//! [`hub`] brings published files into the caches of this machine; it knows no model. [`cluster`] hands
+//! runs in shards to Slurm; it knows no experiment. [`commands`] starts it all.
 //! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
 //! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
 //! [`commands`] sees [`cli`]; [`view`] serves a run to a browser. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
@@ -17,6 +18,7 @@
 pub mod axes;
 pub mod checkpoints;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod datasets;
 pub mod error;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::print::{note, say};
-use crate::cli::{ExperimentArgs, Global};
+use crate::cli::{ExperimentArgs, ExperimentOptions, Global};
 use crate::error::Outcome;
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::shard::Shard;
@@ -21,10 +21,10 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     let models = OnThisMachine::new(Runtime::new(global)?);
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
-    let asked = Asked { profile: &args.profile, sets: &args.set, limit: args.limit, shard: args.shard.as_deref() };
+    let asked = asked(&args.options, args.shard.as_deref());
     let planned = experiment::kind(&file)?.load(&file, &asked)?;
     let (name, shard) = planned.name();
-    let out = out_folder(&args, name, shard)?;
+    let out = out_folder(&args.options, name, shard)?;
     for line in planned.introduce(&out, &models) {
         say!("{line}");
     }
@@ -44,6 +44,11 @@ fn list() -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// What the command line asks for of an experiment.
+pub(super) fn asked<'a>(options: &'a ExperimentOptions, shard: Option<&'a str>) -> Asked<'a> {
+    Asked { profile: &options.profile, sets: &options.set, limit: options.limit, shard }
+}
+
 /// `I/N` as it was given, or what Slurm says.
 fn shard(asked: String) -> Result<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -51,15 +56,12 @@ fn shard(asked: String) -> Result<String> {
 }
 
 /// `--out`, else `runs/NAME`; a shard has a folder of its own.
-fn out_folder(args: &ExperimentArgs, name: &str, shard: Option<&str>) -> Result<PathBuf> {
-    if let Some(out) = &args.out {
+pub(super) fn out_folder(options: &ExperimentOptions, name: &str, shard: Option<&str>) -> Result<PathBuf> {
+    if let Some(out) = &options.out {
         return Ok(out.clone());
     }
-    let mut name = name.to_string();
-    if let Some(shard) = shard.map(Shard::parse).transpose()? {
-        name += &format!("-shard-{}-of-{}", shard.part, shard.of);
-    }
-    Ok(Path::new("runs").join(name))
+    let whole = Path::new("runs").join(name);
+    Ok(shard.map(Shard::parse).transpose()?.map_or(whole.clone(), |shard| shard.folder(&whole)))
 }
 
 /// The results as a table, where the pages are, and what failed. The pages are made before anything is said: nothing

@@ -21,6 +21,7 @@ pub mod print;
 mod prompt;
 mod report;
 mod stylize;
+mod submit;
 mod view;
 
 use anyhow::Result;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Prompt(args) => prompt::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Experiment(args) => experiment::run(args, global),
+        Command::Submit(args) => submit::run(args, global),
         Command::Merge(args) => merge::run(args, global),
         Command::Report(args) => report::run(args, global),
         Command::Plot(args) => plot::run(args, global),

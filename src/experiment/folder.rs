@@ -27,19 +27,13 @@ impl RunFolder {
         let Some(lock) = guard::hold(dir)? else {
             return Err(usage(format!("{shown}: another process is writing this run")));
         };
-        let file = dir.join("config.toml");
-        if file.exists() {
-            let held = S::from_run(&file)?;
-            if let Some(difference) = difference(&held, config)? {
-                return Err(usage(format!("{shown} holds another run: {difference}; choose another --out")));
-            }
-        } else if dir.join("items.csv").exists() {
+        if held(dir, config)?.is_none() && dir.join("items.csv").exists() {
             return Err(usage(format!("{shown} has an items.csv but no config.toml: choose another --out")));
         }
         let folder = Self { dir: dir.to_path_buf(), _lock: lock };
         guard::tidy(dir)?;
         let text = toml::to_string(config)?;
-        write_whole(&file, |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
+        write_whole(&folder.path("config.toml"), |file| Ok(std::io::Write::write_all(file, text.as_bytes())?))?;
         Ok(folder)
     }
 
@@ -51,6 +45,21 @@ impl RunFolder {
     pub fn make(&self, relative: &str) -> Result<()> {
         let path = self.path(relative);
         fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))
+    }
+}
+
+/// The configuration in a folder, if one is there: it is of the run that is asked for, else that is wrong usage.
+pub(super) fn held<S: Settings>(dir: &Path, asked: &S) -> Result<Option<S>> {
+    let file = dir.join("config.toml");
+    if !file.exists() {
+        return Ok(None);
+    }
+    let held = S::from_run(&file)?;
+    match difference(&held, asked)? {
+        Some(difference) => {
+            Err(usage(format!("{} holds another run: {difference}; choose another --out", dir.display())))
+        }
+        None => Ok(Some(held)),
     }
 }
 

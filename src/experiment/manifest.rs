@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::folder::RunFolder;
-use crate::runtime::write_whole;
+use crate::runtime::{shell_word, write_whole};
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -147,11 +147,7 @@ impl Facts {
 
 /// The command line of this process, by the program's usual name.
 fn command() -> String {
-    let word = |word: String| {
-        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@".contains(c));
-        if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    };
-    let arguments = std::env::args_os().skip(1).map(|argument| word(argument.to_string_lossy().into_owned()));
+    let arguments = std::env::args_os().skip(1).map(|argument| shell_word(&argument.to_string_lossy()));
     std::iter::once("./toolkit".to_string()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 

@@ -12,9 +12,11 @@ use super::manifest::{Facts, Manifest};
 use super::run::conclude;
 use super::settings::Settings;
 use super::shard::Shard;
+use super::standing::is_free;
 use crate::error::usage;
 use crate::run::csv::read_growing;
 use crate::run::guard;
+use crate::run::layout::SUBMITTED;
 use crate::runtime::UNFINISHED;
 
 /// Where the merged run goes when nobody says: the shards' name without the `-shard-I-of-N`.
@@ -41,18 +43,19 @@ pub fn merge_with<K: Kind>(
     let parts = shards.iter().map(|dir| read(dir)).collect::<Result<Vec<Part<K>>>>()?;
     let config = common(&parts)?;
     whole(out, |building| {
-        let summary = build(&parts, &config, building)?;
+        let (summary, folder) = build(&parts, &config, building)?;
         complete(building)?;
-        Ok(summary)
+        Ok((summary, folder))
     })
 }
 
 /// Has the run folder `out` built beside its place and then renamed: it is there whole or not at all. What an earlier
 /// merge that was killed had begun is removed.
-fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    if fs::symlink_metadata(out).is_ok() && fs::read_dir(out).map_or(true, |mut entries| entries.next().is_some()) {
+fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<(T, RunFolder)>) -> Result<T> {
+    if !is_free(out)? {
         return Err(usage(format!("{} is there already: remove it, or choose another --out", out.display())));
     }
+    guard::check(out)?;
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
     guard::remove_abandoned(parent)?;
@@ -60,15 +63,29 @@ fn whole<T>(out: &Path, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         .prefix(UNFINISHED)
         .tempdir_in(parent)
         .with_context(|| format!("cannot write into {}", parent.display()))?;
-    let built = build(building.path())?;
-    let _ = fs::remove_dir(out);
-    fs::rename(building.path(), out).with_context(|| format!("cannot write {}", out.display()))?;
+    // The folder is held until it is in its place: another merge beside this one takes what nobody holds for abandoned.
+    let (built, _held) = build(building.path())?;
+    replace(out, building.path()).with_context(|| format!("cannot write {}", out.display()))?;
     // Nothing is left of it to remove.
     let _ = building.keep();
     Ok(built)
 }
 
-fn build<K: Kind>(parts: &[Part<K>], config: &K::Config, out: &Path) -> Result<Summary<K>> {
+/// Puts the folder `building` in the place of `out`, with what was written there to submit the shards.
+fn replace(out: &Path, building: &Path) -> std::io::Result<()> {
+    let (there, here) = (out.join(SUBMITTED), building.join(SUBMITTED));
+    if there.is_dir() {
+        fs::rename(&there, &here)?;
+    }
+    let _ = fs::remove_dir(out);
+    fs::rename(building, out).inspect_err(|_| {
+        if here.is_dir() && fs::create_dir_all(out).is_ok() {
+            let _ = fs::rename(&here, &there);
+        }
+    })
+}
+
+fn build<K: Kind>(parts: &[Part<K>], config: &K::Config, out: &Path) -> Result<(Summary<K>, RunFolder)> {
     let folder = RunFolder::open(out, config)?;
     folder.make("plots")?;
     let mut rows = Vec::new();
@@ -81,7 +98,8 @@ fn build<K: Kind>(parts: &[Part<K>], config: &K::Config, out: &Path) -> Result<S
     let kept = K::join(&folder, config, parts)?;
     let facts: Vec<&Facts> = parts.iter().map(|part| &part.facts).collect();
     let facts = K::join_facts(parts[0].facts.clone(), &facts);
-    conclude::<K>(&folder, config, &kept, rows, Manifest::known(facts))
+    let summary = conclude::<K>(&folder, config, &kept, rows, Manifest::known(facts))?;
+    Ok((summary, folder))
 }
 
 fn read<K: Kind>(dir: &Path) -> Result<Part<K>> {

@@ -23,6 +23,7 @@ mod run;
 pub mod settings;
 pub mod shard;
 pub mod stage;
+pub mod standing;
 pub mod style;
 mod table;
 

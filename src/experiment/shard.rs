@@ -1,6 +1,7 @@
 //! One part of a run, when several processes or machines share it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -72,6 +73,20 @@ impl Shard {
                  give --shard I/N with the number of all parts, as in --shard $SLURM_ARRAY_TASK_ID/N"
             ))),
         }
+    }
+
+    /// The run folder of the part, beside that of the whole run.
+    pub fn folder(self, whole: &Path) -> PathBuf {
+        let mut name = whole.file_name().unwrap_or_default().to_os_string();
+        name.push(format!("-shard-{}-of-{}", self.part, self.of));
+        whole.with_file_name(name)
+    }
+
+    /// The part that a folder of [`Self::folder`] is named for.
+    pub fn of_folder(dir: &Path) -> Option<Self> {
+        let (_, numbers) = dir.file_name()?.to_str()?.rsplit_once("-shard-")?;
+        let (part, of) = numbers.split_once("-of-")?;
+        Some(Self { part: part.parse().ok()?, of: of.parse().ok()? })
     }
 
     /// Whether the thing at this position belongs to the part.

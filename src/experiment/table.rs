@@ -12,6 +12,8 @@ use super::models::{Captioners, Needed, OnThisMachine};
 use super::progress::Progress;
 use super::run::{check, run};
 use super::settings::Settings;
+use super::shard::Shard;
+use super::standing::{Standing, standing};
 use super::style::StyleTransfer;
 use crate::error::{nearest, usage};
 
@@ -59,6 +61,12 @@ pub trait Planned {
 
     /// Runs or continues it.
     fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion>;
+
+    /// How far it is in a folder, or how far a shard of it is.
+    fn standing(&self, dir: &Path, shard: Option<Shard>) -> Result<Standing>;
+
+    /// Its configuration as a run folder holds it.
+    fn to_toml(&self) -> Result<String>;
 }
 
 /// What a run came to, as lines for the terminal.
@@ -126,6 +134,16 @@ impl<K: Kind> Planned for Loaded<K> {
 
     fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion> {
         run::<K>(&self.plan, &self.config, out, K::on(models), progress).map(conclusion)
+    }
+
+    fn standing(&self, dir: &Path, shard: Option<Shard>) -> Result<Standing> {
+        let mut config = self.config.clone();
+        config.narrow(None, shard.map(|shard| shard.to_string()).as_deref())?;
+        standing(dir, &config)
+    }
+
+    fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(&self.config)?)
     }
 }
 

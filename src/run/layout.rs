@@ -4,6 +4,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+/// The place in a run folder of what was written to submit its shards to a cluster.
+pub const SUBMITTED: &str = "slurm";
+
 /// The picture's place in a run folder.
 pub fn image_path(strategy: &str, id: &str) -> String {
     format!("images/{strategy}/{id}.png")

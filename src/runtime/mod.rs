@@ -15,6 +15,7 @@ pub mod machine;
 mod mapped;
 mod memory;
 mod profile;
+mod shell;
 pub mod shim;
 mod signals;
 mod threads;
@@ -34,6 +35,7 @@ pub use mapped::MappedFile;
 pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
 pub use profile::profiled;
+pub use shell::shell_word;
 pub use signals::{conventional_signals, say_on_stop};
 pub use threads::{Background, wait_asleep};
 

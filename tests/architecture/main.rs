@@ -34,12 +34,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "experiment",
         &["axes", "datasets", "error", "images", "metrics", "models", "pipelines", "prompts", "run", "runtime"],
     ),
+    ("cluster", &["error", "run", "runtime"]),
     ("cli", &["metrics", "runtime", "schedulers"]),
     (
         "commands",
         &[
             "axes",
             "cli",
+            "cluster",
             "error",
             "experiment",
             "hub",
