@@ -7,6 +7,7 @@
 //! and what does is part of the batch's key.
 
 pub mod captioner;
+pub mod eta;
 pub mod generator;
 pub mod guidance_scale;
 pub mod instruction;
@@ -30,6 +31,7 @@ pub static AXES: &[&Axis] = &[
     &generator::AXIS,
     &strength::AXIS,
     &scheduler::AXIS,
+    &eta::AXIS,
     &steps::AXIS,
     &guidance_scale::AXIS,
     &negative_prompt::AXIS,

@@ -3,7 +3,7 @@
 //!
 //! Source: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/schedulers/scheduling_ddim.py>
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -13,7 +13,10 @@ use super::options::SolverOptions;
 use super::solver::{Solver, SolverConfig};
 
 /// The [`SolverOptions`] that it takes.
-pub const OPTIONS: &[&str] = &[];
+pub const OPTIONS: &[&str] = &[ETA];
+
+/// How much noise is added at each step: 0 none, 1 as much as in DDPM.
+const ETA: &str = "eta";
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -29,7 +32,7 @@ impl Default for Options {
     }
 }
 
-/// DDIM of one configuration; no noise is added (eta is 0).
+/// DDIM of one configuration.
 #[derive(Debug, Clone)]
 pub struct Ddim {
     noise: Noise,
@@ -45,11 +48,13 @@ impl Ddim {
 }
 
 impl SolverConfig for Ddim {
-    fn solver(&self, steps: usize, _options: &SolverOptions) -> Result<Box<dyn Solver>> {
+    fn solver(&self, steps: usize, options: &SolverOptions) -> Result<Box<dyn Solver>> {
+        let eta = options.get(ETA);
+        ensure!((0.0..=1.0).contains(&eta), "eta {eta} must be between 0 and 1");
         let places = self.noise.timesteps(steps, Spacing::Leading)?;
         let timesteps = places.iter().map(|&t| t as f64).collect();
         let ratio = (self.noise.config.num_train_timesteps / steps) as i64;
-        Ok(Box::new(DdimSteps { scheduler: self.clone(), places, timesteps, ratio }))
+        Ok(Box::new(DdimSteps { scheduler: self.clone(), places, timesteps, ratio, eta }))
     }
 }
 
@@ -60,6 +65,7 @@ struct DdimSteps {
     timesteps: Vec<f64>,
     /// Training steps in one step.
     ratio: i64,
+    eta: f64,
 }
 
 impl Solver for DdimSteps {
@@ -78,7 +84,7 @@ impl Solver for DdimSteps {
         model_output: &Tensor,
         index: usize,
         sample: &Tensor,
-        _noise: &mut dyn FnMut() -> Result<Tensor>,
+        draw: &mut dyn FnMut() -> Result<Tensor>,
     ) -> Result<Tensor> {
         let Ddim { noise, options } = &self.scheduler;
         let first = noise.first_share(options.set_alpha_to_one);
@@ -93,6 +99,15 @@ impl Solver for DdimSteps {
         if options.clip_sample {
             picture = picture.clamp(-options.clip_sample_range, options.clip_sample_range);
         }
-        Ok((picture * next.sqrt() + epsilon * (1.0 - next).sqrt()).to_kind(model_output.kind()))
+        let moved = picture * next.sqrt();
+        if self.eta == 0.0 {
+            return Ok((moved + epsilon * (1.0 - next).sqrt()).to_kind(model_output.kind()));
+        }
+        // Formula 16 of the paper.
+        let deviation = self.eta * ((1.0 - next) / (1.0 - now) * (1.0 - now / next)).sqrt();
+        // Where noise takes all, rounding may leave less than nothing for the direction.
+        let direction = epsilon * (1.0 - next - deviation * deviation).max(0.0).sqrt();
+        let added = draw()?.to_kind(Kind::Float) * deviation;
+        Ok((moved + direction + added).to_kind(model_output.kind()))
     }
 }

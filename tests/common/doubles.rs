@@ -163,6 +163,7 @@ impl Generator for Painter {
             let salt = prompt.bytes().fold(*seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             let salt = salt.wrapping_add(request.guidance_scale.unwrap_or(0.0).to_bits() >> 40);
             let salt = salt.wrapping_add(request.strength.unwrap_or(0.0).to_bits() >> 40);
+            let salt = salt.wrapping_add(request.solver_options.get("eta").to_bits() >> 40);
             let salt = salt.wrapping_add(request.scheduler.map_or(0, |name| 1 + name.name().len() as u64));
             assert_eq!(request.images.len(), if request.strength.is_some() { request.prompts.len() } else { 0 });
             // Image-to-image would else take the size of the photo, and text-to-image another.

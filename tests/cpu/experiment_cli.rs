@@ -40,7 +40,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     }
     image::RgbImage::new(64, 64).save(dir.path().join("photo.png")).unwrap();
     let long = format!("mini-blip.instruction={}", "word ".repeat(600));
-    let cases: [(&[&str], &str); 24] = [
+    let cases: [(&[&str], &str); 27] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
@@ -80,6 +80,15 @@ fn wrong_usage_is_one_line_and_status_2() {
         ),
         (&["experiment", "img2img_ablation", "--set", "steps=2000"], "2000 steps, and the model was trained with 1000"),
         (&["experiment", "img2img_ablation", "--set", "guidance_scale=inf"], "guidance_scale = inf is not a number"),
+        (&["experiment", "img2img_ablation", "--set", "eta=1.5"], "eta = 1.5 is not between 0 and 1"),
+        (
+            &["experiment", "img2img_ablation", "--set", "eta=[0, 0.5]"],
+            "scheduler pndm takes no eta (it is 0.5): leave it out, or choose scheduler ddim",
+        ),
+        (
+            &["experiment", "style_ablation", "--set", "eta=0.5"],
+            "Stable Diffusion 3 (flow matching) takes no eta (it is 0.5)",
+        ),
         (&["experiment", "caption_benchmark", "--set", &long], "model mini-blip: a prompt of 1201 tokens"),
         (&["experiment", "caption_benchmark", "--set", "mini-blip=mini-sd3"], "it does not describe pictures"),
         (

@@ -2,6 +2,7 @@
 
 use crate::doubles;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +15,7 @@ use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::models::Models;
 use toolkit::experiment::style::plan::picture_seed;
 use toolkit::metrics::image::frechet::{Gaussian, distance};
+use toolkit::report;
 use toolkit::run::style::{ItemRow, ResultRow};
 
 fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
@@ -329,6 +331,38 @@ fn schedulers_draw_apart_and_are_recorded() {
     assert_eq!(recorded, [("plain__ddim", "ddim"), ("plain__euler-ancestral", "euler-ancestral")]);
     let file = |strategy: &str| fs::read(world.path(&format!("run/images/{strategy}/p01.png"))).unwrap();
     assert_ne!(file("plain__ddim"), file("plain__euler-ancestral"));
+}
+
+/// An axis without a column of its own in every run: it has one where it is given, also when nothing but 0 is.
+#[test]
+fn etas_draw_apart_and_have_a_column_only_where_they_are_given() {
+    let world = World::new(3);
+    let run = |out: &str, sets: &[&str]| {
+        let sets = [sets, &["scheduler=ddim", "style_text={ plain = 'in ink' }"]].concat();
+        world.run(out, &sets, &Doubles::new(4)).unwrap();
+        let results = csv::Reader::from_path(world.path(out).join("results.csv")).unwrap().into_deserialize();
+        results.map(|row| row.unwrap()).collect::<Vec<BTreeMap<String, String>>>()
+    };
+    let column = |rows: &[BTreeMap<String, String>], name: &str| -> Vec<Option<String>> {
+        rows.iter().map(|row| row.get(name).cloned()).collect()
+    };
+    let text = |text: &str| Some(text.to_string());
+    let several = run("several", &["eta=[0, 0.5, 1]"]);
+    assert_eq!(column(&several, "eta"), [text("0.0"), text("0.5"), text("1.0")]);
+    assert_eq!(column(&several, "strategy"), [text("plain__eta0"), text("plain__eta0.5"), text("plain__eta1")]);
+    assert_eq!(column(&run("none", &[]), "eta"), [None]);
+    assert_eq!(column(&run("zero", &["eta=0"]), "eta"), [text("0.0")]);
+    let file = |path: &str| fs::read(world.path(path)).unwrap();
+    let etas = ["eta0", "eta0.5", "eta1"].map(|eta| file(&format!("several/images/plain__{eta}/p01.png")));
+    assert!(etas[0] != etas[1] && etas[1] != etas[2]);
+    assert_eq!(etas[0], file("none/images/plain/p01.png"));
+    report::render(&world.path("several")).unwrap();
+    let page = fs::read_to_string(world.path("several/report.html")).unwrap();
+    assert!(page.contains("Eta") && page.contains("plain__eta0.5"));
+    // Continued, and from what is there alone, it is the same.
+    let before = without_times(&world.path("several/results.csv"));
+    run("several", &["eta=[0, 0.5, 1]"]);
+    assert_eq!(without_times(&world.path("several/results.csv")), before);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Schedulers against diffusers (`tests/reference/schedulers.py`).
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -8,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 use toolkit::error::UsageError;
 use toolkit::runtime;
 use toolkit::schedulers::{
-    FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, Solver, first_step, flow_match_first_step,
+    FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, Solver, SolverOptions, first_step,
+    flow_match_first_step,
 };
 
 #[derive(Deserialize)]
@@ -96,6 +98,8 @@ struct Drawing {
     config: serde_json::Value,
     steps: usize,
     strength: f64,
+    #[serde(default)]
+    eta: f64,
     start: usize,
     timesteps: Vec<f64>,
     init_noise_sigma: f64,
@@ -117,14 +121,19 @@ fn denoiser(sample: &Tensor, t: f64, i: usize) -> Tensor {
 /// one step are float64 here and float32 there, which adds up to some last bits over 50 steps.
 #[test]
 fn solvers_as_diffusers() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/schedulers/solvers.json");
-    let rows: Vec<Drawing> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schedulers");
+    let read =
+        |file: &str| -> Vec<Drawing> { serde_json::from_slice(&std::fs::read(golden.join(file)).unwrap()).unwrap() };
+    let rows: Vec<Drawing> = [read("solvers.json"), read("noisy_ddim.json")].into_iter().flatten().collect();
     let mut worst = (0.0, String::new());
     for row in &rows {
-        let label = format!("{} {} with {} steps, strength {}", row.solver, row.name, row.steps, row.strength);
+        let label =
+            format!("{} {} with {} steps, strength {}, eta {}", row.solver, row.name, row.steps, row.strength, row.eta);
         let scheduler = Scheduler::new(&row.config, Some(row.solver)).unwrap();
         assert_eq!(scheduler.name(), row.solver);
-        let mut solver = scheduler.schedule(row.steps).unwrap_or_else(|error| panic!("{label}: {error:#}"));
+        let options = SolverOptions::default().with("eta", row.eta);
+        let mut solver =
+            scheduler.schedule_with(row.steps, &options).unwrap_or_else(|error| panic!("{label}: {error:#}"));
         assert_eq!(solver.timesteps().len(), row.timesteps.len(), "{label}");
         let same = solver.timesteps().iter().zip(&row.timesteps).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0));
         assert!(same, "{label}: {:?} {:?}", solver.timesteps(), row.timesteps);
@@ -201,6 +210,24 @@ fn configurations_of_solvers_are_read_as_diffusers_reads_them() {
         assert!(line.contains(expected) && line.contains("scheduler_config.json"), "{line}");
     }
     assert!(read("no JSON", None).is_err());
+}
+
+/// DDIM alone takes eta, and only what is a share of its noise.
+#[test]
+fn an_option_is_refused_where_it_would_do_nothing() {
+    let config = serde_json::json!({"_class_name": "DDIMScheduler"});
+    let eta = |eta| SolverOptions::default().with("eta", eta);
+    for &name in SchedulerName::value_variants() {
+        let scheduler = Scheduler::new(&config, Some(name)).unwrap();
+        assert!(scheduler.schedule_with(5, &eta(0.0)).is_ok(), "{name}");
+        let error = scheduler.schedule_with(5, &eta(0.5)).err().map(|error| error.to_string());
+        let refused = format!("scheduler {name} takes no eta (it is 0.5): leave it out, or choose scheduler ddim");
+        assert_eq!(error, (name.name() != "ddim").then_some(refused));
+        for wrong in [-0.1, 1.1, f64::NAN] {
+            let error = scheduler.schedule_with(5, &eta(wrong)).err().unwrap();
+            assert!(error.downcast_ref::<UsageError>().is_some(), "{error:#}");
+        }
+    }
 }
 
 #[test]

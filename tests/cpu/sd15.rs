@@ -16,7 +16,7 @@ use toolkit::models::diffusion::stable_diffusion::unet::Unet;
 use toolkit::models::text::clip_text::ClipText;
 use toolkit::models::{GenerateRequest, Generator};
 use toolkit::runtime::{DtypeChoice, Runtime};
-use toolkit::schedulers::SchedulerName;
+use toolkit::schedulers::{SchedulerName, SolverOptions};
 
 const PIPELINES: [&str; 2] = ["like_v1", "other"];
 /// Hidden states: float32 sums in another order, over a few layers.
@@ -140,6 +140,8 @@ struct Case {
     height: Option<usize>,
     strength: Option<f64>,
     scheduler: Option<SchedulerName>,
+    #[serde(default)]
+    eta: f64,
     photos: Vec<String>,
     pictures: Vec<String>,
 }
@@ -157,6 +159,7 @@ impl Case {
             images: self.photos.iter().map(|name| picture(name)).collect(),
             strength: self.strength,
             scheduler: self.scheduler,
+            solver_options: SolverOptions::default().with("eta", self.eta),
             ..GenerateRequest::default()
         }
     }

@@ -106,7 +106,7 @@ def denoiser(sample: torch.Tensor, t: float, i: int) -> torch.Tensor:
     return 0.6 * torch.tanh(sample * 0.7 + t / 900) + 0.3 * torch.cos(sample + i)
 
 
-def solver_row(name: str, solver: str, config: dict, steps: int, strength: float) -> dict:
+def solver_row(name: str, solver: str, config: dict, steps: int, strength: float, **options: float) -> dict:
     scheduler = SOLVERS[solver].from_config(dict(config))
     scheduler.set_timesteps(steps)
     start = max(steps - min(int(steps * strength), steps), 0)
@@ -121,7 +121,7 @@ def solver_row(name: str, solver: str, config: dict, steps: int, strength: float
     else:
         sample = scheduler.add_noise(original, noise, timesteps[:1].repeat(2))
     first = sample
-    extra = {} if solver in ("pndm", "dpmsolver++", "heun") else {"generator": generator}
+    extra = {} if solver in ("pndm", "dpmsolver++", "heun") else {"generator": generator} | options
     for i, t in enumerate(timesteps):
         output = denoiser(scheduler.scale_model_input(sample, t), float(t), i)
         sample = scheduler.step(output, t, sample, return_dict=False, **extra)[0]
@@ -129,7 +129,7 @@ def solver_row(name: str, solver: str, config: dict, steps: int, strength: float
         "name": name, "solver": solver, "config": config, "steps": steps, "strength": strength, "start": start,
         "timesteps": scheduler.timesteps.tolist(), "init_noise_sigma": float(scheduler.init_noise_sigma),
         "first": first.flatten().tolist(), "end": sample.flatten().tolist(),
-    }
+    } | options
 
 
 def solvers() -> list[dict]:
@@ -148,9 +148,21 @@ def solvers() -> list[dict]:
     return rows
 
 
+def noisy_ddim() -> list[dict]:
+    """DDIM that adds noise at each step, over every option that its noise depends on."""
+    rows = []
+    names = {"sd15": {}} | {name: changes for name, (solvers, changes) in VARIANTS.items() if "ddim" in solvers}
+    for name, changes in names.items():
+        for eta in (0.3, 1.0):
+            for steps, strength in [(9, 1.0), (20, 0.65), (50, 0.8)]:
+                rows.append(solver_row(name, "ddim", SD15 | changes, steps, strength, eta=eta))
+    return rows
+
+
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "solvers.json").write_text(json.dumps(solvers(), separators=(",", ":")))
+    (OUT / "noisy_ddim.json").write_text(json.dumps(noisy_ddim(), separators=(",", ":")))
     (OUT / "flow_match_euler.json").write_text(json.dumps(flow_match_euler(), separators=(",", ":")))
 
 

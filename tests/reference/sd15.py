@@ -79,6 +79,9 @@ CASES = [
     # Two looks at the picture a step: where a photo's part begins is counted in steps.
     dict(pipeline="like_v1", prompts=PROMPTS[:2], seeds=[11, 12], steps=5, scheduler="heun", negative_prompt=NEGATIVE),
     dict(pipeline="like_v1", prompts=PROMPTS[:1], seeds=[13], steps=8, photos=[(52, 44)], strength=0.5, scheduler="heun"),
+    # DDIM with noise of its own.
+    dict(pipeline="other", prompts=PROMPTS[:2], seeds=[3, 4], steps=5, eta=0.5),
+    dict(pipeline="other", prompts=PROMPTS[:2], seeds=[5, 6], steps=8, photos=[(40, 30), (40, 30)], strength=0.6, eta=1.0, negative_prompt=NEGATIVE),
 ]
 SCHEDULERS = {"euler-ancestral": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler}
 
@@ -242,6 +245,7 @@ def draw(pipelines: dict) -> None:
             "width": case.get("width"),
             "height": case.get("height"),
             "strength": case.get("strength"),
+            "eta": case.get("eta"),
             "generator": [torch.Generator("cpu").manual_seed(seed) for seed in case["seeds"]],
         }
         photos = [photo(number * 10 + i, *size) for i, size in enumerate(case.get("photos", []))]
