@@ -3,6 +3,7 @@
 pub(crate) mod fixture;
 mod hostile;
 mod notebook;
+mod people;
 
 use std::path::{Path, PathBuf};
 
