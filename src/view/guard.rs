@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
@@ -25,7 +26,11 @@ pub struct Guard {
 /// Lets through what may be answered, and says in every answer what a browser may do with it.
 pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let mut response = match guard.refuse(request.method(), request.uri(), request.headers()) {
-        Some((status, why)) => (status, format!("{why}\n")).into_response(),
+        Some((status, why)) => {
+            // Who still writes when the connection ends does not see the answer.
+            let _ = tokio::time::timeout(PATIENCE, axum::body::to_bytes(request.into_body(), DRAINED)).await;
+            (status, format!("{why}\n")).into_response()
+        }
         None => {
             let fresh = guard.token.as_ref().filter(|token| in_query(request.uri()) == Some(token.as_str()));
             let cookie = fresh.map(|token| {
@@ -43,6 +48,12 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next
     }
     response
 }
+
+/// A write may be so long.
+pub const MOST_BYTES: usize = 1 << 20;
+/// So much of one that is refused is read and dropped.
+const DRAINED: usize = 16 << 20;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const HEADERS: [(&str, &str); 6] = [
     (
@@ -92,7 +103,12 @@ impl Guard {
         let json = text("content-type").is_some_and(|kind| {
             kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
         });
-        (writes && !json).then_some((StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/json only"))
+        if writes && !json {
+            return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, "application/json only"));
+        }
+        let length = text("content-length").and_then(|length| length.parse::<usize>().ok());
+        let long = length.is_some_and(|length| length > MOST_BYTES);
+        (writes && long).then_some((StatusCode::PAYLOAD_TOO_LARGE, "longer than 1 MB"))
     }
 
     /// Whether a browser that calls this server so means this server: a name that anyone could have lead here is none

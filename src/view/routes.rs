@@ -13,16 +13,13 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::app::{App, Refused};
-use super::guard::{self, Guard};
+use super::guard::{self, Guard, MOST_BYTES};
 use super::pictures::media_type;
 use crate::report::page::{GRID_SCRIPT, GRID_STYLE, LIGHTBOX_SCRIPT, STYLE};
 
 const OWN_STYLE: &str = include_str!("assets/view.css");
 const OWN_SCRIPTS: [&str; 3] =
     [include_str!("assets/people.js"), include_str!("assets/rate.js"), include_str!("assets/blind.js")];
-
-/// A write may be so long.
-const MOST_BYTES: usize = 1 << 20;
 
 /// All routes behind the guard.
 pub fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {

@@ -217,6 +217,12 @@ fn others_are_refused() {
     assert_eq!(write(&[("Host", "evil.example"), ("Content-Type", json_type)], &body), 403);
     let large = json!({ "rater": "ann", "id": "face-001", "strategy": STYLES[0].0, "rating": "success", "reason": "x".repeat(1 << 20) });
     assert_eq!(write(&with(&[("Content-Type", json_type)]), &large.to_string()), 413);
+    // A client that writes all of it before it reads still sees the answer.
+    let longer = vec![b' '; 8 << 20];
+    for (kind, status) in [("application/json", 413), ("text/plain", 415)] {
+        let headers = with(&[("Content-Type", kind)]);
+        assert_eq!(server.ask("POST", "/api/ratings", &headers, &longer).status, status);
+    }
     for method in ["DELETE", "OPTIONS", "PATCH"] {
         assert_eq!(server.ask(method, "/api/ratings", &with(&[("Content-Type", json_type)]), b"{}").status, 405);
     }
