@@ -18,6 +18,9 @@ use super::settings::Settings;
 use crate::run::csv::Row;
 use crate::run::journal::Journal;
 
+/// Tells of a row of an earlier run whether it still belongs to this one.
+pub type Belongs<'a, Item> = Box<dyn Fn(&Item) -> bool + 'a>;
+
 /// A kind of experiment.
 pub trait Kind: Sized + 'static {
     /// What its items are called.
@@ -64,11 +67,7 @@ pub trait Kind: Sized + 'static {
     fn lay_out(folder: &RunFolder, plan: &Self::Plan, config: &Self::Config) -> Result<Self::Kept>;
 
     /// Tells of rows of an earlier run that are done whether they still belong to this one, with all their files.
-    fn belongs<'a>(
-        folder: &'a RunFolder,
-        plan: &'a Self::Plan,
-        kept: &'a Self::Kept,
-    ) -> Box<dyn Fn(&Self::Item) -> bool + 'a>;
+    fn belongs<'a>(folder: &'a RunFolder, plan: &'a Self::Plan, kept: &'a Self::Kept) -> Belongs<'a, Self::Item>;
 
     /// Does what is not done yet, in passes; gives the new rows, which are in the journal by then.
     fn work(work: &Work<Self>, journal: Journal<Self::Item>, kept: &mut Self::Kept) -> Result<Vec<Self::Item>>;

@@ -4,7 +4,7 @@
 //! library ─► settings (profiles, --set) ─► Kind::plan ─► check ─► run: resume, lock, manifest, journal ─► results
 //!                                                          stage: model after model, batch after batch
 //! ```
-//! [`kind`] says what a kind of experiment is, [`KINDS`] which there are; [`style`] and [`caption`] hold what is
+//! [`mod@kind`] says what a kind of experiment is, [`KINDS`] which there are; [`style`] and [`caption`] hold what is
 //! particular to each. A run folder holds `config.toml` (written first), `manifest.json`, `items.csv`, `results.csv`,
 //! `plots/` and `report.html`. It can be continued after any stop, and the folders of shards can be merged into one.
 

@@ -112,7 +112,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
 }
 
 /// Puts the rows in order and computes the results from them.
-pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut Vec<ItemRow>) -> Result<Vec<ResultRow>> {
+pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut [ItemRow]) -> Result<Vec<ResultRow>> {
     let cells = cells(&config.axes)?;
     let rank = |strategy: &str| cells.iter().position(|cell| cell.strategy == strategy);
     rows.sort_by(|a, b| rank(&a.strategy).cmp(&rank(&b.strategy)).then_with(|| a.id.cmp(&b.id)));

@@ -163,7 +163,8 @@ fn of_ratings(run: &StyleRun) -> Option<Agreement> {
 }
 
 fn of_votes(run: &StyleRun) -> Option<Agreement> {
-    let mut said: BTreeMap<(&str, (&str, &str)), BTreeMap<&str, usize>> = BTreeMap::new();
+    type Pair<'a> = (&'a str, &'a str);
+    let mut said: BTreeMap<(&str, Pair), BTreeMap<&str, usize>> = BTreeMap::new();
     for vote in &run.people.votes {
         // The same category whichever side a strategy stood on.
         let choice = vote.winner().map_or(2, |winner| usize::from(winner != vote.pair().0));
@@ -204,7 +205,8 @@ fn agreement(of: &'static str, categories: usize, things: Vec<BTreeMap<&str, usi
 fn measures(run: &StyleRun) -> Vec<OfMeasure> {
     let numbers = Numbers::of(run);
     let success = run.people.success();
-    let items: BTreeMap<(&str, &str), (&ItemRow, Vec<Option<f64>>)> = run
+    type Measured<'a> = (&'a ItemRow, Vec<Option<f64>>);
+    let items: BTreeMap<(&str, &str), Measured> = run
         .items
         .iter()
         .map(|item| ((item.id.as_str(), item.strategy.as_str()), (item, numbers.values(item))))

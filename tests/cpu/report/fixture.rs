@@ -113,7 +113,6 @@ impl Fixture {
                 ]),
                 seconds_per_image: of(|i| i.seconds),
                 failed: self.photos - n,
-                ..Default::default()
             }
         };
         STYLES.iter().enumerate().take(self.strategies).map(row).collect()
