@@ -267,6 +267,9 @@ pub enum EvaluateCommand {
     /// BLEU, ROUGE and METEOR of captions
     #[command(display_order = 3)]
     Captions(CaptionsArgs),
+    /// CLIPScore of captions and their pictures, and RefCLIPScore where there are references
+    #[command(display_order = 4)]
+    ClipScore(ClipScoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -332,11 +335,12 @@ pub struct FoldersArgs {
     pub dir_a: PathBuf,
     /// What they are compared with
     pub dir_b: PathBuf,
-    /// The network whose features are compared: art-inception, or inception-v3 (the one of published values)
+    /// The network whose features are compared, where there are several: art-inception, or inception-v3 (the one of
+    /// published values)
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
-    /// The network's weights: a file, or the name of a model
-    #[arg(long, value_name = "FILE")]
+    /// The network's weights: a file, a folder, or the name of a model
+    #[arg(long, value_name = "FILE", visible_alias = "model")]
     pub inception: Option<String>,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
@@ -382,6 +386,26 @@ pub struct CaptionsArgs {
     /// Seed of the bootstrap
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u32,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ClipScoreArgs {
+    /// The folder of pictures; a picture's id is its file name without the ending
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// JSON: {"ID": "caption", …}
+    #[arg(long, value_name = "FILE")]
+    pub predictions: PathBuf,
+    /// JSON: {"ID": ["reference", …], …}
+    #[arg(long, value_name = "FILE")]
+    pub references: Option<PathBuf>,
+    /// The CLIP: a name, a folder or a hub id (default: clip-vit-b-32)
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -516,6 +540,9 @@ pub enum ModelsCommand {
 #[derive(Debug, Subcommand)]
 pub enum MetricsCommand {
     /// Every metric: what it compares, whether higher is better, the networks it needs
+    ///
+    /// SPICE is left out: the parser behind it is a program in Java. Identity of faces is left out: few drawn faces are found
+    /// by a detector, and the networks are not free for every use.
     List {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,

@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-fn read_entries(file: &Path) -> Result<Vec<(String, Value)>> {
+pub(super) fn read_entries(file: &Path) -> Result<Vec<(String, Value)>> {
     let name = file.display();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -93,7 +93,7 @@ fn read_entries(file: &Path) -> Result<Vec<(String, Value)>> {
     Ok(entries)
 }
 
-fn read_references(file: &Path) -> Result<HashMap<String, Vec<String>>> {
+pub(super) fn read_references(file: &Path) -> Result<HashMap<String, Vec<String>>> {
     let texts = |(id, value): (String, Value)| {
         let wrong = || anyhow!("{}: the references of {id:?} are not a list of texts", file.display());
         let Value::Array(values) = value else { return Err(wrong()) };
@@ -115,19 +115,21 @@ fn pair(args: &CaptionsArgs, predictions: &Path, references: &HashMap<String, Ve
         entries.iter().map(|(id, _)| id.as_str()).filter(|id| !references.contains_key(*id)).collect();
     let mut missing: Vec<&str> = references.keys().map(String::as_str).filter(|id| !predicted.contains(id)).collect();
     missing.sort_unstable();
-    let lacks = |ids: &[&str], lacking: &Path, present: &Path| {
-        (!ids.is_empty()).then(|| format!("{} lacks {} of {}", lacking.display(), some_of(ids), present.display()))
-    };
     let problems = [lacks(&without, &args.references, predictions), lacks(&missing, predictions, &args.references)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     if !problems.is_empty() {
         return Err(usage(problems.join("; ")));
     }
     let caption = |(id, value)| match value {
-        Value::String(prediction) => Ok(Caption { prediction, references: references[&id].clone(), id }),
+        Value::String(prediction) => Ok(Caption { prediction, references: references[&id].clone(), id, clip: None }),
         _ => Err(anyhow!("{}: the caption of {id:?} is not a text", predictions.display())),
     };
     entries.into_iter().map(caption).collect()
+}
+
+/// What is said of ids that one file or folder lacks; None where there are none.
+pub(super) fn lacks(ids: &[&str], lacking: &Path, present: &Path) -> Option<String> {
+    (!ids.is_empty()).then(|| format!("{} lacks {} of {}", lacking.display(), some_of(ids), present.display()))
 }
 
 /// `3 ids ("a", "b", "c")`, at most ten named.

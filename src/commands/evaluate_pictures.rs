@@ -16,7 +16,7 @@ use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
 use crate::metrics::image::networks::Network;
-use crate::metrics::image::pictures::{Decoding, Pair, check_headers, pairs};
+use crate::metrics::image::pictures::{Decoding, Pair, check_headers, check_readable, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
 use crate::models::{locate_inception, locate_lpips};
@@ -76,15 +76,21 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
-    [&files_a, &files_b].into_iter().try_for_each(|files| check_headers(files, network.least()))?;
-    let decoding = |files: &[PathBuf]| Decoding::files(files.to_vec(), network.least(), for_gpu);
-    let (a, b) = (decoding(&files_a), decoding(&files_b));
+    let own_size = network.takes_own_size();
+    [&files_a, &files_b]
+        .into_iter()
+        .try_for_each(|files| if own_size { check_headers(files, network.least()) } else { check_readable(files) })?;
+    let files = [&files_a, &files_b];
+    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), for_gpu);
+    // Where the network has no word in it, decoding starts before it is there.
+    let early = own_size.then(|| files.map(decoding));
     let rt = Runtime::new(global)?;
     let libraries = warm_up(&rt);
     let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
-    let (device, kind) = (rt.device, rt.kind(Kind::Float));
-    let features = |files: Decoding| net.features_of_files(files.batches(batch, device, kind));
+    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone())));
+    let features = |files: Decoding| net.features_of_files(files.batches(batch, rt.device, net.pixel_kind()));
     let (a, b) = (features(a)?, features(b)?);
+    let network = if own_size { network.model() } else { args.inception.as_deref().unwrap_or(network.model()) };
     drop(libraries);
     let score = (between.compare)(&a, &b, &Options::default())?;
     let (value, n) =
@@ -93,7 +99,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     match args.format {
         Format::Text => {
             let interval = ends.map_or(String::new(), |(low, high)| format!("   (95 %: {low:.4} to {high:.4})"));
-            say!("{:<7}{value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network.model());
+            say!("{:<7}{value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network);
         }
         Format::Json => {
             let mut json = Map::from_iter([(about.name.to_string(), json!(value))]);
@@ -102,7 +108,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
             }
             json.extend([("n_a", n[0]), ("n_b", n[1])].map(|(name, count)| (name.to_string(), json!(count))));
             json.insert("features".to_string(), json!(net.width()));
-            json.insert("network".to_string(), json!(network.model()));
+            json.insert("network".to_string(), json!(network));
             say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
         }
         Format::Csv => {
@@ -110,7 +116,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
                 Some((low, high)) => (format!(",{},{}", about.low(), about.high()), format!(",{low},{high}")),
                 None => (String::new(), String::new()),
             };
-            say!("{}{names},n_a,n_b,network\n{value}{ends},{},{},{}", about.name, n[0], n[1], network.model());
+            say!("{}{names},n_a,n_b,network\n{value}{ends},{},{},{}", about.name, n[0], n[1], network);
         }
     }
     Ok(Outcome::Done)

@@ -1,4 +1,6 @@
 //! `toolkit metrics`.
+//!
+//! SPICE is not in the list: its scene graphs come from a parser in Java.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -9,6 +9,7 @@ mod completions;
 mod doctor;
 mod evaluate;
 mod evaluate_captions;
+mod evaluate_clip_score;
 mod evaluate_pictures;
 mod experiment;
 mod export;

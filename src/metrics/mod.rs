@@ -25,6 +25,12 @@ pub static METRICS: &[&dyn Metric] = &[
     &image::kid::Kid,
     &image::coverage::PRECISION,
     &image::coverage::RECALL,
+    &image::embedded::CLIP_TEXT,
+    &image::embedded::CLIP_IMAGE,
+    &image::embedded::CSD,
+    &image::embedded::DINO,
+    &image::cmmd::Cmmd,
+    &image::fd_dinov2::FdDinov2,
     &text::bleu::Bleu,
     &text::rouge::ROUGE[0],
     &text::rouge::ROUGE[1],
@@ -37,6 +43,8 @@ pub static METRICS: &[&dyn Metric] = &[
     &text::bleu::COCO_BLEU[3],
     &text::rouge::CocoRouge,
     &text::cider::Cider,
+    &text::clip_score::CLIP_SCORE,
+    &text::clip_score::REF_CLIP_SCORE,
 ];
 
 /// A score of pictures or of captions.

@@ -78,6 +78,8 @@ pub struct GeneratorTask {
 pub struct MetricNetTask {
     /// Whether ArtFID is made of it, and measured by `bench`.
     pub in_artfid: bool,
+    /// Builds it; none where no configuration says what belongs to it.
+    pub verify: Option<fn(&Path, &Runtime) -> Result<()>>,
 }
 
 impl Family {
@@ -90,7 +92,7 @@ impl Family {
             tensors,
             is_file: |_, _| Ok(true),
             files: |_, _| Ok(()),
-            task: Task::Measure(MetricNetTask { in_artfid }),
+            task: Task::Measure(MetricNetTask { in_artfid, verify: None }),
         }
     }
 

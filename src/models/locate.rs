@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::detect::{family_of, metric_files};
 use super::family::Family;
 use super::files::ModelFiles;
-use super::metric_nets::{alexnet, inception};
+use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
 use super::registry::{MODELS, ModelEntry, Source};
 use crate::checkpoints::Checkpoint;
 use crate::error::{nearest, usage};
@@ -56,11 +56,16 @@ pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
         Source::Hub(id) => repository(id)?.cached_folder(&ModelFiles),
         Source::HubFile { repo, file } => repository(repo)?
             .cached_file(file)
-            .or_else(|| torch_cache::cached(file))
-            .or_else(|| torch_cache::art_fid_file(file)),
+            .or_else(|| if is_own_name(file) { torch_cache::cached(file) } else { None })
+            .or_else(|| if is_own_name(file) { torch_cache::art_fid_file(file) } else { None }),
         Source::Torch { file, .. } => torch_cache::cached(file),
         Source::Embedded(folder) => embedded(folder).ok().filter(|folder| folder.is_dir()),
     }
+}
+
+/// Whether a file of this name is this model's wherever it lies; half of all models have a `pytorch_model.bin`.
+fn is_own_name(file: &str) -> bool {
+    !file.starts_with("pytorch_model") && !file.starts_with("model.")
 }
 
 fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
@@ -143,12 +148,44 @@ pub fn locate_lpips_linear(name: &str, rt: &Runtime) -> Result<PathBuf> {
     }
 }
 
-/// The file of a metric net that holds this tensor.
-fn metric_file(name: &str, rt: &Runtime, family: &Family, tensor: &str) -> Result<PathBuf> {
+/// The folder of a CLIP: a name, a folder or a hub id.
+pub fn locate_clip(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    locate_folder(name, &clip::FAMILY, rt)
+}
+
+/// The folder of a DINOv2: a name, a folder or a hub id.
+pub fn locate_dinov2(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    locate_folder(name, &dinov2::FAMILY, rt)
+}
+
+fn locate_folder(name: &str, family: &Family, rt: &Runtime) -> Result<PathBuf> {
+    let path = locate_as(name, family, rt)?.path;
+    if path.is_file() {
+        bail!("{}: a {} is a folder with its config.json", path.display(), family.title());
+    }
+    Ok(path)
+}
+
+/// The file of a CSD: a name or a file, or a folder with no more than it.
+pub fn locate_csd(name: &str, rt: &Runtime) -> Result<PathBuf> {
+    let path = locate_as(name, &csd::FAMILY, rt)?.path;
+    if path.is_file() {
+        return Ok(path);
+    }
+    metric_files(&path).into_iter().next().with_context(|| format!("{}: no weights here", path.display()))
+}
+
+fn locate_as(name: &str, family: &Family, rt: &Runtime) -> Result<Located> {
     let located = locate(name, rt)?;
     if located.family != family {
         bail!("{name} is a {}, not a {}", located.family.title(), family.title());
     }
+    Ok(located)
+}
+
+/// The file of a metric net that holds this tensor.
+fn metric_file(name: &str, rt: &Runtime, family: &Family, tensor: &str) -> Result<PathBuf> {
+    let located = locate_as(name, family, rt)?;
     let files = if located.path.is_dir() { metric_files(&located.path) } else { vec![located.path.clone()] };
     for file in files {
         if Checkpoint::open(&[&file])?.entry(tensor).is_some() {

@@ -13,6 +13,7 @@ mod processor_config;
 mod registry;
 pub mod text;
 mod verify;
+pub mod vision;
 
 use anyhow::Result;
 use image::RgbImage;
@@ -25,8 +26,8 @@ pub use detect::family_of;
 pub use family::{CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
-    Located, LpipsFiles, find_local, locate, locate_inception, locate_inception_v3, locate_lpips,
-    locate_lpips_backbone, locate_lpips_linear,
+    Located, LpipsFiles, find_local, locate, locate_clip, locate_csd, locate_dinov2, locate_inception,
+    locate_inception_v3, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
 };
 pub use registry::{FAMILIES, MODELS, ModelEntry, Source, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};

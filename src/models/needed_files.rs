@@ -15,7 +15,7 @@ const UNUSED_PARTS: [&str; 3] = ["safety_checker", "feature_extractor", "image_e
 pub type AnyOf = &'static [&'static [&'static str]];
 
 /// Files that a tokenizer or an image processor is read from.
-const CLIP_TOKENIZER: AnyOf = &[&["vocab.json", "merges.txt"], &["tokenizer.json"]];
+pub const CLIP_TOKENIZER: AnyOf = &[&["vocab.json", "merges.txt"], &["tokenizer.json"]];
 const T5_TOKENIZER: AnyOf = &[&["tokenizer.json"], &["spiece.model"]];
 pub const BERT_TOKENIZER: AnyOf = &[&["tokenizer.json"], &["vocab.txt"]];
 pub const BPE_TOKENIZER: AnyOf = &[&["tokenizer.json"]];

@@ -4,7 +4,7 @@
 use super::captioners::{blip, phi4_multimodal};
 use super::diffusion::{stable_diffusion, stable_diffusion_3};
 use super::family::Family;
-use super::metric_nets::{alexnet, inception};
+use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
 use crate::error::{nearest, usage};
 
 /// All families, in the order in which messages name them.
@@ -16,6 +16,9 @@ pub static FAMILIES: &[&Family] = &[
     &inception::ART_FAMILY,
     &inception::FID_FAMILY,
     &alexnet::FAMILY,
+    &clip::FAMILY,
+    &csd::FAMILY,
+    &dinov2::FAMILY,
 ];
 
 /// A built-in name.
@@ -95,6 +98,42 @@ pub static MODELS: &[ModelEntry] = &[
             url: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
         },
         about: "AlexNet, the trunk of LPIPS; the heads are part of this repository",
+    },
+    ModelEntry {
+        name: "clip-vit-b-32",
+        family: &clip::FAMILY,
+        source: Source::Hub("openai/clip-vit-base-patch32"),
+        about: "how well pictures and texts fit each other: CLIPScore, clip_text, clip_image",
+    },
+    ModelEntry {
+        name: "clip-vit-l-14",
+        family: &clip::FAMILY,
+        source: Source::Hub("openai/clip-vit-large-patch14"),
+        about: "the same, larger",
+    },
+    ModelEntry {
+        name: "clip-vit-l-14-336",
+        family: &clip::FAMILY,
+        source: Source::Hub("openai/clip-vit-large-patch14-336"),
+        about: "the same, of larger pictures: the features of CMMD",
+    },
+    ModelEntry {
+        name: "csd-vit-l",
+        family: &csd::FAMILY,
+        source: Source::HubFile { repo: "tomg-group-umd/CSD-ViT-L", file: "pytorch_model.bin" },
+        about: "the style of a picture (contrastive style descriptors); 0.3 B parameters",
+    },
+    ModelEntry {
+        name: "dinov2-base",
+        family: &dinov2::FAMILY,
+        source: Source::Hub("facebook/dinov2-base"),
+        about: "what a picture shows: the metric dino, and fd_dinov2",
+    },
+    ModelEntry {
+        name: "dinov2-large",
+        family: &dinov2::FAMILY,
+        source: Source::Hub("facebook/dinov2-large"),
+        about: "the same, larger: the features in which FD-DINOv2 is published",
     },
     ModelEntry {
         name: "mini-blip",

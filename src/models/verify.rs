@@ -39,14 +39,17 @@ pub fn verify_files(located: &Located) -> Result<Vec<FileReport>> {
 
 /// Builds the model on the CPU in the number type of its files, so that most tensors are the mapped
 /// files themselves: every tensor must be there, none too many, each of the shape that the
-/// configuration asks for. False for metric nets: they have no configuration to be held against, and
-/// are strict when they are used.
+/// configuration asks for. False for Inception and LPIPS: they have no configuration to be held against,
+/// and are strict when they are used.
 pub fn verify_build(located: &Located) -> Result<bool> {
     let rt = Runtime { device: Device::Cpu, dtype: stored_type(&located.path)?, offline: true };
     match &located.family.task {
         Task::Caption(captioner) => drop((captioner.load)(&located.path, &rt)?),
         Task::Generate(generator) => (generator.verify)(&located.path, &rt)?,
-        Task::Measure(_) => return Ok(false),
+        Task::Measure(net) => match net.verify {
+            Some(verify) => verify(&located.path, &rt)?,
+            None => return Ok(false),
+        },
     }
     Ok(true)
 }

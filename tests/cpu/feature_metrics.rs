@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Device, Tensor};
 use toolkit::metrics::image::artfid::Options;
+use toolkit::metrics::image::embedded::Embedded;
 use toolkit::metrics::image::features::FeatureNet;
 use toolkit::metrics::image::networks::Network;
 use toolkit::metrics::of_pictures;
@@ -130,5 +131,199 @@ fn precision_and_recall_are_those_of_prdc() {
         check(&b, &a, &format!("{name}_turned"));
         let every_second = |from: i64| a.slice(0, from, None, 2);
         check(&every_second(1), &every_second(0), &format!("{name}_halves"));
+    }
+}
+
+fn embeddings(name: &str) -> PathBuf {
+    gpu::root().join("tests/golden/embeddings").join(name)
+}
+
+fn clip_json() -> Value {
+    serde_json::from_slice(&std::fs::read(embeddings("clip_score.json")).unwrap()).unwrap()
+}
+
+/// The pictures of the script, of several sizes and shapes.
+fn photos() -> Vec<PathBuf> {
+    let files = clip_json()["files"].as_array().unwrap().clone();
+    files.iter().map(|file| gpu::root().join("tests/golden").join(file.as_str().unwrap())).collect()
+}
+
+fn open(network: Network, name: &str) -> FeatureNet {
+    FeatureNet::open(network, Some(text(&embeddings(name))), &RT).unwrap()
+}
+
+/// Pictures are resized by the same kernel of libtorch; then float32 sums in another order.
+const EMBEDDINGS: f64 = 1e-4;
+
+#[track_caller]
+fn compare(ours: &Tensor, name: &str) {
+    let off = difference(ours, &golden("embeddings", name));
+    assert!(off < EMBEDDINGS, "{name}: {off:e}");
+}
+
+#[test]
+fn pictures_and_texts_are_those_of_transformers() {
+    let files = photos();
+    let loaded: Vec<image::RgbImage> = files.iter().map(|file| toolkit::images::load(file).unwrap()).collect();
+    let texts: Vec<String> = serde_json::from_value(clip_json()["texts"].clone()).unwrap();
+    for name in ["clip_a", "clip_b"] {
+        let net = open(Network::Clip, name);
+        assert_eq!(net.width(), 16);
+        compare(&net.describe(&files, None).unwrap(), &format!("{name}_pictures"));
+        compare(&net.features(&loaded, 2).unwrap(), &format!("{name}_pictures"));
+        compare(&net.texts(&texts).unwrap(), &format!("{name}_texts"));
+    }
+    for name in ["dinov2_a", "dinov2_b"] {
+        let net = open(Network::Dinov2, name);
+        compare(&net.describe(&files, Some(2)).unwrap(), &format!("{name}_pictures"));
+        assert!(net.texts(&texts).unwrap_err().to_string().contains("pictures only"));
+    }
+}
+
+/// `wave` of the script, in the same arithmetic.
+fn wave(name: &str, shape: &[i64]) -> Tensor {
+    let phase = f64::from(name.bytes().map(u32::from).sum::<u32>() % 97);
+    let is_norm = shape.len() == 1 && name.ends_with("weight");
+    let number = |index: i64| ((index as f64 * 1.7 + phase).sin() * 0.15 + f64::from(u8::from(is_norm))) as f32;
+    let numbers: Vec<f32> = (0..shape.iter().product()).map(number).collect();
+    Tensor::from_slice(&numbers).view(shape)
+}
+
+#[test]
+fn styles_are_those_of_csd() {
+    let files = photos();
+    // The published layout, and a bare state dict of several layers and heads.
+    compare(&open(Network::Csd, "csd.pth").describe(&files, None).unwrap(), "csd_small");
+    let shapes: BTreeMap<String, Vec<i64>> =
+        serde_json::from_slice(&std::fs::read(embeddings("csd_shapes.json")).unwrap()).unwrap();
+    let tensors: Vec<(&str, Tensor)> = shapes.iter().map(|(name, shape)| (name.as_str(), wave(name, shape))).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("csd.safetensors");
+    Tensor::write_safetensors(&tensors, &file).unwrap();
+    let net = FeatureNet::open(Network::Csd, Some(text(&file)), &RT).unwrap();
+    assert_eq!(net.width(), 20);
+    compare(&net.describe(&files, None).unwrap(), "csd_large");
+    // A layer that is not whole is named.
+    let damaged: Vec<_> = tensors.iter().filter(|(name, _)| !name.ends_with("resblocks.1.ln_2.bias")).collect();
+    let damaged: Vec<(&str, Tensor)> = damaged.iter().map(|(name, x)| (*name, x.shallow_clone())).collect();
+    Tensor::write_safetensors(&damaged, &file).unwrap();
+    let error = FeatureNet::open(Network::Csd, Some(text(&file)), &RT).err().unwrap();
+    assert!(format!("{error:#}").contains("vision_model.encoder.layers.1.layer_norm2.bias is missing"), "{error:#}");
+}
+
+/// The features of two golden folders, and the values of single pictures in them.
+#[test]
+fn values_of_single_pictures_are_those_of_the_definitions() {
+    let list = |name: &str| toolkit::images::list(Path::new(&folder(name))).unwrap();
+    for (metric, net, beside) in
+        [("csd", "csd.pth", "style"), ("dino", "dinov2_a", "content"), ("clip_image", "clip_a", "content")]
+    {
+        let found = of_pictures().find(|found| found.about().name == metric).unwrap();
+        let net = open(found.embedding().unwrap().network, net);
+        let describe = |name: &str| net.describe(&list(name), None).unwrap();
+        let embedded = Embedded { pictures: describe("stylized"), beside: describe(beside) };
+        let ours = found.of_embedded(&embedded).unwrap().unwrap();
+        compare(&Tensor::from_slice(&ours), metric);
+    }
+}
+
+#[test]
+fn distances_of_folders_are_those_of_the_definitions() {
+    let (style, stylized) = (folder("style"), folder("stylized"));
+    for (metric, net) in [("cmmd", "clip_a"), ("fd_dinov2", "dinov2_a")] {
+        let net = embeddings(net);
+        let score = json(&["evaluate", metric, &stylized, &style, "--model", text(&net), "--format", "json"]);
+        let value = score[metric].as_f64().unwrap();
+        assert_near(value, number("embeddings", metric), EMBEDDINGS);
+        assert!(score[format!("{metric}_low")].as_f64() < Some(value), "{score}");
+        assert_eq!((&score["n_a"], &score["network"]), (&10.into(), &text(&net).into()));
+    }
+}
+
+/// A folder of pictures with the ids of the script, and its captions and references as files.
+fn captioned() -> (tempfile::TempDir, Value) {
+    let (dir, json) = (tempfile::tempdir().unwrap(), clip_json());
+    std::fs::create_dir(dir.path().join("images")).unwrap();
+    for file in photos() {
+        std::fs::copy(&file, dir.path().join("images").join(file.file_name().unwrap())).unwrap();
+    }
+    for name in ["captions", "references"] {
+        std::fs::write(dir.path().join(format!("{name}.json")), json[name].to_string()).unwrap();
+    }
+    (dir, json)
+}
+
+#[test]
+fn clip_scores_are_those_of_the_definition() {
+    let (dir, expected) = captioned();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (images, captions, references, model) =
+        (at("images"), at("captions.json"), at("references.json"), embeddings("clip_a"));
+    let mut args = vec!["evaluate", "clip-score", "--images", &images, "--predictions", &captions];
+    args.extend(["--model", text(&model), "--format", "json"]);
+    let alone = json(&args);
+    assert!(alone.get("ref_clip_score").is_none(), "{alone}");
+    args.extend(["--references", &references]);
+    let both = json(&args);
+    assert_eq!(both["n"], 5);
+    for (score, items) in [("clip_score", "per_item"), ("ref_clip_score", "ref_per_item")] {
+        let expected = expected[score].as_object().unwrap();
+        for (id, value) in expected {
+            let (ours, value) = (both[items][id].as_f64().unwrap(), value.as_f64().unwrap());
+            assert!((ours - value).abs() <= EMBEDDINGS * value.abs(), "{score} of {id}: {ours} is not {value}");
+        }
+        let mean = expected.values().filter_map(Value::as_f64).sum::<f64>() / 5.0;
+        assert_near(both[score].as_f64().unwrap(), mean, EMBEDDINGS);
+    }
+    assert_eq!(alone["per_item"], both["per_item"]);
+    args.truncate(8);
+    let text = String::from_utf8(toolkit(&args).success().get_output().stdout.clone()).unwrap();
+    assert!(text.starts_with("clip_score     0.3") && text.contains("5 pictures, in "), "{text}");
+}
+
+#[test]
+fn clip_score_names_ids_that_lack_and_models_that_are_none() {
+    let (dir, _) = captioned();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::remove_file(dir.path().join("images/dark.jpg")).unwrap();
+    std::fs::copy(dir.path().join("images/0.png"), dir.path().join("images/more.png")).unwrap();
+    let fails = |extra: &[&str], code: i32, words: &[&str]| {
+        let (images, captions) = (at("images"), at("captions.json"));
+        let args = ["evaluate", "clip-score", "--images", &images, "--predictions", &captions];
+        let output = toolkit(&[&args[..], extra].concat()).failure().code(code).get_output().stderr.clone();
+        let output = String::from_utf8(output).unwrap();
+        let errors: Vec<&str> = output.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(errors.len() == 1 && words.iter().all(|word| errors[0].contains(word)), "{output}");
+    };
+    let clip = embeddings("clip_a");
+    fails(&["--model", text(&clip)], 2, &["images lacks 1 id (\"dark\")", "captions.json lacks 1 id (\"more\")"]);
+    std::fs::rename(dir.path().join("images/more.png"), dir.path().join("images/dark.png")).unwrap();
+    let dino = embeddings("dinov2_a");
+    fails(&["--model", text(&dino)], 1, &["DINOv2", "not a", "CLIP"]);
+    std::fs::write(dir.path().join("images/0.png"), b"no picture").unwrap();
+    fails(&["--model", text(&clip)], 1, &["0.png"]);
+}
+
+#[test]
+fn models_know_the_networks_of_metrics() {
+    for (name, title) in [("clip_a", "CLIP"), ("clip_b", "CLIP"), ("dinov2_b", "DINOv2"), ("csd.pth", "CSD")] {
+        let path = embeddings(name);
+        let output = toolkit(&["models", "verify", text(&path)]).success().get_output().stdout.clone();
+        let output = String::from_utf8(output).unwrap();
+        assert!(output.contains(&format!("a metric net {title}")) && output.contains("the model builds"), "{output}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer_config.json"] {
+        std::fs::copy(embeddings("clip_a").join(file), dir.path().join(file)).unwrap();
+    }
+    let error = FeatureNet::open(Network::Clip, Some(text(dir.path())), &RT).err().unwrap();
+    assert!(format!("{error:#}").contains("no weights here"), "{error:#}");
+    let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+    for (from, to, word) in
+        [("\"patch_size\": 8", "\"patch_size\": 0", "patch"), ("\"image_size\": 32", "\"image_size\": 64", "64")]
+    {
+        std::fs::write(dir.path().join("config.json"), config.replace(from, to)).unwrap();
+        let error = format!("{:#}", FeatureNet::open(Network::Clip, Some(text(dir.path())), &RT).err().unwrap());
+        assert!(error.contains(word) && error.contains(text(dir.path())), "{error}");
     }
 }

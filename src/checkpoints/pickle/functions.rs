@@ -24,6 +24,8 @@ pub(super) fn function(module: &str, name: &str) -> Result<Function> {
         ("__builtin__" | "builtins", "set" | "frozenset") => Function::Inert,
         ("torch", "device") => Function::Inert,
         (module, _) if TRAINERS.contains(&module.split('.').next().unwrap_or(module)) => Function::Inert,
+        // The options of a training script.
+        ("argparse", "Namespace") => Function::Inert,
         // Scores that trainers keep: numbers of numpy, and the bytes of them.
         ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Function::Inert,
         ("numpy", "dtype") | ("_codecs", "encode") => Function::Inert,

@@ -38,13 +38,13 @@ fn measure(family: &Family, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
     match &family.task {
         Task::Caption(captioner) => captioner::measure(captioner, args, rt),
         Task::Generate(generator) => generator::measure(generator, args, rt),
-        Task::Measure(MetricNetTask { in_artfid: true }) => artfid::measure(args, rt),
+        Task::Measure(MetricNetTask { in_artfid: true, .. }) => artfid::measure(args, rt),
         Task::Measure(_) => bail!("nothing is measured of a {}", family.title()),
     }
 }
 
 fn is_in_artfid(family: &Family) -> bool {
-    matches!(family.task, Task::Measure(MetricNetTask { in_artfid: true }))
+    matches!(family.task, Task::Measure(MetricNetTask { in_artfid: true, .. }))
 }
 
 fn family(args: &BenchArgs, rt: &Runtime) -> Result<&'static Family> {

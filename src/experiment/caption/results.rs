@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::plan::Voice;
 use super::references::References;
 use crate::metrics::text::captions::{self, Caption, Scores, paired_bootstrap};
+use crate::metrics::text::clip_score::ClipScores;
 use crate::metrics::text::{CaptionMetric, Measured};
 use crate::metrics::{Show, Value, find, is_asked, of_captions};
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
@@ -60,11 +61,22 @@ fn metrics(asked: &[String]) -> impl Iterator<Item = &'static dyn CaptionMetric>
     of_captions().filter(|metric| is_asked(asked, metric.about()))
 }
 
+/// What CLIP said of the caption, where it was asked.
+fn clip_of(row: &CaptionItem) -> Option<ClipScores> {
+    let clip_score = row.values.value("clip_score")?;
+    Some(ClipScores { clip_score, ref_clip_score: row.values.value("ref_clip_score") })
+}
+
 fn scorable(voice: &Voice, dataset: &str, rows: &[CaptionItem], references: &References) -> Vec<Caption> {
     let own = rows.iter().filter(|row| row.is_done() && row.model == voice.label && row.dataset == dataset);
     let caption = |row: &CaptionItem| {
         let references = references.get(dataset)?.get(&row.id).filter(|references| !references.is_empty())?;
-        Some(Caption { id: row.id.clone(), prediction: row.caption.clone(), references: references.clone() })
+        Some(Caption {
+            id: row.id.clone(),
+            prediction: row.caption.clone(),
+            references: references.clone(),
+            clip: clip_of(row),
+        })
     };
     own.filter_map(caption).collect()
 }

@@ -1,35 +1,67 @@
 //! Pictures → features of a network.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::Embedder;
 use super::networks::Network;
-use super::pictures::{Batches, pixels};
+use super::pictures::{Batches, Decoding, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
+use crate::models::metric_nets::clip::Clip;
+use crate::models::metric_nets::csd::Csd;
+use crate::models::metric_nets::dinov2::Dinov2;
 use crate::models::metric_nets::inception::{Inception, Variant};
-use crate::models::{locate_inception, locate_inception_v3};
+use crate::models::vision::image_processor::ImageProcessor;
 use crate::nn::conv_relu;
 use crate::runtime::{Background, Runtime, catch_panics};
 
 /// A network that describes pictures by features, on a device.
 pub struct FeatureNet {
-    net: Inception,
+    net: Net,
     device: Device,
     kind: Kind,
 }
 
+/// The networks themselves.
+enum Net {
+    Inception(Inception),
+    Clip(Box<Clip>),
+    Csd(Box<Csd>),
+    Dinov2(Box<Dinov2>),
+}
+
+impl Net {
+    /// What brings pictures to the network's size; None where they go in as they are.
+    fn processor(&self) -> Option<&ImageProcessor> {
+        match self {
+            Self::Inception(_) => None,
+            Self::Clip(net) => Some(&net.processor),
+            Self::Csd(net) => Some(&net.processor),
+            Self::Dinov2(net) => Some(&net.processor),
+        }
+    }
+}
+
+/// Texts that CLIP sees at a time.
+const TEXTS: usize = 128;
+
 impl FeatureNet {
     /// A network by the name, the folder or the file of its weights (none: the published ones).
     pub fn open(network: Network, name: Option<&str>, rt: &Runtime) -> Result<Self> {
-        let name = name.unwrap_or(network.model());
+        let path = network.locate(name.unwrap_or(network.model()), rt)?;
         let (device, kind) = (rt.device, rt.kind(Kind::Float));
-        match network {
-            Network::ArtInception => Self::load(&locate_inception(name, rt)?, device, kind),
-            Network::InceptionV3 => Self::load_as(Variant::Fid, &locate_inception_v3(name, rt)?, device, kind),
-        }
+        let net = match network {
+            Network::ArtInception => return Self::load(&path, device, kind),
+            Network::InceptionV3 => return Self::load_as(Variant::Fid, &path, device, kind),
+            Network::Clip | Network::ClipLarge => Clip::load(&path, device, kind).map(|net| Net::Clip(Box::new(net))),
+            Network::Csd => Csd::load(&path, device, kind).map(|net| Net::Csd(Box::new(net))),
+            Network::Dinov2 => Dinov2::load(&path, device, kind).map(|net| Net::Dinov2(Box::new(net))),
+        };
+        Ok(Self { net: net?, device, kind })
     }
 
     /// art-Inception from a checkpoint file (safetensors or a PyTorch pickle).
@@ -50,12 +82,63 @@ impl FeatureNet {
 
     fn new(weights: &Weights, variant: Variant) -> Result<Self> {
         let net = no_grad(|| Inception::new(weights, variant))?;
-        Ok(Self { net, device: weights.device(), kind: weights.kind() })
+        Ok(Self { net: Net::Inception(net), device: weights.device(), kind: weights.kind() })
     }
 
     /// How many numbers describe a picture.
     pub fn width(&self) -> i64 {
-        self.net.width()
+        match &self.net {
+            Net::Inception(net) => net.width(),
+            Net::Clip(net) => net.width(),
+            Net::Csd(net) => net.width(),
+            Net::Dinov2(net) => net.width(),
+        }
+    }
+
+    /// Picture files, decoded ahead as this network wants them.
+    pub fn decoding(&self, files: Vec<PathBuf>) -> Decoding {
+        let for_gpu = self.device.is_cuda();
+        match self.net.processor().cloned() {
+            Some(processor) => Decoding::prepared(files, for_gpu, move |picture| processor.prepare(&picture)),
+            None => Decoding::files(files, self.least(), for_gpu),
+        }
+    }
+
+    /// The smallest width and height of a picture.
+    fn least(&self) -> u32 {
+        match &self.net {
+            Net::Inception(net) => net.variant().least(),
+            _ => 1,
+        }
+    }
+
+    /// The number type of the pixels that it takes.
+    pub fn pixel_kind(&self) -> Kind {
+        match &self.net {
+            Net::Inception(_) => self.kind,
+            // Their values are made of whole bytes first.
+            _ => Kind::Float,
+        }
+    }
+
+    /// Features of picture files as float32 [pictures, width] on the CPU, all of them numbers.
+    ///
+    /// # Errors
+    /// When a picture cannot be read, or a feature is no finite number: then the picture is named.
+    pub fn describe(&self, files: &[PathBuf], batch: Option<usize>) -> Result<Tensor> {
+        let batches = self.decoding(files.to_vec()).batches(batch, self.device, self.pixel_kind());
+        let features = self.features_of_files(batches)?.to_device(Device::Cpu);
+        check_finite(&features, |at| files[at].display().to_string())?;
+        Ok(features)
+    }
+
+    /// Texts as points beside pictures: float32 [texts, width] on the CPU. Only CLIP knows texts.
+    pub fn texts(&self, texts: &[String]) -> Result<Tensor> {
+        let Net::Clip(net) = &self.net else { bail!("this network knows pictures only") };
+        let parts = texts.chunks(TEXTS).map(|some| no_grad(|| net.texts(some))).collect::<Result<Vec<_>>>()?;
+        let features = joined(parts)?;
+        check_finite(&features, |at| format!("{:?}", texts[at]))?;
+        Ok(features)
     }
 
     /// Features of pictures of one size: float32 [pictures, width] on the CPU.
@@ -68,7 +151,8 @@ impl FeatureNet {
     /// and [pictures, classes], on the CPU. None where the checkpoint has no classifiers.
     pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
         let features = features.to_device(self.device).to_kind(self.kind);
-        let (styles, classes) = no_grad(|| self.net.classify(&features))?;
+        let Net::Inception(net) = &self.net else { return None };
+        let (styles, classes) = no_grad(|| net.classify(&features))?;
         let home = |logits: Tensor| logits.to_device(Device::Cpu).to_kind(Kind::Float);
         Some((home(styles), home(classes)))
     }
@@ -86,11 +170,32 @@ impl FeatureNet {
 
     /// [pictures, width] on the device.
     pub(super) fn batch(&self, pictures: &[RgbImage]) -> Result<Tensor> {
-        self.of_pixels(&pixels(pictures, self.device, self.kind)?)
+        let Some(processor) = self.net.processor() else {
+            return self.of_pixels(&pixels(pictures, self.device, self.kind)?);
+        };
+        let prepared = pictures.par_iter().map(|picture| processor.prepare(picture)).collect::<Result<Vec<_>>>()?;
+        self.of_pixels(&pixels(&prepared, self.device, self.pixel_kind())?)
     }
 
+    /// Of pixels in [0, 1]; as [`ImageProcessor::prepare`] makes pictures, where the network has such a one.
     pub(super) fn of_pixels(&self, pixels: &Tensor) -> Result<Tensor> {
-        no_grad(|| self.net.forward(pixels))
+        let standard = |processor: &ImageProcessor| processor.standardize(&(pixels * 255.0));
+        no_grad(|| match &self.net {
+            Net::Inception(net) => net.forward(pixels),
+            Net::Clip(net) => Ok(net.pictures(&standard(&net.processor))),
+            Net::Csd(net) => Ok(net.styles(&standard(&net.processor))),
+            Net::Dinov2(net) => Ok(net.pictures(&standard(&net.processor))),
+        })
+    }
+}
+
+impl Embedder for FeatureNet {
+    fn pictures(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        Ok(Vec::try_from(self.features(pictures, pictures.len())?)?)
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        Ok(Vec::try_from(FeatureNet::texts(self, texts)?)?)
     }
 }
 
@@ -104,6 +209,18 @@ pub fn warm_up(device: Device, kind: Kind) -> Option<Background> {
         let _ = catch_panics(|| Ok(no_grad(convolve)));
     };
     device.is_cuda().then(|| Background::start(work))
+}
+
+/// Refuses a row [rows, width] with a number that is not finite, by its name.
+fn check_finite(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
+    let finite = Vec::<bool>::try_from(rows.isfinite().all_dim(1, false))?;
+    match finite.iter().position(|finite| !finite) {
+        Some(at) => bail!(
+            "{}: its features are not all finite numbers: are the weights damaged, or is float16 too narrow?",
+            name(at)
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Batches of features as one float32 tensor on the CPU.

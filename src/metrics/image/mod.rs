@@ -1,7 +1,10 @@
 //! Metrics of pictures: a file each, and how pictures get to their networks.
 
 pub mod artfid;
+pub mod cmmd;
 pub mod coverage;
+pub mod embedded;
+pub mod fd_dinov2;
 pub mod features;
 pub mod fid;
 pub mod frechet;
@@ -19,6 +22,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use self::artfid::{Options, Scores};
+use self::embedded::{Embedded, Embedding};
 use self::networks::Network;
 use super::{Metric, Value};
 
@@ -26,6 +30,17 @@ use super::{Metric, Value};
 pub trait PictureMetric: Metric {
     /// The values of single pictures beside their photos; None where it scores sets only. All pictures have one size.
     fn of_items(&self, _judge: &dyn Judge, _photos: &[RgbImage], _pictures: &[RgbImage]) -> Option<Result<Vec<f64>>> {
+        None
+    }
+
+    /// The network, other than art-Inception and LPIPS, whose features it compares: only where it is asked for are they
+    /// computed.
+    fn embedding(&self) -> Option<Embedding> {
+        None
+    }
+
+    /// The values of single pictures, by the features of [`Self::embedding`]; None where it scores sets only.
+    fn of_embedded(&self, _embedded: &Embedded) -> Option<Result<Vec<f64>>> {
         None
     }
 
@@ -60,6 +75,15 @@ pub trait Judge {
     fn lpips(&self, photos: &[RgbImage], pictures: &[RgbImage]) -> Result<Vec<f64>>;
 }
 
+/// A network that describes pictures, and CLIP also texts, by features: a row each, of one width.
+pub trait Embedder {
+    /// Pictures of any sizes.
+    fn pictures(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>>;
+
+    /// Texts; an error where the network knows pictures only.
+    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>>;
+}
+
 /// The measured pictures of a strategy.
 #[derive(Debug)]
 pub struct PictureSet<'a> {
@@ -69,6 +93,8 @@ pub struct PictureSet<'a> {
     pub drawn: Tensor,
     /// The values of the single pictures, by metric, in the order of `drawn`.
     pub items: BTreeMap<&'static str, Vec<f64>>,
+    /// What metrics with an [`Embedding`] compare.
+    pub embedded: BTreeMap<Embedding, Embedded>,
     pub options: &'a Options,
     artfid: OnceCell<Scores>,
 }
@@ -80,7 +106,14 @@ impl<'a> PictureSet<'a> {
         items: BTreeMap<&'static str, Vec<f64>>,
         options: &'a Options,
     ) -> PictureSet<'a> {
-        PictureSet { style, drawn, items, options, artfid: OnceCell::new() }
+        PictureSet { style, drawn, items, embedded: BTreeMap::new(), options, artfid: OnceCell::new() }
+    }
+
+    /// The features that this metric compares.
+    pub fn embedded(&self, metric: &dyn PictureMetric) -> Result<&Embedded> {
+        let embedding = metric.embedding();
+        let embedded = embedding.and_then(|embedding| self.embedded.get(&embedding));
+        embedded.with_context(|| format!("the pictures have no features for {}", metric.about().label))
     }
 
     /// The values of the single pictures by this metric.

@@ -93,6 +93,14 @@ impl OneSize {
     }
 }
 
+/// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read.
+pub fn check_readable<P: AsRef<Path> + Sync>(files: &[P]) -> Result<()> {
+    match images::broken(&images::probe_all(files)) {
+        Some(broken) => bail!(broken),
+        None => Ok(()),
+    }
+}
+
 /// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read, and that all are
 /// of one size, at least `least` wide and high.
 pub fn check_headers<P: AsRef<Path> + Sync>(files: &[P], least: u32) -> Result<()> {
@@ -118,22 +126,41 @@ impl Decoding {
     /// GPU (`for_gpu`), which takes pictures faster than they come, many more are decoded ahead, from
     /// before it is ready.
     pub fn files(files: Vec<PathBuf>, least: u32, for_gpu: bool) -> Self {
-        Self::new(files, 1, least, for_gpu)
+        Self::new(files, 1, least, for_gpu, Ok)
+    }
+
+    /// The same of pictures of any sizes, which `prepare` brings to one as they are decoded.
+    pub fn prepared(
+        files: Vec<PathBuf>,
+        for_gpu: bool,
+        prepare: impl Fn(RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(files, 1, 1, for_gpu, prepare)
     }
 
     /// The same with the pictures of pairs.
     pub fn pairs(pairs: &[Pair], least: u32, for_gpu: bool) -> Self {
         let files = pairs.iter().flat_map(|pair| [pair.content.clone(), pair.stylized.clone()]).collect();
-        Self::new(files, 2, least, for_gpu)
+        Self::new(files, 2, least, for_gpu, Ok)
     }
 
-    fn new(files: Vec<PathBuf>, sets: usize, least: u32, for_gpu: bool) -> Self {
+    fn new(
+        files: Vec<PathBuf>,
+        sets: usize,
+        least: u32,
+        for_gpu: bool,
+        prepare: impl Fn(RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
+    ) -> Self {
         let mut ahead = 2 * sets * CPU_BATCH;
         if for_gpu && let Some(Ok((width, height))) = files.first().map(images::size) {
             let bytes = 3 * u64::from(width) * u64::from(height);
             ahead = ahead.max((GPU_AHEAD_BYTES / bytes.max(1)) as usize);
         }
-        Self { pictures: images::stream(files, ahead), sets, size: OneSize { least, first: None } }
+        let load = move |file: &PathBuf| {
+            let prepared = prepare(images::load(file)?);
+            prepared.with_context(|| format!("cannot prepare picture {}", file.display()))
+        };
+        Self { pictures: images::stream_with(files, ahead, load), sets, size: OneSize { least, first: None } }
     }
 
     /// The next pictures, at most `count`; none at the end.

@@ -17,6 +17,8 @@ pub enum Profile {
     Hf,
     /// Beside those bleu1 to bleu4, rougeL_coco and cider as the COCO caption evaluation gives them.
     Coco,
+    /// What needs the pictures too; only runs and `evaluate clip-score` have them.
+    Pictures,
 }
 
 /// The values of one metric.
@@ -76,7 +78,11 @@ pub struct Scores {
 
 /// Scores captions by all metrics of a profile. Fails when there are none, or one has no reference.
 pub fn score(captions: &[Caption], profile: Profile) -> Result<Scores> {
-    let profile = |metric: &&dyn CaptionMetric| profile == Profile::Coco || metric.profile() == Profile::Hf;
+    let profile = |metric: &&dyn CaptionMetric| match metric.profile() {
+        Profile::Hf => true,
+        Profile::Coco => profile == Profile::Coco,
+        Profile::Pictures => false,
+    };
     score_by(captions, of_captions().filter(profile))
 }
 

@@ -5,13 +5,17 @@ use std::ops::Range;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use super::clip_score::ClipScores;
+
 /// A picture's caption and what people wrote of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Caption {
     pub id: String,
     pub prediction: String,
     /// At least one.
     pub references: Vec<String>,
+    /// What CLIP says of it beside its picture, where it was asked.
+    pub clip: Option<ClipScores>,
 }
 
 /// What Python's `str.split` and `str.strip` take for a space.

@@ -3,6 +3,7 @@
 pub mod bleu;
 pub mod captions;
 pub mod cider;
+pub mod clip_score;
 pub mod corpus;
 pub mod meteor;
 pub mod numpy_random;

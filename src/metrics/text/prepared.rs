@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::bleu::{self, Counts, ReferenceLength};
 use super::captions::Caption;
+use super::clip_score::ClipScores;
 use super::corpus::{Corpus, Texts};
 use super::rouge::{self, Rouge};
 use super::{cider, ptb};
@@ -11,6 +12,7 @@ use super::{cider, ptb};
 /// Captions and their references.
 pub struct Prepared<'a> {
     pub texts: Texts<'a>,
+    clip: Vec<Option<ClipScores>>,
     bleu: OnceLock<Arc<Vec<Counts>>>,
     rouge: OnceLock<Vec<Rouge>>,
     coco: OnceLock<Coco>,
@@ -25,7 +27,13 @@ pub struct Coco {
 
 impl<'a> Prepared<'a> {
     pub fn new(captions: &'a [Caption]) -> Self {
-        Self { texts: Texts::new(captions), bleu: OnceLock::new(), rouge: OnceLock::new(), coco: OnceLock::new() }
+        let clip = captions.iter().map(|caption| caption.clip).collect();
+        Self { texts: Texts::new(captions), clip, bleu: OnceLock::new(), rouge: OnceLock::new(), coco: OnceLock::new() }
+    }
+
+    /// What CLIP says of each caption.
+    pub fn clip(&self) -> &[Option<ClipScores>] {
+        &self.clip
     }
 
     /// The counts of each caption over mteval-v13a tokens.

@@ -13,6 +13,8 @@ use toolkit::models::captioners::phi4_multimodal::prompt::Prompt;
 use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
 use toolkit::models::diffusion::stable_diffusion::safety_checker::SafetyChecker;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
+use toolkit::models::metric_nets::clip::Clip;
+use toolkit::models::metric_nets::dinov2::Dinov2;
 use toolkit::report;
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -63,6 +65,8 @@ pub fn models() -> Reader {
                 drop(checker(folder));
             }
             "sd15" => drop(StableDiffusion::load(folder, &rt)),
+            "clip" => drop(Clip::load(folder, rt.device, Kind::Float)),
+            "dinov2" => drop(Dinov2::load(folder, rt.device, Kind::Float)),
             _ => drop(StableDiffusion3::load(folder, &rt)),
         });
     })

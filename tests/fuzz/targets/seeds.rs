@@ -16,12 +16,14 @@ use super::{Target, repository, scratch};
 const MOST_BYTES: usize = 32 << 10;
 
 /// Name in a target's folder and place in the repository.
-pub const MODEL_FOLDERS: [(&str, &str); 5] = [
+pub const MODEL_FOLDERS: [(&str, &str); 7] = [
     ("blip", "tests/golden/blip/a"),
     ("phi4", "tests/golden/phi4/a/native"),
     ("sd15", "tests/golden/sd15/like_v1"),
     ("sd15_other", "tests/golden/sd15/other"),
     ("sd3", "tests/golden/sd3/with_t5"),
+    ("clip", "tests/golden/embeddings/clip_a"),
+    ("dinov2", "tests/golden/embeddings/dinov2_a"),
 ];
 
 pub const TOKENIZER_FILES: [(&str, &str); 7] = [

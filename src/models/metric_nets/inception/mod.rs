@@ -176,6 +176,10 @@ impl Inception {
         Ok(Self { variant, stem, stem_pooled, mixed, mixed_7b, mixed_7c, fc1, fc2 })
     }
 
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
     /// How many numbers describe a picture (2048 in the published network).
     pub fn width(&self) -> i64 {
         self.mixed_7c.output()
