@@ -72,6 +72,11 @@ pub trait Kind: Sized + 'static {
     /// Does what is not done yet, in passes; gives the new rows, which are in the journal by then.
     fn work(work: &Work<Self>, journal: Journal<Self::Item>, kept: &mut Self::Kept) -> Result<Vec<Self::Item>>;
 
+    /// Measures of all rows what their own passes did not: values that `metrics` asks for, perhaps of a finished run.
+    fn measure(_work: &Work<Self>, _rows: &mut [Self::Item]) -> Result<()> {
+        Ok(())
+    }
+
     /// Puts the rows in order, completes them, and computes the results; writes the tables that only this kind has.
     fn results(
         folder: &RunFolder,

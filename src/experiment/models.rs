@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::metrics::image::Embedder;
+use crate::metrics::image::features::FeatureNet;
+use crate::metrics::image::networks::Network;
 use crate::models::{self, CaptionOptions, Captioner};
 use crate::runtime::{DtypeChoice, Runtime, total_memory};
 
@@ -18,6 +21,8 @@ pub enum Role {
     LpipsBackbone,
     /// LPIPS, its linear heads.
     LpipsLinear,
+    /// A network that some metrics ask for.
+    Network(Network),
 }
 
 /// A model that a run needs, by the name that its configuration has for it.
@@ -43,6 +48,11 @@ pub trait Captioners {
     fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()>;
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
+
+    /// A network that some metrics ask for.
+    fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {
+        bail!("there is no {} {name} here", network.model())
+    }
 
     /// Pictures at a time where the configuration does not say.
     fn batch_size(&self) -> usize;
@@ -79,6 +89,7 @@ impl Captioners for OnThisMachine {
             Role::Inception => models::locate_inception(&needed.name, &self.runtime),
             Role::LpipsBackbone => models::locate_lpips_backbone(&needed.name, &self.runtime),
             Role::LpipsLinear => models::locate_lpips_linear(&needed.name, &self.runtime),
+            Role::Network(network) => network.locate(&needed.name, &self.runtime),
         }
     }
 
@@ -88,6 +99,12 @@ impl Captioners for OnThisMachine {
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {
         models::load_captioner(name, &self.runtime)
+    }
+
+    fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {
+        // Measures are not worth a coarser number type.
+        let runtime = Runtime { dtype: DtypeChoice::Float32, ..self.runtime };
+        Ok(Box::new(FeatureNet::open(network, Some(name), &runtime)?))
     }
 
     /// On the CPU a batch saves nothing, and single pictures make results independent of how the

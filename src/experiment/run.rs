@@ -46,6 +46,7 @@ pub fn run<K: Kind>(
     }
     let work = Work { plan, config, folder: &folder, models, progress, done };
     rows.extend(K::work(&work, journal, &mut kept)?);
+    K::measure(&work, &mut rows)?;
     conclude::<K>(&folder, config, &kept, rows, manifest)
 }
 

@@ -15,6 +15,8 @@ use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::StyleTransfer;
 use toolkit::experiment::style::models::{Judge, Models};
 use toolkit::experiment::{Config, Plan, Progress, check, run};
+use toolkit::metrics::image::Embedder;
+use toolkit::metrics::image::networks::Network;
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, Outline};
 use toolkit::prompts::TokenBudget;
 
@@ -32,6 +34,8 @@ pub struct Doubles {
     pub described: Arc<AtomicUsize>,
     pub drawn: Arc<AtomicUsize>,
     pub loaded: Arc<AtomicUsize>,
+    /// Pictures and texts that networks of metrics were shown.
+    pub seen: Arc<AtomicUsize>,
 }
 
 impl Doubles {
@@ -71,12 +75,41 @@ impl Captioners for Doubles {
         Ok(Box::new(Describer { pause: self.pause, count: self.described.clone() }))
     }
 
+    fn embedder(&self, _network: Network, name: &str) -> Result<Box<dyn Embedder>> {
+        self.loaded.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Gaze { seen: self.seen.clone(), blind: name == "blind" }))
+    }
+
     fn batch_size(&self) -> usize {
         self.batch_size
     }
 
     fn place(&self) -> (String, String) {
         ("cpu".to_string(), "float32".to_string())
+    }
+}
+
+/// Sees the colours of pictures, and the letters of texts.
+pub struct Gaze {
+    pub seen: Arc<AtomicUsize>,
+    /// What it sees is no number.
+    pub blind: bool,
+}
+
+impl Embedder for Gaze {
+    fn pictures(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        self.seen.fetch_add(pictures.len(), Ordering::SeqCst);
+        let mut features = Eye.features(pictures)?;
+        if self.blind {
+            features.iter_mut().for_each(|row| row[0] = f32::NAN);
+        }
+        Ok(features)
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        self.seen.fetch_add(texts.len(), Ordering::SeqCst);
+        let count = |text: &String, at: u8| text.bytes().filter(|byte| byte % 6 == at).count() as f32;
+        Ok(texts.iter().map(|text| (0..6).map(|at| count(text, at)).collect()).collect())
     }
 }
 

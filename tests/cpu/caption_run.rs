@@ -2,6 +2,7 @@
 //!
 //! The killed process is this test program itself, started again on the test `child` alone.
 
+use crate::doubles::Gaze;
 use crate::notebook_python;
 
 use std::fs;
@@ -18,6 +19,8 @@ use toolkit::experiment::caption::{CaptionConfig, CaptionPlan, Captioning};
 use toolkit::experiment::models::{Captioners, Needed};
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::{Progress, Summary, check, merge, run};
+use toolkit::metrics::image::Embedder;
+use toolkit::metrics::image::networks::Network;
 use toolkit::models::{Caption, CaptionOptions, Captioner};
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 
@@ -31,6 +34,7 @@ struct Doubles {
     described: Arc<AtomicUsize>,
     loaded: Arc<AtomicUsize>,
     alive: Arc<AtomicUsize>,
+    seen: Arc<AtomicUsize>,
 }
 
 impl Captioners for Doubles {
@@ -53,6 +57,11 @@ impl Captioners for Doubles {
         assert_eq!(self.alive.fetch_add(1, Ordering::SeqCst), 0, "one model in memory at a time");
         let (pause, described, alive) = (self.pause, self.described.clone(), self.alive.clone());
         Ok(Box::new(Describer { chatty: name == "chatty", pause, described, alive }))
+    }
+
+    fn embedder(&self, _network: Network, _name: &str) -> Result<Box<dyn Embedder>> {
+        assert_eq!(self.alive.load(Ordering::SeqCst), 0, "one model in memory at a time");
+        Ok(Box::new(Gaze { seen: self.seen.clone(), blind: false }))
     }
 
     fn batch_size(&self) -> usize {
@@ -186,6 +195,46 @@ fn assert_same(a: &Path, b: &Path) {
     for ((name, one), (_, other)) in a.iter().zip(&b) {
         assert!(one == other, "{name} differs:\n{}\n{}", String::from_utf8_lossy(one), String::from_utf8_lossy(other));
     }
+}
+
+/// CLIPScore: each picture is seen once, whatever many models described it, and the scores are in the tables.
+#[test]
+fn clip_scores_are_computed_once_and_compared() {
+    let world = World::new();
+    let asked = "metrics=['meteor', 'clip_score', 'ref_clip_score']";
+    let doubles = Doubles::default();
+    let summary = world.run("run", &[asked], &doubles).unwrap();
+    let pictures = 2 * usize::from(PICTURES);
+    let seen = doubles.seen.load(Ordering::SeqCst);
+    assert!(seen > pictures, "texts are seen too");
+    for result in &summary.results {
+        for name in ["clip_score", "ref_clip_score"] {
+            let (value, interval) = (result.values.value(name).unwrap(), result.values.interval(name).unwrap());
+            assert!(interval.contains(value) && (0.0..=2.5).contains(&value), "{result:?}");
+        }
+    }
+    let items: Vec<CaptionItem> = rows(world.path("run/items.csv"));
+    assert!(items.iter().all(|item| item.values.value("clip_score").is_some()));
+    let comparisons: Vec<Comparison> = rows(world.path("run/comparisons.csv"));
+    assert!(comparisons.iter().any(|row| row.metric == "ref_clip_score"));
+    let again = Doubles::default();
+    world.run("run", &[asked], &again).unwrap();
+    assert_eq!(again.seen.load(Ordering::SeqCst), 0);
+    // Asked of a finished run it comes to the same.
+    world.run("later", &["metrics=['meteor']"], &Doubles::default()).unwrap();
+    let later = Doubles::default();
+    world.run("later", &[asked], &later).unwrap();
+    assert_eq!((later.described.load(Ordering::SeqCst), later.seen.load(Ordering::SeqCst)), (0, seen));
+    assert_same(&world.path("run"), &world.path("later"));
+    // Shards hold what they measured.
+    let shards = ["1/2", "2/2"].map(|shard| {
+        let out = world.path(&format!("run-shard-{}", &shard[..1]));
+        let sets = [asked, &format!("shard={shard}")];
+        run_in(&out, &world.config("mini", &sets).unwrap(), &Doubles::default()).unwrap();
+        out
+    });
+    merge::<Captioning>(&shards, &world.path("merged")).unwrap();
+    assert_same(&world.path("run"), &world.path("merged"));
 }
 
 #[test]

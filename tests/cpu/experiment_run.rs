@@ -442,6 +442,68 @@ fn a_metric_that_is_asked_for_has_its_column_everywhere() {
     assert_eq!(fs::read_to_string(world.path("run/results.csv")).unwrap(), before);
 }
 
+/// Metrics in other networks: each picture is seen once by a network, however many metrics ask for it and however often.
+#[test]
+fn metrics_of_other_networks_are_computed_once() {
+    let world = World::new(5);
+    let names = ["clip_text", "clip_image", "csd", "dino", "cmmd", "fd_dinov2"];
+    let asked = format!("metrics={:?}", [&["artfid", "fid", "lpips"], &names[..]].concat());
+    let doubles = Doubles::new(2);
+    let summary = world.run("run", &[&asked], &doubles).unwrap();
+    for row in &summary.results {
+        for name in names {
+            let (value, interval) = (row.values.value(name).unwrap(), row.values.interval(name).unwrap());
+            assert!(interval.contains(value), "{name}: {row:?}");
+        }
+    }
+    // Pictures, photos, prompts in CLIP; pictures and style pictures in the larger CLIP and in CSD; in DINOv2 photos too.
+    let prompts: std::collections::BTreeSet<String> =
+        items(world.path("run/items.csv")).into_iter().map(|row| row.prompt).collect();
+    let expected = (10 + 5 + prompts.len()) + 2 * (10 + 7) + (10 + 5 + 7);
+    assert_eq!(doubles.seen.load(Ordering::SeqCst), expected);
+    for row in items(world.path("run/items.csv")) {
+        for name in ["clip_text", "clip_image", "csd", "dino"] {
+            assert!(row.values.value(name).is_some_and(|value| (-1.0..=1.0).contains(&value)), "{name}: {row:?}");
+        }
+        assert!(row.values.value("cmmd").is_none());
+    }
+    let again = Doubles::new(2);
+    world.run("run", &[&asked], &again).unwrap();
+    assert_eq!((again.loaded.load(Ordering::SeqCst), again.seen.load(Ordering::SeqCst)), (0, 0));
+    // Asked of a finished run, they come to the same, without drawing anything.
+    world.run("later", &[], &Doubles::new(2)).unwrap();
+    let later = Doubles::new(2);
+    world.run("later", &[&asked], &later).unwrap();
+    assert_eq!(later.drawn.load(Ordering::SeqCst), 0);
+    assert_same_runs(&world.path("run"), &world.path("later"));
+    let page = fs::read_to_string(world.path("run/results.csv")).unwrap();
+    assert!(page.lines().next().unwrap().contains(",clip_text,clip_image,csd,dino,cmmd,fd_dinov2,"), "{page}");
+}
+
+#[test]
+fn shards_with_metrics_of_other_networks_come_to_the_same() {
+    let world = World::new(5);
+    let asked = "metrics=['artfid', 'clip_text', 'csd', 'cmmd']";
+    world.run("whole", &[asked], &Doubles::new(1)).unwrap();
+    let shards = ["1/2", "2/2"].map(|shard| {
+        let out = world.path(&format!("run-shard-{}", &shard[..1]));
+        run_in(&out, &world.config(&[asked, &format!("shard={shard}")]), &Doubles::new(1)).unwrap();
+        out
+    });
+    merge(&shards, &world.path("merged")).unwrap();
+    assert_same_runs(&world.path("whole"), &world.path("merged"));
+}
+
+#[test]
+fn features_that_are_no_numbers_end_the_run_and_name_the_picture() {
+    let world = World::new(2);
+    let error = world.run("run", &["metrics=['csd']", "csd=blind"], &Doubles::new(1)).unwrap_err().to_string();
+    assert!(error.contains("run/images/") && error.contains("not all finite numbers"), "{error}");
+    // The pictures are there, and a network that sees goes on from them in a run of its own.
+    let rows = items(world.path("run/items.csv"));
+    assert!(rows.iter().all(|row| row.status == "done"), "{rows:?}");
+}
+
 #[test]
 fn two_processes_do_not_write_one_run() {
     let world = World::new(1);

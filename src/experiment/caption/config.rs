@@ -59,6 +59,10 @@ pub struct CaptionConfig {
     /// The metrics that are computed (`toolkit metrics list`); none: the usual ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<String>,
+    /// The CLIP of `clip_score` and `ref_clip_score`: a name, a folder or a hub id; none: clip-vit-b-32. It is needed only
+    /// where `metrics` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<String>,
     pub models: Named<Model>,
     pub datasets: Named<Dataset>,
     /// Results published elsewhere, shown beside the measured ones.

@@ -11,6 +11,7 @@
 //! ```
 
 mod captioning;
+mod clip;
 pub mod config;
 pub mod plan;
 mod references;
@@ -32,6 +33,7 @@ use super::kind::{self, Item, Kind, Work};
 use super::manifest::{DataSet, Facts};
 use super::models::{Captioners, Needed, OnThisMachine, Role};
 use super::stage::pass;
+use crate::metrics::image::networks::Network;
 use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::csv::write;
 use crate::run::journal::Journal;
@@ -74,7 +76,8 @@ impl Kind for Captioning {
 
     fn needs(config: &CaptionConfig) -> Vec<Needed> {
         let names: BTreeSet<&String> = config.models.0.iter().map(|(_, model)| &model.model).collect();
-        names.into_iter().map(|name| Needed::new(name, Role::Captioner)).collect()
+        let clip = clip::asked(config).next().map(|_| Needed::new(clip::model(config), Role::Network(Network::Clip)));
+        names.into_iter().map(|name| Needed::new(name, Role::Captioner)).chain(clip).collect()
     }
 
     fn check(plan: &CaptionPlan, _config: &CaptionConfig, models: &dyn Captioners) -> Result<()> {
@@ -131,6 +134,10 @@ impl Kind for Captioning {
         let mut captions = Captions { work, journal, rows: Vec::new() };
         pass(&mut captions, work.progress)?;
         Ok(captions.rows)
+    }
+
+    fn measure(work: &Work<Self>, rows: &mut [CaptionItem]) -> Result<()> {
+        clip::fill(work, rows)
     }
 
     fn results(

@@ -28,8 +28,11 @@ use crate::axes::{find, keys};
 use crate::error::usage;
 use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
+use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::Mode;
-use crate::metrics::{check_names, of_pictures};
+use crate::metrics::image::embedded::Embedding;
+use crate::metrics::image::networks::Network;
+use crate::metrics::{check_names, is_asked, of_pictures};
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +84,19 @@ pub struct Config {
     pub lpips_backbone: String,
     /// LPIPS, linear heads: a name or a file.
     pub lpips_linear: String,
+    /// The CLIP of `clip_text` and `clip_image`: a name, a folder or a hub id; none: clip-vit-b-32. This network and the
+    /// next ones are needed only where `metrics` names what they are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<String>,
+    /// The CLIP of `cmmd`; none: clip-vit-l-14-336.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmmd_clip: Option<String>,
+    /// The network of `csd`: a name or a file; none: csd-vit-l.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csd: Option<String>,
+    /// The network of `dino` and `fd_dinov2`: a name, a folder or a hub id; none: dinov2-base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dinov2: Option<String>,
     /// How FID enters ArtFID.
     #[serde(default = "mode")]
     pub mode: Mode,
@@ -107,6 +123,27 @@ fn mode() -> Mode {
 }
 fn points() -> usize {
     15
+}
+
+impl Config {
+    /// The metrics of the run that ask for the features of networks, and of which.
+    pub fn embeddings(&self) -> impl Iterator<Item = (&'static dyn PictureMetric, Embedding)> {
+        let asked = of_pictures().filter(|metric| is_asked(&self.metrics, metric.about()));
+        asked.filter_map(|metric| Some((metric, metric.embedding()?)))
+    }
+
+    /// The name of a network's weights.
+    pub fn network(&self, network: Network) -> &str {
+        let given = match network {
+            Network::ArtInception => Some(&self.inception),
+            Network::InceptionV3 => None,
+            Network::Clip => self.clip.as_ref(),
+            Network::ClipLarge => self.cmmd_clip.as_ref(),
+            Network::Csd => self.csd.as_ref(),
+            Network::Dinov2 => self.dinov2.as_ref(),
+        };
+        given.map_or(network.model(), String::as_str)
+    }
 }
 
 impl Settings for Config {

@@ -37,7 +37,12 @@ pub struct FeatureStore {
 impl FeatureStore {
     /// Opens the folder, making it where it is missing, and reads what an earlier run left.
     pub fn open(run: &Path) -> Result<(Self, Features)> {
-        let dir = run.join("features");
+        Self::at(&run.join("features"))
+    }
+
+    /// The same of any folder.
+    pub fn at(dir: &Path) -> Result<(Self, Features)> {
+        let dir = dir.to_path_buf();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let mut features = Features::new();
         let mut next = 0;

@@ -13,6 +13,7 @@ mod axes;
 pub mod config;
 mod describe;
 mod draw;
+mod embed;
 pub mod features;
 pub mod models;
 pub mod plan;
@@ -37,6 +38,7 @@ use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Item, Kind, Part, Work};
 use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
+use crate::metrics::image::networks::Network;
 use crate::run::csv::{read_growing, write};
 use crate::run::journal::Journal;
 use crate::run::layout::{image_path, photo_path};
@@ -87,8 +89,10 @@ impl Kind for StyleTransfer {
     fn needs(config: &Config) -> Vec<Needed> {
         let captioners = config.axes.texts(&captioner::AXIS).map(|name| Needed::new(name, Role::Captioner));
         let generators = config.axes.texts(&generator::AXIS).map(|name| Needed::new(name, Role::Generator));
+        let networks: BTreeSet<Network> = config.embeddings().map(|(_, embedding)| embedding.network).collect();
         captioners
             .chain(generators)
+            .chain(networks.into_iter().map(|network| Needed::new(config.network(network), Role::Network(network))))
             .chain([
                 Needed::new(&config.inception, Role::Inception),
                 Needed::new(&config.lpips_backbone, Role::LpipsBackbone),
@@ -142,11 +146,15 @@ impl Kind for StyleTransfer {
         runner::work(work, journal, kept)
     }
 
+    fn measure(work: &Work<Self>, rows: &mut [ItemRow]) -> Result<()> {
+        embed::embed(work, rows)
+    }
+
     fn results(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut Vec<ItemRow>) -> Result<Vec<ResultRow>> {
         runner::conclude(folder, config, kept, rows)
     }
 
-    fn join(folder: &RunFolder, _config: &Config, parts: &[Part<Self>]) -> Result<Kept> {
+    fn join(folder: &RunFolder, config: &Config, parts: &[Part<Self>]) -> Result<Kept> {
         let (store, _) = FeatureStore::open(&folder.dir)?;
         let (mut captions, mut features) = (Vec::new(), Features::new());
         let mut style = None;
@@ -164,6 +172,7 @@ impl Kind for StyleTransfer {
         }
         write(&folder.path("captions.csv"), &captions, &[])?;
         store.write_style(&style.context("no shards")?)?;
+        embed::take_over(&parts.iter().map(|part| part.dir.as_path()).collect::<Vec<_>>(), config, &folder.dir)?;
         Ok(Kept { store, features })
     }
 

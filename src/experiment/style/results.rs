@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use super::config::Config;
+use super::embed::Embeddings;
 use super::features::{Features, key};
 use super::plan::Cell;
 use crate::metrics::image::artfid::Options;
@@ -37,16 +38,20 @@ pub fn column(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// What was computed of a run's pictures.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    /// In art-Inception, by strategy and id.
+    pub features: &'a Features,
+    /// Of the style pictures.
+    pub style: &'a [Vec<f32>],
+    pub embeddings: &'a Embeddings,
+}
+
 /// One row a strategy, in the order of the plan.
-pub fn results(
-    config: &Config,
-    cells: &[Cell],
-    rows: &[ItemRow],
-    features: &Features,
-    style: &[Vec<f32>],
-) -> Result<Vec<ResultRow>> {
+pub fn results(config: &Config, cells: &[Cell], rows: &[ItemRow], measured: &Measured) -> Result<Vec<ResultRow>> {
     let mut warnings = BTreeSet::new();
-    let results = cells.iter().map(|cell| strategy(config, cell, rows, features, style, &mut warnings)).collect();
+    let results = cells.iter().map(|cell| strategy(config, cell, rows, measured, &mut warnings)).collect();
     // The same for all strategies but for how well each is told apart, which the intervals say.
     let said = |warning: &String| match warning.split_once(". Strategies that") {
         Some((common, _)) if cells.len() > 1 => common.to_string(),
@@ -61,8 +66,7 @@ fn strategy(
     config: &Config,
     cell: &Cell,
     rows: &[ItemRow],
-    features: &Features,
-    style: &[Vec<f32>],
+    measured: &Measured,
     warnings: &mut BTreeSet<String>,
 ) -> Result<ResultRow> {
     let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == cell.strategy).collect();
@@ -82,6 +86,7 @@ fn strategy(
         result.values.set_value(about.name, mean(values.iter().copied()));
         items.insert(about.name, values);
     }
+    let Measured { features, style, embeddings } = measured;
     let drawn: Vec<&Vec<f32>> = done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).collect();
     if drawn.len() < 2 || items[lpips::NAME].len() != drawn.len() || style.len() < 2 {
         let (drawn, style) = (drawn.len(), style.len());
@@ -89,8 +94,11 @@ fn strategy(
         return Ok(result);
     }
     let options = Options { mode: config.mode, points: config.points, ..Options::default() };
-    let pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, &options);
+    let mut pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, &options);
     for metric in asked() {
+        if let Some(embedding) = metric.embedding() {
+            pictures.embedded.insert(embedding, embeddings.of(embedding, &done)?);
+        }
         let about = metric.about();
         let value = metric.of_set(&pictures);
         let value = value.with_context(|| format!("{} of strategy {}", about.label, cell.strategy))?;

@@ -9,11 +9,12 @@ use image::RgbImage;
 use super::config::Config;
 use super::describe::{caption_options, describe_photos};
 use super::draw::{Drawing, Seen, request};
+use super::embed::Embeddings;
 use super::features::{Features, key};
 use super::models::Models;
 use super::plan::{Cell, Plan, cells};
 use super::record::Recorder;
-use super::results::{StyleMean, results};
+use super::results::{Measured, StyleMean, results};
 use super::style_pictures::style_features;
 use super::{Kept, StyleTransfer};
 use crate::axes::{captioner, generator, instruction, scheduler, style_text};
@@ -116,6 +117,8 @@ pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut [It
     let cells = cells(&config.axes)?;
     let rank = |strategy: &str| cells.iter().position(|cell| cell.strategy == strategy);
     rows.sort_by(|a, b| rank(&a.strategy).cmp(&rank(&b.strategy)).then_with(|| a.id.cmp(&b.id)));
+    let embeddings = Embeddings::read(&folder.dir, config)?;
+    embeddings.fill(config, rows)?;
     score(rows);
     let features: Features = rows
         .iter()
@@ -129,5 +132,5 @@ pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut [It
     write(&folder.path("items.csv"), rows, &config.metrics)?;
     kept.store.join(&features)?;
     let style = kept.store.style()?.context("the features of the style pictures are gone")?;
-    results(config, &cells, rows, &features, &style)
+    results(config, &cells, rows, &Measured { features: &features, style: &style, embeddings: &embeddings })
 }
