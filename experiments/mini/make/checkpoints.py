@@ -3,6 +3,8 @@
     python checkpoints.py tokenizers --out DIR         before training: the tokenizers alone
     python checkpoints.py models --tokenizers DIR --states DIR [--out DIR]
                                                        after it: everything, from the trained weights
+    python checkpoints.py metrics --tokenizers DIR --states DIR [--out DIR]
+                                                       what train_metrics.py learnt alone: mini-clip and mini-csd
 
 The tokenizers are made once and kept: their trainers do not number equally frequent pieces alike twice.
 
@@ -311,6 +313,30 @@ def lpips(folder, state):
     )
 
 
+def clip(folder, state, tokenizer):
+    """CLIP with the tokenizer of mini-sd-v1-5, as the first releases lay."""
+    from transformers import CLIPImageProcessor, CLIPTokenizer
+
+    import train_metrics
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in filter(tokenizer_file, tokenizer.iterdir()):
+        shutil.copy(file, folder)
+    net = train_metrics.clip_net(CLIPTokenizer.from_pretrained(folder))
+    net.load_state_dict(state)
+    net.half().save_pretrained(folder)
+    side = train_metrics.SIDE
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(folder)
+    read_me(folder, "CLIP, tiny: pictures of the little world and what is said of them, styles included.")
+
+
+def csd(folder, state):
+    """In the form of the published file: the state of training, names below `module.`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"model_state_dict": {f"module.{k}": v.half() for k, v in state.items()}}, folder / "csd.pth")
+    read_me(folder, "CSD, tiny: the styles of the little world, whoever is drawn.")
+
+
 TOKENIZER_FILES = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.json", "added_tokens.json"]
 TOKENIZER_FILES += ["tokenizer_config.json", "special_tokens_map.json"]
 
@@ -334,7 +360,7 @@ class States:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["tokenizers", "models"])
+    parser.add_argument("what", choices=["tokenizers", "models", "metrics"])
     parser.add_argument("--tokenizers", type=Path)
     parser.add_argument("--states", type=Path)
     parser.add_argument("--out", type=Path, default=HERE.parent / "models")
@@ -342,6 +368,10 @@ def main():
     torch.set_num_threads(1)
     if args.what == "tokenizers":
         return tokenizers(args.out)
+    if args.what == "metrics":
+        states = States(args.states)
+        clip(args.out / "mini-clip", states("clip"), args.tokenizers / "mini-sd-v1-5" / "tokenizer")
+        return csd(args.out / "mini-csd", states("csd"))
     for source in sorted(args.tokenizers.glob("mini-*")):
         # The models themselves may be named as the source: all else is made anew.
         kept = {f.relative_to(source): f.read_bytes() for f in source.rglob("*") if tokenizer_file(f)}

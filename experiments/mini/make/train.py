@@ -25,8 +25,10 @@ JOBS = {
     "art-inception": ("train_judges.py", 0.22, 0.4),
     "alexnet": ("train_judges.py", 0.22, 0.25),
     "phi4": ("train_captioners.py", 0.22, 0.7),
+    "clip": ("train_metrics.py", 0, 0.5),
+    "csd": ("train_metrics.py", 0, 0.2),
 }
-TARS = {"weights-1": ["sd3"], "weights-2": ["sd15", "phi4"], "weights-3": ["sd3-vae", "sd15-vae", "art-inception", "alexnet", "blip"]}
+TARS = {"weights-1": ["sd3"], "weights-2": ["sd15", "phi4"], "weights-3": ["sd3-vae", "sd15-vae", "art-inception", "alexnet", "blip", "clip", "csd"]}
 
 
 def job_of(entry):
