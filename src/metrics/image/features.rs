@@ -28,7 +28,7 @@ pub struct FeatureNet {
 
 /// The networks themselves.
 enum Net {
-    Inception(Inception),
+    Inception(Box<Inception>),
     Clip(Box<Clip>),
     Csd(Box<Csd>),
     Dinov2(Box<Dinov2>),
@@ -82,7 +82,7 @@ impl FeatureNet {
 
     fn new(weights: &Weights, variant: Variant) -> Result<Self> {
         let net = no_grad(|| Inception::new(weights, variant))?;
-        Ok(Self { net: Net::Inception(net), device: weights.device(), kind: weights.kind() })
+        Ok(Self { net: Net::Inception(Box::new(net)), device: weights.device(), kind: weights.kind() })
     }
 
     /// How many numbers describe a picture.
