@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compared::Compared;
 use super::csv::{Column, Row};
 use crate::axes::Axis;
 use crate::metrics::text::Profile;
@@ -76,6 +77,29 @@ pub struct Comparison {
     pub first_better: f64,
     /// Two-sided, by paired bootstrap.
     pub p_value: f64,
+    /// The same after Holm's correction over all pairs of the metric on the data set.
+    pub p_holm: Option<f64>,
+}
+
+impl Comparison {
+    /// The probability after the correction.
+    pub fn corrected(&self) -> f64 {
+        self.p_holm.unwrap_or(self.p_value)
+    }
+}
+
+impl Compared for Comparison {
+    fn family(&self) -> (&str, &str) {
+        (&self.dataset, &self.metric)
+    }
+
+    fn p_value(&self) -> f64 {
+        self.p_value
+    }
+
+    fn p_holm(&mut self) -> &mut Option<f64> {
+        &mut self.p_holm
+    }
 }
 
 impl CaptionItem {

@@ -2,7 +2,9 @@
 //! Experiments write it, reports read it; neither knows the other.
 
 pub mod caption;
+pub mod compared;
 pub mod csv;
+pub mod factors;
 pub mod gallery_score;
 pub mod guard;
 pub mod journal;

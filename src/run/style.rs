@@ -1,7 +1,9 @@
-//! The rows of `captions.csv`, `items.csv` and `results.csv` of a style experiment.
+//! The rows of `captions.csv`, `items.csv`, `results.csv`, `comparisons.csv` and `effects.csv` of a style
+//! experiment.
 
 use serde::{Deserialize, Serialize};
 
+use super::compared::Compared;
 use super::csv::{Column, Row};
 use crate::axes::{Axis, AxisValues, columns, strength, style_text};
 use crate::metrics::{Metric, Values, of_pictures};
@@ -88,7 +90,75 @@ impl ResultRow {
     }
 }
 
+/// Two strategies on the photos that both have a picture of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Comparison {
+    pub metric: String,
+    pub first: String,
+    pub second: String,
+    /// Photos.
+    pub n: usize,
+    /// The first's score less the second's, with its 95 % interval.
+    pub difference: f64,
+    pub low: f64,
+    pub high: f64,
+    /// Two-sided, by the studentized paired bootstrap over the photos (see [`crate::metrics::stats::estimates`]).
+    pub p_value: f64,
+    /// The same after Holm's correction over all pairs of the metric.
+    pub p_holm: Option<f64>,
+}
+
+impl Comparison {
+    /// The probability after the correction.
+    pub fn corrected(&self) -> f64 {
+        self.p_holm.unwrap_or(self.p_value)
+    }
+
+    /// The second less the first.
+    pub fn turned(&self) -> Self {
+        let (first, second) = (self.second.clone(), self.first.clone());
+        Self { first, second, difference: -self.difference, low: -self.high, high: -self.low, ..self.clone() }
+    }
+}
+
+impl Compared for Comparison {
+    fn family(&self) -> (&str, &str) {
+        ("", &self.metric)
+    }
+
+    fn p_value(&self) -> f64 {
+        self.p_value
+    }
+
+    fn p_holm(&mut self) -> &mut Option<f64> {
+        &mut self.p_holm
+    }
+}
+
+/// What a value of an axis does to a metric, over the photos and the values of the other axes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EffectRow {
+    /// The axis by its key, and the value by its name in the configuration.
+    pub axis: String,
+    pub value: String,
+    pub metric: String,
+    /// Pictures.
+    pub n: usize,
+    /// The mean score of the strategies with this value, with its 95 % interval over the photos.
+    pub mean: f64,
+    pub low: f64,
+    pub high: f64,
+    /// Two-sided, that it differs from the mean of the axis's other values on the same photos; not corrected.
+    pub p_value: f64,
+}
+
+impl Row for EffectRow {}
+
 impl Row for CaptionRow {}
+
+impl Row for Comparison {}
 
 impl Row for ItemRow {
     fn metrics() -> Vec<&'static dyn Metric> {

@@ -290,6 +290,14 @@ fn every_model_describes_and_is_scored_on_every_data_set() {
     let one = comparisons.iter().find(|row| row.metric == "bleu" && row.dataset == "own").unwrap();
     assert_eq!((one.first.as_str(), one.second.as_str(), one.n), ("plain", "chatty__one", 7));
     assert!((one.difference - (value(plain, "bleu") - value(chatty, "bleu"))).abs() < 1e-12 && one.p_value < 0.01);
+    // Three models are three pairs a metric and data set: corrected together.
+    for row in &comparisons {
+        let family: Vec<&Comparison> =
+            comparisons.iter().filter(|other| (&other.metric, &other.dataset) == (&row.metric, &row.dataset)).collect();
+        let p_values: Vec<f64> = family.iter().map(|row| row.p_value).collect();
+        let at = family.iter().position(|other| *other == row).unwrap();
+        assert_eq!((family.len(), row.p_holm), (3, Some(toolkit::metrics::stats::holm(&p_values)[at])), "{row:?}");
+    }
     let references = fs::read_to_string(world.path("run/references/flickr.json")).unwrap();
     assert!(references.contains("\"f3\": [\n    \"number 3 on the wall .\""), "{references}");
 }

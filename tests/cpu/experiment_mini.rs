@@ -11,7 +11,7 @@ use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
 use toolkit::axes::instruction;
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
-use toolkit::run::style::{ItemRow, ResultRow};
+use toolkit::run::style::{Comparison, ItemRow, ResultRow};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 /// Pictures are compared at the size at which they are drawn, so that single steps can be held
@@ -114,6 +114,25 @@ fn a_run_agrees_with_its_parts() {
     assert!(run.join("report.html").exists());
 }
 
+/// Eight photos are enough to tell a right style text from a wrong one, and too few to tell two right ones apart.
+#[test]
+fn right_and_wrong_style_texts_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let experiment = ["experiment", "style_ablation", "--limit", "8", "--set", "steps=4", "--device", "cpu"];
+    ok(toolkit(&experiment, &["--out", run.to_str().unwrap()]));
+    let found: Vec<Comparison> = rows(run.join("comparisons.csv"));
+    for metric in ["artfid", "fid"] {
+        let pair = |second: &str| {
+            let is = |row: &&Comparison| row.metric == metric && row.first == "peanuts" && row.second == second;
+            found.iter().find(is).unwrap()
+        };
+        let (wrong, right) = (pair("wrong_style"), pair("peanuts_detailed"));
+        assert!(wrong.difference < 0.0 && wrong.high < 0.0 && wrong.p_holm < Some(0.05), "{wrong:?}");
+        assert!(right.low < 0.0 && right.high > 0.0 && right.p_holm > Some(0.05), "{right:?}");
+    }
+}
+
 #[test]
 fn killed_and_continued_or_in_shards_it_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,6 +167,6 @@ fn killed_and_continued_or_in_shards_it_ends_the_same() {
 }
 
 fn csv_files(run: &Path) -> BTreeMap<String, String> {
-    let files = ["items.csv", "results.csv", "captions.csv"];
+    let files = ["items.csv", "results.csv", "captions.csv", "comparisons.csv"];
     files.map(|file| (file.to_string(), without_times(&run.join(file)))).into()
 }

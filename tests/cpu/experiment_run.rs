@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, merge, run_in, without_times};
 use image::{Rgb, RgbImage};
-use toolkit::axes::scheduler;
+use toolkit::axes::{guidance_scale, scheduler};
 use toolkit::error::UsageError;
 use toolkit::experiment::Config;
 use toolkit::experiment::settings::Settings;
@@ -16,7 +16,7 @@ use toolkit::experiment::style::models::Models;
 use toolkit::experiment::style::plan::picture_seed;
 use toolkit::metrics::image::frechet::{Gaussian, distance};
 use toolkit::report;
-use toolkit::run::style::{ItemRow, ResultRow};
+use toolkit::run::style::{Comparison, EffectRow, ItemRow, ResultRow};
 
 fn items(file: std::path::PathBuf) -> Vec<ItemRow> {
     toolkit::run::csv::read(&file, &[]).unwrap()
@@ -53,6 +53,7 @@ fn a_run_leaves_what_the_contract_says() {
     assert_eq!(summary.results[0].n, 5);
     assert!((summary.results[0].values.value("lpips").unwrap() - mean).abs() < 1e-12);
     check_scores(&world, &rows, &summary.results[1]);
+    check_comparisons(&world, &rows, &summary.results);
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(world.path("run/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["finished"], true);
@@ -82,6 +83,74 @@ fn check_scores(world: &World, rows: &[ItemRow], result: &ResultRow) {
     assert!((artfid - (fid + 1.0) * (lpips + 1.0)).abs() < 1e-9, "{result:?}");
     let interval = result.values.interval("artfid").unwrap();
     assert!(interval.contains(artfid) && interval.low < interval.high);
+}
+
+/// Every pair of strategies: the difference of what results.csv says, and of single pictures on the photos of both.
+fn check_comparisons(world: &World, rows: &[ItemRow], results: &[ResultRow]) {
+    let header = fs::read_to_string(world.path("run/comparisons.csv")).unwrap();
+    assert_eq!(header.lines().next(), Some("metric,first,second,n,difference,low,high,p_value,p_holm"));
+    let found: Vec<Comparison> = toolkit::run::csv::read(&world.path("run/comparisons.csv"), &[]).unwrap();
+    let metrics: Vec<&str> = found.iter().map(|row| row.metric.as_str()).collect();
+    assert_eq!(metrics, ["artfid", "fid", "lpips"]);
+    for row in &found {
+        assert_eq!((row.first.as_str(), row.second.as_str(), row.n), ("plain", "long", 5));
+        let value = |at: usize| results[at].values.value(&row.metric).unwrap();
+        assert!((row.difference - (value(0) - value(1))).abs() < 1e-9 * value(0).abs().max(1.0), "{row:?}");
+        assert!(row.low <= row.difference && row.difference <= row.high, "{row:?}");
+        assert!((0.0..=1.0).contains(&row.p_value) && row.p_holm == Some(row.p_value), "one pair needs no correction");
+    }
+    let lpips = |strategy: &str, id: &str| {
+        let row = rows.iter().find(|row| row.strategy == strategy && row.id == id).unwrap();
+        row.values.value("lpips").unwrap()
+    };
+    let paired: Vec<f64> =
+        (0..5).map(|p| format!("p{p:02}")).map(|id| lpips("plain", &id) - lpips("long", &id)).collect();
+    assert!((found[2].difference - paired.iter().sum::<f64>() / 5.0).abs() < 1e-12);
+}
+
+/// The marginal means of each axis, of single pictures those of the rows, and none where one axis varies.
+#[test]
+fn effects_are_means_over_photos_and_the_other_axes() {
+    let world = World::new(6);
+    world.run("one", &[], &Doubles::new(2)).unwrap();
+    assert!(!world.path("one/effects.csv").exists());
+    fs::write(world.path("photos/p03.png"), b"broken").unwrap();
+    world.run("run", &["guidance_scale={low=1.5,high=7.0}", "seed=[3,4]"], &Doubles::new(3)).unwrap();
+    let text = fs::read_to_string(world.path("run/effects.csv")).unwrap();
+    assert_eq!(text.lines().next(), Some("axis,value,metric,n,mean,low,high,p_value"));
+    let found: Vec<EffectRow> = toolkit::run::csv::read(&world.path("run/effects.csv"), &[]).unwrap();
+    let of = |axis: &str| -> Vec<&str> {
+        let rows = found.iter().filter(|row| row.axis == axis && row.metric == "lpips");
+        rows.map(|row| row.value.as_str()).collect()
+    };
+    assert_eq!((of("style_text"), of("guidance_scale")), (vec!["plain", "long"], vec!["low", "high"]));
+    assert_eq!((of("seed"), found.len()), (vec!["3", "4"], 3 * 2 * 3));
+    let rows = items(world.path("run/items.csv"));
+    let results: Vec<ResultRow> = toolkit::run::csv::read(&world.path("run/results.csv"), &[]).unwrap();
+    for row in &found {
+        // Five photos and four strategies have the value.
+        assert_eq!(row.n, 5 * 4);
+        assert!(row.low <= row.mean && row.mean <= row.high && (0.0..=1.0).contains(&row.p_value), "{row:?}");
+    }
+    let guided: Vec<&str> = results
+        .iter()
+        .filter(|result| result.axes.get(&guidance_scale::AXIS).number() == Some(7.0))
+        .map(|result| result.strategy.as_str())
+        .collect();
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let high = |metric: &str| {
+        found
+            .iter()
+            .find(|row| row.axis == "guidance_scale" && row.value == "high" && row.metric == metric)
+            .unwrap()
+            .mean
+    };
+    let own = rows.iter().filter(|row| guided.contains(&row.strategy.as_str()) && row.status == "done");
+    let expected = mean(own.map(|row| row.values.value("lpips").unwrap()).collect());
+    assert!((high("lpips") - expected).abs() < 1e-12);
+    let own = results.iter().filter(|result| guided.contains(&result.strategy.as_str()));
+    let expected = mean(own.map(|result| result.values.value("fid").unwrap()).collect());
+    assert!((high("fid") / expected - 1.0).abs() < 1e-9);
 }
 
 #[test]
@@ -140,6 +209,12 @@ fn bad_photos_fail_alone_and_are_tried_again() {
     assert!(rows.iter().all(|row| !row.error.contains('\n') && (row.status == "done") == row.error.is_empty()));
     assert_eq!((summary.results[0].n, summary.results[0].failed), (3, 3));
     assert_eq!((summary.results[2].n, summary.results[2].values.value("fid")), (0, None));
+    let compared = |file: &str| -> Vec<Comparison> { toolkit::run::csv::read(&world.path(file), &[]).unwrap() };
+    let pairs = compared("run/comparisons.csv");
+    assert!(
+        pairs.iter().all(|row| (row.first.as_str(), row.second.as_str(), row.n) == ("plain", "long", 3)),
+        "{pairs:?}"
+    );
 
     fs::write(world.path("photos/p02.png"), &good).unwrap();
     let again = Doubles::new(4);

@@ -48,6 +48,7 @@ mod sd3;
 mod setup_scripts;
 mod single_file;
 mod staging;
+mod statistics;
 mod submit;
 mod terminal;
 mod text_tokenizers;

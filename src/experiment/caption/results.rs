@@ -11,6 +11,7 @@ use crate::metrics::text::clip_score::ClipScores;
 use crate::metrics::text::{CaptionMetric, Measured};
 use crate::metrics::{Show, Value, find, is_asked, of_captions};
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
+use crate::run::compared::correct;
 
 /// The bootstrap's seed: a run gives the same intervals every time.
 const SEED: u64 = 0;
@@ -54,6 +55,7 @@ pub fn score(
             }
         }
     }
+    correct(&mut scored.comparisons);
     Ok(scored)
 }
 
@@ -155,6 +157,7 @@ fn compare(
         high: difference.interval.high,
         first_better: difference.first_better,
         p_value: difference.p_value,
+        p_holm: None,
     };
     Ok(paired_bootstrap(&a, &b, SEED)?.into_iter().map(row).collect())
 }

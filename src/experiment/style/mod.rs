@@ -5,14 +5,17 @@
 //!                                    │                           ▲
 //!                                  models (captioner, generator, judge)
 //! ```
-//! `config.toml`, `manifest.json`, `items.csv` and `results.csv` as in every run folder; also `captions.csv`,
+//! `config.toml`, `manifest.json`, `items.csv` and `results.csv` as in every run folder; also `captions.csv`, `comparisons.csv`,
+//! `effects.csv` where two axes or more vary,
 //! `images/STRATEGY/ID.png` and `photos/ID.png` at the size of the comparison, `features/` (so that FID needs no picture
 //! twice), `gallery/`, and with `keep_drawn` `drawn/STRATEGY/ID.png` at the size at which the pictures were drawn.
 
 mod axes;
+mod comparisons;
 pub mod config;
 mod describe;
 mod draw;
+mod effects;
 mod embed;
 pub mod features;
 pub mod models;

@@ -48,10 +48,32 @@ pub struct Measured<'a> {
     pub embeddings: &'a Embeddings,
 }
 
-/// One row a strategy, in the order of the plan.
-pub fn results(config: &Config, cells: &[Cell], rows: &[ItemRow], measured: &Measured) -> Result<Vec<ResultRow>> {
+/// A strategy with what it came to.
+#[derive(Debug)]
+pub struct Scored<'a> {
+    pub result: ResultRow,
+    /// The photos of its measured pictures.
+    pub ids: Vec<&'a str>,
+    /// Its pictures in the order of `ids`; none where they are too few to be scored.
+    pub pictures: Option<PictureSet<'a>>,
+}
+
+/// How the pictures of a run are scored.
+pub fn options(config: &Config) -> Options {
+    Options { mode: config.mode, points: config.points, ..Options::default() }
+}
+
+/// Every strategy, in the order of the plan. `options` are [`options`] of the configuration.
+pub fn score<'a>(
+    config: &Config,
+    options: &'a Options,
+    cells: &[Cell],
+    rows: &'a [ItemRow],
+    measured: &Measured,
+) -> Result<Vec<Scored<'a>>> {
     let mut warnings = BTreeSet::new();
-    let results = cells.iter().map(|cell| strategy(config, cell, rows, measured, &mut warnings)).collect();
+    let of_cell = |cell| strategy(config, options, cell, rows, measured, &mut warnings);
+    let results = cells.iter().map(of_cell).collect();
     // The same for all strategies but for how well each is told apart, which the intervals say.
     let said = |warning: &String| match warning.split_once(". Strategies that") {
         Some((common, _)) if cells.len() > 1 => common.to_string(),
@@ -62,13 +84,14 @@ pub fn results(config: &Config, cells: &[Cell], rows: &[ItemRow], measured: &Mea
     results
 }
 
-fn strategy(
+fn strategy<'a>(
     config: &Config,
+    options: &'a Options,
     cell: &Cell,
-    rows: &[ItemRow],
+    rows: &'a [ItemRow],
     measured: &Measured,
     warnings: &mut BTreeSet<String>,
-) -> Result<ResultRow> {
+) -> Result<Scored<'a>> {
     let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == cell.strategy).collect();
     let done: Vec<&ItemRow> = own.iter().filter(|row| row.status == "done").copied().collect();
     let mut result = ResultRow {
@@ -91,10 +114,9 @@ fn strategy(
     if drawn.len() < 2 || items[lpips::NAME].len() != drawn.len() || style.len() < 2 {
         let (drawn, style) = (drawn.len(), style.len());
         warnings.insert(format!("{}: {drawn} pictures and {style} style pictures are too few for FID", cell.strategy));
-        return Ok(result);
+        return Ok(Scored { result, ids: Vec::new(), pictures: None });
     }
-    let options = Options { mode: config.mode, points: config.points, ..Options::default() };
-    let mut pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, &options);
+    let mut pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, options);
     for metric in asked() {
         if let Some(embedding) = metric.embedding() {
             pictures.embedded.insert(embedding, embeddings.of(embedding, &done)?);
@@ -105,7 +127,8 @@ fn strategy(
         result.values.set(about.name, value);
     }
     warnings.extend(pictures.warnings().iter().cloned());
-    Ok(result)
+    let ids = done.iter().map(|row| row.id.as_str()).collect();
+    Ok(Scored { result, ids, pictures: Some(pictures) })
 }
 
 /// [pictures, features]

@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use image::RgbImage;
 
+use super::comparisons::comparisons;
 use super::config::Config;
 use super::describe::{caption_options, describe_photos};
 use super::draw::{Drawing, Seen, request};
+use super::effects::effects;
 use super::embed::Embeddings;
 use super::features::{Features, key};
 use super::models::Models;
 use super::plan::{Cell, Plan, cells};
 use super::record::Recorder;
-use super::results::{Measured, StyleMean, results};
+use super::results::{self, Measured, StyleMean, options};
 use super::style_pictures::style_features;
 use super::{Kept, StyleTransfer};
 use crate::axes::{captioner, generator, instruction, scheduler, style_text};
@@ -132,5 +134,12 @@ pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut [It
     write(&folder.path("items.csv"), rows, &config.metrics)?;
     kept.store.join(&features)?;
     let style = kept.store.style()?.context("the features of the style pictures are gone")?;
-    results(config, &cells, rows, &Measured { features: &features, style: &style, embeddings: &embeddings })
+    let options = options(config);
+    let measured = Measured { features: &features, style: &style, embeddings: &embeddings };
+    let scored = results::score(config, &options, &cells, rows, &measured)?;
+    write(&folder.path("comparisons.csv"), &comparisons(config, &scored)?, &[])?;
+    if let Some(effects) = effects(config, &scored)? {
+        write(&folder.path("effects.csv"), &effects, &[])?;
+    }
+    Ok(scored.into_iter().map(|strategy| strategy.result).collect())
 }

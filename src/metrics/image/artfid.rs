@@ -59,6 +59,14 @@ impl PictureMetric for ArtFid {
         let scores = pictures.artfid()?;
         Ok(Value::new(scores.artfid, scores.intervals.map(|intervals| intervals.artfid)))
     }
+
+    /// By the product rule, from how each picture moves the two halves.
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        let scores = pictures.artfid()?;
+        let lpips = pictures.items_of(super::lpips::NAME)?;
+        let of_one = |(moved, lpips): (f64, &f64)| (scores.lpips + 1.0) * moved + (scores.fid + 1.0) * lpips;
+        Ok(scores.fid_moves().zip(lpips).map(of_one).collect())
+    }
 }
 
 /// The networks behind the two halves of ArtFID.
@@ -162,8 +170,18 @@ pub struct Scores {
     /// Of each stylized picture's feature from the mean of the style pictures' features.
     #[serde(skip)]
     pub style_distance: Vec<f64>,
+    /// How much each stylized picture moves FID, by [`frechet::distance_with_influence`].
+    #[serde(skip)]
+    influence: Vec<f64>,
     /// What the user must know before ranking by these numbers.
     pub warnings: Vec<String>,
+}
+
+impl Scores {
+    /// How each picture moves FID, as [`PictureMetric::moves`] has it: an influence is of a sum, these are of a mean.
+    pub(super) fn fid_moves(&self) -> impl Iterator<Item = f64> {
+        self.influence.iter().map(|influence| influence * self.n as f64)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -186,11 +204,7 @@ pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &Options
     ensure!(counted == n as i64, "{counted} stylized pictures have features, {n} have LPIPS");
     let mut warnings = Vec::new();
     let (fixed, sampled) = (Gaussian::fit(style)?, Gaussian::fit(stylized)?);
-    let (plain, influence) = if options.resamples > 0 {
-        frechet::distance_with_influence(&fixed, &sampled)?
-    } else {
-        (frechet::distance(&fixed, &sampled)?, Vec::new())
-    };
+    let (plain, influence) = frechet::distance_with_influence(&fixed, &sampled)?;
     let fid = match options.mode {
         Mode::ArtFid => plain,
         Mode::ArtFidInf => extrapolated(style, stylized, options, &mut warnings)?.unwrap_or(plain),
@@ -202,7 +216,8 @@ pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &Options
     let apart = stylized.to_kind(Kind::Double) - fixed.mean();
     let style_distance = apart.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt();
     let style_distance = Vec::try_from(style_distance.to_device(Device::Cpu))?;
-    Ok(Scores { artfid, fid, lpips: mean_lpips, n, mode: options.mode, intervals, style_distance, warnings })
+    let (lpips, mode) = (mean_lpips, options.mode);
+    Ok(Scores { artfid, fid, lpips, n, mode, intervals, style_distance, influence, warnings })
 }
 
 fn product(lpips: f64, fid: f64) -> f64 {

@@ -45,6 +45,10 @@ impl PictureMetric for Fid {
         Ok(Value::new(scores.fid, scores.intervals.map(|intervals| intervals.fid)))
     }
 
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        Ok(pictures.artfid()?.fid_moves().collect())
+    }
+
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
             networks: INCEPTIONS,

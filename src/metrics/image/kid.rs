@@ -48,6 +48,10 @@ impl PictureMetric for Kid {
         kid(&pictures.drawn, &pictures.style, pictures.options.resamples, pictures.options.seed)
     }
 
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        moves(&pictures.drawn, &pictures.style)
+    }
+
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
             networks: INCEPTIONS,
@@ -85,6 +89,18 @@ pub fn kid(features: &Tensor, reference: &Tensor, resamples: usize, seed: u64) -
     scores.retain(|score| score.is_finite());
     let interval = if scores.is_empty() { None } else { Some(Interval::of(&mut scores)?) };
     Ok(Value::new(value, interval))
+}
+
+/// How each of the n pictures moves KID: twice its mean kernel with the other pictures, less twice that with the reference
+/// (the projection of the unbiased estimate on single pictures, but for a constant).
+pub fn moves(features: &Tensor, reference: &Tensor) -> Result<Vec<f64>> {
+    let (x, y) = (rows(features)?, rows(reference)?);
+    ensure!(x.size()[1] == y.size()[1], "the two sets have {} and {} features", x.size()[1], y.size()[1]);
+    let n = x.size()[0] as f64;
+    let own = (x.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double) / x.size()[1] as f64 + 1.0)
+        .pow_tensor_scalar(3);
+    let among = (mean_kernel(&x, &x) * n - own) / (n - 1.0);
+    Ok(Vec::try_from(((among - mean_kernel(&x, &y)) * 2.0).to_device(Device::Cpu))?)
 }
 
 /// The features in float64, at least two and all of them numbers.
@@ -185,6 +201,26 @@ mod tests {
             (value.low.unwrap() - expected.low).abs() < 1e-12 && (value.high.unwrap() - expected.high).abs() < 1e-12
         );
         assert_eq!(kid(&x, &y, 0, 3).unwrap(), Value { value: value.value, low: None, high: None });
+    }
+
+    /// What a picture moves is what its weight moves.
+    #[test]
+    fn pictures_move_kid_as_their_weights_do() {
+        seed(9);
+        let (x, y) = (features(12, 4, 0.3), features(9, 4, 0.0));
+        let moves = moves(&x, &y).unwrap();
+        let mean = moves.iter().sum::<f64>() / 12.0;
+        for i in 0..12 {
+            let at = |h: f64| {
+                let mut weights = vec![1.0 - h / 11.0; 12];
+                weights[i] = 1.0 + h;
+                plain(&x, &y, &weights)
+            };
+            let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+            // One more picture like this one, and less of each other: the mean of all is where nothing moves.
+            let expected = (moves[i] - mean) / 11.0;
+            assert!((slope - expected).abs() < 1e-6 * expected.abs().max(0.01), "{slope} {expected}");
+        }
     }
 
     /// More pictures than fit a block come to the same.

@@ -11,6 +11,7 @@ pub mod frechet;
 pub mod kid;
 pub mod lpips;
 pub mod networks;
+pub mod paired;
 pub mod photo;
 pub mod pictures;
 
@@ -22,7 +23,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use self::artfid::{Options, Scores};
-use self::embedded::{Embedded, Embedding};
+use self::embedded::{Beside, Embedded, Embedding};
 use self::networks::Network;
 use super::{Metric, Value};
 
@@ -46,6 +47,19 @@ pub trait PictureMetric: Metric {
 
     /// The score of all pictures of a strategy, at least two, beside at least two style pictures.
     fn of_set(&self, pictures: &PictureSet) -> Result<Value>;
+
+    /// How single pictures move the score of the set: a value for each, whose mean changes as the score does when other
+    /// pictures of the same kind are drawn (see [`crate::metrics::stats::Moving`]). Of a mean these are the values of the
+    /// single pictures.
+    ///
+    /// What is no mean, and says nothing better, is scored as often as there are pictures, each time without one of
+    /// them (the jackknife's pseudo-values).
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        if self.about().item.is_some() {
+            return Ok(pictures.items_of(self.about().name)?.to_vec());
+        }
+        pseudo_values(self.of_set(pictures)?, pictures, |others| self.of_set(others))
+    }
 
     /// How it compares two sets of features, where it needs nothing else: then `toolkit evaluate` has it for two folders.
     fn of_features(&self) -> Option<BetweenSets> {
@@ -84,6 +98,23 @@ pub trait Embedder {
     fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>>;
 }
 
+/// n·θ − (n − 1)·θ₋ᵢ of each picture, where θ₋ᵢ is the score of the others.
+fn pseudo_values(
+    whole: Value,
+    pictures: &PictureSet,
+    score: impl Fn(&PictureSet) -> Result<Value>,
+) -> Result<Vec<f64>> {
+    let known = |value: Value| value.value.context("the score of some of the pictures is no finite number");
+    let n = pictures.drawn.size().first().copied().unwrap_or(0) as usize;
+    let (whole, count) = (known(whole)?, n as f64);
+    let options = Options { resamples: 0, ..pictures.options.clone() };
+    let of_one = |at: usize| {
+        let others: Vec<usize> = (0..n).filter(|other| *other != at).collect();
+        Ok(count * whole - (count - 1.0) * known(score(&pictures.only(&others, &options))?)?)
+    };
+    (0..n).map(of_one).collect()
+}
+
 /// The measured pictures of a strategy.
 #[derive(Debug)]
 pub struct PictureSet<'a> {
@@ -114,6 +145,24 @@ impl<'a> PictureSet<'a> {
         let embedding = metric.embedding();
         let embedded = embedding.and_then(|embedding| self.embedded.get(&embedding));
         embedded.with_context(|| format!("the pictures have no features for {}", metric.about().label))
+    }
+
+    /// Some of the pictures by their places in `drawn`.
+    pub fn only<'b>(&self, places: &[usize], options: &'b Options) -> PictureSet<'b> {
+        let rows: Vec<i64> = places.iter().map(|place| *place as i64).collect();
+        let rows = Tensor::from_slice(&rows);
+        let chosen = |all: &Tensor| all.index_select(0, &rows.to_device(all.device()));
+        let of_these = |values: &Vec<f64>| places.iter().filter_map(|place| values.get(*place).copied()).collect();
+        let items = self.items.iter().map(|(name, values)| (*name, of_these(values))).collect();
+        let mut some = PictureSet::new(self.style.shallow_clone(), chosen(&self.drawn), items, options);
+        for (embedding, all) in &self.embedded {
+            let beside = match embedding.beside {
+                Beside::StylePictures => all.beside.shallow_clone(),
+                Beside::Photos | Beside::Prompts => chosen(&all.beside),
+            };
+            some.embedded.insert(*embedding, Embedded { pictures: chosen(&all.pictures), beside });
+        }
+        some
     }
 
     /// The values of the single pictures by this metric.

@@ -1,11 +1,15 @@
 //! The statistics of all metrics: intervals, quantiles, and the bootstrap that says how far a score would move with
 //! other pictures of the same kind.
 
+mod paired;
+
 use anyhow::{Result, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
+
+pub use paired::{Estimate, Moving, estimates};
 
 /// Resamples of a bootstrap where nobody says.
 pub const RESAMPLES: usize = 1000;
