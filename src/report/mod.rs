@@ -10,7 +10,9 @@
 //! The same files give the same bytes.
 
 pub mod caption;
+pub mod compare;
 pub mod contact_sheet;
+mod correlations;
 mod figure;
 mod folder;
 pub mod grid;
@@ -19,6 +21,7 @@ mod number;
 pub mod page;
 mod plots;
 pub mod style;
+pub mod table;
 mod thumbnails;
 
 use std::io::Write;
@@ -46,6 +49,9 @@ trait Report {
     fn sheets(&self) -> Result<Vec<PathBuf>> {
         Ok(Vec::new())
     }
+
+    /// The results as a table for papers.
+    fn table(&self) -> table::Results;
 
     /// `report.html` as text.
     fn html(&self) -> Result<String>;
@@ -116,6 +122,16 @@ pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Where notebooks go, below the working folder.
 const NOTEBOOKS: &str = "notebooks-export";
+
+/// The results of a run folder as a table in this format.
+pub fn table(run_dir: &Path, format: &table::Format) -> Result<String> {
+    Ok((format.write)(&open(run_dir)?.table()))
+}
+
+/// Writes text as a file, whole or not at all, making its folder first.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    save(path, text.as_bytes())
+}
 
 /// Writes a run folder as a Jupyter notebook into `file`, or `notebooks-export/NAME.ipynb`. Returns the file.
 pub fn notebook(run_dir: &Path, file: Option<&Path>) -> Result<PathBuf> {

@@ -14,6 +14,21 @@ pub fn short(value: Option<f64>) -> String {
     format!("{value:.decimals$}").replace('-', "−")
 }
 
+/// The same of a difference, with its sign; what rounds to nothing has none.
+pub fn signed(difference: f64) -> String {
+    let shown = short(Some(difference));
+    match shown.trim_start_matches('−') {
+        size if size.chars().all(|c| "0.".contains(c)) => size.to_string(),
+        _ if difference > 0.0 => format!("+{shown}"),
+        _ => shown,
+    }
+}
+
+/// A probability as `= 0.123`; a thousand resamples tell none that is smaller than one in a thousand.
+pub fn equal(probability: f64) -> String {
+    if probability < 0.001 { "< 0.001".to_string() } else { format!("= {probability:.3}") }
+}
+
 /// About `count` round values within `low..=high`, for an axis, and the decimals they need.
 pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, usize) {
     let span = (high - low).max(f64::MIN_POSITIVE);
@@ -29,7 +44,7 @@ pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{short, ticks};
+    use super::{equal, short, signed, ticks};
 
     #[test]
     fn numbers_are_short() {
@@ -39,6 +54,12 @@ mod tests {
             (short(None), short(Some(f64::NAN)), short(Some(f64::INFINITY))),
             ("–".into(), "–".into(), "–".into())
         );
+    }
+
+    #[test]
+    fn differences_have_signs_and_probabilities_an_end() {
+        assert_eq!([12.345, -0.5, 0.0001, -0.0001].map(signed), ["+12.35", "−0.500", "0.000", "0.000"]);
+        assert_eq!([0.5, 0.0004].map(equal), ["= 0.500", "< 0.001"]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The page, the plots and the notebook of a caption run, from its folder alone.
 
+mod agreement;
 mod cases;
+mod export;
 mod length;
 mod notebook;
 mod page;
@@ -26,6 +28,7 @@ use super::Report;
 use super::figure::Figure;
 use super::folder::Folder;
 use super::notebook::cells::Cell;
+use super::table::Results;
 
 impl Report for CaptionRun {
     fn folder(&self) -> &Folder {
@@ -38,6 +41,10 @@ impl Report for CaptionRun {
 
     fn figures(&self) -> Vec<(&'static str, Figure)> {
         vec![("scores", scores::figure(self)), ("length", length::figure(self))]
+    }
+
+    fn table(&self) -> Results {
+        export::results(self)
     }
 
     fn html(&self) -> Result<String> {

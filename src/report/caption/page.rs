@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::cases::{CASES, Case, choose};
 use super::tables::{self, Cell, Compared, Table};
-use super::{CaptionRun, OF_CASES, verdict};
+use super::{CaptionRun, OF_CASES, agreement, verdict};
 use crate::metrics::label;
 use crate::report::Report;
+use crate::report::correlations::Correlations;
 use crate::report::figure::Place;
 use crate::report::number::short;
 use crate::report::page::{Fact, commands, css_color};
@@ -36,6 +37,7 @@ struct Page {
     compared: Vec<&'static str>,
     comparisons: Vec<Compared>,
     plots: Vec<(String, &'static str)>,
+    correlations: Vec<Correlations>,
     cases: usize,
     galleries: Vec<Gallery>,
     failed: Vec<(String, String, String, String)>,
@@ -106,6 +108,7 @@ fn page(run: &CaptionRun) -> Result<Page> {
         compared: tables::compared(run).iter().map(|about| about.label).collect(),
         comparisons: tables::comparisons(run),
         plots: run.figures().into_iter().map(plot).collect::<Result<_>>()?,
+        correlations: [agreement::over_captions(run), agreement::over_models(run)].into_iter().flatten().collect(),
         cases: CASES,
         galleries: galleries(run),
         failed_more: failed.len().saturating_sub(MOST_FAILED),

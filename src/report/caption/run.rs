@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::usage;
 use crate::report::folder::Folder;
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
+use crate::run::compared::correct;
 use crate::run::{csv, guard};
 
 const ITEM_COLUMNS: &[&str] = &["id", "dataset", "model", "caption", "status", "image"];
@@ -66,6 +67,7 @@ impl CaptionRun {
         }
         if file("comparisons.csv").exists() {
             run.comparisons = csv::read(&file("comparisons.csv"), COMPARISON_COLUMNS)?;
+            correct(&mut run.comparisons);
         }
         run.folder = Folder::read(dir)?;
         if let Some(published) = run.folder.config.get("published") {

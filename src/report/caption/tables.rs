@@ -5,9 +5,10 @@ use serde::Serialize;
 use super::CaptionRun;
 use crate::metrics::stats::Interval;
 use crate::metrics::{About, Show};
-use crate::report::number::{finite, short};
+use crate::report::number::{equal, finite, short};
 use crate::report::page::{Fact, date};
 use crate::run::caption::{CaptionResult, Comparison};
+use crate::run::compared::CERTAIN;
 use crate::run::shown;
 
 /// The metrics that the comparison of models shows; comparisons.csv has all.
@@ -199,16 +200,11 @@ fn difference(row: &Comparison) -> Cell {
     Cell {
         text: signed(row.difference),
         small: format!("{low} to {high}"),
-        smaller: format!("p {}", equal(row.p_value)),
+        smaller: format!("p {}", equal(row.corrected())),
         numeric: true,
-        best: row.p_value < 0.05,
+        best: row.corrected() < CERTAIN,
         ..Cell::default()
     }
-}
-
-/// `= 0.123`; a thousand resamples tell no smaller probability than one in a thousand.
-pub(super) fn equal(probability: f64) -> String {
-    if probability < 0.001 { "< 0.001".to_string() } else { format!("= {probability:.3}") }
 }
 
 /// What the run was made with.

@@ -1,15 +1,13 @@
 //! What the numbers say in words: a sentence for each data set, and how far to trust it.
 
-use super::tables::equal;
 use super::{CaptionRun, DECIDING};
 use crate::metrics::label;
-use crate::report::number::short;
+use crate::report::number::{equal, short};
 use crate::run::caption::{CaptionResult, Comparison};
+use crate::run::compared::CERTAIN;
 
 /// Below this many pictures single captions decide more than the models do.
 const ENOUGH: usize = 100;
-/// A difference that chance makes more often than this is none.
-const CERTAIN: f64 = 0.05;
 
 /// What the numbers say, a sentence for each data set.
 pub fn sentences(run: &CaptionRun) -> Vec<String> {
@@ -63,7 +61,7 @@ fn finding(run: &CaptionRun, dataset: &str) -> String {
 /// Whether chance does not explain how much better the first is: by the paired test, else by the intervals.
 fn is_apart(run: &CaptionRun, best: &CaptionResult, other: &CaptionResult) -> bool {
     match comparison(run, best, other) {
-        Some(row) => row.p_value < CERTAIN,
+        Some(row) => row.corrected() < CERTAIN,
         None => interval(best).zip(interval(other)).is_some_and(|(best, other)| other.1 < best.0),
     }
 }
@@ -71,7 +69,7 @@ fn is_apart(run: &CaptionRun, best: &CaptionResult, other: &CaptionResult) -> bo
 /// Why two models are told apart, or not.
 fn grounds(run: &CaptionRun, best: &CaptionResult, other: &CaptionResult, intervals: &str) -> String {
     match comparison(run, best, other) {
-        Some(row) => format!("paired bootstrap p {}", equal(row.p_value)),
+        Some(row) => format!("paired bootstrap p {}", equal(row.corrected())),
         None if interval(best).and(interval(other)).is_some() => format!("their intervals {intervals}"),
         None => "without intervals the difference cannot be judged".to_string(),
     }

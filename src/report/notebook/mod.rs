@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::cells::{Cell, Output, code, markdown};
+use super::correlations::Correlations;
 use super::folder::Folder;
 use super::{page, save};
 
@@ -85,6 +86,32 @@ pub fn preamble(run: &Folder, folder: &Path, colors: impl Iterator<Item = (Strin
 pub fn list<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
     let quoted: Vec<String> = names.into_iter().map(|name| format!("\"{}\"", name.as_ref())).collect();
     format!("[{}]", quoted.join(", "))
+}
+
+/// A file of a run: its name, a column of text that it has, and which of its rows count.
+pub type Source = (&'static str, &'static str, &'static str);
+
+/// The rows of items.csv that did not fail.
+pub const ITEMS: Source = ("items.csv", "status", ".query(\"status != 'failed'\")");
+
+/// A cell for each table of rank correlations, which the code computes from this file.
+pub fn agree(cells: &mut Vec<Cell>, found: [(Source, Option<Correlations>); 2]) {
+    let mut title = Some(
+        "## Do the metrics agree?\n\nSpearman's rank correlation: 1 where two metrics order alike, -1 where they order in \
+         reverse, 0 where one says nothing of the other.",
+    );
+    for (at, ((file, text, filter), correlations)) in found.into_iter().enumerate() {
+        let Some(correlations) = correlations else { continue };
+        cells.extend(title.take().map(|title| markdown("agreement-title", title)));
+        let source = include_str!("agreement.py").replace("@FILE@", file).replace("@TEXT@", text);
+        let source = source.replace("@FILTER@", filter).replace("@COLUMNS@", &list(&correlations.names));
+        let rows = correlations.names.iter().zip(&correlations.values).map(|(name, values)| {
+            [name.clone()].into_iter().chain(values.iter().map(|value| tables::number(*value))).collect()
+        });
+        let columns = ["metric".to_string()].into_iter().chain(correlations.names.clone()).collect();
+        let table = tables::Table { columns, rows: rows.collect() };
+        cells.push(code(&format!("agreement-{at}"), &source, vec![Output::html(table)]));
+    }
 }
 
 /// The way from one folder to another, both absolute, with `/` between the names.

@@ -13,6 +13,7 @@ use super::folder::Folder;
 use crate::runtime::utc;
 
 const HEAD: &str = include_str!("head.html");
+const CORRELATIONS: &str = include_str!("correlations.html");
 pub const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// The grid of all pictures, which `toolkit view` shows, too.
@@ -44,6 +45,7 @@ pub fn render(template: &str, context: impl Serialize) -> Result<String> {
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.add_template("head", HEAD)?;
+    environment.add_template("correlations", CORRELATIONS)?;
     environment.add_template("grid", GRID)?;
     environment.add_template("page", template)?;
     environment.get_template("page")?.render(context).context("cannot fill the page's template")

@@ -1,6 +1,10 @@
 //! The page, the plots, the galleries and the notebook of a style run, from its folder alone.
 
+mod agreement;
 pub mod causes;
+mod comparisons;
+mod effects;
+mod export;
 pub mod gallery;
 pub mod grid;
 mod notebook;
@@ -29,6 +33,7 @@ use super::notebook::cells::Cell;
 use crate::metrics::About;
 use crate::metrics::image::{artfid, fid, lpips};
 use crate::report::figure::Figure;
+use crate::report::table::Results;
 
 impl Report for StyleRun {
     fn folder(&self) -> &Folder {
@@ -45,6 +50,10 @@ impl Report for StyleRun {
 
     fn sheets(&self) -> Result<Vec<PathBuf>> {
         sheets::write(self)
+    }
+
+    fn table(&self) -> Results {
+        export::results(self)
     }
 
     fn html(&self) -> Result<String> {

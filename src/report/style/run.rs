@@ -10,16 +10,19 @@ use super::gallery::{Choice, choose, choose_rated};
 use crate::error::usage;
 use crate::metrics::About;
 use crate::report::folder::Folder;
+use crate::run::compared::correct;
 use crate::run::csv;
 use crate::run::gallery_score::score_where_missing;
 use crate::run::guard;
 use crate::run::people::People;
-use crate::run::style::{ItemRow, ResultRow};
+use crate::run::style::{Comparison, EffectRow, ItemRow, ResultRow};
 
 const ITEM_COLUMNS: &[&str] =
     &["id", "strategy", "seed", "caption", "prompt", "dropped", "seconds", "lpips", "status", "error", "image"];
 const RESULT_COLUMNS: &[&str] =
     &["strategy", "style_text", "n", "artfid", "fid", "lpips", "artfid_low", "artfid_high", "seconds_per_image"];
+const COMPARISON_COLUMNS: &[&str] = &["metric", "first", "second", "difference", "low", "high", "p_value"];
+const EFFECT_COLUMNS: &[&str] = &["axis", "value", "metric", "n", "mean", "low", "high", "p_value"];
 
 /// A run folder of a style experiment. Only the two CSV files must be there.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,10 @@ pub struct StyleRun {
     pub results: Vec<ResultRow>,
     /// How many of `results` are in the file.
     pub listed: usize,
+    /// Pairs of strategies; none in a folder that was written before they were compared.
+    pub comparisons: Vec<Comparison>,
+    /// What the values of the axes do; none where fewer than two vary.
+    pub effects: Vec<EffectRow>,
     /// How many features the network of FID has, where the run keeps features.
     pub features: Option<usize>,
     /// What people said in `toolkit view`.
@@ -70,6 +77,15 @@ impl StyleRun {
         }
         score_where_missing(&mut run.items);
         run.check_strategies(&results)?;
+        let comparisons = dir.join("comparisons.csv");
+        if comparisons.exists() {
+            run.comparisons = csv::read(&comparisons, COMPARISON_COLUMNS)?;
+            correct(&mut run.comparisons);
+        }
+        let effects = dir.join("effects.csv");
+        if effects.exists() {
+            run.effects = csv::read(&effects, EFFECT_COLUMNS)?;
+        }
         run.folder = Folder::read(dir)?;
         Ok(run)
     }
@@ -110,6 +126,13 @@ impl StyleRun {
     pub fn choice(&self, strategy: &str) -> Choice<'_> {
         let rated = choose_rated(self.items_of(strategy), &self.people.success());
         rated.unwrap_or_else(|| choose(self.items_of(strategy)))
+    }
+
+    /// A metric of one strategy less that of another, by `comparisons.csv`, whichever of them stands first there.
+    pub fn compared(&self, metric: &str, first: &str, second: &str) -> Option<Comparison> {
+        let is = |row: &&Comparison, a: &str, b: &str| row.metric == metric && row.first == a && row.second == b;
+        let own = self.comparisons.iter().find(|row| is(row, first, second)).cloned();
+        own.or_else(|| Some(self.comparisons.iter().find(|row| is(row, second, first))?.turned()))
     }
 
     /// The items of one strategy, in the order of the file.

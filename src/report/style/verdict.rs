@@ -1,8 +1,9 @@
 //! What the numbers say, in words: the best strategy, and how far to trust that.
 
 use super::{DECIDING, StyleRun};
-use crate::report::number::short;
-use crate::run::style::ResultRow;
+use crate::report::number::{equal, short};
+use crate::run::compared::CERTAIN;
+use crate::run::style::{Comparison, ResultRow};
 
 /// Below this many pictures the rank-deficient covariances and the spread of single pictures decide
 /// more than the strategies do.
@@ -34,7 +35,52 @@ pub fn verdict(run: &StyleRun) -> Verdict {
     if failed > 0 {
         warnings.push(format!("{failed} of {} pictures failed; they are listed below.", run.items.len()));
     }
-    Verdict { sentence: sentence(&measured), warnings }
+    Verdict { sentence: paired(run, &measured).unwrap_or_else(|| sentence(&measured)), warnings }
+}
+
+/// The best against each other strategy on the same photos; none where the run has no comparison of some pair.
+fn paired(run: &StyleRun, measured: &[&ResultRow]) -> Option<String> {
+    let (best, others) = measured.split_first().filter(|(_, others)| !others.is_empty())?;
+    let name = &best.strategy;
+    let against = |other: &&ResultRow| run.compared(DECIDING.name, &other.strategy, name);
+    let all: Vec<Comparison> = others.iter().map(against).collect::<Option<_>>()?;
+    let close: Vec<&Comparison> = all.iter().filter(|row| row.corrected() >= CERTAIN).collect();
+    let within = interval(best)
+        .map_or(String::new(), |(low, high)| format!(" (95 % interval {} to {})", short(Some(low)), short(Some(high))));
+    let value = format!("{}{within}", short(best.values.value(DECIDING.name)));
+    let greatest = all.iter().map(Comparison::corrected).fold(0.0, f64::max);
+    let apart = |row: &Comparison| {
+        let ends = format!("95 % interval {} to {}", short(Some(row.low)), short(Some(row.high)));
+        format!("{} ({ends}, paired bootstrap p {})", short(Some(row.difference)), equal(row.corrected()))
+    };
+    Some(match (all.as_slice(), close.as_slice()) {
+        ([other], []) => format!(
+            "{name} is best with an ArtFID of {value}: on the same photos {} lies higher by {}.",
+            other.first,
+            apart(other)
+        ),
+        (_, []) => format!(
+            "{name} is best with an ArtFID of {value}: on the same photos every other strategy lies higher (paired \
+             bootstrap, largest p {} after Holm's correction).",
+            equal(greatest)
+        ),
+        (_, [one]) => format!(
+            "{name} has the lowest ArtFID, {value}, but on the same photos the difference from {} is only {}: this run \
+             does not tell the two apart.",
+            one.first,
+            apart(one)
+        ),
+        (_, many) => {
+            let listed: Vec<&str> = many.iter().map(|row| row.first.as_str()).collect();
+            let listed = if many.len() > 4 { format!("{} other strategies", many.len()) } else { join(&listed) };
+            let least = many.iter().map(|row| row.corrected()).fold(1.0, f64::min);
+            format!(
+                "{name} has the lowest ArtFID, {value}, but on the same photos it is not surely lower than that of {listed} \
+                 (paired bootstrap, smallest p {} after Holm's correction): this run does not tell them apart.",
+                equal(least)
+            )
+        }
+    })
 }
 
 fn sentence(measured: &[&ResultRow]) -> String {
@@ -73,8 +119,11 @@ fn interval(row: &ResultRow) -> Option<(f64, f64)> {
 }
 
 fn names(rows: &[&ResultRow]) -> String {
-    let names: Vec<&str> = rows.iter().map(|row| row.strategy.as_str()).collect();
-    match names.as_slice() {
+    join(&rows.iter().map(|row| row.strategy.as_str()).collect::<Vec<_>>())
+}
+
+fn join(names: &[&str]) -> String {
+    match names {
         [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
         _ => names.concat(),
     }
@@ -143,6 +192,38 @@ mod tests {
         assert!(said(&[b]).contains("no other strategy"));
         assert!(said(&[("a", Some(1.0), 0.0, 1), ("b", Some(2.0), 0.0, 1)]).contains("cannot be judged"));
         assert!(said(&[("a", None, 0.0, 0), ("b", Some(f64::NAN), 0.0, 0)]).starts_with("No strategy"));
+    }
+
+    /// Intervals that overlap hide what the same photos show, and the other way round.
+    #[test]
+    fn pairs_on_the_same_photos_decide_where_there_are_some() {
+        let compared = |first: &str, second: &str, difference: f64, p_value: f64| Comparison {
+            metric: DECIDING.name.into(),
+            first: first.into(),
+            second: second.into(),
+            difference,
+            low: difference - 0.5,
+            high: difference + 0.5,
+            p_value,
+            ..Comparison::default()
+        };
+        let (a, b, c) = (("a", Some(10.0), 2.0, 3000), ("b", Some(11.0), 2.0, 3000), ("c", Some(12.0), 2.0, 3000));
+        let said =
+            |values: &[_], comparisons: Vec<Comparison>| verdict(&StyleRun { comparisons, ..run(values) }).sentence;
+        let (ab, ac) = (compared("a", "b", -1.0, 0.002), compared("a", "c", -2.0, 0.0001));
+        assert_eq!(
+            said(&[a, b], vec![ab.clone()]),
+            "a is best with an ArtFID of 10.00 (95 % interval 8.000 to 12.00): on the same photos b lies higher by 1.000 \
+             (95 % interval 0.500 to 1.500, paired bootstrap p = 0.002)."
+        );
+        let both = said(&[a, b, c], vec![ab.clone(), ac.clone(), compared("b", "c", -1.0, 0.5)]);
+        assert!(both.contains("every other strategy lies higher (paired bootstrap, largest p = 0.002"), "{both}");
+        let close = said(&[a, b, c], vec![Comparison { p_holm: Some(0.06), ..ab.clone() }, ac.clone()]);
+        assert!(close.contains("but on the same photos the difference from b is only 1.000"), "{close}");
+        assert!(close.ends_with("p = 0.060): this run does not tell the two apart."), "{close}");
+        let none = said(&[a, b, c], vec![compared("a", "b", -1.0, 0.3), compared("c", "a", 2.0, 0.2)]);
+        assert!(none.contains("not surely lower than that of b and c (paired bootstrap, smallest p = 0.200"), "{none}");
+        assert!(said(&[a, b, c], vec![ab]).contains("intervals of b and c overlap"), "a pair is not known");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod fixture;
 mod hostile;
 mod notebook;
 mod people;
+mod science;
 
 use std::path::{Path, PathBuf};
 
@@ -257,7 +258,8 @@ fn the_frontier_is_drawn_from_the_csv_files_alone_where_there_is_one() -> Result
     }
     std::fs::remove_file(dir.join("config.toml"))?;
     std::fs::remove_file(dir.join("manifest.json"))?;
-    assert_eq!(report::plot(&dir)?.len(), 8);
+    // With the plot of style text and strength together.
+    assert_eq!(report::plot(&dir)?.len(), 10);
     let svg = std::fs::read_to_string(dir.join("plots/frontier.svg"))?;
     let alt = between(&svg, "aria-label=\"", "\"");
     // From the photo to text alone, whatever the order of the rows.
@@ -265,7 +267,7 @@ fn the_frontier_is_drawn_from_the_csv_files_alone_where_there_is_one() -> Result
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{alt}");
     assert_eq!(image::open(dir.join("plots/frontier.png"))?.width(), 1520);
     let html = page_of(&dir)?;
-    assert_eq!(html.matches("<svg ").count(), 4);
+    assert_eq!(html.matches("<svg ").count(), 5);
     assert!(html.contains("Lines of FID against LPIPS along strength"));
     assert!(html.contains("photo, strength 0.9") && html.contains("Drawn from"));
     Ok(())

@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::cases::{Case, choose};
-use super::{AGAINST_LENGTH, CaptionRun, DECIDING, OF_CASES, tables, verdict};
+use super::{AGAINST_LENGTH, CaptionRun, DECIDING, OF_CASES, agreement, tables, verdict};
 use crate::metrics::{About, find};
 use crate::report::Report;
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::tables::{Table, number};
-use crate::report::notebook::{introduction, list, montage, origin, preamble};
+use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble};
 use crate::report::plots::color;
 use crate::run::caption::{CaptionItem, CaptionResult};
 
@@ -30,6 +30,8 @@ pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
     published(run, &mut cells)?;
     comparisons(run, &mut cells);
     plots(run, &mut cells)?;
+    let results = ("results.csv", "model", "");
+    agree(&mut cells, [(ITEMS, agreement::over_captions(run)), (results, agreement::over_models(run))]);
     cases(run, &mut cells)?;
     failed(run, &mut cells);
     Ok(cells)
@@ -135,16 +137,18 @@ fn comparisons(run: &CaptionRun, cells: &mut Vec<Cell>) {
         .filter(|row| metrics.iter().any(|about| row.metric == about.name))
         .map(|row| {
             let names = [&row.dataset, &row.first, &row.second, &row.metric].map(String::clone);
-            let values = [row.difference, row.low, row.high, row.p_value].map(|value| number(Some(value)));
+            let values =
+                [row.difference, row.low, row.high, row.p_value, row.corrected()].map(|value| number(Some(value)));
             names.into_iter().chain(values).collect()
         })
         .collect();
     if rows.is_empty() {
         return;
     }
-    let columns = ["dataset", "first", "second", "metric", "difference", "low", "high", "p_value"];
+    let columns = ["dataset", "first", "second", "metric", "difference", "low", "high", "p_value", "p_holm"];
     let text = "## Model against model\n\nThe first's score less the second's, by paired bootstrap over the pictures that \
-                both described, with the 95 % interval and the two-sided probability of such a difference by chance.";
+                both described, with the 95 % interval, the two-sided probability of such a difference by chance, and \
+                the same after Holm's correction over all pairs.";
     cells.push(markdown("comparisons-title", text));
     let table = Table { columns: columns.map(String::from).into(), rows };
     cells.push(code("comparisons", &filled(run, include_str!("comparisons.py")), vec![Output::html(table)]));

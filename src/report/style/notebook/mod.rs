@@ -9,12 +9,13 @@ use anyhow::Result;
 use serde_json::{Map, json};
 
 use super::verdict::verdict;
-use super::{DECIDING, PHOTO, STYLE, StyleRun, gallery, plots};
+use super::{DECIDING, PHOTO, STYLE, StyleRun, agreement, gallery, plots};
 use crate::metrics::{Show, find};
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
-use crate::report::notebook::{introduction, list, montage, origin, preamble};
+use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble};
 use crate::report::page::css_color;
 use crate::report::plots::color;
+use crate::run::factors::factors;
 use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
 
@@ -28,7 +29,26 @@ pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
     origin(&run.folder, folder, &mut cells);
     cells.push(markdown("results-title", "## Results\n\nThe best ArtFID first; lower is better."));
     cells.push(code("results", include_str!("results.py"), vec![Output::html(tables::results(run))]));
+    let compared = tables::comparisons(run);
+    if compared.has_rows() {
+        let text = "## Strategy against strategy\n\nThe best against each other: the first's score less the second's on the \
+                    photos that both have a picture of, by paired bootstrap over the photos, with the 95 % interval, the \
+                    two-sided probability of such a difference by chance, and the same after Holm's correction over all pairs.";
+        cells.push(markdown("comparisons-title", text));
+        cells.push(code("comparisons", include_str!("comparisons.py"), vec![Output::html(compared)]));
+    }
+    let effects = tables::effects(run);
+    if effects.has_rows() {
+        let text = "## What each axis does\n\nThe mean ArtFID of the strategies with a value, over the photos that all of them \
+                    have a picture of, with its 95 % interval, and the two-sided probability that it differs by chance from the \
+                    mean of the axis's other values (not corrected).";
+        let source = include_str!("effects.py").replace("@DECIDING@", DECIDING.name);
+        cells.push(markdown("effects-title", text));
+        cells.push(code("effects", &source, vec![Output::html(effects)]));
+    }
     figures(run, &mut cells)?;
+    let results = ("results.csv", "strategy", "");
+    agree(&mut cells, [(ITEMS, agreement::over_pictures(run)), (results, agreement::over_strategies(run))]);
     people::cells(run, &mut cells);
     cases(run, &mut cells)?;
     let failed = tables::failed(run);
@@ -49,6 +69,12 @@ fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
                 let text = include_str!("frontier.py").replace("@LINES@", &frontier_lines(run)?);
                 let png = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
                 cells.push(code("plot-frontier", &text, vec![png]));
+                continue;
+            }
+            "interaction" => {
+                let source = include_str!("interaction.py").replace("@FACTORS@", &interaction_factors(run)?);
+                let png = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
+                cells.push(code("plot-interaction", &source.replace("@DECIDING@", DECIDING.name), vec![png]));
                 continue;
             }
             "fid_lpips" => {
@@ -94,6 +120,18 @@ fn load(run: &StyleRun) -> String {
         .replace("@NUMBERS@", &list(tables::numbers(run).iter().map(|(name, _)| name)))
         .replace("@INTERVALS@", &list(intervals.flat_map(|about| [about.low(), about.high()])))
         .replace("@DECIDING@", DECIDING.name)
+}
+
+/// The axes that vary as a Python dictionary: key to the name of each strategy's value.
+fn interaction_factors(run: &StyleRun) -> Result<String> {
+    let listed = &run.results[..run.listed];
+    let mut shown = Map::new();
+    for factor in factors(&run.folder.config, listed) {
+        let name = |(row, value): (&ResultRow, &usize)| (row.strategy.clone(), json!(factor.values[*value]));
+        let of_strategies: Map<String, serde_json::Value> = listed.iter().zip(&factor.of_rows).map(name).collect();
+        shown.insert(factor.axis.key.to_string(), json!(of_strategies));
+    }
+    Ok(serde_json::to_string_pretty(&shown)?)
 }
 
 /// The lines of the frontier as a Python dictionary: name to colour and measured strategies.

@@ -3,7 +3,7 @@
 use crate::metrics::Show;
 use crate::report::notebook::tables::{Table, number};
 use crate::report::style::gallery::Choice;
-use crate::report::style::{PHOTO, StyleRun};
+use crate::report::style::{DECIDING, PHOTO, StyleRun};
 use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
 
@@ -35,6 +35,30 @@ pub fn results(run: &StyleRun) -> Table {
     let rows = rows.collect();
     let names = numbers.iter().map(|(name, _)| name.clone());
     Table { columns: ["strategy", "style_text"].map(String::from).into_iter().chain(names).collect(), rows }
+}
+
+/// The rows of effects.csv of the deciding metric.
+pub fn effects(run: &StyleRun) -> Table {
+    let rows = run.effects.iter().filter(|row| row.metric == DECIDING.name).map(|row| {
+        let values = [row.mean, row.low, row.high, row.p_value].map(|value| number(Some(value)));
+        [row.axis.clone(), row.value.clone(), row.n.to_string()].into_iter().chain(values).collect()
+    });
+    let columns = ["axis", "value", "n", "mean", "low", "high", "p_value"];
+    Table { columns: columns.map(String::from).into(), rows: rows.collect() }
+}
+
+/// The rows of comparisons.csv that the best strategy is in.
+pub fn comparisons(run: &StyleRun) -> Table {
+    let listed = run.ranking().into_iter().find(|at| *at < run.listed);
+    let best = listed.map_or("", |at| run.results[at].strategy.as_str());
+    let rows = run.comparisons.iter().filter(|row| row.first == best || row.second == best);
+    let rows = rows.map(|row| {
+        let names = [&row.metric, &row.first, &row.second].map(String::clone);
+        let values = [row.difference, row.low, row.high, row.p_value, row.corrected()].map(|value| number(Some(value)));
+        names.into_iter().chain([row.n.to_string()]).chain(values).collect()
+    });
+    let columns = ["metric", "first", "second", "n", "difference", "low", "high", "p_value", "p_holm"];
+    Table { columns: columns.map(String::from).into(), rows: rows.collect() }
 }
 
 /// The chosen pictures of a strategy.

@@ -12,8 +12,9 @@ use self::people::People;
 use self::tables::{Cell, Column, Remark};
 use super::gallery::{self, Rule};
 use super::verdict::verdict;
-use super::{StyleRun, causes, grid, plots};
+use super::{StyleRun, agreement, causes, comparisons, effects, grid, plots};
 use crate::metrics::{Show, find, label};
+use crate::report::correlations::Correlations;
 use crate::report::figure::{Figure, Place};
 use crate::report::grid::Grid;
 use crate::report::number::{finite, short};
@@ -33,12 +34,17 @@ const TEMPLATE: &str = include_str!("page.html");
 struct Page {
     title: String,
     question: String,
+    /// Of the effects, where the page leads with them.
+    lead: Option<String>,
     sentence: String,
     warnings: Vec<String>,
     facts: Vec<Fact>,
+    effects: effects::Table,
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    compared: comparisons::Table,
     plots: Vec<Plot>,
+    correlations: Vec<Correlations>,
     people: Option<People>,
     /// Of the galleries.
     heading: &'static str,
@@ -146,12 +152,16 @@ fn page(run: &StyleRun) -> Result<Page> {
     Ok(Page {
         title: run.folder.title().to_string(),
         question: run.folder.setting("question").to_string(),
+        lead: if effects::lead(run) { effects::sentence(run) } else { None },
         sentence: verdict.sentence,
         warnings: verdict.warnings,
         facts: tables::facts(run),
+        effects: effects::table(run),
         columns,
         rows,
+        compared: comparisons::table(run),
         plots: plots(run)?,
+        correlations: [agreement::over_pictures(run), agreement::over_strategies(run)].into_iter().flatten().collect(),
         people: people::people(run),
         heading: if judged { "Successes and failures" } else { "Best and worst scores" },
         rule: gallery::RULE,
@@ -177,6 +187,11 @@ fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
                        towards the bottom the style is met better. A line towards the lower left is better at every \
                        strength."
             .to_string(),
+        "interaction" => {
+            "The mean ArtFID at each value of one axis, a line for each value of another, over the strategies with \
+                          both. Lines that cross or spread say that the best value of one axis depends on the other."
+                .to_string()
+        }
         "fid_lpips" => {
             "The two parts of ArtFID against each other. Along a dashed line ArtFID is the same; a strategy \
                         below and left of another is better in both."

@@ -3,6 +3,7 @@
 
 mod bars;
 mod frontier;
+mod interaction;
 mod labels;
 pub(super) mod lines;
 mod spread;
@@ -24,6 +25,7 @@ pub(super) fn all(run: &StyleRun) -> Vec<(&'static str, Figure)> {
     let bars = |about: &'static About| (about.name, bars::figure(run, about));
     let mut figures: Vec<(&'static str, Figure)> = first.into_iter().map(bars).collect();
     figures.extend(frontier::figure(run).map(|figure| ("frontier", figure)));
+    figures.extend(interaction::figure(run).map(|figure| ("interaction", figure)));
     figures.push(("fid_lpips", tradeoff::figure(run)));
     let of_items = shown(&run.results, Show::File).into_iter().filter(|about| about.item.is_some());
     figures.extend(of_items.map(|about| (about.name, spread::figure(run, about))));

@@ -1,0 +1,36 @@
+//! The results of a style run as a table for papers.
+
+use super::StyleRun;
+use crate::metrics::{About, Show};
+use crate::report::number::short;
+use crate::report::table::{Cell, Column, Results, Row};
+use crate::run::shown;
+use crate::run::style::ResultRow;
+
+/// Strategies, best ArtFID first.
+pub fn results(run: &StyleRun) -> Results {
+    let metrics = shown(&run.results, Show::Table);
+    let mut columns = vec![Column::text("Strategy"), Column::number("n", None)];
+    columns.extend(metrics.iter().map(|about| Column::number(about.label, Some(about.higher_is_better))));
+    let best = |about: &About| {
+        let values = run.results.iter().filter_map(|row| row.values.value(about.name));
+        values.reduce(|a, b| about.better(a, b)).filter(|_| run.results.len() > 1)
+    };
+    let row = |row: &ResultRow| {
+        let value = |about: &&'static About| {
+            let value = row.values.value(about.name);
+            let interval = row.values.interval(about.name);
+            Cell {
+                text: short(value),
+                interval: interval.map(|interval| (short(Some(interval.low)), short(Some(interval.high)))),
+                is_best: value.is_some() && value == best(about),
+            }
+        };
+        let names = [Cell::plain(&row.strategy), Cell::plain(row.n.to_string())];
+        Row { group: String::new(), cells: names.into_iter().chain(metrics.iter().map(value)).collect() }
+    };
+    let rows = run.ranking().into_iter().map(|at| row(&run.results[at])).collect();
+    let question = run.folder.setting("question");
+    let caption = format!("{question} In brackets 95 % bootstrap intervals over the photos.");
+    Results { name: run.folder.title().to_string(), caption: caption.trim().to_string(), columns, rows }
+}
