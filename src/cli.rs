@@ -92,6 +92,8 @@ pub enum Command {
     Plot(RunArgs),
     /// Show a run in the browser: every picture, ratings, blind votes
     View(ViewArgs),
+    /// Say what differs between finished runs: settings, metrics, and pairs on the same pictures
+    Compare(CompareArgs),
     /// Write a finished run in another form
     #[command(subcommand)]
     Export(ExportCommand),
@@ -507,10 +509,34 @@ pub struct ViewArgs {
     pub no_open: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Run folders of one kind, two or more
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Where compare.html and compare.csv go (default: the working folder)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
     /// A Jupyter notebook
     Notebook(NotebookArgs),
+    /// The results as a table for a paper (LaTeX with booktabs) or a README (Markdown)
+    Table(TableArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// A run folder
+    pub run: PathBuf,
+    /// The format: latex or markdown
+    #[arg(long, value_name = "FORMAT")]
+    pub to: String,
+    /// The file to write (default: print it)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 mod bench;
 mod caption;
+mod compare;
 mod completions;
 mod doctor;
 mod evaluate;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Report(args) => report::run(args, global),
         Command::Plot(args) => plot::run(args, global),
         Command::View(args) => view::run(args, global),
+        Command::Compare(args) => compare::run(args, global),
         Command::Export(args) => export::run(args, global),
         Command::Models(args) => models::run(args, global),
         Command::Metrics(args) => metrics::run(args, global),

@@ -9,8 +9,9 @@ use crate::metrics::of_captions;
 use crate::metrics::stats::Estimate;
 use crate::metrics::text::CaptionMetric;
 use crate::metrics::text::captions::{Caption, paired_bootstrap, score_by};
+use crate::metrics::text::clip_score::ClipScores;
 use crate::report::caption::CaptionRun;
-use crate::run::caption::CaptionResult;
+use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::guard;
 
 /// Of the resamples.
@@ -30,7 +31,10 @@ pub fn compare(first: &CaptionRun, second: &CaptionRun) -> Result<Found> {
             found.remarks.push(format!("{} on {}: no picture is the same in both.", row.model, row.dataset));
             continue;
         }
-        let metrics = || known(row, other).into_iter();
+        // A score of CLIP that some row lacks is none of all.
+        let has_clip = a.iter().chain(&b).all(|caption| caption.clip.is_some_and(|clip| clip.ref_clip_score.is_some()));
+        let metrics =
+            || known(row, other).into_iter().filter(|metric| has_clip || !metric.about().name.contains("clip"));
         let (a, b) = (score_by(&a, metrics())?, score_by(&b, metrics())?);
         for difference in paired_bootstrap(&a, &b, SEED)? {
             let (value, interval, p_value) = (difference.difference, difference.interval, difference.p_value);
@@ -62,28 +66,34 @@ fn lines(first: &CaptionResult, second: &CaptionResult) -> Vec<Line> {
 }
 
 /// What the model of a row said of the pictures that are the same in both runs: their thumbnails and references are.
-fn captions(first: &CaptionRun, second: &CaptionRun, row: &CaptionResult) -> (Vec<Caption>, Vec<Caption>) {
-    let of = |run: &CaptionRun| -> BTreeMap<String, (String, String)> {
-        let own = run
-            .items
-            .iter()
-            .filter(|item| item.is_done() && (&item.model, &item.dataset) == (&row.model, &row.dataset));
-        own.map(|item| (item.id.clone(), (item.caption.clone(), item.image.clone()))).collect()
+fn captions<'a>(first: &'a CaptionRun, second: &'a CaptionRun, row: &CaptionResult) -> (Vec<Caption>, Vec<Caption>) {
+    let of = |run: &'a CaptionRun| -> BTreeMap<&'a str, &'a CaptionItem> {
+        let is_own = |item: &&CaptionItem| (&item.model, &item.dataset) == (&row.model, &row.dataset);
+        let done = run.items.iter().filter(|item| item.is_done());
+        done.filter(is_own).map(|item| (item.id.as_str(), item)).collect()
     };
     let references = |run: &CaptionRun, id: &str| run.references.get(&row.dataset).and_then(|of| of.get(id)).cloned();
     let picture = |run: &CaptionRun, image: &str| {
         guard::inside(&run.folder.dir, image).ok().and_then(|path| std::fs::read(path).ok())
     };
     let of_second = of(second);
-    let both = of(first).into_iter().filter_map(|(id, (caption, image))| {
-        let (other, other_image) = of_second.get(&id)?;
-        let of_both =
-            references(first, &id).filter(|own| !own.is_empty() && Some(own) == references(second, &id).as_ref())?;
-        if picture(first, &image) != picture(second, other_image) {
-            return None;
-        }
-        let one = |prediction: String| Caption { id: id.clone(), prediction, references: of_both.clone() };
-        Some((one(caption), one(other.clone())))
+    let both = of(first).into_iter().filter_map(|(id, own)| {
+        let other = *of_second.get(id)?;
+        let references =
+            references(first, id).filter(|own| !own.is_empty() && Some(own) == references(second, id).as_ref())?;
+        let same = picture(first, &own.image) == picture(second, &other.image);
+        same.then(|| (caption(own, &references), caption(other, &references)))
     });
     both.unzip()
+}
+
+/// A row with its references; the scores of CLIP are those that the run recorded.
+fn caption(item: &CaptionItem, references: &[String]) -> Caption {
+    let recorded = |clip_score| ClipScores { clip_score, ref_clip_score: item.values.value("ref_clip_score") };
+    Caption {
+        id: item.id.clone(),
+        prediction: item.caption.clone(),
+        references: references.to_vec(),
+        clip: item.values.value("clip_score").map(recorded),
+    }
 }
