@@ -114,8 +114,11 @@ def without_times(text):
     return lines
 
 
-def content(path, name):
-    data = path.read_bytes()
+def content(folder, name):
+    data = (folder / name).read_bytes()
+    if name.endswith((".toml", ".json", ".csv")):
+        # A configuration holds where its photos lie.
+        data = data.replace(str(folder).encode(), b"RUNS")
     if name == "manifest.json" or name.endswith("/manifest.json"):
         return manifest(data)
     return table(data) if name.endswith(".csv") else data
@@ -161,7 +164,7 @@ def compare(before, after, name):
         inside = file.split("/", 1)[-1]
         if PAGES.fullmatch(inside):
             continue
-        a, b = content(before / file, file), content(after / file, file)
+        a, b = content(before, file), content(after, file)
         if a != b:
             raise Different(f"{name}: {file}: {first_difference(a, b)}")
         compared += 1
