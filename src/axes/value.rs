@@ -136,7 +136,11 @@ impl AxisValues {
         self.0.get(axis.key).unwrap_or(&NONE)
     }
 
+    /// None takes the value away: what a table has no column for and what was never given are the same.
     pub fn set(&mut self, axis: &Axis, value: impl Into<AxisValue>) {
-        self.0.insert(axis.key, value.into());
+        match value.into() {
+            AxisValue::None => self.0.remove(axis.key),
+            value => self.0.insert(axis.key, value),
+        };
     }
 }
