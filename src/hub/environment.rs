@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base64::Engine;
 use percent_encoding::percent_decode_str;
-use ureq::tls::{PemItem, RootCerts, parse_pem};
+use reqwest::Certificate;
 use url::Url;
 
 use crate::error::usage;
@@ -79,8 +79,7 @@ pub(super) fn strip_user(url: &mut Url) {
 
 /// `HF_TOKEN`, else what the file `HF_TOKEN_PATH` holds, else `HF_HOME/token`.
 fn token() -> Result<Option<String>> {
-    let yes = |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
-    if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(yes) {
+    if is_yes("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
     }
     if let Some(token) = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")) {
@@ -103,30 +102,47 @@ fn checked(token: String, place: &str) -> Result<String> {
     Err(usage(format!("{place} does not hold a token of the hub: it has spaces, line ends or other signs in it")))
 }
 
-/// The certificates that servers are trusted by: those of `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or
-/// `CURL_CA_BUNDLE`, as behind a proxy that opens what is sent; else Mozilla's.
+/// The certificates of a file that servers are trusted by, and by no others.
+pub(super) struct Roots {
+    /// The setting and the file, for messages.
+    pub place: String,
+    pub certificates: Vec<Certificate>,
+}
+
+/// The certificates of `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`, as behind a proxy
+/// that opens what is sent; None where none is set: those that are trusted everywhere.
 ///
 /// # Errors
 /// When the file cannot be read, or holds no certificate.
-pub(super) fn roots() -> Result<RootCerts> {
+pub(super) fn roots() -> Result<Option<Roots>> {
     let names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
     let Some((name, file)) = names.iter().find_map(|name| Some((name, path(name)?))) else {
-        return Ok(RootCerts::WebPki);
+        return Ok(None);
     };
-    let wrong = |what: &str| usage(format!("{name}: {what} {}", file.display()));
-    let text = std::fs::read(&file).map_err(|error| wrong(&format!("cannot read ({error})")))?;
-    let items = parse_pem(&text).collect::<Result<Vec<_>, _>>().map_err(|_| wrong("no certificates in PEM form in"))?;
-    let certificates: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(wrong("no certificates in PEM form in"));
+    let place = format!("{name}: {}", file.display());
+    let text = std::fs::read(&file).map_err(|error| usage(format!("{place} cannot be read ({error})")))?;
+    match Certificate::from_pem_bundle(&text) {
+        Ok(certificates) if !certificates.is_empty() => Ok(Some(Roots { place, certificates })),
+        _ => Err(no_certificates(&place)),
     }
-    Ok(certificates.into())
+}
+
+/// The file of [`Roots`] is not what it should be.
+pub(super) fn no_certificates(place: &str) -> anyhow::Error {
+    usage(format!("{place} holds no certificates in PEM form"))
+}
+
+/// Whether large files may come from the hub's Xet storage: not with `HF_HUB_DISABLE_XET`, and not
+/// where only certificates are trusted that its client does not read (of the settings above it knows
+/// `SSL_CERT_FILE`).
+pub(super) fn xet_is_wanted() -> bool {
+    let own_roots = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].iter().any(|name| path(name).is_some());
+    !is_yes("HF_HUB_DISABLE_XET") && (!own_roots || path("SSL_CERT_FILE").is_some())
+}
+
+/// Whether a switch is on, as Python's `huggingface_hub` reads it.
+fn is_yes(name: &str) -> bool {
+    text(name).is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
 }
 
 /// How long a server may be silent: `HF_HUB_DOWNLOAD_TIMEOUT` in seconds, else 30.
@@ -140,10 +156,15 @@ pub(super) fn patience() -> Duration {
 ///
 /// # Errors
 /// When the setting is no proxy; its value, which may hold a password, is not repeated.
-pub(super) fn proxy_for(url: &Url) -> Result<Option<ureq::Proxy>> {
+pub(super) fn proxy_for(url: &Url) -> Result<Option<Url>> {
     let Some((name, value)) = proxy_setting(url, text) else { return Ok(None) };
-    let proxy = ureq::Proxy::new(&value);
-    proxy.map(Some).map_err(|_| usage(format!("{name} is not the address of a proxy (http://host:port)")))
+    // `host:port` is a proxy too.
+    let value = if value.contains("://") { value } else { format!("http://{value}") };
+    let known = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+    match Url::parse(&value) {
+        Ok(proxy) if known.contains(&proxy.scheme()) && proxy.host_str().is_some() => Ok(Some(proxy)),
+        _ => Err(usage(format!("{name} is not the address of a proxy (http://host:port)"))),
+    }
 }
 
 fn proxy_setting(url: &Url, get: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {

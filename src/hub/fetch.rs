@@ -7,9 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use url::Url;
+use xet::xet_session::XetDownloadStream;
 
 use super::http::{Answer, Client, Failure, RETRIES, pause};
 use super::progress::Progress;
+use super::xet::{Storage, reason};
 
 /// What was promised of a file.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,25 @@ impl Expected {
     /// Of a digest in hexadecimal digits: whether it is the promised one.
     pub fn agrees(&self, digest: &str) -> bool {
         self.sha256.as_ref().is_none_or(|expected| digest.starts_with(expected))
+    }
+}
+
+/// Where a file comes from.
+pub(super) struct Source<'a> {
+    pub client: &'a Client,
+    /// Its plain address: every file has one.
+    pub url: &'a Url,
+    /// The Xet storage, which is asked first, and the file's name there.
+    pub xet: Option<(&'a Storage, &'a str)>,
+}
+
+impl<'a> Source<'a> {
+    /// The bytes from `from` on, where the storage is to be used: it proves nothing, so only of what
+    /// can be checked.
+    fn open_storage(&self, from: u64, expected: &Expected) -> Option<(&'a Storage, XetDownloadStream)> {
+        let (storage, hash) = self.xet.filter(|_| expected.sha256.is_some())?;
+        let size = expected.size.filter(|size| from < *size)?;
+        Some((storage, storage.open(self.client, hash, from, size)?))
     }
 }
 
@@ -40,25 +61,19 @@ impl From<Failure> for Trouble {
     }
 }
 
-/// Downloads `url` into `partial`. What lies there already is gone on from where its sha256 is
+/// Downloads a file into `partial`. What lies there already is gone on from where its sha256 is
 /// promised, since only then it can be told from rubbish. Wrong bytes are thrown away.
 ///
 /// # Errors
 /// When the server fails several times in a row without one more byte, sends wrong bytes again and
 /// again, or when the disk fails. A partial file may then be left, to go on from.
-pub(super) fn fetch(
-    client: &Client,
-    url: &Url,
-    partial: &Path,
-    expected: &Expected,
-    progress: &Progress,
-) -> Result<()> {
+pub(super) fn fetch(source: &Source, partial: &Path, expected: &Expected, progress: &Progress) -> Result<()> {
     let in_partial = || format!("writing {}", partial.display());
     let mut file = Partial::open(partial, expected, progress).with_context(in_partial)?;
     let mut failed = 0;
     loop {
         let before = file.length;
-        match attempt(client, url, &mut file, expected) {
+        match attempt(source, &mut file, expected) {
             Ok(()) => return file.file.sync_all().with_context(in_partial),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Remote(failure)) => {
@@ -145,7 +160,7 @@ impl<'a> Partial<'a> {
     }
 }
 
-fn attempt(client: &Client, url: &Url, file: &mut Partial, expected: &Expected) -> Result<(), Trouble> {
+fn attempt(source: &Source, file: &mut Partial, expected: &Expected) -> Result<(), Trouble> {
     if expected.sha256.is_none() || expected.size.is_some_and(|size| file.length > size) {
         file.discard()?;
     }
@@ -155,8 +170,62 @@ fn attempt(client: &Client, url: &Url, file: &mut Partial, expected: &Expected) 
         }
         file.discard()?;
     }
+    let before = file.length;
+    let storage = match source.open_storage(file.length, expected) {
+        Some((storage, stream)) => {
+            from_storage(storage, stream, source.url, file, expected)?;
+            Some(storage)
+        }
+        None => {
+            from_address(source, file, expected)?;
+            None
+        }
+    };
+    let digits = file.digits();
+    if expected.agrees(&digits) {
+        return Ok(());
+    }
+    // Else what lay there may be the wrong part.
+    if let (Some(storage), 0) = (storage, before) {
+        storage.give_up("sends wrong bytes");
+    }
+    file.discard()?;
+    let wanted = expected.sha256.as_deref().unwrap_or_default();
+    Err(Failure::wrong(source.url, format!("sends wrong bytes: their sha256 is {digits}, not {wanted}")).into())
+}
+
+/// `url` is the plain address, for what is said.
+fn from_storage(
+    storage: &Storage,
+    mut stream: XetDownloadStream,
+    url: &Url,
+    file: &mut Partial,
+    expected: &Expected,
+) -> Result<(), Trouble> {
+    let (before, size) = (file.length, expected.size.unwrap_or(0));
+    let fault = loop {
+        match stream.blocking_next() {
+            Ok(None) if file.length == size => return Ok(()),
+            // After an error that came too late to be told, too.
+            Ok(None) => break "does not send the whole file",
+            Ok(Some(bytes)) if file.length + bytes.len() as u64 > size => {
+                file.discard()?;
+                break "sends more bytes than the file has";
+            }
+            Ok(Some(bytes)) => file.write(&bytes).map_err(|error| file.full(error))?,
+            Err(error) => break reason(&error),
+        }
+    };
+    // What has sent something, until its token ended perhaps, is asked again.
+    if file.length <= before {
+        storage.give_up(fault);
+    }
+    Err(Failure::broken(url, format!("the Xet storage {fault}")).into())
+}
+
+fn from_address(source: &Source, file: &mut Partial, expected: &Expected) -> Result<(), Trouble> {
     let from = (file.length > 0).then_some(file.length);
-    let answer = client.get(url, from).map_err(|failure| Trouble::Final(failure.into_error()))?;
+    let answer = source.client.get(source.url, from).map_err(|failure| Trouble::Final(failure.into_error()))?;
     match answer.status() {
         // It ignores the range.
         200 => file.discard()?,
@@ -171,14 +240,7 @@ fn attempt(client: &Client, url: &Url, file: &mut Partial, expected: &Expected) 
     if let (None, Some(total)) = (expected.size, total) {
         file.progress.expect(total);
     }
-    receive(answer, file, total)?;
-    let digits = file.digits();
-    if expected.agrees(&digits) {
-        return Ok(());
-    }
-    file.discard()?;
-    let wanted = expected.sha256.as_deref().unwrap_or_default();
-    Err(Failure::wrong(url, format!("sends wrong bytes: their sha256 is {digits}, not {wanted}")).into())
+    receive(answer, file, total)
 }
 
 /// `Content-Range: bytes 7-99/100`: 7.

@@ -5,13 +5,14 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
-use ureq::Body;
-use ureq::http::Response;
-use ureq::tls::TlsConfig;
+use anyhow::{Context, Result};
+use reqwest::blocking::Response;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Method, Proxy};
 use url::{Origin, Url};
 
-use super::environment::{Endpoint, patience, proxy_for, roots, strip_user};
+use super::environment::{Endpoint, no_certificates, patience, proxy_for, roots, strip_user};
 
 /// How often a request is made again.
 pub(super) const RETRIES: u32 = 4;
@@ -74,7 +75,7 @@ pub(super) fn place(url: &Url) -> String {
 pub(super) struct Answer {
     /// Where it came from, after all redirects.
     pub url: Url,
-    response: Response<Body>,
+    response: Response,
 }
 
 impl Answer {
@@ -92,19 +93,24 @@ impl Answer {
     }
 
     pub fn into_reader(self) -> impl Read {
-        self.response.into_body().into_reader()
+        self.response
     }
-}
 
-#[derive(Debug, Clone, Copy)]
-enum Method {
-    Get,
-    Head,
+    /// The whole body, and an error where it is longer than `most`.
+    pub fn into_bytes(self, most: u64) -> Result<Vec<u8>, Failure> {
+        let (url, mut bytes) = (self.url, Vec::new());
+        let read = self.response.take(most + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::broken(&url, error.to_string()))?;
+        if bytes.len() as u64 > most {
+            return Err(Failure::wrong(&url, format!("sends more than {most} bytes, which is no answer to this")));
+        }
+        Ok(bytes)
+    }
 }
 
 /// Asks servers. Shared between threads.
 pub(super) struct Client {
-    agent: ureq::Agent,
+    client: reqwest::blocking::Client,
     /// Who is given the header `Authorization`.
     secret: Option<(Origin, String)>,
     /// Whether any server has answered yet: from then on a refused connection is a hiccup.
@@ -117,20 +123,24 @@ impl Client {
     /// # Errors
     /// When the certificates that the environment names cannot be read.
     pub fn anonymous() -> Result<Self> {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
+        // It fails where one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = reqwest::blocking::Client::builder()
+            .redirect(Policy::none())
+            // What is wrong with a setting is said before each request.
+            .proxy(Proxy::custom(|url| proxy_for(url).ok().flatten()))
             .user_agent(concat!("toolkit/", env!("CARGO_PKG_VERSION")))
             // Lengths and ranges are those of the file itself.
-            .accept_encoding("identity")
-            .tls_config(TlsConfig::builder().root_certs(roots()?).build())
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(patience() * 2))
-            .timeout_per_read(Some(patience()))
-            .build()
-            .new_agent();
-        Ok(Self { agent, secret: None, answered: AtomicBool::new(false) })
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
+            .connect_timeout(Duration::from_secs(20))
+            // For the answer to begin, and then for each piece of it.
+            .timeout(patience());
+        let client = match roots()? {
+            Some(own) => builder.tls_certs_only(own.certificates).build().map_err(|_| no_certificates(&own.place))?,
+            // Mozilla's too, since a bare machine has none.
+            None => builder.tls_certs_merge(mozilla()).build().context("cannot start the HTTP client")?,
+        };
+        Ok(Self { client, secret: None, answered: AtomicBool::new(false) })
     }
 
     /// One that shows the endpoint, and nobody else, who asks.
@@ -145,12 +155,12 @@ impl Client {
     /// The body, from byte `from` on where one is given. Also returns a 416, the answer to a `from`
     /// behind the end.
     pub fn get(&self, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
-        self.patiently(|| self.follow(Method::Get, url, from))
+        self.patiently(|| self.follow(&Method::GET, url, from))
     }
 
     /// The headers of a file of the hub: where its CDN holds the bytes, those of the redirect there.
     pub fn head(&self, url: &Url) -> Result<Answer, Failure> {
-        self.patiently(|| self.follow(Method::Head, url, None))
+        self.patiently(|| self.follow(&Method::HEAD, url, None))
     }
 
     fn patiently(&self, ask: impl Fn() -> Result<Answer, (Failure, Option<Duration>)>) -> Result<Answer, Failure> {
@@ -171,12 +181,12 @@ impl Client {
         }
     }
 
-    fn follow(&self, method: Method, url: &Url, from: Option<u64>) -> Result<Answer, (Failure, Option<Duration>)> {
+    fn follow(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Answer, (Failure, Option<Duration>)> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.once(method, &url, from).map_err(|failure| (failure, None))?;
             // The file's own headers come with the redirect to where its bytes are.
-            let is_told = matches!(method, Method::Head) && answer.header("x-linked-etag").is_some();
+            let is_told = *method == Method::HEAD && answer.header("x-linked-etag").is_some();
             match answer.status() {
                 301 | 302 | 303 | 307 | 308 if !is_told => url = next(&url, &answer).map_err(|f| (f, None))?,
                 200..=399 => return Ok(answer),
@@ -187,35 +197,45 @@ impl Client {
         Err((Failure::wrong(&url, "redirects without end"), None))
     }
 
-    fn once(&self, method: Method, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
-        let mut request = match method {
-            Method::Get => self.agent.get(url.as_str()),
-            Method::Head => self.agent.head(url.as_str()),
-        };
+    fn once(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
+        proxy_for(url).map_err(Failure::Settings)?;
+        let mut request = self.client.request(method.clone(), url.clone());
         if let Some(from) = from {
-            request = request.header("range", format!("bytes={from}-"));
+            request = request.header(RANGE, format!("bytes={from}-"));
         }
         if let Some((origin, secret)) = &self.secret
             && url.origin() == *origin
         {
-            request = request.header("authorization", secret);
+            request = request.header(AUTHORIZATION, secret);
         }
-        let proxy = proxy_for(url).map_err(Failure::Settings)?;
-        let response = request.config().proxy(proxy).build().call().map_err(|error| self.unreachable(url, &error))?;
+        let response = request.send().map_err(|error| self.unreachable(url, error))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(Answer { url: url.clone(), response })
     }
 
-    fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
-        let transient = match error {
-            ureq::Error::Io(_) | ureq::Error::Timeout(ureq::Timeout::Connect) | ureq::Error::ConnectionFailed => {
-                self.answered.load(Ordering::Relaxed)
-            }
-            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
-            _ => false,
-        };
-        Failure::Unreachable { place: place(url), reason: error.to_string(), transient }
+    fn unreachable(&self, url: &Url, error: reqwest::Error) -> Failure {
+        let transient = if error.is_connect() { self.answered.load(Ordering::Relaxed) } else { !error.is_builder() };
+        Failure::Unreachable { place: place(url), reason: reason(&error.without_url()), transient }
     }
+}
+
+/// Mozilla's certificates.
+fn mozilla() -> impl Iterator<Item = Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok())
+}
+
+/// Why a request failed, of the whole chain what says something.
+fn reason(error: &reqwest::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !text.starts_with("client error") && said.last().is_none_or(|last| !last.ends_with(&text)) {
+            said.push(text);
+        }
+        cause = error.source();
+    }
+    if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
 /// Where a redirect leads.

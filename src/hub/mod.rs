@@ -4,7 +4,8 @@
 //! A hub, a mirror or a proxy between may be slow, broken or hostile. So nothing is published in a
 //! cache before its length, and its sha256 where the hub says it, are those that were promised; no
 //! name that a server sends leads out of the repository's own folder; and the token goes to the
-//! endpoint alone.
+//! endpoint alone. Large files come from the hub's Xet storage where it has one, through the official
+//! `hf-xet`; `xet.rs` says why not through `hf-hub`.
 
 mod cache;
 mod environment;
@@ -14,6 +15,7 @@ mod listing;
 mod progress;
 mod repository;
 pub mod torch_cache;
+mod xet;
 
 pub use environment::cache_dir;
 pub use fetch::sha256;

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::cache::{RepositoryFolder, is_plain, stays_inside};
-use super::environment::{cache_dir, endpoint};
-use super::fetch::{Expected, fetch};
+use super::environment::{cache_dir, endpoint, xet_is_wanted};
+use super::fetch::{Expected, Source, fetch};
 use super::http::{Client, Failure};
 use super::listing::{Contents, FolderListing, Listing};
 use super::progress::Progress;
+use super::xet::Storage;
 
 /// What a repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,12 +173,15 @@ struct Remote<'a> {
     endpoint: Url,
     commit: String,
     files: BTreeSet<String>,
+    storage: Option<Storage>,
 }
 
 /// What the hub says of a file before it sends it.
 struct Metadata {
     etag: String,
     expected: Expected,
+    /// Its name in the Xet storage.
+    xet: Option<String>,
 }
 
 impl<'a> Remote<'a> {
@@ -198,14 +202,15 @@ impl<'a> Remote<'a> {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
         };
-        let id = repository.id.split('/');
-        let url = address(&endpoint.url, ["api", kind].into_iter().chain(id).chain(["revision", &repository.revision]));
+        let api = |what: [&str; 2]| {
+            let before = ["api", kind].into_iter().chain(repository.id.split('/'));
+            address(&endpoint.url, before.chain(what))
+        };
+        let url = api(["revision", &repository.revision]);
         let explain = |failure| repository.explain(failure);
         let answer = client.get(&url, None).map_err(explain)?;
-        let mut text = Vec::new();
         // The largest repositories have lists of some megabytes.
-        std::io::Read::read_to_end(&mut std::io::Read::take(answer.into_reader(), 64 << 20), &mut text)
-            .map_err(|error| explain(Failure::broken(&url, error.to_string())))?;
+        let text = answer.into_bytes(64 << 20).map_err(explain)?;
         let info: Info = serde_json::from_slice(&text)
             .map_err(|error| explain(Failure::wrong(&url, format!("sends no list of files ({error})"))))?;
         if !is_plain(&info.sha) {
@@ -216,7 +221,8 @@ impl<'a> Remote<'a> {
             let fault = format!("lists the file {file:?}, which leads out of the repository's folder");
             return Err(explain(Failure::wrong(&url, fault)));
         }
-        Ok(Self { repository, client, endpoint: endpoint.url, commit: info.sha, files })
+        let storage = xet_is_wanted().then(|| Storage::new(&repository.id, api(["xet-read-token", &info.sha])));
+        Ok(Self { repository, client, endpoint: endpoint.url, commit: info.sha, files, storage })
     }
 
     /// Brings these files into the snapshot's folder.
@@ -243,7 +249,12 @@ impl<'a> Remote<'a> {
             progress.add(metadata.expected.size.unwrap_or(0));
         } else {
             let partial = cache.partial(etag)?;
-            fetch(&self.client, &self.address_of(file), &partial, &metadata.expected, progress).map_err(|error| {
+            let source = Source {
+                client: &self.client,
+                url: &self.address_of(file),
+                xet: self.storage.as_ref().zip(metadata.xet.as_deref()),
+            };
+            fetch(&source, &partial, &metadata.expected, progress).map_err(|error| {
                 match error.downcast::<Failure>() {
                     Ok(failure) => self.repository.explain(failure),
                     Err(other) => other,
@@ -274,9 +285,11 @@ impl<'a> Remote<'a> {
         let is_redirect = (300..400).contains(&answer.status());
         let length = (!is_redirect).then(|| answer.number("content-length")).flatten();
         let size = answer.number("x-linked-size").or(length);
-        let is_sha256 = etag.len() == 64 && etag.chars().all(|c| c.is_ascii_hexdigit());
-        let sha256 = is_sha256.then(|| etag.to_ascii_lowercase());
-        Ok(Metadata { etag, expected: Expected { size, sha256 } })
+        let is_digest = |text: &str| text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
+        let sha256 = is_digest(&etag).then(|| etag.to_ascii_lowercase());
+        // Of a file that may not be read the hub gives stars.
+        let xet = answer.header("x-xet-hash").filter(|hash| is_digest(hash)).map(str::to_ascii_lowercase);
+        Ok(Metadata { etag, expected: Expected { size, sha256 }, xet })
     }
 
     /// Where a file is, at the commit, so that all files are of one state.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use url::Url;
 
 use super::environment::user_cache;
-use super::fetch::{Expected, fetch, sha256};
+use super::fetch::{Expected, Source, fetch, sha256};
 use super::http::Client;
 use super::progress::Progress;
 
@@ -58,8 +58,8 @@ fn download_into(folder: &Path, file: &str, url: &str) -> Result<PathBuf> {
         let _ = std::fs::remove_file(&partial);
         return Ok(path);
     }
-    fetch(&Client::anonymous()?, &address, &partial, &expected, &Progress::new(file, 0))
-        .with_context(|| format!("cannot download {url}"))?;
+    let source = Source { client: &Client::anonymous()?, url: &address, xet: None };
+    fetch(&source, &partial, &expected, &Progress::new(file, 0)).with_context(|| format!("cannot download {url}"))?;
     std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -39,6 +39,11 @@ pub use shell::shell_word;
 pub use signals::{conventional_signals, say_on_stop};
 pub use threads::{Background, wait_asleep};
 
+/// The client of the hub's Xet storage warns of what is then done in another way, and logs addresses
+/// that are signed. Connections say nothing of use.
+const UNHEARD: &str = "xet=off,xet_client=off,xet_data=off,xet_runtime=off,xet_core_structures=off,\
+                       hyper_util=error,hyper=error,reqwest=error,rustls=error,rustls_platform_verifier=error";
+
 /// Sends the log to stderr, coloured on a terminal: what happens by default, warnings and
 /// errors only with `-q`, more with each `-v`. `RUST_LOG` wins where it is set, and `NO_COLOR` is obeyed.
 pub fn start_logging(quiet: bool, verbose: u8) {
@@ -48,7 +53,8 @@ pub fn start_logging(quiet: bool, verbose: u8) {
         (_, 1) => "toolkit=debug,info",
         _ => "trace",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| format!("{level},{UNHEARD}").into());
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

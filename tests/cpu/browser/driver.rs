@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 /// The key that a reference to an element has.
@@ -15,7 +16,12 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub struct Browser {
     driver: Child,
     session: String,
-    agent: ureq::Agent,
+    client: Client,
+}
+
+/// The body of an answer, whatever its status.
+fn answer(request: RequestBuilder) -> String {
+    request.send().unwrap().text().unwrap()
 }
 
 /// The browser, or None with a word on stderr where there is none on this machine.
@@ -32,9 +38,11 @@ impl Browser {
         let said = lines.find(|line| line.contains("started successfully on port"));
         let port = said.and_then(|said| said.trim_end_matches('.').rsplit(' ').next()?.parse::<u16>().ok());
         let port = port.ok_or("chromedriver does not start")?;
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-        let agent = ureq::Agent::new_with_config(config.timeout_global(Some(Duration::from_secs(120))).build());
-        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), agent };
+        // A client wants one even where no address is https.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build();
+        let client = client.map_err(|error| error.to_string())?;
+        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client };
         let args =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,900"];
         let options = json!({
@@ -51,8 +59,8 @@ impl Browser {
     }
 
     fn send(&self, path: &str, body: Value) -> String {
-        let request = self.agent.post(format!("{}{path}", self.session)).content_type("application/json");
-        request.send(body.to_string()).unwrap().body_mut().with_config().limit(1 << 28).read_to_string().unwrap()
+        let request = self.client.post(format!("{}{path}", self.session));
+        answer(request.header("Content-Type", "application/json").body(body.to_string()))
     }
 
     fn post(&self, path: &str, body: Value) -> Value {
@@ -60,8 +68,7 @@ impl Browser {
     }
 
     fn get(&self, path: &str) -> Value {
-        let mut answer = self.agent.get(format!("{}{path}", self.session)).call().unwrap();
-        value(&answer.body_mut().with_config().limit(1 << 28).read_to_string().unwrap())
+        value(&answer(self.client.get(format!("{}{path}", self.session))))
     }
 
     pub fn open(&self, url: &str) {
@@ -157,7 +164,7 @@ fn value(text: &str) -> Value {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.agent.delete(&self.session).call();
+        let _ = self.client.delete(&self.session).send();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

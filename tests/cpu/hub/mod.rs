@@ -7,6 +7,8 @@ mod layout;
 mod partial;
 mod secrets;
 mod server;
+mod storage;
+mod xet;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -185,7 +185,7 @@ fn proxies_are_obeyed() {
     let hub = Plan::new(mini("mini-blip")).start();
     let (address, asked) = proxy();
     failure(pull(home.path(), &hub).env("HTTP_PROXY", &address));
-    assert_eq!(asked.lock().unwrap()[0], format!("CONNECT {}", hub.address.trim_start_matches("http://")));
+    assert_eq!(asked.lock().unwrap()[0], format!("GET {}/api/models/owner/name/revision/main", hub.address));
     let (address, asked) = proxy();
     output(pull(home.path(), &hub).env("HTTP_PROXY", &address).env("NO_PROXY", "localhost, 127.0.0.1"), 0);
     assert!(asked.lock().unwrap().is_empty());

@@ -2,7 +2,7 @@
 //!
 //! As on huggingface.co a small file is answered after a relative redirect, its ETag git's digest; a
 //! large one is a redirect to another origin (the CDN) whose headers `X-Linked-ETag` (the sha256) and
-//! `X-Linked-Size` say what will come. Xet is offered and refused.
+//! `X-Linked-Size` say what will come. Xet is offered, and refused unless the plan has a storage.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,6 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
+
+use super::storage;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -41,7 +43,7 @@ pub enum Fault {
 /// A request that came.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// `hub` or `cdn`.
+    /// `hub`, `cdn` or `cas`.
     pub host: &'static str,
     pub method: String,
     pub path: String,
@@ -52,9 +54,14 @@ pub struct Asked {
 struct Rule {
     host: &'static str,
     method: &'static str,
-    path: String,
+    path: Path,
     fault: Fault,
     left: usize,
+}
+
+enum Path {
+    Start(&'static str),
+    End(String),
 }
 
 #[derive(Default)]
@@ -68,6 +75,10 @@ struct State {
     rules: Mutex<Vec<Rule>>,
     asked: Mutex<Vec<Asked>>,
     cdn: String,
+    /// The address of the Xet storage, where there is one.
+    cas: Option<String>,
+    /// What is answered to the wish to read it, instead of a token.
+    leave: Option<String>,
 }
 
 pub struct Hub {
@@ -104,22 +115,43 @@ impl Plan {
         self
     }
 
+    /// Large files are in a Xet storage too.
+    pub fn storage(mut self) -> Self {
+        self.0.cas = Some(String::new());
+        self
+    }
+
+    /// They are, and this is answered to the wish to read it.
+    pub fn leave(mut self, text: &str) -> Self {
+        self.0.leave = Some(text.to_string());
+        self.storage()
+    }
+
     pub fn start(mut self) -> Hub {
-        let (hub, cdn) = (listener(), listener());
+        let (hub, cdn, cas) = (listener(), listener(), listener());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         self.0.cdn = address(&cdn);
+        self.0.cas = self.0.cas.map(|_| address(&cas));
         let state = Arc::new(self.0);
         let address = address(&hub);
         serve(hub, "hub", state.clone());
         serve(cdn, "cdn", state.clone());
+        serve(cas, "cas", state.clone());
         Hub { address, state }
     }
 }
 
 impl Hub {
-    /// From now on `times` requests whose path ends in `path` go wrong. `host` is `hub` or `cdn`.
+    /// From now on `times` requests whose path ends in `path` go wrong. `host` is `hub`, `cdn` or `cas`.
     pub fn fault(&self, host: &'static str, method: &'static str, path: &str, fault: Fault, times: usize) {
-        self.state.rules.lock().unwrap().push(Rule { host, method, path: path.to_string(), fault, left: times });
+        let path = Path::End(path.to_string());
+        self.state.rules.lock().unwrap().push(Rule { host, method, path, fault, left: times });
+    }
+
+    /// From now on `times` requests whose path starts with `path` go wrong.
+    pub fn fault_under(&self, host: &'static str, path: &'static str, fault: Fault, times: usize) {
+        let rule = Rule { host, method: "GET", path: Path::Start(path), fault, left: times };
+        self.state.rules.lock().unwrap().push(rule);
     }
 
     pub fn heal(&self) {
@@ -163,7 +195,11 @@ fn answer(stream: &TcpStream, host: &'static str, state: &State) {
     state.asked.lock().unwrap().push(asked.clone());
     let fault = state.rules.lock().unwrap().iter_mut().find_map(|rule| {
         let plain = asked.path.split('?').next().unwrap_or("");
-        let hit = rule.left > 0 && rule.host == host && rule.method == asked.method && plain.ends_with(&rule.path);
+        let here = match &rule.path {
+            Path::Start(path) => plain.starts_with(path),
+            Path::End(path) => plain.ends_with(path),
+        };
+        let hit = rule.left > 0 && rule.host == host && rule.method == asked.method && here;
         hit.then(|| {
             rule.left -= 1;
             rule.fault.clone()
@@ -178,7 +214,7 @@ fn answer(stream: &TcpStream, host: &'static str, state: &State) {
     }
 }
 
-fn head(status: &str, headers: &str) -> Vec<u8> {
+pub fn head(status: &str, headers: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\n\r\n").into_bytes()
 }
 
@@ -194,8 +230,17 @@ fn reply(state: &State, asked: &Asked, fault: Option<Fault>) -> Vec<u8> {
         let info = serde_json::json!({"id": id, "sha": commit, "siblings": siblings}).to_string();
         return body(asked, "", info.as_bytes(), fault);
     }
-    if path.contains("/xet-read-token/") {
-        return head("403 Forbidden", "content-length: 0\r\n");
+    if let (Some(cas), "cas") = (&state.cas, asked.host) {
+        return storage::reply(&state.files, cas, asked, fault);
+    }
+    if path == format!("/api/models/{id}/xet-read-token/{commit}") {
+        return match &state.cas {
+            Some(cas) => {
+                let leave = state.leave.clone().unwrap_or_else(|| storage::leave(cas, 900));
+                body(asked, "", leave.as_bytes(), fault)
+            }
+            None => head("403 Forbidden", "content-length: 0\r\n"),
+        };
     }
     let at_branch = path.replace("/resolve/main/", &format!("/resolve/{commit}/"));
     let resolved =
@@ -230,7 +275,7 @@ fn reply(state: &State, asked: &Asked, fault: Option<Fault>) -> Vec<u8> {
 }
 
 /// The whole file, or the part that is asked for.
-fn body(asked: &Asked, headers: &str, bytes: &[u8], fault: Option<Fault>) -> Vec<u8> {
+pub fn body(asked: &Asked, headers: &str, bytes: &[u8], fault: Option<Fault>) -> Vec<u8> {
     let start =
         asked.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let start = start.filter(|_| fault != Some(Fault::IgnoreRange));
