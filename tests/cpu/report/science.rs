@@ -14,6 +14,7 @@ use super::{between, edit, page_of, run_folder};
 
 /// Compares all strategies of a folder: those after the first lie higher, each but the last certainly.
 fn compared(dir: &Path, strategies: usize) -> Result<()> {
+    let name = |at: usize| STYLES[at].0.to_string();
     let mut rows = Vec::new();
     for metric in ["artfid", "lpips"] {
         for first in 0..strategies {
@@ -21,8 +22,8 @@ fn compared(dir: &Path, strategies: usize) -> Result<()> {
                 let p = if second + 1 == strategies { 0.2 } else { 0.001 };
                 rows.push(Comparison {
                     metric: metric.into(),
-                    first: STYLES[first].0.into(),
-                    second: STYLES[second].0.into(),
+                    first: name(first),
+                    second: name(second),
                     n: 9,
                     difference: -1.5,
                     low: -3.0,
