@@ -4,6 +4,7 @@
     python3 scripts/same_results.py BEFORE AFTER                          six photos an experiment
     python3 scripts/same_results.py BEFORE AFTER --quick                  two photos, few steps and tokens
     python3 scripts/same_results.py BEFORE AFTER --only t2i_vs_i2i
+    python3 scripts/same_results.py BEFORE AFTER --results              tables and images alone, of what both write
     python3 scripts/same_results.py BEFORE AFTER --work DIR               keeps the runs of BEFORE there for the next time
 
 BEFORE and AFTER are two `toolkit` programs. Each runs the four built-in experiments on the embedded models, a style and a
@@ -143,6 +144,20 @@ def first_difference(before, after):
     return f"{len(before)} lines before and {len(after)} after"
 
 
+def compare_results(before, after, name):
+    """Raises at the first difference between the tables and images that the program of before left and those of after:
+    of a step that writes more on purpose."""
+    is_page = lambda file: PAGES.fullmatch(file.split("/", 1)[-1])
+    names = [file for file in files(before) if file.endswith((".csv", ".png")) and not is_page(file)]
+    for file in names:
+        if not (after / file).exists():
+            raise Different(f"{name}: {file} is there only before")
+        a, b = content(before, file), content(after, file)
+        if a != b:
+            raise Different(f"{name}: {file}: {first_difference(a, b)}")
+    return len(names)
+
+
 def compare(before, after, name):
     """Raises at the first difference between what two programs left and said of one case."""
     said = [json.loads((folder / "said.json").read_text().replace(str(folder), "RUNS")) for folder in (before, after)]
@@ -189,7 +204,8 @@ def compare_all(arguments, work):
             shutil.rmtree(before / place, ignore_errors=True)
             start(arguments.before, case, before / place)
         start(arguments.after, case, after / place)
-        print(f"{case.name}: {compare(before / place, after / place, case.name)} files are the same", flush=True)
+        check = compare_results if arguments.results else compare
+        print(f"{case.name}: {check(before / place, after / place, case.name)} files are the same", flush=True)
 
 
 def main():
@@ -198,6 +214,7 @@ def main():
     parser.add_argument("after", type=os.path.abspath, help="the program of after")
     parser.add_argument("--limit", type=int, default=6, help="photos of each experiment")
     parser.add_argument("--quick", action="store_true", help="two photos, few steps and tokens")
+    parser.add_argument("--results", action="store_true", help="tables and images alone, of what both write")
     parser.add_argument("--only", default="", help="cases whose names start with this")
     parser.add_argument("--work", type=Path, help="a folder for the runs, which stays")
     arguments = parser.parse_args()
