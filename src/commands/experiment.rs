@@ -25,15 +25,16 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     let planned = experiment::kind(&file)?.load(&file, &asked)?;
     let (name, shard) = planned.name();
     let out = out_folder(&args.options, name, shard)?;
-    for line in planned.introduce(&out, &models) {
-        say!("{line}");
+    // No result: stdout has the table alone.
+    if !global.quiet {
+        planned.introduce(&out, &models).iter().for_each(|line| note!("{line}"));
     }
     planned.check(&models)?;
     experiment::say_on_stop(format!(
         "\nstopped; what is done is in {}; the same command goes on from there\n",
         out.display()
     ));
-    let conclusion = planned.run(&out, &models, Progress { quiet: global.quiet })?;
+    let conclusion = planned.run(&out, &models, Progress::new(global.quiet))?;
     conclude(&conclusion, &out, report::render(&out))
 }
 
@@ -67,18 +68,18 @@ pub(super) fn out_folder(options: &ExperimentOptions, name: &str, shard: Option<
 /// The results as a table, where the pages are, and what failed. The pages are made before anything is said: nothing
 /// that a run leaves depends on who reads.
 pub(super) fn conclude(conclusion: &Conclusion, out: &Path, pages: Result<Vec<PathBuf>>) -> Result<Outcome> {
-    let Conclusion { table, failed, count, items } = conclusion;
+    let Conclusion { table, failures, failed, count, items } = conclusion;
     for line in table {
         say!("{line}");
     }
     show_pages(out, pages)?;
-    if failed.is_empty() {
+    if *failed == 0 {
         return Ok(Outcome::Done);
     }
-    for failure in failed {
+    for failure in failures {
         note!("failed: {failure}");
     }
-    note!("{} of {count} {items} failed; the same command tries them again", failed.len());
+    note!("{failed} of {count} {items} failed; the same command tries them again");
     Ok(Outcome::SomeFailed)
 }
 

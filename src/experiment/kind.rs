@@ -21,6 +21,9 @@ use crate::run::journal::Journal;
 /// Tells of a row of an earlier run whether it still belongs to this one.
 pub type Belongs<'a, Item> = Box<dyn Fn(&Item) -> bool + 'a>;
 
+/// The stage of a run in which its results are computed from its rows.
+pub const SCORING: &str = "scoring";
+
 /// A kind of experiment.
 pub trait Kind: Sized + 'static {
     /// What its items are called.
@@ -53,6 +56,9 @@ pub trait Kind: Sized + 'static {
 
     /// The models of this machine, as far as this kind knows them.
     fn on(machine: &OnThisMachine) -> &Self::Models;
+
+    /// What a run goes through, in this order, by the labels of its bars; the last is [`SCORING`].
+    fn stages(config: &Self::Config) -> &'static [&'static str];
 
     /// The models that a run needs.
     fn needs(config: &Self::Config) -> Vec<Needed>;
@@ -105,11 +111,51 @@ pub trait Item: Row + Clone {
     fn is_done(&self) -> bool;
 
     /// Which one failed, and why.
-    fn failure(&self) -> String;
+    fn failure(&self) -> Failure;
 
     /// The same where it is the first of all that failed.
     fn every_failure(&self) -> String;
 }
+
+/// An item that failed, so that those that failed alike can be said in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The photo, or the picture of a data set.
+    pub thing: String,
+    /// `under` a strategy, `by` a model.
+    pub way: &'static str,
+    pub name: String,
+    pub error: String,
+}
+
+impl Failure {
+    /// A line for each thing and reason, in the order in which they come first, with all names that it failed under.
+    pub fn lines(failures: &[Self]) -> Vec<String> {
+        let mut alike: Vec<(&Self, Vec<&str>)> = Vec::new();
+        for failure in failures {
+            let is =
+                |(first, _): &&mut (&Self, Vec<&str>)| first.thing == failure.thing && first.error == failure.error;
+            match alike.iter_mut().find(is) {
+                Some((_, names)) => names.push(&failure.name),
+                None => alike.push((failure, vec![&failure.name])),
+            }
+        }
+        let line = |(Self { thing, way, error, .. }, names): (&Self, Vec<&str>)| {
+            let names = match names.as_slice() {
+                [most @ .., last] if !most.is_empty() && most.len() < MOST_NAMES => {
+                    format!("{} and {last}", most.join(", "))
+                }
+                [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
+                names => names.concat(),
+            };
+            format!("{thing} {way} {names}: {error}")
+        };
+        alike.into_iter().map(line).collect()
+    }
+}
+
+/// In a line that says what failed.
+const MOST_NAMES: usize = 5;
 
 /// The key of a kind's items.
 pub type Key<K> = <<K as Kind>::Item as Item>::Key;
@@ -153,4 +199,30 @@ pub struct Summary<K: Kind> {
     pub failed: Vec<K::Item>,
     /// Rows.
     pub count: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    #[test]
+    fn what_failed_alike_is_one_line() {
+        let failure = |thing: &str, name: &str, error: &str| Failure {
+            thing: thing.into(),
+            way: "under",
+            name: name.into(),
+            error: error.into(),
+        };
+        let mut failures = vec![failure("a", "ink", "broken"), failure("b", "ink", "too long")];
+        failures.extend(["oil", "pen"].map(|name| failure("a", name, "broken")));
+        failures.push(failure("a", "wax", "black"));
+        failures.extend((0..7).map(|at| failure("c", &at.to_string(), "broken")));
+        let expected = [
+            "a under ink, oil and pen: broken",
+            "b under ink: too long",
+            "a under wax: black",
+            "c under 0 and 6 more: broken",
+        ];
+        assert_eq!(Failure::lines(&failures), expected);
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::folder::RunFolder;
-use super::kind::{Item, Key, Kind, Summary, Work};
+use super::kind::{Item, Key, Kind, SCORING, Summary, Work};
 use super::manifest::Manifest;
 use super::models::{Captioners, find_all};
 use super::progress::Progress;
@@ -29,6 +29,7 @@ pub fn run<K: Kind>(
     models: &K::Models,
     progress: Progress,
 ) -> Result<Summary<K>> {
+    let progress = progress.of(K::stages(config));
     let folder = RunFolder::open(dir, config)?;
     let files = find_all(&K::needs(config), models)?;
     let manifest = Manifest::begin(&folder, K::facts(plan, config, models), models.place(), files)?;
@@ -47,6 +48,7 @@ pub fn run<K: Kind>(
     let work = Work { plan, config, folder: &folder, models, progress, done };
     rows.extend(K::work(&work, journal, &mut kept)?);
     K::measure(&work, &mut rows)?;
+    let _scoring = progress.stage(SCORING);
     conclude::<K>(&folder, config, &kept, rows, manifest)
 }
 

@@ -72,8 +72,7 @@ pub fn pass<S: Stage>(stage: &mut S, progress: Progress) -> Result<()> {
         loaded = Some((name, model));
         bar.inc(stage.record(batch, made)? as u64);
     }
-    bar.finish_and_clear();
-    drop(loaded);
+    drop((bar, loaded));
     shim::empty_cache();
     Ok(())
 }

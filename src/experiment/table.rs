@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::caption::Captioning;
-use super::kind::{Item, Kind, Summary};
+use super::kind::{Failure, Item, Kind, Summary};
 use super::library::kind_of;
 use super::merge::merge_with;
 use super::models::{Captioners, Needed, OnThisMachine};
@@ -74,8 +74,10 @@ pub trait Planned {
 pub struct Conclusion {
     /// The results.
     pub table: Vec<String>,
-    /// Which items failed, and why.
-    pub failed: Vec<String>,
+    /// Which items failed, and why; those that failed alike in one line.
+    pub failures: Vec<String>,
+    /// Items that failed.
+    pub failed: usize,
     /// Items.
     pub count: usize,
     /// What they are called.
@@ -150,7 +152,8 @@ impl<K: Kind> Planned for Loaded<K> {
 fn conclusion<K: Kind>(summary: Summary<K>) -> Conclusion {
     Conclusion {
         table: K::table(&summary.results),
-        failed: summary.failed.iter().map(Item::failure).collect(),
+        failed: summary.failed.len(),
+        failures: Failure::lines(&summary.failed.iter().map(Item::failure).collect::<Vec<_>>()),
         count: summary.count,
         items: K::ITEMS,
     }

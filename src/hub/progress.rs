@@ -1,10 +1,11 @@
 //! How far a download is: a bar on a terminal, else a line every half minute.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// Between two lines where stderr is no terminal.
 const EVERY: Duration = Duration::from_secs(30);
@@ -22,9 +23,14 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::new(total);
         bar.set_draw_target(if told { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
-        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}{left}";
+        // Nothing is known of the time before the first bytes came.
+        let left = |state: &ProgressState, text: &mut dyn Write| {
+            let known = state.pos() > 0 && state.eta().as_secs() > 0;
+            let _ = if known { write!(text, ", {} left", HumanDuration(state.eta())) } else { Ok(()) };
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("left", left));
         }
         bar.set_message(label.to_string());
         Self { bar, said: (told && !terminal).then(|| Mutex::new(Instant::now())) }

@@ -302,7 +302,7 @@ impl World {
 pub fn run_in(out: &Path, config: &Config, doubles: &Doubles) -> Result<Summary> {
     let plan = Plan::new(config)?;
     check::<StyleTransfer>(&plan, config, doubles)?;
-    run::<StyleTransfer>(&plan, config, out, doubles, Progress { quiet: true })
+    run::<StyleTransfer>(&plan, config, out, doubles, Progress::new(true))
 }
 
 /// A CSV file as text, its times blanked.

@@ -152,7 +152,7 @@ impl World {
 fn run_in(out: &Path, config: &CaptionConfig, doubles: &Doubles) -> Result<Summary<Captioning>> {
     let plan = CaptionPlan::new(config)?;
     check::<Captioning>(&plan, config, doubles)?;
-    run::<Captioning>(&plan, config, out, doubles, Progress { quiet: true })
+    run::<Captioning>(&plan, config, out, doubles, Progress::new(true))
 }
 
 fn rows<T: toolkit::run::csv::Row>(file: PathBuf) -> Vec<T> {

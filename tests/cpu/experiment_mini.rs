@@ -53,8 +53,11 @@ fn mini(path: &str) -> String {
 fn a_run_agrees_with_its_parts() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    let stdout = ok(toolkit(&RUN, &["--out", run.to_str().unwrap()]));
-    let first = stdout.lines().next().unwrap();
+    let output = toolkit(&RUN, &["--out", run.to_str().unwrap()]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("strategy "), "results alone");
+    let first = stderr.lines().next().unwrap();
     for word in ["style_ablation", "mini", "mini-phi-4-multimodal", "mini-sd3", "3 of", "open-peeps"] {
         assert!(first.contains(word), "{word} in {first}");
     }

@@ -82,3 +82,39 @@ fn the_path_of_a_model_that_is_not_here_comes_with_the_command_that_brings_it() 
     let said = last_words(&["models", "path", "blip-base"], home.path(), 1);
     assert!(said.contains("`toolkit models pull blip-base`") && !said.contains("--offline"), "{said}");
 }
+
+#[test]
+fn results_alone_go_to_stdout_and_a_broken_photo_is_one_warning_and_one_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = dir.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    let photo = |number: usize| crate::mini::mini(&format!("photos/face-{number:03}.png"));
+    fs::copy(photo(1), photos.join("good.png")).unwrap();
+    // One whose header tells, and one that breaks off behind it.
+    fs::write(photos.join("text.png"), "no picture").unwrap();
+    let whole = fs::read(photo(2)).unwrap();
+    fs::write(photos.join("half.png"), &whole[..whole.len() / 2]).unwrap();
+    for quiet in [false, true] {
+        let mut command = toolkit();
+        let set = format!("photos={}", photos.display());
+        command.args(["experiment", "style_ablation", "--device", "cpu", "--set", "steps=1", "--set", &set]);
+        command.arg("--out").arg(dir.path().join("run")).args(quiet.then_some("-q"));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with("strategy "));
+        assert_eq!(
+            said.lines().next().unwrap().starts_with("style_ablation with profile mini on cpu"),
+            !quiet,
+            "{said}"
+        );
+        for (id, reason) in [("text", "not a JPEG, PNG or WebP picture"), ("half", "damaged PNG")] {
+            let file = format!("{id}.png: {reason}");
+            let warned = said.lines().filter(|line| line.contains("WARN") && line.contains(&file)).count();
+            let failed = format!("failed: {id} under peanuts, peanuts_detailed and wrong_style: ");
+            let listed = said.lines().filter(|line| line.starts_with(&failed) && line.contains(&file)).count();
+            assert_eq!((warned, listed, said.matches(&file).count()), (1, 1, 2), "{id}: {said}");
+        }
+        assert!(said.contains("6 of 9 pictures failed"), "{said}");
+    }
+}

@@ -20,6 +20,9 @@ use crate::models::Captioner;
 use crate::run::caption::CaptionItem;
 use crate::run::journal::Journal;
 
+/// Of its bar.
+pub const LABEL: &str = "describing";
+
 /// Longest side of a thumbnail, in pixels.
 const THUMBNAIL: u32 = 224;
 
@@ -39,7 +42,7 @@ pub struct Captions<'a> {
 }
 
 impl<'a> Stage for Captions<'a> {
-    const LABEL: &'static str = "captions";
+    const LABEL: &'static str = LABEL;
     type Batch = Batch<'a>;
     type Model = Box<dyn Captioner>;
     type Made = Vec<Result<Described, String>>;

@@ -19,6 +19,9 @@ use crate::metrics::text::{CaptionMetric, Profile};
 use crate::metrics::{is_asked, of_captions};
 use crate::run::caption::CaptionItem;
 
+/// Of its bar.
+pub const LABEL: &str = "measuring";
+
 /// Pictures that the network sees at a time.
 const BATCH: usize = 64;
 
@@ -83,7 +86,7 @@ fn look<'a>(
         .map(|item| (item.id.as_str(), item.picture.clone()))
         .collect();
     let places = items.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
-    let bar = progress.bar("measuring", items.len(), 0);
+    let bar = progress.bar(LABEL, items.len(), 0);
     let sources: Vec<Picture> = items.iter().map(|(_, picture)| picture.clone()).collect();
     let mut decoded = images::stream_with(sources, 2 * BATCH, Picture::load);
     let mut features: Vec<f32> = Vec::new();
@@ -97,7 +100,6 @@ fn look<'a>(
         }
         bar.inc(batch.len() as u64);
     }
-    bar.finish_and_clear();
     let rows = items.len() as i64;
     let width = features.len() as i64 / rows.max(1);
     Ok((Tensor::from_slice(&features).view([rows, width]), places))

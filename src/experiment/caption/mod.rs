@@ -29,7 +29,7 @@ use self::captioning::Captions;
 use self::plan::{Part, voices};
 use self::references::References;
 use super::folder::RunFolder;
-use super::kind::{self, Item, Kind, Work};
+use super::kind::{self, Failure, Item, Kind, SCORING, Work};
 use super::manifest::{DataSet, Facts};
 use super::models::{Captioners, Needed, OnThisMachine, Role};
 use super::stage::pass;
@@ -72,6 +72,12 @@ impl Kind for Captioning {
 
     fn on(machine: &OnThisMachine) -> &Self::Models {
         machine
+    }
+
+    fn stages(config: &CaptionConfig) -> &'static [&'static str] {
+        const ALL: [&str; 3] = [captioning::LABEL, clip::LABEL, SCORING];
+        const WITHOUT: [&str; 2] = [captioning::LABEL, SCORING];
+        if clip::asked(config).next().is_some() { &ALL } else { &WITHOUT }
     }
 
     fn needs(config: &CaptionConfig) -> Vec<Needed> {
@@ -192,8 +198,9 @@ impl Item for CaptionItem {
         CaptionItem::is_done(self)
     }
 
-    fn failure(&self) -> String {
-        format!("{} of {} by {}: {}", self.id, self.dataset, self.model, self.error)
+    fn failure(&self) -> Failure {
+        let thing = format!("{} of {}", self.id, self.dataset);
+        Failure { thing, way: "by", name: self.model.clone(), error: self.error.clone() }
     }
 
     fn every_failure(&self) -> String {

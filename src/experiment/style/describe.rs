@@ -19,6 +19,9 @@ use crate::models::{CaptionOptions, Captioner};
 use crate::run::journal::Journal;
 use crate::run::style::CaptionRow;
 
+/// Of its bar.
+pub const LABEL: &str = "describing";
+
 /// Captioner, instruction, photo id.
 type Key = (String, String, String);
 
@@ -90,7 +93,7 @@ struct Describing<'a> {
 }
 
 impl<'a> Stage for Describing<'a> {
-    const LABEL: &'static str = "describing";
+    const LABEL: &'static str = LABEL;
     type Batch = Batch<'a>;
     type Model = Box<dyn Captioner>;
     type Made = Vec<Result<Described, String>>;

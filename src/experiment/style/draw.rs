@@ -1,6 +1,6 @@
 //! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -29,6 +29,9 @@ use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
 use crate::runtime::one_line;
+
+/// Of its bar.
+pub const LABEL: &str = "drawing";
 
 /// A picture to be drawn: a photo under a strategy.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +64,12 @@ pub struct Drawing<'a> {
     pub rows: Vec<ItemRow>,
     pub features: Features,
     pub seen: Seen,
+    /// Photos and reasons of failures that were said.
+    pub said: BTreeSet<(String, String)>,
 }
 
 impl<'a> Stage for Drawing<'a> {
-    const LABEL: &'static str = "drawing";
+    const LABEL: &'static str = LABEL;
     type Batch = Vec<Job<'a>>;
     type Model = Box<dyn Generator>;
     /// What is to be recorded, and the measures of its photos.
@@ -130,10 +135,11 @@ impl<'a> Stage for Drawing<'a> {
         Ok((finished, seen))
     }
 
-    fn record(&mut self, _jobs: &Vec<Job<'a>>, (mut finished, seen): (Finished, Seen)) -> Result<usize> {
+    fn record(&mut self, jobs: &Vec<Job<'a>>, (mut finished, seen): (Finished, Seen)) -> Result<usize> {
         // A batch is drawn whole, so that a picture never depends on where a run was stopped;
         // what was recorded before stays.
         finished.rows.retain(|row| !self.work.done.contains(&row.key()));
+        self.say_failures(jobs, &finished.rows);
         let count = finished.rows.len();
         self.seen.extend(seen);
         self.rows.extend(finished.rows.iter().cloned());
@@ -144,6 +150,19 @@ impl<'a> Stage for Drawing<'a> {
 }
 
 impl Drawing<'_> {
+    /// Says what failed as soon as it is known, a photo that fails in the same way under all strategies once; a photo
+    /// whose header cannot be read was spoken of before the run.
+    fn say_failures(&mut self, jobs: &[Job], rows: &[ItemRow]) {
+        for row in rows.iter().filter(|row| !row.is_done()) {
+            if self.said.insert((row.id.clone(), row.error.clone())) {
+                let path = jobs.iter().find(|job| job.photo.id == row.id).map(|job| &job.photo.path);
+                if path.is_none_or(|path| images::probe(path).is_ok()) {
+                    tracing::warn!("{} under {} failed: {}", row.id, row.strategy, row.error);
+                }
+            }
+        }
+    }
+
     /// The photos of a batch, with their ids.
     fn look_at<'j>(&self, jobs: &[Job<'j>], decoded: Vec<Result<RgbImage>>) -> Vec<(&'j str, Result<Pixels, String>)> {
         let side = self.work.config.comparison_size;
@@ -293,7 +312,6 @@ impl Job<'_> {
 }
 
 fn failed(row: ItemRow, error: String) -> ItemRow {
-    tracing::warn!("{} under {} failed: {error}", row.id, row.strategy);
     ItemRow { status: "failed".to_string(), error, ..row }
 }
 

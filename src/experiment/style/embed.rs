@@ -23,6 +23,9 @@ use crate::metrics::image::networks::Network;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
 
+/// Of its bar.
+pub const LABEL: &str = "measuring";
+
 /// Pictures or texts that a network sees at a time.
 const BATCH: usize = 64;
 /// So many are computed before they are written.
@@ -113,13 +116,12 @@ pub fn embed(work: &Work<StyleTransfer>, rows: &[ItemRow]) -> Result<()> {
                 loaded = Some((network, models.embedder(network, config.network(network))?));
             }
             let Some((_, net)) = &loaded else { continue };
-            let bar = progress.bar("measuring", missing.len(), 0);
+            let bar = progress.bar(LABEL, missing.len(), 0);
             for chunk in missing.chunks(CHUNK) {
                 let new = describe(net.as_ref(), chunk, config.comparison_size, &bar)?;
                 store.add(&new)?;
                 known.extend(new);
             }
-            bar.finish_and_clear();
         }
         if !missing.is_empty() || before != known.len() {
             store.join(&known)?;

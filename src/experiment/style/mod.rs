@@ -38,7 +38,7 @@ use self::features::{FeatureStore, Features, key};
 use self::models::Models;
 use crate::axes::{AxisValue, captioner, generator, seed};
 use crate::experiment::folder::RunFolder;
-use crate::experiment::kind::{Item, Kind, Part, Work};
+use crate::experiment::kind::{Failure, Item, Kind, Part, SCORING, Work};
 use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
 use crate::metrics::image::networks::Network;
@@ -87,6 +87,12 @@ impl Kind for StyleTransfer {
 
     fn on(machine: &OnThisMachine) -> &Self::Models {
         machine
+    }
+
+    fn stages(config: &Config) -> &'static [&'static str] {
+        const ALL: [&str; 5] = [style_pictures::LABEL, describe::LABEL, draw::LABEL, embed::LABEL, SCORING];
+        const WITHOUT: [&str; 4] = [style_pictures::LABEL, describe::LABEL, draw::LABEL, SCORING];
+        if config.embeddings().next().is_some() { &ALL } else { &WITHOUT }
     }
 
     fn needs(config: &Config) -> Vec<Needed> {
@@ -199,8 +205,8 @@ impl Item for ItemRow {
         self.status == "done"
     }
 
-    fn failure(&self) -> String {
-        format!("{} under {}: {}", self.id, self.strategy, self.error)
+    fn failure(&self) -> Failure {
+        Failure { thing: self.id.clone(), way: "under", name: self.strategy.clone(), error: self.error.clone() }
     }
 
     fn every_failure(&self) -> String {

@@ -106,6 +106,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
         rows: Vec::new(),
         features: Features::new(),
         seen: Seen::new(),
+        said: BTreeSet::new(),
     };
     pass(&mut drawing, work.progress)?;
     let Drawing { recorder, rows, features, .. } = drawing;

@@ -13,6 +13,9 @@ use crate::experiment::kind::Work;
 use crate::experiment::stage::{Decoded, Stage, pass};
 use crate::images::{self, Filter, resize};
 
+/// Of its bar.
+pub const LABEL: &str = "style pictures";
+
 /// The features of the style pictures, at the size of the comparison; computed once a run. A style
 /// picture that cannot be read is an error: every strategy is measured against all of them.
 pub fn style_features(work: &Work<StyleTransfer>, store: &FeatureStore, judge: &dyn Judge) -> Result<Vec<Vec<f32>>> {
@@ -34,7 +37,7 @@ struct Measuring<'a> {
 }
 
 impl<'a> Stage for Measuring<'a> {
-    const LABEL: &'static str = "style";
+    const LABEL: &'static str = LABEL;
     /// Places in the list of style pictures.
     type Batch = Range<usize>;
     type Model = &'a dyn Judge;
