@@ -115,7 +115,8 @@ fn wrong_usage_is_one_line_and_status_2() {
         assert_eq!(status, 2, "{arguments:?}: {stderr}");
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
         // What an experiment uses may stand before it.
-        let header = |line: &&str| line.contains(" with profile ") || line.ends_with(" pictures");
+        let header =
+            |line: &&str| line.contains(" with profile ") || line.ends_with(" pictures") || line.ends_with(" captions");
         assert_eq!(stderr.lines().filter(|line| !header(line)).count(), 1, "{arguments:?}: {stderr}");
     }
     assert!(!dir.path().join("runs").exists(), "nothing is written");
