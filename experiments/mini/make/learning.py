@@ -5,11 +5,13 @@ import copy
 import json
 import lzma
 import math
+import random
 import time
 from pathlib import Path
 
 import numpy
 import torch
+from torch.nn import functional as F
 
 import texts
 
@@ -80,10 +82,20 @@ class World:
         return self.pictures[style, person].float() / 127.5 - 1
 
 
+def worsened(x):
+    """Slightly blurred, noisy, shifted pictures, as generators draw them: judges must not hang on pixels."""
+    side = random.choice([48, 64, 80, 96, 96])
+    x = F.interpolate(F.interpolate(x, side, mode="bilinear", antialias=True), x.shape[-1], mode="bicubic")
+    dy, dx = random.randrange(-2, 3), random.randrange(-2, 3)
+    x = torch.roll(x, (dy, dx), (2, 3))
+    x = x * (1 + 0.1 * torch.randn(len(x), 1, 1, 1, device=x.device))
+    return (x + 0.06 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)).clamp(-1, 1)
+
+
 def attribute_loss(logits, labels):
     """Cross-entropy of each attribute's group of logits; what is not shown does not count."""
     groups = logits.float().split([len(values) for values in texts.ATTRIBUTES.values()], 1)
-    losses = [torch.nn.functional.cross_entropy(g, labels[:, i], ignore_index=-1, reduction="sum") for i, g in enumerate(groups)]
+    losses = [F.cross_entropy(g, labels[:, i], ignore_index=-1, reduction="sum") for i, g in enumerate(groups)]
     return sum(losses) / labels.shape[0]
 
 

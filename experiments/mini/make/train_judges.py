@@ -7,20 +7,10 @@ from torch.nn import functional as F
 
 import nets
 import texts
-from learning import Training, World, attribute_accuracy, attribute_loss, autocast, options, resume
+from learning import Training, World, attribute_accuracy, attribute_loss, autocast, options, resume, worsened
 
 # LPIPS' own normalisation of pictures from -1 to 1.
 SHIFT, SCALE = [-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]
-
-
-def worsened(x):
-    """Slightly blurred, noisy, shifted pictures, as generators draw them: judges must not hang on pixels."""
-    side = random.choice([48, 64, 80, 96, 96])
-    x = F.interpolate(F.interpolate(x, side, mode="bilinear", antialias=True), x.shape[-1], mode="bicubic")
-    dy, dx = random.randrange(-2, 3), random.randrange(-2, 3)
-    x = torch.roll(x, (dy, dx), (2, 3))
-    x = x * (1 + 0.1 * torch.randn(len(x), 1, 1, 1, device=x.device))
-    return (x + 0.06 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)).clamp(-1, 1)
 
 
 def main():

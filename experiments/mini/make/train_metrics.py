@@ -11,8 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import texts
-from learning import Training, World, autocast, options, resume
-from train_judges import worsened
+from learning import Training, World, autocast, options, resume, worsened
 
 SIDE = 64
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
