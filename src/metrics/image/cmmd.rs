@@ -58,6 +58,11 @@ impl PictureMetric for Cmmd {
         cmmd(&embedded.pictures, &embedded.beside, pictures.options)
     }
 
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        let embedded = pictures.embedded(self)?;
+        pseudo_values(&embedded.pictures, &embedded.beside)
+    }
+
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
             networks: &[Network::ClipLarge],
@@ -89,6 +94,26 @@ fn cmmd(features: &Tensor, reference: &Tensor, options: &Options) -> Result<Valu
         resamples => Some(bootstrap(n, resamples, options.seed, moved)?[0]),
     };
     Ok(Value::new(value, interval))
+}
+
+/// The jackknife's pseudo-values of the n pictures, all from one set of kernel sums: leaving a picture out takes its row and
+/// its column from them.
+fn pseudo_values(features: &Tensor, reference: &Tensor) -> Result<Vec<f64>> {
+    let (x, y) = (rows(features)?, rows(reference)?);
+    ensure!(x.size()[1] == y.size()[1], "the two sets have {} and {} features", x.size()[1], y.size()[1]);
+    let n = x.size()[0] as f64;
+    ensure!(n > 2.0, "CMMD without one of 2 pictures needs more of them");
+    let (among, across) = (mean_kernel(&x, &x) * n, mean_kernel(&x, &y)); // sums and means: [n] each
+    let (all, total) = (among.sum(Kind::Double).double_value(&[]), across.sum(Kind::Double).double_value(&[]));
+    // A picture's kernel with itself, 1, is in its row and its column.
+    let others_among = (among * -2.0 + (all + 1.0)) / (n - 1.0).powi(2);
+    let others_across = (total - across) / (n - 1.0);
+    let whole = all / n.powi(2) - 2.0 * total / n;
+    let values = ((others_across * 2.0 - others_among) * (n - 1.0)
+        + n * whole
+        + mean_kernel(&y, &y).mean(Kind::Double).double_value(&[]))
+        * SCALE;
+    Ok(Vec::try_from(values.to_device(Device::Cpu))?)
 }
 
 /// The features in float64, at least two and all of them numbers.
@@ -148,6 +173,19 @@ mod tests {
         let (many, few) = (features(BLOCK + 9, 3, 0.0), features(5, 3, 0.3));
         assert!((cmmd(&many, &few, &none).unwrap().value.unwrap() / plain(&many, &few) - 1.0).abs() < 1e-9);
         assert!(cmmd(&x, &x, &none).unwrap().value.unwrap().abs() < 1e-9);
+    }
+
+    #[test]
+    fn pseudo_values_are_those_of_scoring_without_each_picture() {
+        let (x, y) = (features(11, 4, 0.2), features(7, 4, 0.0));
+        let ours = pseudo_values(&x, &y).unwrap();
+        let whole = plain(&x, &y);
+        for (at, value) in ours.iter().enumerate() {
+            let others: Vec<i64> = (0..11).filter(|other| *other != at as i64).collect();
+            let expected = 11.0 * whole - 10.0 * plain(&x.index_select(0, &Tensor::from_slice(&others)), &y);
+            assert!((value - expected).abs() < 1e-9 * expected.abs().max(1.0), "{value} {expected}");
+        }
+        assert!(pseudo_values(&features(2, 4, 0.2), &y).is_err());
     }
 
     #[test]

@@ -89,6 +89,14 @@ impl PictureMetric for Coverage {
         self.side.score(&pictures.drawn, &pictures.style, pictures.options)
     }
 
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        match self.side {
+            // A mean over the pictures.
+            Side::Precision => within(&pictures.drawn, &pictures.style),
+            Side::Recall => recall_pseudo_values(&pictures.drawn, &pictures.style),
+        }
+    }
+
     fn of_features(&self) -> Option<BetweenSets> {
         Some(match self.side {
             Side::Precision => BetweenSets {
@@ -155,6 +163,50 @@ fn within(features: &Tensor, support: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::try_from(Tensor::cat(&inside, 0).to_kind(Kind::Double).to_device(Device::Cpu))?)
 }
 
+/// The jackknife's pseudo-values of recall for the n pictures `features` [n, features] beside style pictures [m, features],
+/// from one look at all distances: without a picture its own ball is gone, and the balls of those that it was among the
+/// three nearest of reach one neighbour further.
+fn recall_pseudo_values(features: &Tensor, reference: &Tensor) -> Result<Vec<f64>> {
+    let (x, y) = (rows(features)?, rows(reference)?);
+    let (n, m) = (x.size()[0], y.size()[0]);
+    ensure!(n > NEIGHBOURS + 1, "recall without one of {n} pictures needs {} and more", NEIGHBOURS + 2);
+    let (mut radii, mut neighbours, mut wider) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, block) in blocks(&x).enumerate() {
+        let apart = Tensor::f_cdist(&block, &x, 2.0, EXACT)?;
+        let own =
+            Tensor::arange_start(at as i64 * BLOCK, at as i64 * BLOCK + block.size()[0], (Kind::Int64, x.device()));
+        // No picture is its own neighbour.
+        let apart = apart.scatter_value(1, &own.unsqueeze(1), f64::INFINITY);
+        let (nearest, which) = apart.f_topk(NEIGHBOURS + 1, 1, false, true)?;
+        radii.push(nearest.select(1, NEIGHBOURS - 1));
+        wider.push(nearest.select(1, NEIGHBOURS));
+        neighbours.push(which.narrow(1, 0, NEIGHBOURS));
+    }
+    let all = |parts: Vec<Tensor>| Tensor::cat(&parts, 0).to_device(Device::Cpu);
+    let column = |parts| Vec::<f64>::try_from(all(parts));
+    let (radii, wider, neighbours) = (column(radii)?, column(wider)?, Vec::<Vec<i64>>::try_from(all(neighbours))?);
+    let mut neighbour_of: Vec<Vec<usize>> = vec![Vec::new(); n as usize];
+    for (picture, nearest) in neighbours.iter().enumerate() {
+        nearest.iter().for_each(|near| neighbour_of[*near as usize].push(picture));
+    }
+    let mut reached = vec![0.0; n as usize]; // style pictures in reach without this picture
+    let mut within_all = 0.0;
+    for block in blocks(&y) {
+        for apart in Vec::<Vec<f64>>::try_from(Tensor::f_cdist(&block, &x, 2.0, EXACT)?.to_device(Device::Cpu))? {
+            let balls: Vec<bool> = apart.iter().zip(&radii).map(|(apart, radius)| apart < radius).collect();
+            let around = balls.iter().filter(|ball| **ball).count();
+            within_all += f64::from(u8::from(around > 0));
+            for (picture, reached) in reached.iter_mut().enumerate() {
+                let by_others = around > usize::from(balls[picture]);
+                let by_wider = || neighbour_of[picture].iter().any(|other| apart[*other] < wider[*other]);
+                *reached += f64::from(u8::from(by_others || by_wider()));
+            }
+        }
+    }
+    let (n, m) = (n as f64, m as f64);
+    Ok(reached.into_iter().map(|reached| (n * within_all - (n - 1.0) * reached) / m).collect())
+}
+
 /// torch's way to distances without matrix products, whose rounding moves what lies on the edge of a ball.
 const EXACT: Option<i64> = Some(2);
 
@@ -193,6 +245,25 @@ mod tests {
         assert!(value.low < value.value && value.value <= value.high, "{value:?}");
         // The one far away has a ball that holds everything.
         assert_eq!(Side::Recall.score(&near, &support, &options).unwrap(), Value::new(1.0, None));
+    }
+
+    #[test]
+    fn pseudo_values_are_those_of_scoring_without_each_picture() {
+        let angles = Tensor::arange(60 * 2, (Kind::Double, Device::Cpu)).view([60, 2]) * 1.3;
+        let all = angles.sin() + angles.square().cos();
+        // Two pictures that are alike are each other's nearest.
+        let (x, y) = (Tensor::cat(&[all.narrow(0, 0, 24), all.narrow(0, 3, 1)], 0), all.narrow(0, 24, 36) * 1.4);
+        let recall = |x: &Tensor| mean(&within(&y, x).unwrap());
+        let whole = recall(&x);
+        assert!(whole > 0.2 && whole < 0.95, "{whole}");
+        let ours = recall_pseudo_values(&x, &y).unwrap();
+        assert!(ours.iter().any(|value| (value - whole).abs() > 0.1), "{ours:?}");
+        for (at, value) in ours.iter().enumerate() {
+            let others: Vec<i64> = (0..25).filter(|other| *other != at as i64).collect();
+            let expected = 25.0 * whole - 24.0 * recall(&x.index_select(0, &Tensor::from_slice(&others)));
+            assert!((value - expected).abs() < 1e-9, "{at}: {value} {expected}");
+        }
+        assert!(recall_pseudo_values(&x.narrow(0, 0, 4), &y).is_err());
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl PictureMetric for FdDinov2 {
         frechet(&embedded.pictures, &embedded.beside, pictures.options)
     }
 
+    /// By their influence, as FID's.
+    fn moves(&self, pictures: &PictureSet) -> Result<Vec<f64>> {
+        let embedded = pictures.embedded(self)?;
+        moves(&embedded.pictures, &embedded.beside)
+    }
+
     fn of_features(&self) -> Option<BetweenSets> {
         Some(BetweenSets {
             networks: &[Network::Dinov2],
@@ -72,4 +78,42 @@ fn frechet(features: &Tensor, reference: &Tensor, options: &Options) -> Result<V
         [(value + moved).max(0.0)]
     })?;
     Ok(Value::new(value, Some(interval)))
+}
+
+/// How each picture of `features` moves the distance: its influence, which is of a sum, as that of a mean.
+fn moves(features: &Tensor, reference: &Tensor) -> Result<Vec<f64>> {
+    let (_, influence) = distance_with_influence(&Gaussian::fit(reference)?, &Gaussian::fit(features)?)?;
+    let n = influence.len() as f64;
+    Ok(influence.into_iter().map(|influence| n * influence).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    /// What scoring without each picture comes to, in a fraction of the time. The two differ by what one picture does to
+    /// the others' influence, which vanishes as pictures become more.
+    #[test]
+    fn pictures_move_the_distance_as_their_absence_does() {
+        let (n, d) = (400, 5);
+        let angles = Tensor::arange((n + 90) * d, (Kind::Double, Device::Cpu)).view([n + 90, d]) * 1.3;
+        let all = angles.sin() + angles.square().cos() * 1.7;
+        let (x, y) = (all.narrow(0, 0, n) * 1.2 + 0.3, all.narrow(0, n, 90));
+        let of = |x: &Tensor| distance(&Gaussian::fit(&y).unwrap(), &Gaussian::fit(x).unwrap()).unwrap();
+        let whole = of(&x);
+        let without = |at: i64| of(&Tensor::cat(&[x.narrow(0, 0, at), x.narrow(0, at + 1, n - at - 1)], 0));
+        let slow: Vec<f64> = (0..n).map(|at| n as f64 * whole - (n - 1) as f64 * without(at)).collect();
+        let fast = moves(&x, &y).unwrap();
+        // What is added to all of them does not matter.
+        let centred = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            values.iter().map(|value| value - mean).collect::<Vec<f64>>()
+        };
+        let (slow, fast) = (centred(&slow), centred(&fast));
+        let spread = (slow.iter().map(|value| value * value).sum::<f64>() / n as f64).sqrt();
+        let most = slow.iter().zip(&fast).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(most < 0.1 * spread, "{most} of {spread}");
+    }
 }
