@@ -1,2 +1,2 @@
 measured = read("@FILE@", ["@TEXT@"], @COLUMNS@)@FILTER@[@COLUMNS@]
-show(measured.corr(method="spearman", min_periods=3).rename_axis("metric").reset_index(), index=False)
+show(measured.corr(method="spearman", min_periods=5).rename_axis("metric").reset_index(), index=False)

@@ -101,7 +101,7 @@ pub fn agree(cells: &mut Vec<Cell>, found: [(Source, Option<Correlations>); 2]) 
          reverse, 0 where one says nothing of the other.",
     );
     for (at, ((file, text, filter), correlations)) in found.into_iter().enumerate() {
-        let Some(correlations) = correlations else { continue };
+        let Some(correlations) = correlations.filter(|found| found.too_few.is_empty()) else { continue };
         cells.extend(title.take().map(|title| markdown("agreement-title", title)));
         let source = include_str!("agreement.py").replace("@FILE@", file).replace("@TEXT@", text);
         let source = source.replace("@FILTER@", filter).replace("@COLUMNS@", &list(&correlations.names));

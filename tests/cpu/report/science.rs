@@ -136,13 +136,19 @@ fn the_page_of_many_strategies_leads_with_what_the_axes_do() -> Result<()> {
 
 #[test]
 fn the_page_says_whether_metrics_agree() -> Result<()> {
-    let (_temp, dir) = run_folder(4, 10)?;
+    let (_temp, dir) = run_folder(6, 10)?;
     let html = page_of(&dir)?;
     let part = between(&html, "<h2 id=\"correlations\">", "</section>");
-    assert!(part.contains("Over pictures") && part.contains("Over strategies"));
+    assert!(part.contains("Over pictures") && part.contains("Over strategies") && !part.contains("too few"));
     // ArtFID follows FID in the made-up numbers.
     let line = between(part, "<tr><th scope=\"row\">ArtFID</th>", "</tr>");
     assert!(line.contains("<td class=\"number\"></td><td class=\"number\">+1.000</td>"), "{line}");
+    // Three strategies are ordered alike, or in reverse, by chance: +1 and -1 would say nothing.
+    let (_temp, dir) = run_folder(3, 10)?;
+    let html = page_of(&dir)?;
+    let part = between(&html, "<h2 id=\"correlations\">", "</section>");
+    assert!(part.contains("<p>3 strategies are too few to correlate metrics over: it takes 5.</p>"), "{part}");
+    assert_eq!(part.matches("<table").count(), 1, "pictures there are enough");
     let (_temp, dir) = run_folder(1, 10)?;
     assert!(!page_of(&dir)?.contains("Over strategies"), "one strategy has no order");
     Ok(())
