@@ -189,13 +189,20 @@ impl FeatureNet {
     }
 }
 
+/// On the CPU one at a time: a batch saves nothing there, and what a picture or a text comes to does not depend on what else
+/// there is, so that a run in shards ends as a whole one.
 impl Embedder for FeatureNet {
     fn pictures(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
-        Ok(Vec::try_from(self.features(pictures, pictures.len())?)?)
+        let batch = if self.device == Device::Cpu { 1 } else { pictures.len() };
+        Ok(Vec::try_from(self.features(pictures, batch)?)?)
     }
 
     fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        Ok(Vec::try_from(FeatureNet::texts(self, texts)?)?)
+        if self.device != Device::Cpu {
+            return Ok(Vec::try_from(FeatureNet::texts(self, texts)?)?);
+        }
+        let alone = |text| anyhow::Ok(Vec::try_from(FeatureNet::texts(self, std::slice::from_ref(text))?.get(0))?);
+        texts.iter().map(alone).collect()
     }
 }
 
