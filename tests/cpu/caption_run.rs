@@ -359,6 +359,27 @@ fn pictures_without_captions_are_described_and_not_scored() {
     );
 }
 
+/// CLIPScore needs no references: it is what can be said of one's own pictures.
+#[test]
+fn pictures_without_captions_are_scored_by_what_needs_none() {
+    let world = World::new();
+    let set = format!("photos={}", world.path("own/sub").display());
+    let asked = "metrics=['meteor', 'clip_score', 'ref_clip_score']";
+    let summary = world.run("run", &[&set, asked], &Doubles::default()).unwrap();
+    for row in &summary.results {
+        let (value, interval) = (row.values.value("clip_score").unwrap(), row.values.interval("clip_score").unwrap());
+        assert!(interval.contains(value), "{row:?}");
+        assert!(row.values.value("ref_clip_score").is_none() && row.values.value("meteor").is_none());
+        assert_eq!(row.reference_words, None);
+    }
+    let comparisons: Vec<Comparison> = rows(world.path("run/comparisons.csv"));
+    assert_eq!(comparisons.len(), 3);
+    assert!(comparisons.iter().all(|row| row.metric == "clip_score" && row.n == 7), "{comparisons:?}");
+    let files = toolkit::report::render(&world.path("run")).unwrap();
+    let page = fs::read_to_string(files.last().unwrap()).unwrap();
+    assert!(page.contains("the highest CLIPScore") && !page.contains("nothing was scored"), "{page}");
+}
+
 #[test]
 fn keys_are_set_by_the_names_of_models_and_data_sets() {
     let world = World::new();

@@ -23,7 +23,8 @@ pub struct Scored {
     pub comparisons: Vec<Comparison>,
 }
 
-/// Scores the rows (into their own columns too). A picture without references is not scored.
+/// Scores the rows (into their own columns too). A picture without references is not scored, unless none of the data set
+/// has any: then by the metrics that need none.
 /// `asked` are the metrics of the run; none: all.
 pub fn score(
     voices: &[Voice],
@@ -38,8 +39,10 @@ pub fn score(
         for voice in voices {
             let captions = scorable(voice, dataset, rows, references);
             let scores = match captions.as_slice() {
-                [] => None,
-                some => Some(captions::score_by(some, metrics(asked))?),
+                some @ [_, ..] if metrics(asked, some).next().is_some() => {
+                    Some(captions::score_by(some, metrics(asked, some))?)
+                }
+                _ => None,
             };
             let mut result = summary(voice, dataset, rows);
             if let Some(scores) = &scores {
@@ -59,8 +62,11 @@ pub fn score(
     Ok(scored)
 }
 
-fn metrics(asked: &[String]) -> impl Iterator<Item = &'static dyn CaptionMetric> {
-    of_captions().filter(|metric| is_asked(asked, metric.about()))
+/// The metrics of the run that say something of these captions.
+fn metrics(asked: &[String], captions: &[Caption]) -> impl Iterator<Item = &'static dyn CaptionMetric> {
+    let has_references = captions.iter().all(|caption| !caption.references.is_empty());
+    let asked = of_captions().filter(|metric| is_asked(asked, metric.about()));
+    asked.filter(move |metric| has_references || !metric.needs_references())
 }
 
 /// What CLIP said of the caption, where it was asked.
@@ -69,18 +75,21 @@ fn clip_of(row: &CaptionItem) -> Option<ClipScores> {
     Some(ClipScores { clip_score, ref_clip_score: row.values.value("ref_clip_score") })
 }
 
+/// The captions of a model in a data set that can be scored: those with references, or all where none has any.
 fn scorable(voice: &Voice, dataset: &str, rows: &[CaptionItem], references: &References) -> Vec<Caption> {
     let own = rows.iter().filter(|row| row.is_done() && row.model == voice.label && row.dataset == dataset);
-    let caption = |row: &CaptionItem| {
-        let references = references.get(dataset)?.get(&row.id).filter(|references| !references.is_empty())?;
-        Some(Caption {
-            id: row.id.clone(),
-            prediction: row.caption.clone(),
-            references: references.clone(),
-            clip: clip_of(row),
-        })
+    let references = references.get(dataset);
+    let caption = |row: &CaptionItem| Caption {
+        id: row.id.clone(),
+        prediction: row.caption.clone(),
+        references: references.and_then(|of| of.get(&row.id)).cloned().unwrap_or_default(),
+        clip: clip_of(row),
     };
-    own.filter_map(caption).collect()
+    let all: Vec<Caption> = own.map(caption).collect();
+    if all.iter().all(|caption| caption.references.is_empty()) {
+        return all;
+    }
+    all.into_iter().filter(|caption| !caption.references.is_empty()).collect()
 }
 
 /// What is known without references.
@@ -110,7 +119,8 @@ fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) -> Re
     }
     let references = || captions.iter().flat_map(|caption| &caption.references);
     let words: usize = references().map(|reference| reference.split_whitespace().count()).sum();
-    result.reference_words = Some(words as f64 / references().count().max(1) as f64);
+    let count = references().count();
+    result.reference_words = (count > 0).then(|| words as f64 / count as f64);
     Ok(())
 }
 
@@ -142,10 +152,10 @@ fn compare(
         own.iter().filter(|caption| ids.contains(caption.id.as_str())).cloned().collect()
     };
     let (a, b) = (both(&first.1, &second.1), both(&second.1, &first.1));
-    if a.is_empty() {
+    if a.is_empty() || metrics(asked, &a).next().is_none() {
         return Ok(Vec::new());
     }
-    let (a, b) = (captions::score_by(&a, metrics(asked))?, captions::score_by(&b, metrics(asked))?);
+    let (a, b) = (captions::score_by(&a, metrics(asked, &a))?, captions::score_by(&b, metrics(asked, &b))?);
     let row = |difference: captions::Difference| Comparison {
         dataset: dataset.to_string(),
         metric: difference.name.to_string(),

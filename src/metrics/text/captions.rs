@@ -86,14 +86,17 @@ pub fn score(captions: &[Caption], profile: Profile) -> Result<Scores> {
     score_by(captions, of_captions().filter(profile))
 }
 
-/// Scores captions by these metrics. Fails when there are no captions, or one has no reference.
+/// Scores captions by these metrics. Fails when there are no captions, or one has no reference and a metric needs them.
 pub fn score_by(captions: &[Caption], metrics: impl Iterator<Item = &'static dyn CaptionMetric>) -> Result<Scores> {
     ensure!(!captions.is_empty(), "there are no captions to score");
-    if let Some(caption) = captions.iter().find(|caption| caption.references.is_empty()) {
+    let metrics: Vec<&dyn CaptionMetric> = metrics.collect();
+    if metrics.iter().any(|metric| metric.needs_references())
+        && let Some(caption) = captions.iter().find(|caption| caption.references.is_empty())
+    {
         bail!("{:?} has no reference", caption.id);
     }
     let texts = Prepared::new(captions);
-    let metrics = metrics.map(|metric| metric.measure(&texts)).collect();
+    let metrics = metrics.into_iter().map(|metric| metric.measure(&texts)).collect();
     Ok(Scores { ids: captions.iter().map(|caption| caption.id.clone()).collect(), metrics })
 }
 

@@ -78,6 +78,10 @@ impl CaptionMetric for ClipScore {
         Profile::Pictures
     }
 
+    fn needs_references(&self) -> bool {
+        self.about.name != CLIP_SCORE.about.name
+    }
+
     fn measure(&self, texts: &Prepared) -> Measured {
         // Who asks for it has measured the pictures; what is missing shows as no number.
         let value = |scores: &Option<ClipScores>| scores.as_ref().and_then(self.of).unwrap_or(f64::NAN);

@@ -21,6 +21,11 @@ pub trait CaptionMetric: Metric {
     /// In which profile it comes first.
     fn profile(&self) -> Profile;
 
+    /// Whether it says nothing of a caption without references.
+    fn needs_references(&self) -> bool {
+        true
+    }
+
     /// Its value of each caption, and how that of a set comes from them.
     fn measure(&self, texts: &Prepared) -> Measured;
 }

@@ -1,10 +1,11 @@
 //! What the numbers say in words: a sentence for each data set, and how far to trust it.
 
 use super::{CaptionRun, DECIDING};
-use crate::metrics::label;
+use crate::metrics::{About, Show, find};
 use crate::report::number::{equal, short};
 use crate::run::caption::{CaptionResult, Comparison};
 use crate::run::compared::CERTAIN;
+use crate::run::shown;
 
 /// Below this many pictures single captions decide more than the models do.
 const ENOUGH: usize = 100;
@@ -14,13 +15,24 @@ pub fn sentences(run: &CaptionRun) -> Vec<String> {
     run.datasets().iter().map(|dataset| format!("On {dataset} {}.", finding(run, dataset))).collect()
 }
 
+/// By what the models are ranked on a data set: METEOR, or where nobody wrote references the first metric that needs none.
+fn deciding(run: &CaptionRun, dataset: &str) -> Option<&'static About> {
+    let own = || run.results.iter().filter(|row| row.dataset == dataset);
+    let usual = find(DECIDING).map(|metric| metric.about());
+    let all = usual.into_iter().chain(shown(&run.results, Show::Compared));
+    all.into_iter().find(|about| own().any(|row| row.values.value(about.name).is_some()))
+}
+
 fn finding(run: &CaptionRun, dataset: &str) -> String {
-    let metric = label(DECIDING);
+    let Some(about) = deciding(run, dataset) else {
+        return "nothing was scored: there are no references".to_string();
+    };
+    let (name, metric) = (about.name, about.label);
     let mut scored: Vec<(&CaptionResult, f64)> = run
         .results
         .iter()
         .filter(|row| row.dataset == dataset)
-        .filter_map(|row| Some((row, row.values.value(DECIDING)?)))
+        .filter_map(|row| Some((row, row.values.value(name)?)))
         .collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     let Some((&(best, value), others)) = scored.split_first() else {
@@ -33,9 +45,11 @@ fn finding(run: &CaptionRun, dataset: &str) -> String {
             _ => "all models".to_string(),
         };
         let have = if others.is_empty() { "has" } else { "have" };
-        return format!("{all} {have} a {metric} of 0: no caption shares a word with its references");
+        let why = if name == DECIDING { ": no caption shares a word with its references" } else { "" };
+        return format!("{all} {have} a {metric} of 0{why}");
     }
-    let shown = format!("{}{}", short(Some(value)), interval(best).map_or(String::new(), |bounds| within(&bounds)));
+    let shown =
+        format!("{}{}", short(Some(value)), interval(best, name).map_or(String::new(), |bounds| within(&bounds)));
     if others.is_empty() {
         return format!("{} reaches a {metric} of {shown}", best.model);
     }
@@ -44,48 +58,55 @@ fn finding(run: &CaptionRun, dataset: &str) -> String {
         return format!("{} share the highest {metric}, {shown}", names(&equals));
     }
     let others: Vec<&CaptionResult> = others.iter().map(|(row, _)| *row).collect();
-    let close: Vec<&CaptionResult> = others.iter().filter(|row| !is_apart(run, best, row)).copied().collect();
+    let close: Vec<&CaptionResult> = others.iter().filter(|row| !is_apart(run, name, best, row)).copied().collect();
     let first = format!("{} has the highest {metric}, {shown}", best.model);
-    let said = |row: &CaptionResult| format!("{} with {}", row.model, short(row.values.value(DECIDING)));
+    let said = |row: &CaptionResult| format!("{} with {}", row.model, short(row.values.value(name)));
     match close.as_slice() {
-        [] => format!("{first}, before {} ({})", said(others[0]), grounds(run, best, others[0], "do not overlap")),
+        [] => {
+            format!("{first}, before {} ({})", said(others[0]), grounds(run, name, best, others[0], "do not overlap"))
+        }
         [one] => format!(
             "{first}, but this run does not tell it from {} ({})",
             said(one),
-            grounds(run, best, one, "overlap")
+            grounds(run, name, best, one, "overlap")
         ),
         many => format!("{first}, but this run does not tell it from {}", names(many)),
     }
 }
 
 /// Whether chance does not explain how much better the first is: by the paired test, else by the intervals.
-fn is_apart(run: &CaptionRun, best: &CaptionResult, other: &CaptionResult) -> bool {
-    match comparison(run, best, other) {
+fn is_apart(run: &CaptionRun, metric: &str, best: &CaptionResult, other: &CaptionResult) -> bool {
+    match comparison(run, metric, best, other) {
         Some(row) => row.corrected() < CERTAIN,
-        None => interval(best).zip(interval(other)).is_some_and(|(best, other)| other.1 < best.0),
+        None => interval(best, metric).zip(interval(other, metric)).is_some_and(|(best, other)| other.1 < best.0),
     }
 }
 
 /// Why two models are told apart, or not.
-fn grounds(run: &CaptionRun, best: &CaptionResult, other: &CaptionResult, intervals: &str) -> String {
-    match comparison(run, best, other) {
+fn grounds(run: &CaptionRun, metric: &str, best: &CaptionResult, other: &CaptionResult, intervals: &str) -> String {
+    match comparison(run, metric, best, other) {
         Some(row) => format!("paired bootstrap p {}", equal(row.corrected())),
-        None if interval(best).and(interval(other)).is_some() => format!("their intervals {intervals}"),
+        None if interval(best, metric).and(interval(other, metric)).is_some() => format!("their intervals {intervals}"),
         None => "without intervals the difference cannot be judged".to_string(),
     }
 }
 
-fn comparison<'a>(run: &'a CaptionRun, one: &CaptionResult, other: &CaptionResult) -> Option<&'a Comparison> {
+fn comparison<'a>(
+    run: &'a CaptionRun,
+    metric: &str,
+    one: &CaptionResult,
+    other: &CaptionResult,
+) -> Option<&'a Comparison> {
     run.comparisons.iter().find(|row| {
         let pair = [row.first.as_str(), row.second.as_str()];
         let same =
             pair == [one.model.as_str(), other.model.as_str()] || pair == [other.model.as_str(), one.model.as_str()];
-        row.dataset == one.dataset && row.metric == DECIDING && same
+        row.dataset == one.dataset && row.metric == metric && same
     })
 }
 
-fn interval(row: &CaptionResult) -> Option<(f64, f64)> {
-    row.values.interval(DECIDING).map(|interval| (interval.low, interval.high))
+fn interval(row: &CaptionResult, metric: &str) -> Option<(f64, f64)> {
+    row.values.interval(metric).map(|interval| (interval.low, interval.high))
 }
 
 fn within((low, high): &(f64, f64)) -> String {
@@ -198,5 +219,22 @@ mod tests {
                 .ends_with("from c with 0.100 (paired bootstrap p = 0.100).")
         );
         assert!(said(&[("a", None, None), ("b", Some(f64::NAN), None)], &[]).contains("nothing was scored"));
+    }
+
+    #[test]
+    fn without_references_the_metric_that_needs_none_decides() {
+        let mut run = run(&[("a", None, None), ("b", None, None)], &[]);
+        for (row, value) in run.results.iter_mut().zip([0.7, 0.9]) {
+            row.values
+                .set("clip_score", Value { value: Some(value), low: Some(value - 0.04), high: Some(value + 0.04) });
+        }
+        assert_eq!(
+            sentences(&run).concat(),
+            "On d b has the highest CLIPScore, 0.900 (95 % interval 0.860 to 0.940), before a with 0.700 (their intervals \
+             do not overlap)."
+        );
+        // Where there are references METEOR decides.
+        run.results[0].values.set("meteor", Value { value: Some(0.3), low: None, high: None });
+        assert_eq!(sentences(&run).concat(), "On d a reaches a METEOR of 0.300.");
     }
 }
