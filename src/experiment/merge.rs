@@ -17,6 +17,7 @@ use crate::error::usage;
 use crate::run::csv::read_growing;
 use crate::run::guard;
 use crate::run::layout::SUBMITTED;
+use crate::run::people;
 use crate::runtime::UNFINISHED;
 
 /// Where the merged run goes when nobody says: the shards' name without the `-shard-I-of-N`.
@@ -95,6 +96,7 @@ fn build<K: Kind>(parts: &[Part<K>], config: &K::Config, out: &Path) -> Result<(
             take_over(&part.dir.join(place), &out.join(place))?;
         }
     }
+    people::join(parts.iter().map(|part| part.dir.as_path()), out)?;
     let kept = K::join(&folder, config, parts)?;
     let facts: Vec<&Facts> = parts.iter().map(|part| &part.facts).collect();
     let facts = K::join_facts(parts[0].facts.clone(), &facts);

@@ -128,6 +128,27 @@ impl VoteRow {
     }
 }
 
+/// Writes what people said of the parts of a run, all rows in the order of their time, into one folder.
+///
+/// # Errors
+/// A damaged table of a part, with file and line or row.
+pub fn join<'a>(parts: impl Iterator<Item = &'a Path> + Clone, out: &Path) -> Result<()> {
+    join_table::<RatingRow>(parts.clone(), out, RATINGS)?;
+    join_table::<VoteRow>(parts, out, VOTES)
+}
+
+fn join_table<'a, T: Answer>(parts: impl Iterator<Item = &'a Path>, out: &Path, name: &str) -> Result<()> {
+    let mut all: Vec<T> = Vec::new();
+    for part in parts {
+        all.extend(rows::<T>(&part.join(name))?);
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    all.sort_by(|a, b| a.at().cmp(b.at()));
+    csv::write(&out.join(name), &all, &[])
+}
+
 /// What people said of a run.
 #[derive(Debug, Clone, Default)]
 pub struct People {

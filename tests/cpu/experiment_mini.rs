@@ -11,6 +11,7 @@ use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
 use toolkit::axes::instruction;
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
+use toolkit::run::people::RatingRow;
 use toolkit::run::style::{Comparison, ItemRow, ResultRow};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -160,9 +161,26 @@ fn killed_and_continued_or_in_shards_it_ends_the_same() {
     for shard in ["1", "2"] {
         ok(toolkit(&RUN, &["--shard", &format!("{shard}/2"), "--out", &to(&format!("all-shard-{shard}-of-2"))]));
     }
+    // What people said of the shards is there afterwards, in the order of its time.
+    let rating = |rater: &str, at: &str| RatingRow {
+        rater: rater.into(),
+        id: "face-001".into(),
+        strategy: "peanuts".into(),
+        rating: "success".into(),
+        at: at.into(),
+        ..RatingRow::default()
+    };
+    let (early, late) = (rating("anna", "2026-05-28T20:26:40Z"), rating("ben", "2026-05-28T20:26:41Z"));
+    let said = |name: &str, rows: &[RatingRow]| toolkit::run::csv::write(&path(name).join("ratings.csv"), rows, &[]);
+    said("all-shard-1-of-2", std::slice::from_ref(&late)).unwrap();
+    said("all-shard-2-of-2", std::slice::from_ref(&early)).unwrap();
     let stdout = ok(toolkit(&["merge", &to("all-shard-1-of-2"), &to("all-shard-2-of-2")], &[]));
     assert!(stdout.contains("peanuts_detailed"), "{stdout}");
     assert_eq!(csv_files(&path("all")), whole);
+    assert_eq!(rows::<RatingRow>(path("all").join("ratings.csv")), [early, late]);
+    assert!(!path("all").join("votes.csv").exists());
+    let page = std::fs::read_to_string(path("all").join("report.html")).unwrap();
+    assert!(page.contains("2 raters gave 2 ratings"), "the page of the whole run has it, too");
     for folder in ["images", "photos", "features"] {
         assert_same_runs(&path("all").join(folder), &path("whole").join(folder));
         assert_same_runs(&path("killed").join(folder), &path("whole").join(folder));
