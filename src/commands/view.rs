@@ -11,12 +11,15 @@ use crate::view;
 
 pub fn run(args: ViewArgs, global: &Global) -> Result<Outcome> {
     let options = view::Options { host: args.host, port: args.port };
-    let ready = |url: &str| {
+    let ready = |url: &str, judges: bool| {
         say!("{url}");
         finish()?;
+        if !judges {
+            tracing::warn!("{} cannot be written to: its pictures can be looked at, not judged", args.run.display());
+        }
         if !global.quiet {
             let whom = if url.contains("?token=") {
-                "whoever has this address, and nobody else, sees the run and can rate it"
+                "whoever has this address, and nobody else, sees the run and can judge it"
             } else {
                 "only this machine can open it (--host opens it to a network)"
             };
@@ -27,8 +30,8 @@ pub fn run(args: ViewArgs, global: &Global) -> Result<Outcome> {
         }
         Ok(())
     };
-    let (ratings, votes) = view::serve(&args.run, &options, ready)?;
-    if !global.quiet {
+    let answers = view::serve(&args.run, &options, ready)?;
+    if let Some((ratings, votes)) = answers.filter(|_| !global.quiet) {
         note!("ended; {} holds {ratings} ratings and {votes} votes", args.run.display());
     }
     Ok(Outcome::Done)

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, can_write};
 use super::pairs::{Pair, Pool, Progress};
 use super::pictures::Pictures;
 use crate::error::usage;
@@ -33,6 +33,13 @@ pub struct App {
     photos: Vec<Option<String>>,
     /// The picture of each photo under each strategy, as a link from the page.
     items: BTreeMap<(String, String), String>,
+    /// None: nothing can be written there, so nobody judges.
+    tables: Option<Tables>,
+}
+
+/// The tables of answers.
+#[derive(Debug)]
+struct Tables {
     ratings: Mutex<Ledger<RatingRow>>,
     votes: Mutex<Ledger<VoteRow>>,
 }
@@ -109,6 +116,8 @@ pub enum Refused {
     Malformed(String),
     /// Why it is not on disk.
     NotWritten(anyhow::Error),
+    /// Nothing can be written into the run folder.
+    ReadOnly,
 }
 
 impl From<anyhow::Error> for Refused {
@@ -140,11 +149,16 @@ impl App {
         };
         let pool_photos = photos.iter().map(|(id, _)| (id.to_string(), there(id))).collect();
         let small = |file: &str| link(dir, file).map(|link| format!("thumbs/{link}"));
+        let judges = can_write(dir, &[RATINGS, VOTES])?;
+        let tables = || {
+            let ratings = Mutex::new(Ledger::open(dir, RATINGS)?);
+            anyhow::Ok(Tables { ratings, votes: Mutex::new(Ledger::open(dir, VOTES)?) })
+        };
         let page = Page {
             title: run.folder.title().to_string(),
             question: run.folder.setting("question").to_string(),
             grid: grid::grid(&run, usize::MAX, small)?,
-            rates: true,
+            rates: judges,
             reasons: REASONS,
         };
         Ok(Self {
@@ -153,18 +167,28 @@ impl App {
             photos: photos.iter().map(|(_, file)| link(dir, file)).collect(),
             pool: Pool { names, photos: pool_photos },
             items,
-            ratings: Mutex::new(Ledger::open(dir, RATINGS)?),
-            votes: Mutex::new(Ledger::open(dir, VOTES)?),
+            tables: if judges { Some(tables()?) } else { None },
         })
     }
 
-    /// How many ratings and votes there are.
-    pub fn counts(&self) -> Result<(usize, usize)> {
-        Ok((held(&self.ratings).rows()?.len(), held(&self.votes).rows()?.len()))
+    /// Whether people can judge: the run folder can be written to.
+    pub fn judges(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    fn tables(&self) -> Result<&Tables, Refused> {
+        self.tables.as_ref().ok_or(Refused::ReadOnly)
+    }
+
+    /// How many ratings and votes there are; None where nobody can judge.
+    pub fn counts(&self) -> Result<Option<(usize, usize)>> {
+        let Some(tables) = &self.tables else { return Ok(None) };
+        Ok(Some((held(&tables.ratings).rows()?.len(), held(&tables.votes).rows()?.len())))
     }
 
     /// Puts a rating on disk.
     pub fn rate(&self, new: NewRating) -> Result<RatingRow, Refused> {
+        let tables = self.tables()?;
         let row = RatingRow {
             rater: name(&new.rater)?,
             id: new.id,
@@ -179,11 +203,12 @@ impl App {
         if row.rating != FAILURE && !row.reason.is_empty() {
             return Err(Refused::Malformed("only a failure has a reason".to_string()));
         }
-        store(&self.ratings, row)
+        store(&tables.ratings, row)
     }
 
     /// Puts a vote on disk.
     pub fn vote(&self, new: NewVote) -> Result<VoteRow, Refused> {
+        let tables = self.tables()?;
         let NewVote { rater, id, left, right, choice } = new;
         let row = VoteRow { rater: name(&rater)?, id, left, right, choice, at: now() };
         if !self.pool.has(&row.id, &row.left, &row.right) {
@@ -192,15 +217,15 @@ impl App {
                 "the run has no two pictures of {id:?} under {left:?} and {right:?}"
             )));
         }
-        store(&self.votes, row)
+        store(&tables.votes, row)
     }
 
     /// Takes the last answer of a rater back.
     pub fn undo(&self, undo: &Undo) -> Result<Undone, Refused> {
-        let rater = name(&undo.rater)?;
+        let (rater, tables) = (name(&undo.rater)?, self.tables()?);
         match undo.table.as_str() {
             "ratings" => {
-                let mut ledger = held(&self.ratings);
+                let mut ledger = held(&tables.ratings);
                 let undone = ledger.undo(&rater)?;
                 let same = |row: &&RatingRow| {
                     let gone =
@@ -211,7 +236,7 @@ impl App {
                 Ok(Undone::Rating { undone, now })
             }
             "votes" => {
-                let undone = held(&self.votes).undo(&rater)?;
+                let undone = held(&tables.votes).undo(&rater)?;
                 let pair = undone.as_ref().map(|row| {
                     self.shown(Pair { id: row.id.clone(), left: row.left.clone(), right: row.right.clone() })
                 });
@@ -222,16 +247,17 @@ impl App {
     }
 
     /// What a rater said so far; the last word on each picture.
-    pub fn answers(&self, rater: &str) -> Result<Answers> {
+    pub fn answers(&self, rater: &str) -> Result<Answers, Refused> {
+        let tables = self.tables()?;
         let own = |row: &RatingRow| row.rater == rater;
-        let ratings = held(&self.ratings).rows()?.iter().filter(|row| own(row)).cloned().collect::<Vec<_>>();
-        let votes = held(&self.votes).rows()?.iter().filter(|row| row.rater == rater).count();
+        let ratings = held(&tables.ratings).rows()?.iter().filter(|row| own(row)).cloned().collect::<Vec<_>>();
+        let votes = held(&tables.votes).rows()?.iter().filter(|row| row.rater == rater).count();
         Ok(Answers { ratings: People::of(&ratings, &[]).ratings, votes })
     }
 
     /// The pair that a rater compares next.
-    pub fn next(&self, rater: &str, all: bool) -> Result<(Option<Shown>, Progress)> {
-        let votes = held(&self.votes).rows()?.to_vec();
+    pub fn next(&self, rater: &str, all: bool) -> Result<(Option<Shown>, Progress), Refused> {
+        let votes = held(&self.tables()?.votes).rows()?.to_vec();
         let (pair, progress) = self.pool.next(&votes, rater, all, &mut rand::rng());
         Ok((pair.map(|pair| self.shown(pair)), progress))
     }

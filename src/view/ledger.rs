@@ -4,7 +4,7 @@
 //! table and renamed. A last row that was cut off (it was never acknowledged) leaves the file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,35 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::csv;
 use crate::run::people::{Answer, check};
-use crate::runtime::write_whole;
+use crate::runtime::{UNFINISHED, write_whole};
 
 /// Below the run folder: what `view` keeps for itself.
 pub const PLACE: &str = "view";
 
 /// How a file looked when it was read or written last: size, inode and time of change.
 type Stamp = (u64, u64, i64, i64);
+
+/// Whether answers can be put on disk in a run folder; not in one of another user, or on a file system that is only read.
+///
+/// # Errors
+/// Any other reason why nothing can be written.
+pub fn can_write(dir: &Path, tables: &[&str]) -> Result<bool> {
+    let place = dir.join(PLACE);
+    let lock = || {
+        fs::create_dir_all(&place)?;
+        options().write(true).create(true).truncate(false).open(place.join("lock")).map(drop)
+    };
+    let table = |name: &&str| match options().append(true).open(dir.join(name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        opened => opened.map(drop),
+    };
+    // A folder of old may be one that a new table cannot be put into.
+    let fresh = || tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir).map(drop);
+    match lock().and_then(|()| tables.iter().try_for_each(table)).and_then(|()| fresh()) {
+        Err(error) if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) => Ok(false),
+        other => other.map(|()| true).with_context(|| format!("cannot write into the run folder {}", dir.display())),
+    }
+}
 
 /// The rows of a table, and the file that holds them.
 #[derive(Debug)]
@@ -33,11 +55,10 @@ impl<T: Answer> Ledger<T> {
     /// Reads the table, or starts with none. Nothing is written yet, but a row that was cut off goes.
     ///
     /// # Errors
-    /// A damaged table, one with other columns; a folder that cannot be written to.
+    /// A damaged table, one with other columns.
     pub fn open(dir: &Path, name: &str) -> Result<Self> {
-        let place = dir.join(PLACE);
-        fs::create_dir_all(&place).with_context(|| format!("cannot write into the run folder {}", dir.display()))?;
-        let mut ledger = Self { path: dir.join(name), lock: place.join("lock"), rows: Vec::new(), stamp: None };
+        let mut ledger =
+            Self { path: dir.join(name), lock: dir.join(PLACE).join("lock"), rows: Vec::new(), stamp: None };
         let _held = ledger.hold()?;
         ledger.refresh()?;
         Ok(ledger)
@@ -205,6 +226,7 @@ mod tests {
     }
 
     fn open(dir: &Path) -> Result<Ledger<RatingRow>> {
+        assert!(can_write(dir, &[RATINGS])?);
         Ledger::open(dir, RATINGS)
     }
 

@@ -42,12 +42,17 @@ pub struct Options {
     pub port: Option<u16>,
 }
 
-/// Serves a run folder until Ctrl-C or a request to end; `ready` gets the address once it can be opened. Returns how
-/// many answers there are then.
+/// Serves a run folder until Ctrl-C or a request to end; `ready` gets the address once it can be opened, and whether
+/// people can judge. Returns how many ratings and votes there are then; None where nobody can judge, since the folder
+/// cannot be written to.
 ///
 /// # Errors
 /// No style run, a damaged table, an address that cannot be listened at.
-pub fn serve(dir: &Path, options: &Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<(usize, usize)> {
+pub fn serve(
+    dir: &Path,
+    options: &Options,
+    ready: impl FnOnce(&str, bool) -> Result<()>,
+) -> Result<Option<(usize, usize)>> {
     let app = Arc::new(App::open(dir)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -61,7 +66,7 @@ pub fn serve(dir: &Path, options: &Options, ready: impl FnOnce(&str) -> Result<(
     app.counts()
 }
 
-async fn listen(app: Arc<App>, options: &Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+async fn listen(app: Arc<App>, options: &Options, ready: impl FnOnce(&str, bool) -> Result<()>) -> Result<()> {
     // From here on a signal is an end, not a kill.
     let mut ends = [SignalKind::interrupt(), SignalKind::terminate()]
         .map(|kind| signal(kind).context("cannot wait for signals"))
@@ -72,8 +77,9 @@ async fn listen(app: Arc<App>, options: &Options, ready: impl FnOnce(&str) -> Re
     let name = options.host.as_deref().filter(|host| host.parse::<IpAddr>().is_err());
     let guard = Guard { port: address.port(), name: name.map(str::to_lowercase), token };
     let url = url(&guard, address);
+    let judges = app.judges();
     let served = axum::serve(listener, routes::router(app, Arc::new(guard)));
-    ready(&url)?;
+    ready(&url, judges)?;
     let (first, second) = ends.split_at_mut(1);
     tokio::select! {
         stopped = async { served.await } => stopped.context("the server stopped"),

@@ -47,8 +47,9 @@ async fn style() -> Response {
     text("text/css; charset=utf-8", [STYLE, GRID_STYLE, OWN_STYLE].concat())
 }
 
-async fn script() -> Response {
-    text("text/javascript; charset=utf-8", [GRID_SCRIPT, LIGHTBOX_SCRIPT, &OWN_SCRIPTS.concat()].concat())
+async fn script(State(app): State<Arc<App>>) -> Response {
+    let own = if app.judges() { OWN_SCRIPTS.concat() } else { String::new() };
+    text("text/javascript; charset=utf-8", [GRID_SCRIPT, LIGHTBOX_SCRIPT, &own].concat())
 }
 
 fn text(kind: &'static str, text: String) -> Response {
@@ -91,7 +92,7 @@ struct Asked {
 }
 
 async fn answers(State(app): State<Arc<App>>, Query(asked): Query<Asked>) -> Response {
-    reply(blocking(move || app.answers(asked.rater.trim()).map_err(Refused::from)).await)
+    reply(blocking(move || app.answers(asked.rater.trim())).await)
 }
 
 async fn pair(State(app): State<Arc<App>>, Query(asked): Query<Asked>) -> Response {
@@ -129,6 +130,7 @@ fn reply<T: Serialize>(done: Result<Result<T, Refused>, Response>) -> Response {
         Err(stopped) => return stopped,
         Ok(Ok(value)) => (StatusCode::OK, serde_json::to_string(&value)),
         Ok(Err(Refused::Malformed(why))) => (StatusCode::BAD_REQUEST, said(&why)),
+        Ok(Err(Refused::ReadOnly)) => (StatusCode::FORBIDDEN, said("the run folder cannot be written to")),
         Ok(Err(Refused::NotWritten(error))) => {
             tracing::error!("{error:#}");
             (StatusCode::INTERNAL_SERVER_ERROR, said(&format!("{error:#}")))

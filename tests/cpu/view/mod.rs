@@ -3,6 +3,8 @@
 mod server;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -399,4 +401,56 @@ fn what_cannot_be_shown_is_one_line() {
     std::fs::remove_dir_all(&dir).unwrap();
     let (text, status) = failure(&dir);
     assert!(status == Some(2) && text.contains("RUN is not a folder"), "{text}");
+}
+
+/// As another user, or from a file system that is only read.
+#[test]
+fn a_folder_that_cannot_be_written_to_is_shown_but_not_judged() {
+    let (temp, dir) = run_folder(2, 4);
+    csv::write(&dir.join("ratings.csv"), &[] as &[RatingRow], &[]).unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("toolkit"));
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        // Nothing is forbidden to root: another user runs a copy of the program.
+        let program = temp.path().join("toolkit");
+        std::fs::copy(assert_cmd::cargo::cargo_bin("toolkit"), &program).unwrap();
+        for place in [temp.path(), &program] {
+            std::fs::set_permissions(place, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        command = Command::new(program);
+        command.uid(65534).gid(65534);
+        let starts = Command::new(temp.path().join("toolkit")).arg("--version").uid(65534).gid(65534).output();
+        if !starts.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: another user cannot start the program here");
+            return;
+        }
+    } else {
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o555)).unwrap();
+    }
+    command.args(["view", "--no-open", "--port", "0"]).arg(&dir);
+    let server = Server::of(command);
+    let html = server.get("/").text();
+    assert!(html.contains("its pictures can be looked at, not judged") && html.contains("role=\"grid\""), "{html}");
+    assert!(!html.contains("data-rate=") && !html.contains("data-vote="), "nothing to press");
+    assert_eq!(server.get("/images/watercolour/face-001.png").status, 200);
+    let script = server.get("/assets/view.js").text();
+    assert!(script.contains("grid-open") && !script.contains("api/"), "its script asks for no answers");
+    for (path, body) in [
+        ("/api/ratings", rating("ann", "face-001", "success")),
+        ("/api/undo", json!({ "rater": "ann", "table": "ratings" })),
+    ] {
+        let answer = server.post(path, &body);
+        assert_eq!(
+            (answer.status, answer.json()["error"].as_str()),
+            (403, Some("the run folder cannot be written to"))
+        );
+    }
+    assert_eq!(server.get("/api/pair?rater=ann").status, 403);
+    assert!(!dir.join("view").exists() && ratings(&dir).is_empty());
+    let (status, said, _) = server.end(libc::SIGINT);
+    assert!(
+        status.success() && said.contains("cannot be written to: its pictures can be looked at, not judged"),
+        "{said}"
+    );
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
 }
