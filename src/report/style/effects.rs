@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{DECIDING, StyleRun};
+use crate::metrics::stats::holm;
 use crate::metrics::{About, Show};
 use crate::report::number::{equal, short};
 use crate::run::compared::CERTAIN;
@@ -56,7 +57,11 @@ pub fn table(run: &StyleRun) -> Table {
         }
         let find = |about: &&'static About| {
             let same = |row: &&EffectRow| (&row.axis, &row.value) == (&effect.axis, &effect.value);
-            run.effects.iter().filter(same).find(|row| row.metric == about.name).map_or_else(Cell::default, cell)
+            run.effects
+                .iter()
+                .filter(same)
+                .find(|row| row.metric == about.name)
+                .map_or_else(Cell::default, |row| cell(run, row))
         };
         rows.push(Value {
             is_first: rows.last().is_none_or(|last| last.axis != effect.axis),
@@ -69,12 +74,30 @@ pub fn table(run: &StyleRun) -> Table {
     Table { columns: metrics.iter().map(|about| about.label).collect(), rows }
 }
 
-fn cell(row: &EffectRow) -> Cell {
+/// The probability of a row after Holm's correction over all axes and values of its metric. Of two values each differs
+/// from the other by one and the same test.
+pub fn corrected(run: &StyleRun, row: &EffectRow) -> f64 {
+    let of_metric: Vec<&EffectRow> = run.effects.iter().filter(|other| other.metric == row.metric).collect();
+    let values = |axis: &str| of_metric.iter().filter(|other| other.axis == axis).count();
+    let is_second =
+        |at: usize| values(&of_metric[at].axis) == 2 && of_metric[..at].iter().any(|o| o.axis == of_metric[at].axis);
+    let tests: Vec<usize> = (0..of_metric.len()).filter(|at| !is_second(*at)).collect();
+    let p_values: Vec<f64> = tests.iter().map(|at| of_metric[*at].p_value).collect();
+    let holm = holm(&p_values);
+    let own = |at: &usize| {
+        let test = of_metric[*at];
+        test.axis == row.axis && (test.value == row.value || values(&row.axis) == 2)
+    };
+    tests.iter().position(own).map_or(row.p_value, |at| holm[at])
+}
+
+fn cell(run: &StyleRun, row: &EffectRow) -> Cell {
+    let p = corrected(run, row);
     Cell {
         mean: short(Some(row.mean)),
         interval: format!("{} to {}", short(Some(row.low)), short(Some(row.high))),
-        p: format!("p {}", equal(row.p_value)),
-        is_certain: row.p_value < CERTAIN,
+        p: format!("p {}", equal(p)),
+        is_certain: p < CERTAIN,
     }
 }
 
@@ -96,7 +119,7 @@ pub fn sentence(run: &StyleRun) -> Option<String> {
     let of_axis = |axis: &Vec<&EffectRow>| {
         let (best, worst) = (axis.first()?, axis.last()?);
         let name = best.axis.replace('_', " ");
-        let least = axis.iter().map(|row| row.p_value).fold(1.0, f64::min);
+        let least = axis.iter().map(|row| corrected(run, row)).fold(1.0, f64::min);
         Some(if least < CERTAIN {
             format!(
                 "{name} {} has {} where {} has {} (p {})",
@@ -104,7 +127,7 @@ pub fn sentence(run: &StyleRun) -> Option<String> {
                 short(Some(best.mean)),
                 worst.value,
                 short(Some(worst.mean)),
-                equal(best.p_value)
+                equal(corrected(run, best))
             )
         } else {
             format!("the values of {name} are not told apart (p {})", equal(least))
@@ -140,6 +163,11 @@ mod tests {
             "Over all photos and the other axes, by mean ArtFID, the axis that does most first: guidance scale 7.0 has 12.00 \
              where 1.5 has 30.00 (p < 0.001); the values of scheduler are not told apart (p = 0.400)."
         );
+        // Two tests, of two values each; a third axis with three values has three more.
+        let mut many = run.clone();
+        many.effects.extend(["a", "b", "c"].map(|value| row("generator", value, 25.0, 0.02)));
+        let p = |axis: &str| corrected(&many, many.effects.iter().find(|row| row.axis == axis).unwrap());
+        assert_eq!((p("guidance_scale"), p("generator"), p("scheduler")), (0.0005, 0.08, 0.4));
         assert_eq!(sentence(&StyleRun::default()), None);
         assert!(!lead(&run), "few strategies come first themselves");
     }

@@ -2,6 +2,7 @@
 
 use crate::metrics::Show;
 use crate::report::notebook::tables::{Table, number};
+use crate::report::style::effects::corrected;
 use crate::report::style::gallery::Choice;
 use crate::report::style::{DECIDING, PHOTO, StyleRun};
 use crate::run::shown;
@@ -40,10 +41,10 @@ pub fn results(run: &StyleRun) -> Table {
 /// The rows of effects.csv of the deciding metric.
 pub fn effects(run: &StyleRun) -> Table {
     let rows = run.effects.iter().filter(|row| row.metric == DECIDING.name).map(|row| {
-        let values = [row.mean, row.low, row.high, row.p_value].map(|value| number(Some(value)));
+        let values = [row.mean, row.low, row.high, row.p_value, corrected(run, row)].map(|value| number(Some(value)));
         [row.axis.clone(), row.value.clone(), row.n.to_string()].into_iter().chain(values).collect()
     });
-    let columns = ["axis", "value", "n", "mean", "low", "high", "p_value"];
+    let columns = ["axis", "value", "n", "mean", "low", "high", "p_value", "p_holm"];
     Table { columns: columns.map(String::from).into(), rows: rows.collect() }
 }
 
