@@ -50,8 +50,8 @@ trait Report {
         Ok(Vec::new())
     }
 
-    /// The results as a table for papers.
-    fn table(&self) -> table::Results;
+    /// The results as tables for papers.
+    fn tables(&self) -> Vec<table::Results>;
 
     /// `report.html` as text.
     fn html(&self) -> Result<String>;
@@ -123,9 +123,9 @@ pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
 /// Where notebooks go, below the working folder.
 const NOTEBOOKS: &str = "notebooks-export";
 
-/// The results of a run folder as a table in this format.
+/// The results of a run folder as tables in this format, one below the other.
 pub fn table(run_dir: &Path, format: &table::Format) -> Result<String> {
-    Ok((format.write)(&open(run_dir)?.table()))
+    Ok(open(run_dir)?.tables().iter().map(format.write).collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes text as a file, whole or not at all, making its folder first.

@@ -3,7 +3,8 @@
     pip install -r tests/notebook_python/requirements.txt
     python tests/reference/notebook.py notebooks-export/*.ipynb
 
-Tables and printed text must be the same to the letter; of pictures it is asked that both have one.
+Tables and printed text must be the same to the letter; of pictures it is asked that both have one, and the same
+words for those who do not see it.
 """
 
 import copy
@@ -20,7 +21,10 @@ def seen(output):
         return output.name, output.text
     data = output.get("data", {})
     is_picture = any(kind.startswith("image/") for kind in data)
-    return output.output_type, "picture" if is_picture else data.get("text/html")
+    if is_picture:
+        (words,) = {about.get("alt") for about in output.metadata.values()}
+        return output.output_type, "picture", words
+    return output.output_type, data.get("text/html")
 
 
 def check(path):

@@ -43,8 +43,8 @@ impl Report for CaptionRun {
         vec![("scores", scores::figure(self)), ("length", length::figure(self))]
     }
 
-    fn table(&self) -> Results {
-        export::results(self)
+    fn tables(&self) -> Vec<Results> {
+        vec![export::results(self)]
     }
 
     fn html(&self) -> Result<String> {

@@ -1,10 +1,12 @@
 //! Cells and their outputs.
 
+use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::tables::Table;
+use crate::report::figure::Figure;
 
 /// What a code cell left behind.
 #[derive(Debug)]
@@ -30,20 +32,22 @@ impl Output {
         Self::Stdout(text)
     }
 
-    /// A drawing (PNG) shown at this width and height, whatever its pixels.
-    pub fn figure(png: &[u8], size: (u32, u32)) -> Self {
-        Self::picture("image/png", png, size)
+    /// A drawing as PNG, shown at the size of the figure, whatever its pixels.
+    pub fn figure(figure: &Figure) -> Result<Self> {
+        let size = (figure.width as u32, figure.height as u32);
+        Ok(Self::picture("image/png", &figure.png()?, size, &figure.alt))
     }
 
     /// The same of photos, as JPEG: a notebook must not be large.
-    pub fn photos(jpeg: &[u8], size: (u32, u32)) -> Self {
-        Self::picture("image/jpeg", jpeg, size)
+    pub fn photos(jpeg: &[u8], size: (u32, u32), alt: &str) -> Self {
+        Self::picture("image/jpeg", jpeg, size, alt)
     }
 
-    fn picture(format: &str, bytes: &[u8], (width, height): (u32, u32)) -> Self {
+    /// `alt` says what it shows to those who do not see it.
+    fn picture(format: &str, bytes: &[u8], (width, height): (u32, u32), alt: &str) -> Self {
         Self::Display {
-            data: json!({ format: BASE64_STANDARD.encode(bytes), "text/plain": ["<Figure>"] }),
-            metadata: json!({ format: { "width": width, "height": height } }),
+            data: json!({ format: BASE64_STANDARD.encode(bytes), "text/plain": ["<IPython.core.display.Image object>"] }),
+            metadata: json!({ format: { "width": width, "height": height, "alt": alt } }),
         }
     }
 

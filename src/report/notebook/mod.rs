@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use self::cells::{Cell, Output, code, markdown};
 use super::correlations::Correlations;
+use super::figure::Figure;
 use super::folder::Folder;
 use super::{page, save};
 
@@ -80,6 +81,11 @@ pub fn preamble(run: &Folder, folder: &Path, colors: impl Iterator<Item = (Strin
     let (start, rest) = include_str!("preamble.py").split_once("@RUN@").context("the preamble names no run")?;
     let (middle, end) = rest.split_once("@COLORS@").context("the preamble names no colours")?;
     Ok(format!("{start}{run}{middle}{}{end}", serde_json::to_string_pretty(&colors)?))
+}
+
+/// The code with the words for those who do not see the figure that it draws.
+pub fn with_alt(source: &str, figure: &Figure) -> String {
+    source.replace("@ALT@", &json!(figure.alt).to_string())
 }
 
 /// The names of columns as a Python list.

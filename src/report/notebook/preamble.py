@@ -1,9 +1,10 @@
+import io
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import HTML, Image, display
 
 RUN = Path(@RUN@)  # the run folder, seen from this notebook's folder
 COLORS = @COLORS@
@@ -22,6 +23,14 @@ def read(name, text, numbers):
     empty = {column: ["", "NaN"] for column in numbers}
     table = pd.read_csv(RUN / name, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=empty)
     return table.reindex(columns=text + numbers).fillna(dict.fromkeys(text, ""))
+
+
+def picture(figure, alt):
+    """Shows a figure, with words for those who do not see it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")
+    plt.close(figure)
+    display(Image(file.getvalue(), format="png", alt=alt))
 
 
 def show(table, **options):

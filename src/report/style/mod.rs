@@ -52,8 +52,8 @@ impl Report for StyleRun {
         sheets::write(self)
     }
 
-    fn table(&self) -> Results {
-        export::results(self)
+    fn tables(&self) -> Vec<Results> {
+        export::tables(self)
     }
 
     fn html(&self) -> Result<String> {

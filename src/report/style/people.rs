@@ -6,6 +6,7 @@ use super::StyleRun;
 use super::grid::Numbers;
 use crate::metrics::people::{Correlation, Difference, bradley_terry, cohen, fleiss, spearman, wilson};
 use crate::metrics::stats::{Interval, holm};
+use crate::report::number::short;
 use crate::run::people::{REASONS, SUCCESS};
 use crate::run::style::ItemRow;
 
@@ -22,6 +23,57 @@ pub struct Said {
     pub prior: bool,
     pub agreement: Vec<Agreement>,
     pub measures: Vec<OfMeasure>,
+}
+
+impl Said {
+    /// Who said how much.
+    pub fn sentence(&self) -> String {
+        let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+        let raters = count(self.raters, "rater");
+        format!("{raters} gave {} and {}.", count(self.ratings, "rating"), count(self.votes, "blind vote"))
+    }
+
+    /// How far raters agree, and what a reader must know of the strengths.
+    pub fn notes(&self) -> Vec<String> {
+        let agreement = |of: &Agreement| {
+            let things = if of.of == "votes" { "pairs of pictures" } else { "pictures" };
+            let kappa = short(Some(of.kappa));
+            format!(
+                "Agreement of {}: {} = {kappa} of {} raters over {} {things}.",
+                of.of, of.statistic, of.raters, of.n
+            )
+        };
+        let mut notes: Vec<String> = self.agreement.iter().map(agreement).collect();
+        if self.raters == 1 {
+            notes.push("One rater alone: how far people agree cannot be said.".to_string());
+        }
+        if self.prior {
+            let text = "Some strategy was always or never preferred, or was not compared with the others: strengths are drawn \
+                        towards 0 a little (a normal prior of precision 0.1), for otherwise they would be infinite.";
+            notes.push(text.to_string());
+        }
+        notes
+    }
+
+    /// The strategies, those that people like best first.
+    pub fn order(&self) -> Vec<usize> {
+        let rank = |at: usize| {
+            let of = &self.strategies[at];
+            let strength = of.strength.map_or(f64::NEG_INFINITY, |(value, _)| value);
+            (strength, of.success.map_or(f64::NEG_INFINITY, |(share, _)| share))
+        };
+        let mut order: Vec<usize> = (0..self.strategies.len()).collect();
+        order.sort_by(|a, b| {
+            let (a, b) = (rank(*a), rank(*b));
+            b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1))
+        });
+        order
+    }
+}
+
+/// A probability, to be read.
+pub fn probability(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
 }
 
 /// What people said of a strategy.

@@ -18,7 +18,7 @@ pub static FORMATS: &[Format] =
     &[Format { name: "latex", write: latex::write }, Format { name: "markdown", write: markdown::write }];
 
 /// The results of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Results {
     /// The run's name: a file's name or a label can be made of it.
     pub name: String,
@@ -36,7 +36,7 @@ pub struct Column {
     pub is_number: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Row {
     /// Rows of one group stand together.
     pub group: String,

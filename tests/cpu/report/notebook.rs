@@ -76,11 +76,16 @@ fn a_notebook_is_valid_and_holds_tables_plots_and_cases() -> Result<()> {
         assert_eq!(table.matches("<tr").count(), strategies + 1);
         for plot in ["plot-artfid", "plot-fid_lpips", "plot-lpips"] {
             assert!(cell(plot)["outputs"][0]["data"]["image/png"].as_str().is_some_and(|png| png.len() > 10_000));
+            let alt = cell(plot)["outputs"][0]["metadata"]["image/png"]["alt"].as_str().unwrap();
+            assert!(alt.contains("watercolour"), "{alt}");
         }
         for at in 0..strategies {
             let outputs = cell(&format!("cases-{at}"))["outputs"].as_array().unwrap();
             assert_eq!(text(&outputs[0]["data"]["text/html"]).matches("<tr").count(), 11);
             assert!(outputs[1]["data"]["image/jpeg"].is_string());
+            // Who does not see the pictures is told what was asked for.
+            let alt = outputs[1]["metadata"]["image/jpeg"]["alt"].as_str().unwrap();
+            assert!(alt.contains("best face-0") && alt.contains("a person number") && alt.contains("; worst face-0"));
         }
         let first = std::fs::read(out.join("style_ablation.ipynb"))?;
         export(&dir, &out)?;

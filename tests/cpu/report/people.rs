@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use toolkit::report;
+use toolkit::report::{self, table};
 use toolkit::run::csv;
 use toolkit::run::people::{RatingRow, VoteRow};
 
@@ -80,9 +80,48 @@ fn a_notebook_of_a_judged_run_runs_in_jupyter_and_gives_what_it_stores() -> Resu
     let file = report::notebook(&dir, Some(&temp.path().join("notebooks-export/style_ablation.ipynb")))?;
     let text = std::fs::read_to_string(&file)?;
     assert!(
-        text.contains("## What people say") && text.contains("Bradley-Terry strength") && text.contains("by_people")
+        text.contains("## What people say") && text.contains("Bradley-Terry log-odds") && text.contains("by_people")
     );
+    let notebook: serde_json::Value = serde_json::from_str(&text)?;
+    let cells = notebook["cells"].as_array().unwrap();
+    let said = cells.iter().find(|cell| cell["id"] == "people-title").unwrap()["source"].as_array().unwrap();
+    let said: String = said.iter().filter_map(|line| line.as_str()).collect();
+    for part in [
+        "Agreement of ratings: Cohen's κ = 0.500 of 2 raters over 4 pictures.",
+        "| watercolour | 5 | 50 \\[17, 83\\] | deformed 4 | 5 |",
+        "| pixel-art | 0 | – | – | 5 |",
+        "| watercolour | pixel-art | 3 | 1 | 1 |",
+        "| Metric | Rated pictures | Spearman's ρ |",
+        "| LPIPS | 5 |",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
     crate::notebook_python::runs_and_gives_what_it_stores(&file);
+    Ok(())
+}
+
+#[test]
+fn tables_for_papers_hold_what_people_said() -> Result<()> {
+    let (_temp, dir) = run_folder(2, 12)?;
+    let table = |format: &str| {
+        let format = table::FORMATS.iter().find(|known| known.name == format).unwrap();
+        report::table(&dir, format)
+    };
+    assert_eq!(table("latex")?.matches("\\begin{table}").count(), 1);
+    judge(&dir)?;
+    let latex = table("latex")?;
+    assert_eq!(latex.matches("\\begin{table}").count(), 4, "results, strategies, pairs, metrics: {latex}");
+    for part in [
+        "\\label{tab:style-ablation-people}",
+        "2 raters gave 9 ratings and 5 blind votes. Agreement of ratings: Cohen's κ = 0.500 of 2 raters over 4 pictures.",
+        "watercolour & 5 & 50 {\\scriptsize [17, 83]} & deformed 4 & 5 & \\textbf{",
+        "watercolour & pixel-art & 3 & 1 & 1 & ",
+        "LPIPS & 5 & ",
+    ] {
+        assert!(latex.contains(part), "{part} in {latex}");
+    }
+    let markdown = table("markdown")?;
+    assert!(markdown.contains("| watercolour | 5 | 50 [17, 83] | deformed 4 | 5 | **"), "{markdown}");
     Ok(())
 }
 

@@ -31,4 +31,5 @@ def cases(dataset, count=5):
             file = inside(said[key].image.iloc[0])
             if file:
                 spot.imshow(plt.imread(file))
-    plt.show()
+    told = [f"{case} {key}: {said[key].caption.iloc[0]}" for case, keys in chosen.items() for key in keys]
+    picture(figure, f"{dataset}. " + "; ".join(told))

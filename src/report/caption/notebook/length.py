@@ -1,3 +1,4 @@
+ALT = @ALT@
 datasets = list(dict.fromkeys(results.dataset))
 figure, panels = plt.subplots(len(datasets), 2, figsize=(8, 3 * len(datasets)), squeeze=False)
 for line, dataset in zip(panels, datasets):
@@ -12,4 +13,4 @@ for line, dataset in zip(panels, datasets):
         axes.set_xlabel("words")
 panels[0, 0].legend(fontsize=7)
 plt.tight_layout()
-plt.show()
+picture(figure, ALT)

@@ -11,7 +11,7 @@ use crate::metrics::{About, find};
 use crate::report::Report;
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::tables::{Table, number};
-use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble};
+use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
 use crate::report::plots::color;
 use crate::run::caption::{CaptionItem, CaptionResult};
 
@@ -165,8 +165,7 @@ fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
         } else {
             filled(run, include_str!("length.py"))
         };
-        let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-        cells.push(code(&format!("plot-{name}"), &source, vec![output]));
+        cells.push(code(&format!("plot-{name}"), &with_alt(&source, &figure), vec![Output::figure(&figure)?]));
     }
     Ok(())
 }
@@ -185,7 +184,15 @@ fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
             vec![Output::stdout("No picture of this data set was scored for every model.\n".to_string())]
         } else {
             let (jpeg, size) = montage::jpeg(&run.folder.dir, &kinds.map(|(kind, cases)| pictures(kind, cases)))?;
-            vec![Output::displayed(said(run, dataset, &kinds)), Output::photos(&jpeg, size)]
+            let told = kinds.iter().flat_map(|(kind, cases)| cases.iter().map(move |case| (kind, case)));
+            let told: Vec<String> = told
+                .map(|(kind, case)| {
+                    let caption = case.said.first().map_or("", |item| item.caption.as_str());
+                    format!("{kind} {}: {caption}", case.id)
+                })
+                .collect();
+            let alt = format!("{dataset}. {}", told.join("; "));
+            vec![Output::displayed(said(run, dataset, &kinds)), Output::photos(&jpeg, size, &alt)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(dataset)), outputs));
     }

@@ -1,3 +1,4 @@
+ALT = @ALT@
 metrics = @HEADLINE@
 intervals = read("results.csv", ["dataset", "model"], [f"{name}{end}" for name in metrics for end in ["", "_low", "_high"]])
 datasets = list(dict.fromkeys(results.dataset))
@@ -12,4 +13,4 @@ for axes, dataset in zip(panels.flat, datasets):
     axes.set_title(dataset, loc="left")
 panels[0, 0].legend()
 plt.tight_layout()
-plt.show()
+picture(figure, ALT)

@@ -1,4 +1,6 @@
-//! The results of a style run as a table for papers.
+//! A style run as tables for papers: its results, and what people said.
+
+mod people;
 
 use super::StyleRun;
 use crate::metrics::{About, Show};
@@ -7,8 +9,15 @@ use crate::report::table::{Cell, Column, Results, Row};
 use crate::run::shown;
 use crate::run::style::ResultRow;
 
-/// Strategies, best ArtFID first.
-pub fn results(run: &StyleRun) -> Results {
+/// What people said; nothing where no one said anything.
+pub use people::tables as of_people;
+
+/// Strategies, best ArtFID first; below them what people said.
+pub fn tables(run: &StyleRun) -> Vec<Results> {
+    [vec![results(run)], of_people(run)].concat()
+}
+
+fn results(run: &StyleRun) -> Results {
     let metrics = shown(&run.results, Show::Table);
     let mut columns = vec![Column::text("Strategy"), Column::number("n", None)];
     columns.extend(metrics.iter().map(|about| Column::number(about.label, Some(about.higher_is_better))));

@@ -26,4 +26,5 @@ def cases(strategy, count=5):
             for side, file in enumerate([row.photo, row.image]):
                 if inside(file):
                     axes[line, 2 * at + side].imshow(plt.imread(inside(file)))
-    plt.show()
+    said = [f"{row.case} {row.id}: {row.prompt}" for part in chosen for row in part.itertuples()]
+    picture(figure, f"{strategy}. " + "; ".join(said))

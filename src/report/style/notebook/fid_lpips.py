@@ -1,3 +1,4 @@
+ALT = @ALT@
 figure, axes = plt.subplots(figsize=(8, 5))
 for row in results.dropna(subset=["fid", "lpips"]).itertuples():
     axes.scatter(row.lpips, row.fid, color=COLORS[row.strategy], s=50)
@@ -5,4 +6,4 @@ for row in results.dropna(subset=["fid", "lpips"]).itertuples():
 axes.set_xlabel("LPIPS (distance from the photo)")
 axes.set_ylabel("FID (distance from the style pictures)")
 axes.margins(0.2)
-plt.show()
+picture(figure, ALT)

@@ -1,3 +1,4 @@
+ALT = @ALT@
 LINES = @LINES@  # strategies that differ in strength alone, by rising strength, text-to-image last
 figure, axes = plt.subplots(figsize=(8, 5.5))
 for name, (color, strategies) in LINES.items():
@@ -11,4 +12,4 @@ for name, (color, strategies) in LINES.items():
 axes.set_xlabel("LPIPS (distance from the photo)")
 axes.set_ylabel("FID (distance from the style pictures)")
 axes.legend()
-plt.show()
+picture(figure, ALT)

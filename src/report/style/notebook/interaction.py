@@ -1,3 +1,4 @@
+ALT = @ALT@
 FACTORS = @FACTORS@
 pairs = [(a, b) for at, a in enumerate(FACTORS) for b in list(FACTORS)[at + 1 :]]
 figure, axes = plt.subplots(1, len(pairs), figsize=(4.5 * len(pairs), 3.5), squeeze=False)
@@ -11,4 +12,4 @@ for axis, (lines, along) in zip(axes[0], pairs):
     axis.legend(title=lines)
 axes[0][0].set_ylabel("mean @DECIDING@")
 plt.tight_layout()
-plt.show()
+picture(figure, ALT)

@@ -12,7 +12,7 @@ use super::verdict::verdict;
 use super::{DECIDING, PHOTO, STYLE, StyleRun, agreement, gallery, plots};
 use crate::metrics::{Show, find};
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
-use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble};
+use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
 use crate::report::page::css_color;
 use crate::report::plots::color;
 use crate::run::factors::factors;
@@ -41,7 +41,8 @@ pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
     if effects.has_rows() {
         let text = "## What each axis does\n\nThe mean ArtFID of the strategies with a value, over the photos that all of them \
                     have a picture of, with its 95 % interval, and the two-sided probability that it differs by chance from the \
-                    mean of the axis's other values (not corrected).";
+                    mean of the axis's other values; p_holm is the same after Holm's correction over all axes and \
+                    values, the two values of an axis being one test.";
         let source = include_str!("effects.py").replace("@DECIDING@", DECIDING.name);
         cells.push(markdown("effects-title", text));
         cells.push(code("effects", &source, vec![Output::html(effects)]));
@@ -67,14 +68,13 @@ fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
         let (source, drawn) = match name {
             "frontier" => {
                 let text = include_str!("frontier.py").replace("@LINES@", &frontier_lines(run)?);
-                let png = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-                cells.push(code("plot-frontier", &text, vec![png]));
+                cells.push(code("plot-frontier", &with_alt(&text, &figure), vec![Output::figure(&figure)?]));
                 continue;
             }
             "interaction" => {
                 let source = include_str!("interaction.py").replace("@FACTORS@", &interaction_factors(run)?);
-                let png = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-                cells.push(code("plot-interaction", &source.replace("@DECIDING@", DECIDING.name), vec![png]));
+                let source = with_alt(&source.replace("@DECIDING@", DECIDING.name), &figure);
+                cells.push(code("plot-interaction", &source, vec![Output::figure(&figure)?]));
                 continue;
             }
             "fid_lpips" => {
@@ -84,8 +84,7 @@ fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
             name => of_metric(run, name),
         };
         if drawn {
-            let output = Output::figure(&figure.png()?, (figure.width as u32, figure.height as u32));
-            cells.push(code(&format!("plot-{name}"), &source, vec![output]));
+            cells.push(code(&format!("plot-{name}"), &with_alt(&source, &figure), vec![Output::figure(&figure)?]));
         }
     }
     Ok(())
@@ -181,7 +180,11 @@ fn cases(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
             };
             let lines = [line(best, &choice.successes), line(worst, &choice.failures)];
             let (jpeg, size) = montage::jpeg(&run.folder.dir, &lines)?;
-            vec![Output::displayed(tables::cases(&choice)), Output::photos(&jpeg, size)]
+            let said = [(best, &choice.successes), (worst, &choice.failures)];
+            let said = said.iter().flat_map(|(case, items)| items.iter().map(move |item| (case, item)));
+            let said: Vec<String> = said.map(|(case, item)| format!("{case} {}: {}", item.id, item.prompt)).collect();
+            let alt = format!("{strategy}. {}", said.join("; "));
+            vec![Output::displayed(tables::cases(&choice)), Output::photos(&jpeg, size, &alt)]
         };
         cells.push(code(&format!("cases-{at}"), &format!("cases({})", json!(strategy)), outputs));
     }

@@ -1,3 +1,4 @@
+ALT = @ALT@
 measured = items.dropna(subset="@NAME@")
 order = [strategy for strategy in COLORS if strategy in set(measured.strategy)][::-1]
 figure, axes = plt.subplots(figsize=(8, 1.2 + 0.5 * len(order)))
@@ -11,4 +12,4 @@ for at, strategy in enumerate(order):
 axes.set_yticks(range(len(order)), order)
 axes.set_xlabel("@LABEL@ of each picture; dot: median")
 plt.tight_layout()
-plt.show()
+picture(figure, ALT)

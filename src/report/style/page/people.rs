@@ -6,7 +6,7 @@ use crate::metrics::people::Correlation;
 use crate::metrics::stats::Interval;
 use crate::report::number::short;
 use crate::report::page::css_color;
-use crate::report::style::people::{Agreement, OfMeasure, OfPair, Said, said};
+use crate::report::style::people::{OfMeasure, OfPair, probability, said};
 use crate::report::style::{StyleRun, plots};
 
 /// The section of the page.
@@ -38,16 +38,6 @@ struct Cell {
 pub fn people(run: &StyleRun) -> Option<People> {
     let said = said(run)?;
     let colors = plots::strategy_colors(run);
-    let mut order: Vec<usize> = (0..said.strategies.len()).collect();
-    let rank = |at: usize| {
-        let of = &said.strategies[at];
-        let strength = of.strength.map_or(f64::NEG_INFINITY, |(value, _)| value);
-        (strength, of.success.map_or(f64::NEG_INFINITY, |(share, _)| share))
-    };
-    order.sort_by(|a, b| {
-        let (a, b) = (rank(*a), rank(*b));
-        b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1))
-    });
     let of_strategy = |at: usize| {
         let of = &said.strategies[at];
         let reasons: Vec<String> = of.reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -67,36 +57,12 @@ pub fn people(run: &StyleRun) -> Option<People> {
     let mut pairs: Vec<&OfPair> = said.pairs.iter().collect();
     pairs.sort_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
     Some(People {
-        sentence: sentence(&said),
-        notes: notes(&said),
-        strategies: order.into_iter().map(of_strategy).collect(),
+        sentence: said.sentence(),
+        notes: said.notes(),
+        strategies: said.order().into_iter().map(of_strategy).collect(),
         pairs: pairs.into_iter().map(|pair| of_pair(pair, name(pair.first), name(pair.second))).collect(),
         measures: said.measures.iter().map(of_measure).collect(),
     })
-}
-
-fn sentence(said: &Said) -> String {
-    let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
-    let raters = count(said.raters, "rater");
-    format!("{raters} gave {} and {}.", count(said.ratings, "rating"), count(said.votes, "blind vote"))
-}
-
-fn notes(said: &Said) -> Vec<String> {
-    let agreement = |of: &Agreement| {
-        let things = if of.of == "votes" { "pairs of pictures" } else { "pictures" };
-        let kappa = short(Some(of.kappa));
-        format!("Agreement of {}: {} = {kappa} of {} raters over {} {things}.", of.of, of.statistic, of.raters, of.n)
-    };
-    let mut notes: Vec<String> = said.agreement.iter().map(agreement).collect();
-    if said.raters == 1 {
-        notes.push("One rater alone: how far people agree cannot be said.".to_string());
-    }
-    if said.prior {
-        let text = "Some strategy was always or never preferred, or was not compared with the others: strengths are drawn towards \
-                    0 a little (a normal prior of precision 0.1), for otherwise they would be infinite.";
-        notes.push(text.to_string());
-    }
-    notes
 }
 
 fn of_pair(pair: &OfPair, first: &str, second: &str) -> Line {
@@ -155,8 +121,4 @@ fn share_cell(share: f64, Interval { low, high }: Interval) -> Cell {
         small: format!("{} to {} %", percent(low), percent(high)),
         bold: false,
     }
-}
-
-fn probability(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
 }
