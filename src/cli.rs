@@ -82,6 +82,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Run an experiment, a built-in one by name or a TOML file
     Experiment(ExperimentArgs),
+    /// Write an experiment file to start from, with a comment for every key
+    Init(InitArgs),
     /// Run an experiment in shards on a Slurm cluster: a job array, and a job that merges; the same command again goes on
     Submit(SubmitArgs),
     /// Put the run folders of shards together into one
@@ -421,16 +423,35 @@ pub enum CaptionProfile {
 #[derive(Debug, Args)]
 pub struct ExperimentArgs {
     /// A built-in experiment, or a TOML file
-    #[arg(value_name = "NAME|FILE.toml", required_unless_present = "list")]
+    #[arg(value_name = "NAME|FILE.toml", required_unless_present_any = ["list", "keys"])]
     pub experiment: Option<String>,
     /// List the built-in experiments
     #[arg(long)]
     pub list: bool,
+    /// List every key of experiment files with its type, default and meaning; with --format json a JSON Schema for editors
+    #[arg(long)]
+    pub keys: bool,
+    /// Say what would run, and what is there and what is missing; nothing is loaded, downloaded or written
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How --dry-run and --keys print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
     #[command(flatten)]
     pub options: ExperimentOptions,
     /// Do only part I of N (from 1); `merge` puts the parts together. auto: the part that Slurm's job array or srun says
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file to write; one that is there is left as it is
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// The built-in experiment to start from, or a kind: style_transfer, caption
+    #[arg(long, value_name = "NAME", default_value = "style_ablation")]
+    pub from: String,
 }
 
 /// What is changed of an experiment, and where it goes.

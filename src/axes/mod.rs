@@ -63,6 +63,8 @@ pub struct Axis {
     /// Several values, as an experiment file has them.
     pub example: &'static str,
     pub form: Form,
+    /// The words that a value may be: of texts the only ones, beside numbers as well; none: any text.
+    pub names: fn() -> Vec<&'static str>,
     /// Whether every experiment gives it; else it is left to the model where it is not given.
     pub required: bool,
     /// Whether the names of its values show in those of strategies where there is one value alone.
@@ -89,6 +91,7 @@ const COMMON: Axis = Axis {
     help: "",
     example: "",
     form: Form::Text,
+    names: Vec::new,
     required: false,
     always_named: false,
     always_a_column: false,
@@ -152,6 +155,9 @@ mod tests {
             assert!(values.len() >= 2 && values[0] != values[1], "{}: its example has several values", axis.key);
             let named: BTreeSet<String> = values.iter().map(axis.name).collect();
             assert_eq!(named.len(), values.len(), "{}: values that differ are called alike", axis.key);
+            for name in (axis.names)() {
+                (axis.read)(axis, name.into()).unwrap();
+            }
             for value in &values {
                 (axis.check)(value).unwrap();
                 // As results.csv holds it.

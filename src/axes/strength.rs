@@ -15,6 +15,7 @@ pub static AXIS: Axis = Axis {
     help: "how far image-to-image leaves the photo, above 0 and up to 1, or \"none\" for text-to-image",
     example: r#"["none", 0.4, 0.8]"#,
     form: Form::Number,
+    names: || vec![NONE],
     always_a_column: true,
     read: |_, value| read(&value),
     // Ways that differ should not look alike.

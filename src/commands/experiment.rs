@@ -4,27 +4,37 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::print::{note, say};
-use crate::cli::{ExperimentArgs, ExperimentOptions, Global};
-use crate::error::Outcome;
+use super::print::{self, note, say};
+use crate::cli::{ExperimentArgs, ExperimentOptions, Format, Global};
+use crate::error::{Outcome, usage};
+use crate::experiment::forecast::Forecast;
+use crate::experiment::keys::KeyRow;
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::shard::Shard;
 use crate::experiment::{self, Asked, Conclusion, Progress};
 use crate::report;
-use crate::runtime::{Runtime, wait_asleep};
+use crate::runtime::{Options, Runtime, wait_asleep};
 
 pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
         return list();
     }
+    if args.keys {
+        return keys(args.format);
+    }
     let args = ExperimentArgs { shard: args.shard.map(shard).transpose()?, ..args };
     wait_asleep();
-    let models = OnThisMachine::new(Runtime::new(global)?);
+    // A dry run downloads nothing.
+    let options = Options { offline: global.offline || args.dry_run, ..global.into() };
+    let models = OnThisMachine::new(Runtime::new(options)?);
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let asked = asked(&args.options, args.shard.as_deref());
     let planned = experiment::kind(&file)?.load(&file, &asked)?;
     let (name, shard) = planned.name();
     let out = out_folder(&args.options, name, shard)?;
+    if args.dry_run {
+        return show(&planned.forecast(&out, &models)?, args.format);
+    }
     // No result: stdout has the table alone.
     if !global.quiet {
         planned.introduce(&out, &models).iter().for_each(|line| note!("{line}"));
@@ -41,6 +51,39 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
 fn list() -> Result<Outcome> {
     for experiment in experiment::built_in()? {
         say!("{:24} {}", experiment.name, experiment.question);
+    }
+    Ok(Outcome::Done)
+}
+
+fn keys(format: Format) -> Result<Outcome> {
+    let rows = experiment::keys::keys();
+    match format {
+        Format::Json => say!("{}", serde_json::to_string_pretty(&experiment::keys::schema())?),
+        Format::Csv => print::table(|out| rows.iter().try_for_each(|row| out.serialize(row)))?,
+        Format::Text => {
+            let width = |of: fn(&KeyRow) -> usize| rows.iter().map(of).max().unwrap_or(0);
+            let (keys, forms) = (width(|row| row.key.len()), 28);
+            for (at, row) in rows.iter().enumerate() {
+                if at == 0 || rows[at - 1].kind != row.kind {
+                    say!("{}kind = {:?}", if at == 0 { "" } else { "\n" }, row.kind);
+                }
+                let form = match (row.required, row.default.is_empty()) {
+                    (true, _) => format!("{}, required", row.form),
+                    (false, false) => format!("{} = {}", row.form, row.default),
+                    (false, true) => row.form.clone(),
+                };
+                say!("  {:keys$}  {form:forms$}  {}", row.key, row.meaning);
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn show(forecast: &Forecast, format: Format) -> Result<Outcome> {
+    match format {
+        Format::Json => say!("{}", serde_json::to_string_pretty(forecast)?),
+        Format::Csv => return Err(usage("--dry-run prints text or json")),
+        Format::Text => forecast.lines().into_iter().try_for_each(|line| print::line(format_args!("{line}")))?,
     }
     Ok(Outcome::Done)
 }

@@ -14,6 +14,7 @@ mod evaluate_clip_score;
 mod evaluate_pictures;
 mod experiment;
 mod export;
+mod init;
 mod man;
 mod merge;
 mod metrics;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Prompt(args) => prompt::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Experiment(args) => experiment::run(args, global),
+        Command::Init(args) => init::run(args, global),
         Command::Submit(args) => submit::run(args, global),
         Command::Merge(args) => merge::run(args, global),
         Command::Report(args) => report::run(args, global),

@@ -1,7 +1,9 @@
 //! Named values of an experiment file, written in TOML as one value, a list, or a table.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -98,6 +100,27 @@ impl<'de, T: DeserializeOwned + Display> Deserialize<'de> for Choices<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |value: toml::Value| value.try_into::<T>().map_err(|error| error.message().to_string());
         Self::read(toml::Value::deserialize(deserializer)?, read, T::to_string).map_err(D::Error::custom)
+    }
+}
+
+/// One value, a list, or a table of values by name.
+pub(super) fn choices_schema(value: &Schema) -> Schema {
+    json_schema!({
+        "anyOf": [
+            value,
+            { "type": "array", "items": value, "minItems": 1 },
+            { "type": "object", "additionalProperties": value, "minProperties": 1 },
+        ]
+    })
+}
+
+impl<T: JsonSchema> JsonSchema for Choices<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Choices_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        choices_schema(&generator.subschema_for::<T>())
     }
 }
 

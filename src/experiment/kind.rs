@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::extent::Extent;
 use super::folder::RunFolder;
 use super::manifest::Facts;
 use super::models::{Captioners, Needed, OnThisMachine};
@@ -28,6 +29,8 @@ pub const SCORING: &str = "scoring";
 pub trait Kind: Sized + 'static {
     /// What its items are called.
     const ITEMS: &'static str;
+    /// A built-in experiment of this kind.
+    const BUILT_IN: &'static str;
     /// The folders of a run whose files a merge takes over as they are.
     const FOLDERS: &'static [&'static str];
 
@@ -65,6 +68,9 @@ pub trait Kind: Sized + 'static {
 
     /// What else can be known to be wrong before any model is loaded; all of [`Self::needs`] are there by then.
     fn check(plan: &Self::Plan, config: &Self::Config, models: &Self::Models) -> Result<()>;
+
+    /// What a run comes to, as far as that is known before it begins; models may be missing.
+    fn extent(plan: &Self::Plan, config: &Self::Config, models: &Self::Models) -> Extent;
 
     /// What the manifest says of this kind alone.
     fn facts(plan: &Self::Plan, config: &Self::Config, models: &Self::Models) -> Facts;
@@ -179,7 +185,7 @@ impl<K: Kind> Work<'_, K> {
 
     /// Pictures at a time: as the configuration says, else as suits the machine.
     pub fn batch_size(&self) -> usize {
-        self.config.common().batch_size.unwrap_or(self.models.batch_size()).max(1)
+        self.config.shared().batch_size.unwrap_or(self.models.batch_size()).max(1)
     }
 }
 

@@ -220,7 +220,7 @@ fn hash(file: &Path) -> Result<String> {
 }
 
 /// A file itself; of a folder every file in it and below, sorted, without hidden ones.
-fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }

@@ -123,7 +123,7 @@ fn common<K: Kind>(parts: &[Part<K>]) -> Result<K::Config> {
     let Some(first) = parts.first() else { return Err(usage("no run folders to merge")) };
     let without_shard = |config: &K::Config| {
         let mut config = config.clone();
-        *config.common_mut().shard = None;
+        config.shared_mut().shard = None;
         config
     };
     let whole = without_shard(&first.config);
@@ -131,12 +131,12 @@ fn common<K: Kind>(parts: &[Part<K>]) -> Result<K::Config> {
     let mut of = 0;
     for part in parts {
         let shown = part.dir.display();
-        let Some(shard) = part.config.common().shard.map(Shard::parse).transpose()? else {
+        let Some(shard) = part.config.shared().shard.as_deref().map(Shard::parse).transpose()? else {
             return Err(usage(format!("{shown} is no shard: it was run without --shard")));
         };
         let mut asked = without_shard(&part.config);
         asked.move_to_places_of(&whole);
-        let limits = (whole.common().limit != asked.common().limit).then(|| "limit".to_string());
+        let limits = (whole.shared().limit != asked.shared().limit).then(|| "limit".to_string());
         if let Some(difference) = difference(&whole, &asked)?.or(limits) {
             return Err(usage(format!("{} and {shown} are of different runs: {difference}", first.dir.display())));
         }

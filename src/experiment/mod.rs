@@ -11,7 +11,10 @@
 pub mod caption;
 mod choices;
 mod describe;
+pub mod extent;
 pub mod folder;
+pub mod forecast;
+pub mod keys;
 pub mod kind;
 mod library;
 pub mod manifest;
@@ -20,12 +23,15 @@ pub mod models;
 mod profiles;
 mod progress;
 mod run;
+pub mod schema;
 pub mod settings;
 pub mod shard;
+pub mod shared;
 pub mod stage;
 pub mod standing;
 pub mod style;
 mod table;
+mod template;
 
 pub use kind::{Kind, Summary};
 pub use library::{Found, built_in, find, kind_of};
@@ -34,5 +40,6 @@ pub use progress::Progress;
 pub use run::{check, run};
 pub use style::{Config, Plan};
 pub use table::{AnyKind, Asked, Conclusion, KINDS, Planned, kind};
+pub use template::template;
 
 pub use crate::runtime::say_on_stop;

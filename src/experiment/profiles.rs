@@ -132,14 +132,13 @@ fn close(key: &str, name: &str) -> bool {
     key != name && !nearest(key, [name]).is_empty()
 }
 
-/// serde's words for a wrong key or value, as one line with the nearest right name: of those that serde knows, or of
-/// `more`.
-pub(super) fn explain(message: &str, more: &[&str]) -> anyhow::Error {
+/// serde's words for a wrong key or value, as one line with the nearest right name.
+pub(super) fn explain(message: &str) -> anyhow::Error {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field")
         && let [wrong, known @ ..] = quoted.as_slice()
     {
-        return unknown_key(wrong, &[known, more].concat());
+        return usage(unknown_key(wrong, known, ""));
     }
     if message.starts_with("unknown variant")
         && let [wrong, known @ ..] = quoted.as_slice()
@@ -160,23 +159,26 @@ pub(super) fn explain(message: &str, more: &[&str]) -> anyhow::Error {
     )
 }
 
-/// One line for a key that is not known, with the nearest of those that are.
-pub(super) fn unknown_key(wrong: &str, known: &[&str]) -> anyhow::Error {
-    let near = nearest(wrong, known.iter().copied().chain(["profiles"]));
-    usage(format!("unknown key {wrong:?}{near}"))
+/// A key that is not known in the table `place` ("": the whole), with the nearest of those that are.
+pub(super) fn unknown_key(wrong: &str, known: &[&str], place: &str) -> String {
+    let short: String = wrong.chars().take(80).collect();
+    let near = nearest(&short, known.iter().copied().chain(["profiles"]));
+    let place = if place.is_empty() || place == "axes" { String::new() } else { format!(" (in {place})") };
+    format!("unknown key {short:?}{near}{place}")
 }
 
 /// A TOML error in one line, with the line of the file.
 pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = explain(error.message(), &[]).to_string().replace('\n', " ");
+    let message = explain(error.message()).to_string().replace('\n', " ");
     line.map_or(message.clone(), |line| format!("line {line}: {message}"))
 }
 
-/// The path as an absolute one: in `beside`, the working folder, or the repository, where it exists first.
+/// The path as an absolute one: in `beside`, the working folder, the repository, or its `experiments`, where it exists first.
 pub(super) fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
     let home = crate::runtime::home().ok();
-    let places = [beside, Some(Path::new("")), home.as_deref()];
+    let built_in = home.as_ref().map(|home| home.join("experiments"));
+    let places = [beside, Some(Path::new("")), home.as_deref(), built_in.as_deref()];
     let found = places.into_iter().flatten().map(|place| place.join(path)).find(|path| path.exists());
     let path = found.unwrap_or_else(|| path.to_path_buf());
     std::path::absolute(&path).unwrap_or(path)

@@ -39,7 +39,7 @@ pub fn run<K: Kind>(
         let belongs = K::belongs(&folder, plan, &kept);
         // Failed items are tried again: their picture may have been mended.
         let keep = |row: &K::Item| row.is_done() && belongs(row);
-        Journal::<K::Item>::open(&folder.path("items.csv"), config.common().metrics, keep)?
+        Journal::<K::Item>::open(&folder.path("items.csv"), &config.shared().metrics, keep)?
     };
     let done: BTreeSet<Key<K>> = rows.iter().map(Item::key).collect();
     if !done.is_empty() && done.len() < K::items(plan) {
@@ -60,7 +60,7 @@ pub(super) fn conclude<K: Kind>(
     mut rows: Vec<K::Item>,
     manifest: Manifest,
 ) -> Result<Summary<K>> {
-    let asked = config.common().metrics;
+    let asked = &config.shared().metrics;
     let results = K::results(folder, config, kept, &mut rows)?;
     write(&folder.path("items.csv"), &rows, asked)?;
     write(&folder.path("results.csv"), &results, asked)?;

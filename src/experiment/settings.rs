@@ -1,19 +1,23 @@
 //! What the configurations of all kinds of experiments have in common, and the way from an experiment file to one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::profiles::{Profiles, assignment, check_run_name, explain, positive, shown, syntax};
+use super::profiles::{Profiles, assignment, explain, shown, syntax};
+use super::schema;
+use super::shared::{Shared, shared_keys};
 use crate::error::usage;
 
 /// A resolved configuration, as `config.toml` of a run folder holds it.
-pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
+pub trait Settings: Serialize + DeserializeOwned + JsonSchema + Clone + 'static {
     /// The value of the key `kind`.
     const KIND: &'static str;
 
@@ -24,9 +28,12 @@ pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
     const EXAMPLE: &'static str;
 
     /// The keys that every kind has.
-    fn common(&self) -> Common<'_>;
+    fn shared(&self) -> &Shared;
 
-    fn common_mut(&mut self) -> CommonMut<'_>;
+    fn shared_mut(&mut self) -> &mut Shared;
+
+    /// What its keys are; see [`schema`](super::schema).
+    fn schema() -> &'static serde_json::Value;
 
     /// What no type can say of the keys that only this kind has.
     fn check_own(&self) -> Result<()>;
@@ -57,6 +64,9 @@ pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
         let resolve = |table: &Table, profile: &str| {
             let mut table = table.clone();
             table.entry("profile").or_insert_with(|| Value::String(profile.to_string()));
+            if table.get("batch_size").and_then(Value::as_str) == Some("auto") {
+                table.remove("batch_size");
+            }
             Self::from_keys(table)
         };
         let profiles = Profiles::read(file)?;
@@ -79,20 +89,15 @@ pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
 
     /// Takes limit and shard from the command line, where they are given.
     fn narrow(&mut self, limit: Option<usize>, shard: Option<&str>) -> Result<()> {
-        let own = self.common_mut();
-        *own.limit = limit.or(*own.limit);
-        *own.shard = shard.map(str::to_string).or(own.shard.take());
+        let own = self.shared_mut();
+        own.limit = limit.or(own.limit);
+        own.shard = shard.map(str::to_string).or(own.shard.take());
         self.check()
     }
 
     /// What no type can say.
     fn check(&self) -> Result<()> {
-        let common = self.common();
-        check_run_name(common.name)?;
-        positive("limit", common.limit)?;
-        positive("batch_size", common.batch_size)?;
-        positive("max_new_tokens", common.max_new_tokens)?;
-        positive("num_beams", Some(common.num_beams))?;
+        self.shared().check()?;
         self.check_own()
     }
 
@@ -100,13 +105,8 @@ pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
     /// goes on when the rest is the same. A greater limit continues a run, other metrics are computed from what is
     /// there, and the batch size is no part of what is asked.
     fn but_for_what_may_change(&self, asked: &Self) -> Self {
-        let (mut held, wanted) = (self.clone(), asked.common());
-        let own = held.common_mut();
-        *own.batch_size = wanted.batch_size;
-        *own.metrics = wanted.metrics.to_vec();
-        if own.limit.is_some() && wanted.limit.is_none_or(|limit| *own.limit <= Some(limit)) {
-            *own.limit = wanted.limit;
-        }
+        let mut held = self.clone();
+        held.shared_mut().take_what_may_change(asked.shared());
         held.may_change_own(asked);
         held
     }
@@ -115,64 +115,21 @@ pub trait Settings: Serialize + DeserializeOwned + Clone + 'static {
     fn from_run(file: &Path) -> Result<Self> {
         let name = file.display();
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-        toml::from_str(&text)
-            .map_err(|error| usage(format!("{name} is not a run's configuration: {}", syntax(&text, &error))))
+        let table: Result<Table> = text.parse().map_err(|error| usage(syntax(&text, &error)));
+        table.and_then(typed).map_err(|error| usage(format!("{name} is not a run's configuration: {error:#}")))
     }
 }
 
-/// The keys that every kind has.
-#[derive(Debug, Clone, Copy)]
-pub struct Common<'a> {
-    pub name: &'a str,
-    pub profile: &'a str,
-    pub limit: Option<usize>,
-    pub shard: Option<&'a str>,
-    pub batch_size: Option<usize>,
-    pub max_new_tokens: Option<usize>,
-    pub num_beams: usize,
-    pub metrics: &'a [String],
-}
-
-/// Those of them that are changed after reading.
-#[derive(Debug)]
-pub struct CommonMut<'a> {
-    pub limit: &'a mut Option<usize>,
-    pub shard: &'a mut Option<String>,
-    pub batch_size: &'a mut Option<usize>,
-    pub metrics: &'a mut Vec<String>,
-}
-
-/// Lends the keys that every kind has out of a configuration with fields of these names.
-macro_rules! common_keys {
-    () => {
-        fn common(&self) -> $crate::experiment::settings::Common<'_> {
-            $crate::experiment::settings::Common {
-                name: &self.name,
-                profile: &self.profile,
-                limit: self.limit,
-                shard: self.shard.as_deref(),
-                batch_size: self.batch_size,
-                max_new_tokens: self.max_new_tokens,
-                num_beams: self.num_beams,
-                metrics: &self.metrics,
-            }
-        }
-
-        fn common_mut(&mut self) -> $crate::experiment::settings::CommonMut<'_> {
-            $crate::experiment::settings::CommonMut {
-                limit: &mut self.limit,
-                shard: &mut self.shard,
-                batch_size: &mut self.batch_size,
-                metrics: &mut self.metrics,
-            }
-        }
-    };
-}
-pub(super) use common_keys;
-
-/// The types of a configuration from its keys; `more` are keys that serde does not know by themselves.
-pub(super) fn typed<S: Settings>(table: Table, more: &[&str]) -> Result<S> {
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| explain(&error.to_string(), more))
+/// The types of a configuration from its keys. All keys that are unknown or missing are said at once.
+pub(super) fn typed<S: Settings>(table: Table) -> Result<S> {
+    schema::check(&table, S::schema())?;
+    let explain = |error: toml::de::Error| explain(&error.to_string());
+    // As part of a larger type serde does not say which key is wrong; read by itself it does.
+    let own = shared_keys();
+    let shared: Table =
+        table.iter().filter(|(key, _)| own.contains(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    Value::Table(shared).try_into::<Shared>().map_err(explain)?;
+    Value::Table(table).try_into().map_err(explain)
 }
 
 /// The key `kind` of a configuration: it has one value only.
@@ -206,5 +163,15 @@ impl<S> Clone for KindKey<S> {
 impl<S> PartialEq for KindKey<S> {
     fn eq(&self, _other: &Self) -> bool {
         true
+    }
+}
+
+impl<S: Settings> JsonSchema for KindKey<S> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("kind_{}", S::KIND).into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": S::KIND })
     }
 }

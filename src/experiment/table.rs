@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::caption::Captioning;
+use super::forecast::{Forecast, forecast};
 use super::kind::{Failure, Item, Kind, Summary};
 use super::library::kind_of;
 use super::merge::merge_with;
@@ -38,6 +39,12 @@ pub trait AnyKind: Sync {
     /// What the key `kind` says.
     fn name(&self) -> &'static str;
 
+    /// A built-in experiment of this kind.
+    fn example(&self) -> &'static str;
+
+    /// What the keys of its resolved configurations are, as a JSON Schema.
+    fn schema(&self) -> &'static serde_json::Value;
+
     /// Reads an experiment file and lays out the run.
     fn load(&self, file: &Path, asked: &Asked) -> Result<Box<dyn Planned>>;
 
@@ -58,6 +65,9 @@ pub trait Planned {
 
     /// What can be known to be wrong before any model is loaded.
     fn check(&self, models: &OnThisMachine) -> Result<()>;
+
+    /// What the run would do in this folder.
+    fn forecast(&self, out: &Path, models: &OnThisMachine) -> Result<Forecast>;
 
     /// Runs or continues it.
     fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion>;
@@ -99,6 +109,14 @@ impl<K: Kind + Sync> AnyKind for K {
         K::Config::KIND
     }
 
+    fn example(&self) -> &'static str {
+        K::BUILT_IN
+    }
+
+    fn schema(&self) -> &'static serde_json::Value {
+        K::Config::schema()
+    }
+
     fn load(&self, file: &Path, asked: &Asked) -> Result<Box<dyn Planned>> {
         let mut config = K::Config::load(file, asked.profile, asked.sets)?;
         config.narrow(asked.limit, asked.shard)?;
@@ -118,8 +136,8 @@ struct Loaded<K: Kind> {
 
 impl<K: Kind> Planned for Loaded<K> {
     fn name(&self) -> (&str, Option<&str>) {
-        let common = self.config.common();
-        (common.name, common.shard)
+        let shared = self.config.shared();
+        (&shared.name, shared.shard.as_deref())
     }
 
     fn introduce(&self, out: &Path, models: &OnThisMachine) -> Vec<String> {
@@ -132,6 +150,10 @@ impl<K: Kind> Planned for Loaded<K> {
 
     fn check(&self, models: &OnThisMachine) -> Result<()> {
         check::<K>(&self.plan, &self.config, K::on(models))
+    }
+
+    fn forecast(&self, out: &Path, models: &OnThisMachine) -> Result<Forecast> {
+        forecast::<K>(&self.plan, &self.config, out, models)
     }
 
     fn run(&self, out: &Path, models: &OnThisMachine, progress: Progress) -> Result<Conclusion> {

@@ -170,6 +170,11 @@ pub fn is_asked(names: &[String], about: &About) -> bool {
     if names.is_empty() { about.by_default } else { names.iter().any(|name| name == about.name) }
 }
 
+/// The names of those of `known` that [`is_asked`] says are computed.
+pub fn asked_names(names: &[String], known: impl Iterator<Item = &'static About>) -> Vec<&'static str> {
+    known.filter(|about| is_asked(names, about)).map(|about| about.name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

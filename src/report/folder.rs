@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::run::published::Published;
+
 /// A run folder: its place, its configuration and its manifest.
 #[derive(Debug, Clone, Default)]
 pub struct Folder {
@@ -47,6 +49,13 @@ impl Folder {
     /// A text of the configuration; empty where there is none.
     pub fn setting(&self, key: &str) -> &str {
         self.config.get(key).and_then(|value| value.as_str()).unwrap_or_default()
+    }
+
+    /// Results published elsewhere, as the configuration has them.
+    pub fn published(&self) -> Result<Vec<Published>> {
+        let Some(published) = self.config.get("published") else { return Ok(Vec::new()) };
+        let file = self.dir.join("config.toml");
+        published.clone().try_into().with_context(|| format!("{}: published", file.display()))
     }
 
     /// What the run is called: by its configuration, else as its folder.

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod journal;
 pub mod layout;
 pub mod people;
+pub mod published;
 pub mod style;
 
 use crate::metrics::{About, Show};

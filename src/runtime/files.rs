@@ -1,6 +1,7 @@
 //! Files that are whole or not there.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,17 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     // The error of `persist` itself would keep the unfinished file alive.
     file.persist(path).map_err(|failed| failed.error).with_context(|| format!("cannot replace {}", path.display()))?;
     Ok(())
+}
+
+/// Writes a new file, whole or not at all; one that is there stays as it is.
+///
+/// # Errors
+/// When it is there, or cannot be written.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = unfinished(path)?;
+    file.write_all(content).with_context(|| format!("writing {}", path.display()))?;
+    let placed = file.persist_noclobber(path).map_err(|failed| failed.error);
+    placed.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Whether [`write_whole`] could begin, to say so before a long work: the folder is there and can be written into, and
@@ -59,7 +71,6 @@ fn unfinished(path: &Path) -> Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Write;
 
     use super::*;
 
@@ -70,6 +81,16 @@ mod tests {
         write_whole(&path, |file| Ok(file.write_all(b"one")?)).unwrap();
         write_whole(&path, |file| Ok(file.write_all(b"two")?)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_never_takes_the_place_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.txt");
+        write_new(&path, b"one").unwrap();
+        assert!(write_new(&path, b"two").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

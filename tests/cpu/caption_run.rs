@@ -385,7 +385,7 @@ fn keys_are_set_by_the_names_of_models_and_data_sets() {
     let world = World::new();
     let config = world.config("mini", &["own.batch_size=4", "flickr=own", "chatty.num_beams=3", "limit=2"]).unwrap();
     let datasets = &config.datasets.0;
-    assert_eq!((datasets[0].1.batch_size, datasets[1].1.batch_size, config.limit), (Some(4), Some(2), Some(2)));
+    assert_eq!((datasets[0].1.batch_size, datasets[1].1.batch_size, config.shared.limit), (Some(4), Some(2), Some(2)));
     assert!(datasets[1].1.path.ends_with("own"));
     assert_eq!((config.models.0[1].1.num_beams, config.models.0[1].1.instruction.len()), (Some(3), 2));
     let auto = world.config("mini", &["flickr.batch_size=auto", "datasets.own.split=val"]).unwrap();

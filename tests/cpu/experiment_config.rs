@@ -52,7 +52,7 @@ fn names(config: &Config) -> Vec<String> {
 #[test]
 fn profiles_override_and_axes_may_stand_outside_axes() {
     let mini = load(GOOD, "mini", &[]).unwrap();
-    assert_eq!((mini.profile.as_str(), names(&mini)), ("mini", vec!["plain".to_string()]));
+    assert_eq!((mini.shared.profile.as_str(), names(&mini)), ("mini", vec!["plain".to_string()]));
     assert_eq!(mini.axes.values(&steps::AXIS).collect::<Vec<_>>(), [&4u64.into()]);
     assert_eq!(mini.comparison_size, 224);
     assert!(mini.photos.is_absolute() && mini.photos.ends_with("photos"), "beside the file: {:?}", mini.photos);
@@ -70,7 +70,9 @@ fn what_is_written_is_read_again() {
     fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     assert_eq!(Config::from_run(&file).unwrap(), config);
     let again = Config::load(&file, "mini", &["limit=9".to_string()]).unwrap();
-    assert_eq!(again, Config { limit: Some(9), ..config }, "a run's own configuration is an experiment file");
+    let mut nine = config;
+    nine.shared.limit = Some(9);
+    assert_eq!(again, nine, "a run's own configuration is an experiment file");
 }
 
 #[test]
@@ -91,8 +93,11 @@ fn set_takes_toml_bare_words_dots_and_new_values() {
     let config = config.unwrap();
     assert_eq!(names(&config), ["plain__seed1", "plain__seed2", "oil__seed1", "oil__seed2"]);
     assert_eq!(config.axes.texts(&generator::AXIS).collect::<Vec<_>>(), ["owner/other"]);
-    assert_eq!((config.limit, config.keep_drawn), (Some(5), true));
+    assert_eq!((config.shared.limit, config.keep_drawn), (Some(5), true));
     assert_eq!(config.photos, Path::new("/somewhere/else"));
+    for auto in [load(GOOD, "mini", &["batch_size=auto"]), load(&format!("batch_size = 'auto'\n{GOOD}"), "mini", &[])] {
+        assert_eq!(auto.unwrap().shared.batch_size, None);
+    }
     let one = load(GOOD, "mini", &["style_text=Peanuts comic style"]).unwrap();
     assert_eq!(names(&one), ["peanuts-comic-style"]);
 }
@@ -178,6 +183,77 @@ fn what_is_wrong_is_one_line_that_names_it() {
 }
 
 #[test]
+fn all_unknown_and_missing_keys_are_said_at_once() {
+    let text = GOOD
+        .replace("inception =", "incepton =")
+        .replace("captioner = \"c\"", "captoner = \"c\"")
+        .replace("style_pictures = \"style\"", "")
+        .replace("seed = 0", "");
+    let error = load(&text, "mini", &[]).unwrap_err();
+    let expected = "my.toml: profile mini: unknown key \"incepton\", did you mean \"inception\"?; \
+         unknown key \"captoner\", did you mean \"captioner\"?; style_pictures is missing; inception is missing; \
+         captioner is missing; seed is missing";
+    let sorted = |text: &str| {
+        let mut parts: Vec<String> = text.split("; ").map(str::to_string).collect();
+        parts.sort();
+        parts
+    };
+    assert_eq!(sorted(&error), sorted(expected));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("captions.toml");
+    let text = "name = 'a'\nkind = 'caption'\nlimt = 1\n[models.m]\nmodle = 'x'\n[datasets.d]\npaht = 'y'\nsplt = 'z'\n\
+                [[published]]\nmodel = 'm'\ndataset = 'd'\nbleu = 'high'\n";
+    fs::write(&file, text).unwrap();
+    let error = CaptionConfig::load(&file, "mini", &[]).unwrap_err().to_string();
+    for part in [
+        "unknown key \"limt\", did you mean \"limit\"?",
+        "unknown key \"modle\", did you mean \"model\"? (in models.m)",
+        "models.m.model is missing",
+        "unknown key \"paht\", did you mean \"path\"?",
+        "unknown key \"splt\", did you mean \"split\"?",
+        "datasets.d.path is missing",
+    ] {
+        assert!(error.contains(part), "{error}\nwanted: {part}");
+    }
+}
+
+/// A key of those that all kinds have is named too, and the published lines are of metrics that there are.
+#[test]
+fn wrong_values_of_shared_keys_name_the_key() {
+    for (set, expected) in [
+        ("limit=x", "(key \"limit\")"),
+        ("num_beams=-1", "(key \"num_beams\")"),
+        ("metrics=7", "(key \"metrics\")"),
+        (
+            "published=[{strategy='plain', artfidd=1}]",
+            "published of plain: \"artfidd\" is no metric here, did you mean \"artfid\"?",
+        ),
+        ("published=[{artfid=1}]", "published: a line without strategy"),
+        ("published=[{strategy='plain', artfid='x'}]", "published of plain: artfid is no number"),
+        ("published=[{strategy='plain'}]", "published of plain: no metric has a value"),
+    ] {
+        let error = load(GOOD, "mini", &[set]).unwrap_err();
+        assert!(error.contains(expected), "{error}\nwanted: {expected}");
+    }
+    let config = load(GOOD, "mini", &["published=[{strategy='plain', artfid=20, fid=19.5}]"]).unwrap();
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+    assert_eq!(again.shared.published[0].value("artfid"), Some(20.0));
+}
+
+/// Every value of an experiment file that is allowed here is allowed by the schema that editors get, and the other way round.
+#[test]
+fn the_schema_for_editors_is_the_one_in_the_repository() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/experiment.schema.json");
+    let held: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let fresh = toolkit::experiment::keys::schema();
+    assert_eq!(
+        held, fresh,
+        "toolkit experiment --keys --format json > experiments/experiment.schema.json makes it again"
+    );
+}
+
+#[test]
 fn a_missing_file_or_name_lists_what_is_there() {
     let error = find("style_ablatio").unwrap_err().to_string();
     assert!(error.contains("did you mean \"style_ablation\"?"), "{error}");
@@ -198,11 +274,11 @@ fn built_in_experiments_are_whole() {
         for profile in ["mini", "full"] {
             if kind_of(&experiment.file).as_deref() == Some("caption") {
                 let config = CaptionConfig::load(&experiment.file, profile, &[]).unwrap();
-                assert_eq!(config.name, experiment.name);
+                assert_eq!(config.shared.name, experiment.name);
                 continue;
             }
             let config = Config::load(&experiment.file, profile, &[]).unwrap();
-            assert_eq!(config.name, experiment.name);
+            assert_eq!(config.shared.name, experiment.name);
             assert!(!plan::cells(&config.axes).unwrap().is_empty());
             assert!(config.photos.is_dir() && config.style_pictures.is_dir());
         }

@@ -167,7 +167,11 @@ fn a_finished_run_is_not_done_again() {
 #[test]
 fn a_greater_limit_continues() {
     let world = World::new(6);
-    let config = |limit| toolkit::experiment::Config { limit, ..world.config(&[]) };
+    let config = |limit| {
+        let mut config = world.config(&[]);
+        config.shared.limit = limit;
+        config
+    };
     run_in(&world.path("run"), &config(Some(2)), &Doubles::new(1)).unwrap();
     assert_eq!(items(world.path("run/items.csv")).len(), 4);
     let more = Doubles::new(1);

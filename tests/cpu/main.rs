@@ -13,6 +13,7 @@ mod datasets;
 mod doctor;
 #[path = "../common/doubles.rs"]
 mod doubles;
+mod experiment_before;
 mod experiment_cli;
 mod experiment_config;
 mod experiment_mini;

@@ -24,7 +24,7 @@ use crate::run::journal::Journal;
 pub const LABEL: &str = "describing";
 
 /// Longest side of a thumbnail, in pixels.
-const THUMBNAIL: u32 = 224;
+pub(super) const THUMBNAIL: u32 = 224;
 
 /// Pictures that are described together.
 pub struct Batch<'a> {

@@ -27,13 +27,13 @@ const BATCH: usize = 64;
 
 /// The metrics of a run that need the pictures.
 pub fn asked(config: &CaptionConfig) -> impl Iterator<Item = &'static dyn CaptionMetric> {
-    let asked = of_captions().filter(|metric| is_asked(&config.metrics, metric.about()));
+    let asked = of_captions().filter(|metric| is_asked(&config.shared.metrics, metric.about()));
     asked.filter(|metric| metric.profile() == Profile::Pictures)
 }
 
 /// The name of the network.
 pub fn model(config: &CaptionConfig) -> &str {
-    config.clip.as_deref().unwrap_or(Network::Clip.model())
+    config.shared.clip.as_deref().unwrap_or(Network::Clip.model())
 }
 
 /// Fills in the values of the captions that have none yet.

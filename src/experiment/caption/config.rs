@@ -16,10 +16,13 @@
 //! ```
 //! Keys outside the profiles hold for all profiles; a profile's keys win, `--set` wins over both.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Result;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,65 +31,45 @@ use toml::{Table, Value};
 use crate::error::{nearest, usage};
 use crate::experiment::choices::{Choices, check_name};
 use crate::experiment::profiles::{locate, positive};
-use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
+use crate::experiment::schema::{batch_size, schema_of};
+use crate::experiment::settings::{KindKey, Settings, typed};
+use crate::experiment::shared::Shared;
 use crate::metrics::{check_names, of_captions};
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CaptionConfig {
-    pub name: String,
+    #[serde(flatten)]
+    pub shared: Shared,
+    /// What the experiment does: pictures described, and compared with what people wrote.
     pub kind: KindKey<Self>,
-    /// What the experiment asks, in one sentence.
-    #[serde(default)]
-    pub question: String,
-    #[serde(default)]
-    pub profile: String,
-    /// Only the first pictures of each data set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Only part I of N: `I/N`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shard: Option<String>,
-    /// The longest caption, in tokens; none: the model's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_new_tokens: Option<usize>,
-    #[serde(default = "one")]
-    pub num_beams: usize,
-    /// Pictures at a time; none (or "auto"): chosen for the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<usize>,
-    /// The metrics that are computed (`toolkit metrics list`); none: the usual ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<String>,
-    /// The CLIP of `clip_score` and `ref_clip_score`: a name, a folder or a hub id; none: clip-vit-b-32. It is needed only
-    /// where `metrics` names them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip: Option<String>,
+    /// The captioners by their names in the results; a text alone is the model.
     pub models: Named<Model>,
+    /// The data sets by their names in the results; a text alone is the path.
     pub datasets: Named<Dataset>,
-    /// Results published elsewhere, shown beside the measured ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub published: Vec<Published>,
 }
 
 /// A captioner and how it is used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A name, a folder or a hub id.
     pub model: String,
-    /// What it is asked (BLIP: the words that its caption starts with); each value is measured by itself. None: its own.
+    /// What it is asked (BLIP: the words that its caption starts with); each value is measured by itself. Not given: its own.
     #[serde(default, skip_serializing_if = "Choices::is_empty")]
     pub instruction: Choices<String>,
+    /// The longest caption of this model, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub max_new_tokens: Option<usize>,
+    /// Beams of this model's search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub num_beams: Option<usize>,
 }
 
 /// A data set and how it is read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dataset {
     /// A folder, an annotation file, or `owner/name` in the Hugging Face cache.
@@ -94,31 +77,16 @@ pub struct Dataset {
     /// The folder or zip of the pictures where they lie elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// None: told by the files.
+    /// The layout of its files; not given: told by them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// None: `test` where there is one.
+    /// The part that is used; not given: `test` where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
+    /// Pictures of this data set at a time; "auto": chosen for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "batch_size")]
     pub batch_size: Option<usize>,
-}
-
-/// One line of a published table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Published {
-    pub dataset: String,
-    /// The model's name in `models`.
-    pub model: String,
-    pub bleu: f64,
-    pub rouge1: f64,
-    pub rouge2: f64,
-    pub meteor: f64,
-}
-
-fn one() -> usize {
-    1
 }
 
 /// A table whose order is kept.
@@ -158,13 +126,41 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Named<T> {
     }
 }
 
+/// As files have it: a table of names, each with the value or with a text that stands for it, or a list of texts.
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let whole = generator.subschema_for::<T>();
+        json_schema!({
+            "anyOf": [
+                { "type": "object", "additionalProperties": { "anyOf": [whole, { "type": "string" }] } },
+                { "type": "array", "items": { "type": "string" } },
+            ]
+        })
+    }
+}
+
 /// With `--set` a key may be the name of a data set or model: `coco=DIR` is its path, `coco.split=val` one of its keys.
 /// `photos=DIR` puts one's own pictures (with a `captions.csv`, or without captions) in the place of all data sets.
 impl Settings for CaptionConfig {
     const KIND: &'static str = "caption";
     const EXAMPLE: &'static str = "coco=DIR";
 
-    common_keys!();
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn shared_mut(&mut self) -> &mut Shared {
+        &mut self.shared
+    }
+
+    fn schema() -> &'static serde_json::Value {
+        static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
+        SCHEMA.get_or_init(schema_of::<Self>)
+    }
 
     fn check_own(&self) -> Result<()> {
         for (name, model) in &self.models.0 {
@@ -177,14 +173,17 @@ impl Settings for CaptionConfig {
         if self.models.0.is_empty() || self.datasets.0.is_empty() {
             return Err(usage("at least one model and one data set are needed"));
         }
-        check_names(&self.metrics, of_captions().map(|metric| metric.about()))
+        let known = of_captions().map(|metric| metric.about());
+        for line in &self.shared.published {
+            line.check(&[("dataset", &line.dataset), ("model", &line.model)], known.clone())?;
+        }
+        check_names(&self.shared.metrics, known)
     }
 
     fn may_change_own(&mut self, asked: &Self) {
         for ((_, own), (_, asked)) in self.datasets.0.iter_mut().zip(&asked.datasets.0) {
             own.batch_size = asked.batch_size;
         }
-        self.published = asked.published.clone();
     }
 
     fn move_to_places_of(&mut self, other: &Self) {
@@ -223,7 +222,7 @@ impl Settings for CaptionConfig {
     }
 
     fn from_keys(table: Table) -> Result<Self> {
-        typed(table, &[])
+        typed(table)
     }
 }
 

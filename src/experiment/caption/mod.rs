@@ -28,12 +28,14 @@ use anyhow::{Context, Result};
 use self::captioning::Captions;
 use self::plan::{Part, voices};
 use self::references::References;
+use super::extent::{DataSource, Extent, png_bytes};
 use super::folder::RunFolder;
 use super::kind::{self, Failure, Item, Kind, SCORING, Work};
 use super::manifest::{DataSet, Facts};
 use super::models::{Captioners, Needed, OnThisMachine, Role};
 use super::stage::pass;
 use crate::metrics::image::networks::Network;
+use crate::metrics::{asked_names, of_captions};
 use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::csv::write;
 use crate::run::journal::Journal;
@@ -44,6 +46,7 @@ pub struct Captioning;
 
 impl Kind for Captioning {
     const ITEMS: &'static str = "captions";
+    const BUILT_IN: &'static str = "caption_benchmark";
     const FOLDERS: &'static [&'static str] = &["pictures"];
 
     type Config = CaptionConfig;
@@ -92,6 +95,25 @@ impl Kind for Captioning {
             models.check_captions(&voice.model, &voice.options()).with_context(label)?;
         }
         Ok(())
+    }
+
+    fn extent(plan: &CaptionPlan, config: &CaptionConfig, _models: &dyn Captioners) -> Extent {
+        let side = captioning::THUMBNAIL.into();
+        let pictures: usize = plan.parts.iter().map(|part| part.set.items.len()).sum();
+        let source = |part: &Part| DataSource {
+            name: part.name.clone(),
+            path: part.set.file.clone(),
+            pictures: part.set.items.len(),
+            found: part.found,
+            is_item: true,
+        };
+        Extent {
+            strategies: plan.voices.iter().map(|voice| voice.label.clone()).collect(),
+            data: plan.parts.iter().map(source).collect(),
+            metrics: asked_names(&config.shared.metrics, of_captions().map(|metric| metric.about())),
+            // A thumbnail of each picture, a row of each caption, plots and pages.
+            bytes: pictures as u64 * png_bytes(side, side) + plan.len() as u64 * 2048 + (32 << 20),
+        }
     }
 
     fn facts(plan: &CaptionPlan, _config: &CaptionConfig, models: &dyn Captioners) -> Facts {
@@ -157,7 +179,7 @@ impl Kind for Captioning {
         let voice = |row: &CaptionItem| voices.iter().position(|voice| voice.label == row.model);
         let dataset = |row: &CaptionItem| datasets.iter().position(|name| *name == row.dataset);
         rows.sort_by(|a, b| (dataset(a), voice(a), &a.id).cmp(&(dataset(b), voice(b), &b.id)));
-        let scored = results::score(&voices, &datasets, rows, kept, &config.metrics)?;
+        let scored = results::score(&voices, &datasets, rows, kept, &config.shared.metrics)?;
         write(&folder.path("comparisons.csv"), &scored.comparisons, &[])?;
         Ok(scored.results)
     }

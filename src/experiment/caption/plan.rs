@@ -71,7 +71,7 @@ pub struct CaptionPlan {
 impl CaptionPlan {
     /// Opens the data sets and lays out the run; what is wrong with a data set is wrong usage.
     pub fn new(config: &CaptionConfig) -> Result<Self> {
-        let shard = config.shard.as_deref().map(Shard::parse).transpose()?;
+        let shard = config.shared.shard.as_deref().map(Shard::parse).transpose()?;
         let parts: Result<Vec<Part>> =
             config.datasets.0.iter().map(|(name, dataset)| part(name, dataset, config, shard)).collect();
         let parts = parts?;
@@ -81,7 +81,7 @@ impl CaptionPlan {
             return Err(usage(format!("two data sets would both be called {}: name them apart", twice.name)));
         }
         if parts.iter().all(|part| part.set.items.is_empty()) {
-            let shard = config.shard.as_deref().unwrap_or_default();
+            let shard = config.shared.shard.as_deref().unwrap_or_default();
             return Err(usage(format!("shard {shard} has no pictures: there are too few")));
         }
         Ok(Self { voices: voices(config)?, parts })
@@ -123,12 +123,12 @@ fn part(name: &str, dataset: &Dataset, config: &CaptionConfig, shard: Option<Sha
     let mut names = BTreeSet::new();
     let folded = set.items.iter().map(|item| images::folded(&item.id));
     let alike = folded.filter(|name| !names.insert(name.clone())).collect();
-    set.items.truncate(config.limit.unwrap_or(usize::MAX));
+    set.items.truncate(config.shared.limit.unwrap_or(usize::MAX));
     if let Some(shard) = shard {
         let mut at = 0..;
         set.items.retain(|_| at.next().is_some_and(|at| shard.has(at)));
     }
-    Ok(Part { name: name.to_string(), set, found, alike, batch_size: dataset.batch_size.or(config.batch_size) })
+    Ok(Part { name: name.to_string(), set, found, alike, batch_size: dataset.batch_size.or(config.shared.batch_size) })
 }
 
 /// The voices in the order of the configuration, those of one model together.
@@ -144,8 +144,8 @@ pub fn voices(config: &CaptionConfig) -> Result<Vec<Voice>> {
                 name: name.clone(),
                 strategy: strategy.clone(),
                 instruction: instruction.clone(),
-                max_new_tokens: model.max_new_tokens.or(config.max_new_tokens),
-                num_beams: model.num_beams.unwrap_or(config.num_beams),
+                max_new_tokens: model.max_new_tokens.or(config.shared.max_new_tokens),
+                num_beams: model.num_beams.unwrap_or(config.shared.num_beams),
             });
         }
     }

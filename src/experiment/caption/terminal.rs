@@ -27,11 +27,11 @@ pub fn introduce(
         )
     };
     let data_sets: Vec<String> = plan.parts.iter().map(data_set).collect();
-    let shard = config.shard.as_ref().map(|shard| format!("; shard {shard}")).unwrap_or_default();
+    let shard = config.shared.shard.as_ref().map(|shard| format!("; shard {shard}")).unwrap_or_default();
     let uses = format!(
         "{} with profile {}: models {}; data sets {}{shard}; device {device}, {dtype}; out {out}",
-        config.name,
-        config.profile,
+        config.shared.name,
+        config.shared.profile,
         models.join(", "),
         data_sets.join(", "),
     );

@@ -1,14 +1,16 @@
 //! The axes that an experiment gives: which values each has, as its file says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::axes::{AXES, Axis, AxisValue, NONE, find, keys};
-use crate::experiment::choices::Choices;
+use crate::axes::{AXES, Axis, AxisValue, Form, NONE, find, keys};
+use crate::experiment::choices::{Choices, choices_schema};
 
 /// The values of every axis that is given. What has several multiplies the strategies, in the order of [`AXES`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,6 +66,41 @@ impl<'de> Deserialize<'de> for Axes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Reader)
     }
+}
+
+/// A key for each axis.
+impl JsonSchema for Axes {
+    fn schema_name() -> Cow<'static, str> {
+        "Axes".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let one = |axis: &&Axis| {
+            let mut schema = choices_schema(&value_schema(axis));
+            schema.insert("description".to_string(), axis.help.into());
+            (axis.key.to_string(), schema.to_value())
+        };
+        let keys: serde_json::Map<String, serde_json::Value> = AXES.iter().map(one).collect();
+        let required: Vec<&str> = AXES.iter().filter(|axis| axis.required).map(|axis| axis.key).collect();
+        json_schema!({
+            "type": "object", "properties": keys, "required": required, "additionalProperties": false
+        })
+    }
+}
+
+/// One value of an axis.
+fn value_schema(axis: &Axis) -> Schema {
+    let names = (axis.names)();
+    let value = match axis.form {
+        Form::Text if !names.is_empty() => json_schema!({ "enum": names }),
+        Form::Text => json_schema!({ "type": "string" }),
+        Form::Whole => json_schema!({ "type": "integer", "minimum": 0 }),
+        Form::Number => json_schema!({ "type": "number" }),
+    };
+    if names.is_empty() || axis.form == Form::Text {
+        return value;
+    }
+    json_schema!({ "anyOf": [value, { "enum": names }] })
 }
 
 /// Reads all axes.

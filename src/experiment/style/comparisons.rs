@@ -39,5 +39,5 @@ pub(super) fn sides<'a>(measured: &'a [Scored]) -> (Vec<&'a str>, Vec<Side<'a>>)
 
 /// The metrics of the run.
 pub(super) fn asked(config: &Config) -> Vec<&'static dyn PictureMetric> {
-    of_pictures().filter(|metric| is_asked(&config.metrics, metric.about())).collect()
+    of_pictures().filter(|metric| is_asked(&config.shared.metrics, metric.about())).collect()
 }

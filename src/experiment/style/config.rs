@@ -18,8 +18,10 @@
 //! Relative paths are looked for beside the TOML file, in the working folder, in the repository.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -27,7 +29,9 @@ use super::axes::Axes;
 use crate::axes::{find, keys};
 use crate::error::usage;
 use crate::experiment::profiles::{locate, positive, unknown_key};
-use crate::experiment::settings::{KindKey, Settings, common_keys, typed};
+use crate::experiment::schema::schema_of;
+use crate::experiment::settings::{KindKey, Settings, typed};
+use crate::experiment::shared::Shared;
 use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::image::embedded::Embedding;
@@ -35,33 +39,27 @@ use crate::metrics::image::networks::Network;
 use crate::metrics::{check_names, is_asked, of_pictures};
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
-    pub name: String,
+    #[serde(flatten)]
+    pub shared: Shared,
+    /// What the experiment does: photos described, drawn anew in a style, and compared.
     pub kind: KindKey<Self>,
-    /// What the experiment asks, in one sentence.
-    #[serde(default)]
-    pub question: String,
-    #[serde(default)]
-    pub profile: String,
     /// The folder of photos.
     pub photos: PathBuf,
     /// The folder of pictures in the style to reach.
     pub style_pictures: PathBuf,
-    /// Only the first photos.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Only part I of N: `I/N`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shard: Option<String>,
     /// Side of the square at which pictures are compared, in pixels.
     #[serde(default = "comparison_size")]
+    #[schemars(range(min = 75, max = 4096))]
     pub comparison_size: u32,
-    /// Size at which pictures are drawn; none: the generator's own.
+    /// Width at which pictures are drawn; not given: the generator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
+    /// Height at which pictures are drawn; not given: the generator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub height: Option<usize>,
     /// Whether the pictures are also kept at the size at which they were drawn (`drawn/STRATEGY/ID.png`).
     #[serde(default)]
@@ -70,31 +68,19 @@ pub struct Config {
     /// their remarks; off by default, and only some Stable Diffusion checkpoints have one.
     #[serde(default)]
     pub safety_checker: bool,
-    /// The longest description, in tokens; none: the captioner's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_new_tokens: Option<usize>,
-    #[serde(default = "one")]
-    pub num_beams: usize,
-    /// Photos described, and pictures drawn, at a time; none: chosen for the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<usize>,
     /// The art-Inception network: a name or a file.
     pub inception: String,
     /// LPIPS, AlexNet part: a name or a file.
     pub lpips_backbone: String,
     /// LPIPS, linear heads: a name or a file.
     pub lpips_linear: String,
-    /// The CLIP of `clip_text` and `clip_image`: a name, a folder or a hub id; none: clip-vit-b-32. This network and the
-    /// next ones are needed only where `metrics` names what they are for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip: Option<String>,
-    /// The CLIP of `cmmd`; none: clip-vit-l-14-336.
+    /// The CLIP of `cmmd`; not given: clip-vit-l-14-336.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmmd_clip: Option<String>,
-    /// The network of `csd`: a name or a file; none: csd-vit-l.
+    /// The network of `csd`: a name or a file; not given: csd-vit-l.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csd: Option<String>,
-    /// The network of `dino` and `fd_dinov2`: a name, a folder or a hub id; none: dinov2-base.
+    /// The network of `dino` and `fd_dinov2`: a name, a folder or a hub id; not given: dinov2-base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dinov2: Option<String>,
     /// How FID enters ArtFID.
@@ -103,9 +89,7 @@ pub struct Config {
     /// Sample sizes of the `art_fid_inf` extrapolation.
     #[serde(default = "points")]
     pub points: usize,
-    /// The metrics that are computed (`toolkit metrics list`); none: the usual ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<String>,
+    /// What the strategies differ in; each may also stand outside this table.
     pub axes: Axes,
 }
 
@@ -114,9 +98,6 @@ const FOLDERS: [&str; 2] = ["photos", "style_pictures"];
 
 fn comparison_size() -> u32 {
     224
-}
-fn one() -> usize {
-    1
 }
 fn mode() -> Mode {
     Mode::ArtFid
@@ -128,7 +109,7 @@ fn points() -> usize {
 impl Config {
     /// The metrics of the run that ask for the features of networks, and of which.
     pub fn embeddings(&self) -> impl Iterator<Item = (&'static dyn PictureMetric, Embedding)> {
-        let asked = of_pictures().filter(|metric| is_asked(&self.metrics, metric.about()));
+        let asked = of_pictures().filter(|metric| is_asked(&self.shared.metrics, metric.about()));
         asked.filter_map(|metric| Some((metric, metric.embedding()?)))
     }
 
@@ -137,7 +118,7 @@ impl Config {
         let given = match network {
             Network::ArtInception => Some(&self.inception),
             Network::InceptionV3 => None,
-            Network::Clip => self.clip.as_ref(),
+            Network::Clip => self.shared.clip.as_ref(),
             Network::ClipLarge => self.cmmd_clip.as_ref(),
             Network::Csd => self.csd.as_ref(),
             Network::Dinov2 => self.dinov2.as_ref(),
@@ -150,7 +131,18 @@ impl Settings for Config {
     const KIND: &'static str = "style_transfer";
     const EXAMPLE: &'static str = "photos=DIR";
 
-    common_keys!();
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn shared_mut(&mut self) -> &mut Shared {
+        &mut self.shared
+    }
+
+    fn schema() -> &'static serde_json::Value {
+        static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
+        SCHEMA.get_or_init(schema_of::<Self>)
+    }
 
     fn check_own(&self) -> Result<()> {
         positive("width", self.width)?;
@@ -163,7 +155,10 @@ impl Settings for Config {
         if self.mode == Mode::ArtFidInf && self.points < 2 {
             return Err(usage("points must be at least 2: art_fid_inf fits a line"));
         }
-        check_names(&self.metrics, of_pictures().map(|metric| metric.about()))
+        let known = of_pictures().map(|metric| metric.about());
+        let published = &self.shared.published;
+        published.iter().try_for_each(|line| line.check(&[("strategy", &line.strategy)], known.clone()))?;
+        check_names(&self.shared.metrics, known)
     }
 
     fn move_to_places_of(&mut self, other: &Self) {
@@ -192,7 +187,7 @@ impl Settings for Config {
                 values.insert(name.to_string(), value);
                 put(table, axis, Value::Table(values));
             }
-            Some(_) => return Err(unknown_key(key, &keys())),
+            Some(_) => return Err(usage(unknown_key(key, &keys(), ""))),
             None => put(table, key, value),
         }
         Ok(())
@@ -215,7 +210,7 @@ impl Settings for Config {
                 return Err(usage(format!("{key} must be the path of a folder")));
             }
         }
-        typed(table, &keys())
+        typed(table)
     }
 }
 

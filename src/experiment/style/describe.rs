@@ -61,8 +61,8 @@ pub fn describe_photos(work: &Work<StyleTransfer>) -> Result<Descriptions> {
 pub fn caption_options(config: &Config, instruction: &str) -> CaptionOptions {
     CaptionOptions {
         prompt: Some(instruction.to_string()).filter(|text| !text.is_empty()),
-        max_new_tokens: config.max_new_tokens,
-        num_beams: config.num_beams,
+        max_new_tokens: config.shared.max_new_tokens,
+        num_beams: config.shared.num_beams,
     }
 }
 

@@ -31,17 +31,21 @@ pub use config::Config;
 pub use plan::Plan;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use self::features::{FeatureStore, Features, key};
 use self::models::Models;
+use self::plan::Cell;
 use crate::axes::{AxisValue, captioner, generator, seed};
+use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Failure, Item, Kind, Part, SCORING, Work};
 use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
 use crate::metrics::image::networks::Network;
+use crate::metrics::{asked_names, of_pictures};
 use crate::run::csv::{read_growing, write};
 use crate::run::journal::Journal;
 use crate::run::layout::{image_path, photo_path};
@@ -60,6 +64,7 @@ pub struct Kept {
 
 impl Kind for StyleTransfer {
     const ITEMS: &'static str = "pictures";
+    const BUILT_IN: &'static str = "style_ablation";
     const FOLDERS: &'static [&'static str] = &["photos", "images", "drawn"];
 
     type Config = Config;
@@ -112,6 +117,36 @@ impl Kind for StyleTransfer {
 
     fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
         runner::check(plan, config, models)
+    }
+
+    fn extent(plan: &Plan, config: &Config, models: &dyn Models) -> Extent {
+        let small = png_bytes(config.comparison_size.into(), config.comparison_size.into());
+        let drawn = |cell: &Cell| {
+            // A generator that is not there draws at the size of most.
+            let own = models.outline(cell.text(&generator::AXIS)).map_or((1024, 1024), |outline| outline.own_size());
+            png_bytes(config.width.unwrap_or(own.0) as u64, config.height.unwrap_or(own.1) as u64)
+        };
+        let drawn: u64 = if config.keep_drawn { plan.cells.iter().map(drawn).sum() } else { 0 };
+        let photos = plan.photos.len() as u64;
+        // A photo, and for each strategy a picture with its features and rows; plots and pages beside them.
+        let bytes = photos * (small + drawn + plan.cells.len() as u64 * (small + (24 << 10))) + (32 << 20);
+        let source = |name: &str, path: &Path, pictures, found, is_item| DataSource {
+            name: name.to_string(),
+            path: path.to_path_buf(),
+            pictures,
+            found,
+            is_item,
+        };
+        let style = plan.style_pictures.len();
+        Extent {
+            strategies: plan.cells.iter().map(|cell| cell.strategy.clone()).collect(),
+            data: vec![
+                source("photos", &config.photos, plan.photos.len(), plan.photos_found, true),
+                source("style_pictures", &config.style_pictures, style, style, false),
+            ],
+            metrics: asked_names(&config.shared.metrics, of_pictures().map(|metric| metric.about())),
+            bytes,
+        }
     }
 
     fn facts(plan: &Plan, config: &Config, _models: &dyn Models) -> Facts {

@@ -60,11 +60,11 @@ impl Plan {
         let all = folder(&config.photos).map_err(|error| usage(format!("photos: {error:#}")))?;
         let style_pictures =
             images::list(&config.style_pictures).map_err(|error| usage(format!("style_pictures: {error:#}")))?;
-        let shard = config.shard.as_deref().map(Shard::parse).transpose()?;
+        let shard = config.shared.shard.as_deref().map(Shard::parse).transpose()?;
         let photos_found = all.len();
         let photos: Vec<Photo> = all
             .into_iter()
-            .take(config.limit.unwrap_or(usize::MAX))
+            .take(config.shared.limit.unwrap_or(usize::MAX))
             .enumerate()
             .filter(|(at, _)| shard.is_none_or(|shard| shard.has(*at)))
             .map(|(_, photo)| photo)
@@ -72,8 +72,8 @@ impl Plan {
         if photos.is_empty() {
             return Err(usage(format!(
                 "shard {} has no photos: there are only {}",
-                config.shard.as_deref().unwrap_or("1/1"),
-                photos_found.min(config.limit.unwrap_or(usize::MAX))
+                config.shared.shard.as_deref().unwrap_or("1/1"),
+                photos_found.min(config.shared.limit.unwrap_or(usize::MAX))
             )));
         }
         Ok(Self { cells: cells(&config.axes)?, photos, photos_found, style_pictures })

@@ -102,7 +102,7 @@ fn strategy<'a>(
         axes: cell.values.clone(),
         ..ResultRow::default()
     };
-    let asked = || of_pictures().filter(|metric| is_asked(&config.metrics, metric.about()));
+    let asked = || of_pictures().filter(|metric| is_asked(&config.shared.metrics, metric.about()));
     let mut items: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     for about in of_pictures().map(|metric| metric.about()).filter(|about| about.item.is_some()) {
         let values: Vec<f64> = done.iter().filter_map(|row| row.values.value(about.name)).collect();

@@ -132,7 +132,7 @@ pub fn conclude(folder: &RunFolder, config: &Config, kept: &Kept, rows: &mut [It
     let mut captions = read_growing::<CaptionRow>(&captions_file)?;
     captions.sort_by(|a, b| (&a.captioner, &a.instruction, &a.id).cmp(&(&b.captioner, &b.instruction, &b.id)));
     write(&captions_file, &captions, &[])?;
-    write(&folder.path("items.csv"), rows, &config.metrics)?;
+    write(&folder.path("items.csv"), rows, &config.shared.metrics)?;
     kept.store.join(&features)?;
     let style = kept.store.style()?.context("the features of the style pictures are gone")?;
     let options = options(config);

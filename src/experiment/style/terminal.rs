@@ -14,12 +14,12 @@ const INTERVAL: usize = 25;
 /// What the run uses, in one line, and what it comes to.
 pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (String, String)) -> Vec<String> {
     let names = |axis| config.axes.texts(axis).collect::<Vec<_>>().join(", ");
-    let shard = config.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
+    let shard = config.shared.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
     let uses = format!(
         "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
          style pictures {} ({}); out {out}",
-        config.name,
-        config.profile,
+        config.shared.name,
+        config.shared.profile,
         names(&captioner::AXIS),
         names(&generator::AXIS),
         config.inception,

@@ -4,34 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 
 use crate::error::usage;
 use crate::report::folder::Folder;
 use crate::run::caption::{CaptionItem, CaptionResult, Comparison};
 use crate::run::compared::correct;
+use crate::run::published::Published;
 use crate::run::{csv, guard};
 
 const ITEM_COLUMNS: &[&str] = &["id", "dataset", "model", "caption", "status", "image"];
 const RESULT_COLUMNS: &[&str] = &["model", "dataset", "n", "bleu", "rouge1", "rouge2", "meteor", "images_per_second"];
 const COMPARISON_COLUMNS: &[&str] = &["dataset", "metric", "first", "second", "difference", "p_value"];
-
-/// A line of a published table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Published {
-    pub dataset: String,
-    pub model: String,
-    /// By metric.
-    #[serde(flatten)]
-    values: toml::Table,
-}
-
-impl Published {
-    pub fn value(&self, metric: &str) -> Option<f64> {
-        let value = self.values.get(metric)?;
-        value.as_float().or_else(|| Some(value.as_integer()? as f64))
-    }
-}
 
 /// A caption run. Only items.csv and results.csv must be there.
 #[derive(Debug, Clone, Default)]
@@ -70,10 +53,7 @@ impl CaptionRun {
             correct(&mut run.comparisons);
         }
         run.folder = Folder::read(dir)?;
-        if let Some(published) = run.folder.config.get("published") {
-            let config = file("config.toml");
-            run.published = published.clone().try_into().with_context(|| format!("{}: published", config.display()))?;
-        }
+        run.published = run.folder.published()?;
         for name in run.datasets() {
             // A table may be edited: only what lies in the folder is read.
             if let Ok(path) = guard::inside(dir, &format!("references/{name}.json"))
@@ -103,9 +83,7 @@ impl CaptionRun {
 
     /// What was published of this model, whatever it was asked here.
     pub fn published_of(&self, row: &CaptionResult) -> Option<&Published> {
-        let same =
-            |name: &str| row.model == name || row.model.strip_prefix(name).is_some_and(|rest| rest.starts_with("__"));
-        self.published.iter().find(|line| line.dataset == row.dataset && same(&line.model))
+        self.published.iter().find(|line| line.dataset == row.dataset && Published::is_of(&line.model, &row.model))
     }
 }
 
