@@ -1,9 +1,7 @@
-//! Where tensors live and in which number type, and seeded noise.
-
-use std::sync::Mutex;
+//! Where tensors live and in which number type.
 
 use anyhow::Result;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Cuda, Device, Kind};
 
 use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
@@ -116,25 +114,4 @@ impl Runtime {
             (DtypeChoice::Auto, _) => cuda_default,
         }
     }
-}
-
-/// Seeds libtorch's default generators (CPU and CUDA), which are one for the whole process.
-pub fn seed(seed: u64) {
-    tch::manual_seed(seed as i64);
-}
-
-/// Standard normal noise drawn from the CPU generator in `kind`, then moved: the numbers that
-/// `torch.randn(shape, generator=torch.Generator("cpu").manual_seed(s), dtype=kind)` gives after
-/// [`seed`]`(s)`, on every device.
-pub fn random_normal(shape: &[i64], kind: Kind, device: Device) -> Tensor {
-    Tensor::randn(shape, (kind, Device::Cpu)).to_device(device)
-}
-
-/// The first `draws` draws of a CPU generator with this seed (see [`random_normal`]), whatever other threads draw
-/// meanwhile in the same way.
-pub fn seeded_normal(seed: u64, draws: usize, shape: &[i64], kind: Kind) -> Vec<Tensor> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    let _alone = GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    self::seed(seed);
-    (0..draws).map(|_| random_normal(shape, kind, Device::Cpu)).collect()
 }

@@ -25,7 +25,7 @@ mod wake;
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use clock::{now, utc};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
-pub use device::{DtypeChoice, Options, Runtime, random_normal, seed, seeded_normal};
+pub use device::{DtypeChoice, Options, Runtime};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, check_writable, is_hidden, write_new, write_whole};
 pub use home::home;
@@ -36,6 +36,7 @@ pub use memory::acted_free;
 pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
 pub use profile::profiled;
 pub use shell::shell_word;
+pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, say_on_stop};
 pub use threads::{Background, wait_asleep};
 

@@ -1,11 +1,13 @@
 // What tch does not offer: allocator statistics, attention and matrix precision switches, linear
-// layers over weights laid out for oneDNN, and tensors over memory that someone else owns. Only
+// layers over weights laid out for oneDNN, generators of their own, and tensors over memory that someone else owns. Only
 // symbols of libtorch_cpu and libc10 are used, so the program links and starts without CUDA.
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/randn.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
@@ -113,6 +115,27 @@ void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const
 void* toolkit_linear_activation(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, bool gelu) {
   try {
     return new at::Tensor(at::_addmm_activation(*bias, *x, weight->t(), 1, 1, gelu));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// torch.Generator("cpu").manual_seed(seed); null when libtorch threw.
+at::Generator* toolkit_generator_new(uint64_t seed) {
+  try {
+    return new at::Generator(at::detail::createCPUGenerator(seed));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+void toolkit_generator_free(at::Generator* generator) { delete generator; }
+
+// The generator's next standard normal numbers.
+void* toolkit_generator_normal(at::Generator* generator, const int64_t* shape, size_t dims, int8_t kind) {
+  try {
+    auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
+    return new at::Tensor(at::randn(at::IntArrayRef(shape, dims), *generator, options));
   } catch (...) {
     return nullptr;
   }

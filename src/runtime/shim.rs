@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ops::Deref;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
@@ -24,6 +25,9 @@ unsafe extern "C" {
         bias: *const c_void,
         gelu: bool,
     ) -> *mut c_void;
+    fn toolkit_generator_new(seed: u64) -> *mut c_void;
+    fn toolkit_generator_free(generator: *mut c_void);
+    fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
     fn toolkit_tensor_over(
         data: *mut c_void,
         shape: *const i64,
@@ -150,6 +154,36 @@ fn linear_activation(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> 
 }
 
 /// What the shim returns: a new `at::Tensor`, which is what tch's pointer is, or null.
+/// `torch.Generator("cpu").manual_seed(seed)`: libtorch's default generator is one for all threads of a process.
+#[derive(Debug)]
+pub struct NoiseGenerator(NonNull<c_void>);
+
+// SAFETY: the generator belongs to this value alone, and drawing needs `&mut`.
+unsafe impl Send for NoiseGenerator {}
+
+impl NoiseGenerator {
+    pub fn new(seed: u64) -> Result<Self> {
+        // SAFETY: no memory is passed.
+        let generator = unsafe { toolkit_generator_new(seed) };
+        NonNull::new(generator).map(Self).ok_or_else(|| anyhow!("libtorch gave no random generator"))
+    }
+
+    /// The next standard normal numbers in `kind`, on the CPU: what `torch.randn(shape, generator=…, dtype=kind)` gives.
+    pub fn normal(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor> {
+        // SAFETY: a generator of `new`, and a pointer and a length that belong together.
+        let drawn =
+            unsafe { toolkit_generator_normal(self.0.as_ptr(), shape.as_ptr(), shape.len(), scalar_type(kind)?) };
+        new_tensor(drawn).ok_or_else(|| anyhow!("libtorch drew no noise of shape {shape:?} in {kind:?}"))
+    }
+}
+
+impl Drop for NoiseGenerator {
+    fn drop(&mut self) {
+        // SAFETY: a generator of `new`, freed once.
+        unsafe { toolkit_generator_free(self.0.as_ptr()) };
+    }
+}
+
 fn new_tensor(pointer: *mut c_void) -> Option<Tensor> {
     // SAFETY: the shim gave the tensor away.
     (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer as *mut torch_sys::C_tensor) })
@@ -244,6 +278,18 @@ mod tests {
         assert_eq!(Arc::strong_count(&map), 2);
         drop(view);
         assert_eq!(Arc::strong_count(&map), 1);
+    }
+
+    #[test]
+    fn generators_know_nothing_of_each_other() {
+        let draw = |generator: &mut NoiseGenerator| generator.normal(&[5], Kind::Float).unwrap();
+        let (mut one, mut other) = (NoiseGenerator::new(7).unwrap(), NoiseGenerator::new(7).unwrap());
+        let alone = [draw(&mut one), draw(&mut one)];
+        let first = draw(&mut other);
+        tch::manual_seed(1);
+        drop(draw(&mut NoiseGenerator::new(7).unwrap()));
+        assert_eq!([first, draw(&mut other)], alone);
+        assert!(one.normal(&[-1], Kind::Float).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use toolkit::error::UsageError;
-use toolkit::runtime;
+use toolkit::runtime::NoiseGenerator;
 use toolkit::schedulers::{
     FlowMatchEuler, FlowMatchEulerConfig, Scheduler, SchedulerName, Solver, SolverOptions, first_step,
     flow_match_first_step,
@@ -142,8 +142,8 @@ fn solvers_as_diffusers() {
         assert_eq!(first_step(row.steps, row.strength), row.start, "{label}");
         let first = row.start * solver.order();
 
-        runtime::seed(row.steps as u64);
-        let mut draw = || Ok(runtime::random_normal(&[2, 4, 3], Kind::Float, Device::Cpu));
+        let mut generator = NoiseGenerator::new(row.steps as u64).unwrap();
+        let mut draw = || generator.normal(&[2, 4, 3], Kind::Float);
         let noise = draw().unwrap();
         let mut sample = if row.strength == 1.0 {
             noise * sigma

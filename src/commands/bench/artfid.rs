@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use super::figures::{Figures, dtype_name, median_seconds, timed};
 use crate::cli::BenchArgs;
@@ -17,7 +17,7 @@ use crate::metrics::image::lpips::numbers;
 use crate::metrics::image::pictures::{Decoding, pairs};
 use crate::models::metric_nets::inception::MIN_SIZE;
 use crate::models::{locate_inception, locate_lpips};
-use crate::runtime::{self, Runtime};
+use crate::runtime::{NoiseGenerator, Runtime};
 
 /// The published comparison's size of pictures, and the size of the sets whose FID is timed.
 const SIZE: u32 = 224;
@@ -42,9 +42,9 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
     let batch = args.batch_size;
     let features = median_seconds(rt.device, args.repeat, || nets.features(&content, batch).map(drop))?;
     let lpips = median_seconds(rt.device, args.repeat, || nets.lpips(&content, &stylized, batch).map(drop))?;
-    runtime::seed(0);
-    let set = || Tensor::randn([SET, nets.inception.width()], (Kind::Float, tch::Device::Cpu));
-    let (a, b) = (set(), set());
+    let mut generator = NoiseGenerator::new(0)?;
+    let mut set = || generator.normal(&[SET, nets.inception.width()], Kind::Float);
+    let (a, b) = (set()?, set()?);
     let fid = median_seconds(rt.device, args.repeat, || {
         distance_with_influence(&Gaussian::fit(&a)?, &Gaussian::fit(&b)?).map(drop)
     })?;

@@ -17,7 +17,7 @@ use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{GenerateRequest, Generated, Generator, GeneratorTask, Outline, PhasedGenerator, Task};
 use crate::prompts::TokenBudget;
-use crate::runtime::{self, Runtime};
+use crate::runtime::{NoiseGenerator, Runtime};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -95,8 +95,11 @@ impl<M: DiffusionModel> Pipeline<M> {
         let shape = self.latent_shape(size);
         // The draw of the autoencoder's latents comes before that of the noise.
         let count = draws_before_steps(request);
-        let draw = |&seed: &u64| runtime::seeded_normal(seed, count, &shape, self.noise_kind);
-        let pictures: Vec<Vec<Tensor>> = request.seeds.iter().map(draw).collect();
+        let draw = |&seed: &u64| {
+            let mut generator = NoiseGenerator::new(seed)?;
+            (0..count).map(|_| generator.normal(&shape, self.noise_kind)).collect()
+        };
+        let pictures: Vec<Vec<Tensor>> = request.seeds.iter().map(draw).collect::<Result<_>>()?;
         let draws: Vec<Tensor> = (0..count)
             .map(|i| {
                 let draws: Vec<&Tensor> = pictures.iter().map(|draws| &draws[i]).collect();

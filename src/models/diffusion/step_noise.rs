@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use crate::runtime;
+use crate::runtime::NoiseGenerator;
 
 /// Draws what the pictures' generators would give next, however many pictures there are: when the first step asks, the
 /// noise of all steps is drawn picture by picture and goes to the device at once.
@@ -29,7 +29,7 @@ impl StepNoise {
     pub fn next(&mut self) -> Result<Tensor> {
         let drawn = match self.drawn.take() {
             Some(drawn) => drawn,
-            None => self.draw(),
+            None => self.draw()?,
         };
         let noise = drawn.f_get(self.next as i64)?;
         self.next += 1;
@@ -37,12 +37,14 @@ impl StepNoise {
         Ok(noise)
     }
 
-    fn draw(&self) -> Tensor {
+    fn draw(&self) -> Result<Tensor> {
         let picture = |&seed: &u64| {
-            let draws = runtime::seeded_normal(seed, self.before + self.steps, &self.shape, self.drawn_in);
-            Tensor::stack(&draws[self.before..], 0) // [steps, 1, ...]
+            let mut generator = NoiseGenerator::new(seed)?;
+            let mut draw = |_| generator.normal(&self.shape, self.drawn_in);
+            let draws: Vec<Tensor> = (0..self.before + self.steps).map(&mut draw).collect::<Result<_>>()?;
+            anyhow::Ok(Tensor::stack(&draws[self.before..], 0)) // [steps, 1, ...]
         };
-        let pictures: Vec<Tensor> = self.seeds.iter().map(picture).collect();
-        Tensor::cat(&pictures, 1).to_device(self.device).to_kind(self.kind)
+        let pictures: Vec<Tensor> = self.seeds.iter().map(picture).collect::<Result<_>>()?;
+        Ok(Tensor::cat(&pictures, 1).to_device(self.device).to_kind(self.kind))
     }
 }
