@@ -108,7 +108,9 @@ fn is_done_without(path: &'static str, fault: &Fault, reason: &str) {
     let (_, said) = output(pull(home.path(), &hub).env("HF_HUB_DOWNLOAD_TIMEOUT", "4"), 0);
     assert_right(home.path(), &files);
     assert!(said.trim().lines().count() == 1 && said.contains(PLAIN), "{path} {fault:?}: {said}");
-    assert!(said.contains("the Xet storage http://127.0.0.1:") && said.contains(reason), "{path} {fault:?}: {said}");
+    // hf-xet may end its stream before it tells the error.
+    let told = said.contains(reason) || said.contains("does not send the whole file");
+    assert!(said.contains("the Xet storage http://127.0.0.1:") && told, "{path} {fault:?}: {said}");
     assert!(!asked(&hub, "cas").is_empty() && !asked(&hub, "cdn").is_empty());
 }
 
