@@ -83,7 +83,7 @@ pub(super) fn misshapen(name: &str, found: &[i64], wanted: &[i64]) -> String {
 }
 
 /// The first of them, and how many more there are.
-fn list(names: impl Iterator<Item = String>, count: usize) -> String {
+pub fn list(names: impl Iterator<Item = String>, count: usize) -> String {
     // One name more takes no more room than saying that there is one.
     let shown = if count == SHOWN + 1 { count } else { SHOWN };
     let shown: Vec<String> = names.take(shown).collect();

@@ -10,6 +10,7 @@ mod folder;
 mod foreign;
 mod misfits;
 mod pickle;
+mod places;
 mod read;
 mod safetensors;
 pub mod staging;
@@ -29,6 +30,8 @@ use crate::runtime::MappedFile;
 
 pub use finite::{first_not_finite, is_finite};
 pub use folder::{files_of_dir, is_index, no_weights, shards_of_index, weights_name};
+pub use misfits::list;
+pub use places::Places;
 pub use view::View;
 pub use weights::Weights;
 
@@ -118,6 +121,11 @@ impl Checkpoint {
     /// The files that were opened, sorted.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.maps.keys().map(PathBuf::as_path)
+    }
+
+    /// What the writer of the files noted beside the tensors, in safetensors alone.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        self.maps.values().filter(|map| !pickle::is_zip(map)).flat_map(|map| safetensors::metadata(map)).collect()
     }
 
     /// Gives tensors other names (a key map); `None` drops the tensor.

@@ -1,5 +1,6 @@
 //! The safetensors format: the length of a JSON header, the header, then the raw tensors.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +29,12 @@ pub(super) fn open(bytes: &[u8], file: &Arc<PathBuf>) -> Result<Entries> {
         entries.insert(name, entry);
     }
     Ok(entries)
+}
+
+/// What the header holds beside the tensors.
+pub(super) fn metadata(bytes: &[u8]) -> HashMap<String, String> {
+    let header = SafeTensors::read_metadata(bytes).ok();
+    header.and_then(|(_, metadata)| metadata.metadata().clone()).unwrap_or_default()
 }
 
 fn explain(bytes: &[u8], error: SafeTensorError) -> anyhow::Error {

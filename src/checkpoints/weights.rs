@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::finite::{first_not_finite, is_finite};
 use super::misfits::{Misfit, Misfits, misshapen};
+use super::places::Places;
 use super::{Checkpoint, read};
 use crate::runtime::catch_panics;
 
@@ -27,6 +28,8 @@ pub struct Weights {
     prefix: String,
     device: Device,
     kind: Kind,
+    /// Where the weights of the model are noted, if anybody asks.
+    places: Option<Places>,
 }
 
 struct Source {
@@ -57,7 +60,7 @@ impl Weights {
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
         let source = Source { tensors, used: Mutex::default(), finite: Mutex::default(), survey: Mutex::default() };
-        Self { source: Arc::new(source), prefix: String::new(), device, kind }
+        Self { source: Arc::new(source), prefix: String::new(), device, kind, places: None }
     }
 
     /// The place one step further down.
@@ -68,6 +71,19 @@ impl Weights {
     /// The same place, loading to another number type.
     pub fn with_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
+    }
+
+    /// The same place; where the weights of what is built from it are in memory, is noted.
+    pub fn noted_in(&self, places: &Places) -> Self {
+        Self { places: Some(places.clone()), ..self.clone() }
+    }
+
+    /// Says that a tensor from here was laid out anew: `tensor` is the part of what is computed with that has its numbers
+    /// and its shape.
+    pub fn laid_out(&self, name: &str, tensor: &Tensor) {
+        if let Some(places) = &self.places {
+            places.note(self.key(name), tensor);
+        }
     }
 
     pub fn device(&self) -> Device {
@@ -124,6 +140,7 @@ impl Weights {
                 }
                 self.mark(key.clone());
                 let tensor = checkpoint.read(&key, self.device, self.kind)?;
+                self.laid_out(name, &tensor);
                 self.check_finite(checkpoint, key, &tensor)?;
                 Ok(tensor)
             }

@@ -135,8 +135,9 @@ impl Conv2d {
     }
 
     /// For maps with the channels last: on CUDA in 16 bits the weight is laid out for them once and filled up
-    /// with channels of zeros, for without them a picture's few channels are computed off the tensor cores.
-    pub fn channels_last(mut self) -> Self {
+    /// with channels of zeros, for without them a picture's few channels are computed off the tensor cores. `weights` is
+    /// where it is from.
+    pub fn channels_last(mut self, weights: &Weights) -> Self {
         if fused::fits(&self.weight) {
             let missing = |channels: i64| (CHANNEL_UNIT - channels % CHANNEL_UNIT) % CHANNEL_UNIT;
             if self.weight.size()[2] > 1 && missing(self.input) + missing(self.output) > 0 {
@@ -144,6 +145,7 @@ impl Conv2d {
                 self.weight = self.weight.constant_pad_nd(filled);
             }
             self.weight = channels_last(&self.weight);
+            weights.laid_out("weight", &self.weight.narrow(0, 0, self.output).narrow(1, 0, self.input));
         }
         self
     }

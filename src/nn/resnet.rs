@@ -30,8 +30,9 @@ pub struct ResnetStyle {
 impl ResnetBlock {
     pub fn new(weights: &Weights, input: i64, output: i64, style: ResnetStyle) -> Result<Self> {
         let ResnetStyle { groups, eps, act } = style;
-        let conv = |name: &str, input, kernel: i64| {
-            Conv2d::new(&weights.at(name), input, output, kernel, 1, kernel / 2).map(Conv2d::channels_last)
+        let conv = |name: &str, input, kernel: i64| -> Result<Conv2d> {
+            let at = weights.at(name);
+            Ok(Conv2d::new(&at, input, output, kernel, 1, kernel / 2)?.channels_last(&at))
         };
         Ok(Self {
             norm1: GroupNorm::new(&weights.at("norm1"), groups, input, eps)?,

@@ -109,7 +109,7 @@ fn resnet(weights: &Weights, input: i64, output: i64, config: &Config) -> Result
 
 /// A convolution of 3 × 3 places.
 fn conv(weights: &Weights, input: i64, output: i64, stride: i64, padding: i64) -> Result<Conv2d> {
-    Conv2d::new(weights, input, output, 3, stride, padding).map(Conv2d::channels_last)
+    Ok(Conv2d::new(weights, input, output, 3, stride, padding)?.channels_last(weights))
 }
 
 /// Attention of one head over all places of a picture.

@@ -18,13 +18,6 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 /// Places of a picture that look at each other from which on cuDNN's attention is worth its plans on CUDA.
 const LONG: i64 = 1024;
 
-/// Several linear layers without bias that read the same, as one: their outputs lie one after another.
-fn joined(weights: &Weights, names: &[&str], input: i64, output: i64) -> Result<Linear> {
-    let parts: Vec<Tensor> =
-        names.iter().map(|name| weights.at(name).get("weight", &[output, input])).collect::<Result<_>>()?;
-    Ok(Linear::from_tensors(Tensor::cat(&parts, 0), None))
-}
-
 /// The text as one attention reads it: [batch, heads, tokens, head_dim] each.
 #[derive(Debug)]
 pub struct Text {
@@ -60,7 +53,7 @@ impl SelfAttention {
     fn new(weights: &Weights, size: &Size) -> Result<Self> {
         let channels = size.channels;
         Ok(Self {
-            to_qkv: joined(weights, &["to_q", "to_k", "to_v"], channels, channels)?,
+            to_qkv: Linear::joined(weights, &["to_q", "to_k", "to_v"], channels, channels, false)?,
             to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
             heads: size.heads,
         })
@@ -89,7 +82,7 @@ impl CrossAttention {
         let channels = size.channels;
         Ok(Self {
             to_q: Linear::without_bias(&weights.at("to_q"), channels, channels)?,
-            to_kv: joined(weights, &["to_k", "to_v"], size.text, channels)?,
+            to_kv: Linear::joined(weights, &["to_k", "to_v"], size.text, channels, false)?,
             to_out: Linear::new(&weights.at("to_out.0"), channels, channels)?,
             heads: size.heads,
         })

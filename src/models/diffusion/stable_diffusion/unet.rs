@@ -50,7 +50,7 @@ impl Attention {
 
 /// A convolution of 3 × 3 places.
 fn conv(weights: &Weights, input: i64, output: i64, stride: i64, padding: i64) -> Result<Conv2d> {
-    Conv2d::new(weights, input, output, 3, stride, padding).map(Conv2d::channels_last)
+    Ok(Conv2d::new(weights, input, output, 3, stride, padding)?.channels_last(weights))
 }
 
 /// Builds the parts in the order in which they are used, and numbers them.
@@ -258,14 +258,17 @@ impl Unet {
         let (time, width) = (weights.at("time_embedding"), config.time_width());
         let (kernel_in, kernel_out) = (config.conv_in_kernel, config.conv_out_kernel);
         let (input, output) = (config.in_channels, config.out_channels);
-        let conv_in = Conv2d::new(&weights.at("conv_in"), input, first, kernel_in, 1, kernel_in / 2)?;
-        let conv_out = || Conv2d::new(&weights.at("conv_out"), first, output, kernel_out, 1, kernel_out / 2);
+        let conv = |name: &str, input, output, kernel: i64| -> Result<Conv2d> {
+            let at = weights.at(name);
+            Ok(Conv2d::new(&at, input, output, kernel, 1, kernel / 2)?.channels_last(&at))
+        };
+        let conv_in = conv("conv_in", input, first, kernel_in)?;
         let down = |i| builder.down(&weights.at("down_blocks").at(i), &layout, i);
         let down_blocks = (0..count).map(down).collect::<Result<_>>()?;
         let mid_block = builder.middle(&weights.at("mid_block"), &layout)?;
         let up = |i| builder.up(&weights.at("up_blocks").at(i), &layout, count - 1 - i);
         Ok(Self {
-            conv_in: conv_in.channels_last(),
+            conv_in,
             linear_1: Linear::new(&time.at("linear_1"), first, width)?,
             linear_2: Linear::new(&time.at("linear_2"), width, width)?,
             down_blocks,
@@ -277,7 +280,7 @@ impl Unet {
                 first,
                 config.norm_eps,
             )?,
-            conv_out: conv_out()?.channels_last(),
+            conv_out: conv("conv_out", first, output, kernel_out)?,
             config: config.clone(),
             kind: weights.kind(),
         })

@@ -143,11 +143,10 @@ impl Projections {
     /// `names`: of query, key, value, norm of query, norm of key.
     fn new(weights: &Weights, names: [&str; 5], config: &Config) -> Result<Self> {
         let size = config.inner_dim();
-        let linear = |name: &str| Linear::new(&weights.at(name), size, size);
         let norm = |name: &str| RmsNorm::new(&weights.at(name), config.attention_head_dim, EPS);
         let normed = config.qk_norm.is_some();
         Ok(Self {
-            qkv: Linear::side_by_side(&[linear(names[0])?, linear(names[1])?, linear(names[2])?]),
+            qkv: Linear::joined(weights, &names[..3], size, size, true)?,
             norm_q: normed.then(|| norm(names[3])).transpose()?,
             norm_k: normed.then(|| norm(names[4])).transpose()?,
             heads: config.num_attention_heads,
