@@ -177,6 +177,9 @@ pub struct StylizeArgs {
     /// Solver of the denoising steps, over the model's own noise schedule (default: the model's own)
     #[arg(long, value_enum, value_name = "NAME")]
     pub scheduler: Option<SchedulerName>,
+    /// Low-rank adapters (LoRA) that change the model, and their weight (default: 1); several add up
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub lora: Vec<String>,
     /// Width in pixels (default: the model's own; with Stable Diffusion 1 and a photo, the photo's)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,

@@ -11,6 +11,7 @@ pub mod eta;
 pub mod generator;
 pub mod guidance_scale;
 pub mod instruction;
+pub mod lora;
 pub mod negative_prompt;
 pub mod scheduler;
 pub mod seed;
@@ -29,6 +30,7 @@ pub static AXES: &[&Axis] = &[
     &instruction::AXIS,
     &captioner::AXIS,
     &generator::AXIS,
+    &lora::AXIS,
     &strength::AXIS,
     &scheduler::AXIS,
     &eta::AXIS,
@@ -63,6 +65,8 @@ pub struct Axis {
     /// Several values, as an experiment file has them.
     pub example: &'static str,
     pub form: Form,
+    /// Whether one value may be a list: several texts of one strategy.
+    pub is_list: bool,
     /// The words that a value may be: of texts the only ones, beside numbers as well; none: any text.
     pub names: fn() -> Vec<&'static str>,
     /// Whether every experiment gives it; else it is left to the model where it is not given.
@@ -91,6 +95,7 @@ const COMMON: Axis = Axis {
     help: "",
     example: "",
     form: Form::Text,
+    is_list: false,
     names: Vec::new,
     required: false,
     always_named: false,

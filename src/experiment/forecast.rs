@@ -98,6 +98,7 @@ fn look(needed: &Needed, machine: &OnThisMachine) -> Result<ModelState> {
     let role = match needed.role {
         Role::Captioner => "captioner",
         Role::Generator => "generator",
+        Role::Lora => "lora",
         Role::Inception => "inception",
         Role::LpipsBackbone => "lpips_backbone",
         Role::LpipsLinear => "lpips_linear",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::error::usage;
 use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
@@ -15,6 +16,8 @@ use crate::runtime::{DtypeChoice, Runtime, total_memory};
 pub enum Role {
     Captioner,
     Generator,
+    /// Low-rank adapters of generators.
+    Lora,
     /// The art-Inception network.
     Inception,
     /// LPIPS, its convolutions.
@@ -86,6 +89,10 @@ impl Captioners for OnThisMachine {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.role {
             Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
+            Role::Lora => {
+                let path = PathBuf::from(&needed.name);
+                if path.is_file() { Ok(path) } else { Err(usage(format!("axis lora: {}: no such file", needed.name))) }
+            }
             Role::Inception => models::locate_inception(&needed.name, &self.runtime),
             Role::LpipsBackbone => models::locate_lpips_backbone(&needed.name, &self.runtime),
             Role::LpipsLinear => models::locate_lpips_linear(&needed.name, &self.runtime),

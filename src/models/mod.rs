@@ -7,6 +7,7 @@ mod family;
 mod files;
 mod load;
 mod locate;
+mod lora_choice;
 pub mod metric_nets;
 mod needed_files;
 mod processor_config;
@@ -29,6 +30,7 @@ pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_csd, locate_dinov2, locate_inception,
     locate_inception_v3, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
 };
+pub use lora_choice::LoraChoice;
 pub use registry::{FAMILIES, MODELS, ModelEntry, Source, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
@@ -98,6 +100,8 @@ pub struct GenerateRequest {
     pub scheduler: Option<SchedulerName>,
     /// What the solver is told beside its configuration.
     pub solver_options: SolverOptions,
+    /// Low-rank adapters that change the model's weights; they add up.
+    pub loras: Vec<LoraChoice>,
     /// Whether pictures that the checkpoint's safety checker objects to become black; only where it has one.
     pub safety_checker: bool,
 }

@@ -10,14 +10,14 @@ use anyhow::{Result, bail};
 use image::{Rgb, RgbImage};
 use tokenizers::Tokenizer;
 use toolkit::error::usage;
-use toolkit::experiment::models::{Captioners, Needed};
+use toolkit::experiment::models::{Captioners, Needed, Role};
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::StyleTransfer;
 use toolkit::experiment::style::models::{Judge, Models};
 use toolkit::experiment::{Config, Plan, Progress, check, run};
 use toolkit::metrics::image::Embedder;
 use toolkit::metrics::image::networks::Network;
-use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, Outline};
+use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, LoraChoice, Outline};
 use toolkit::prompts::TokenBudget;
 
 /// The most tokens of a prompt; a word is a token.
@@ -58,6 +58,7 @@ pub type Summary = toolkit::experiment::Summary<StyleTransfer>;
 impl Captioners for Doubles {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.name.as_str() {
+            file if needed.role == Role::Lora => Ok(PathBuf::from(file)),
             "missing" => bail!("no model is called {:?}", needed.name),
             _ => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
         }
@@ -197,6 +198,8 @@ impl Generator for Painter {
             let salt = salt.wrapping_add(request.guidance_scale.unwrap_or(0.0).to_bits() >> 40);
             let salt = salt.wrapping_add(request.strength.unwrap_or(0.0).to_bits() >> 40);
             let salt = salt.wrapping_add(request.solver_options.get("eta").to_bits() >> 40);
+            let adapters = LoraChoice::join(&request.loras);
+            let salt = salt.wrapping_add(adapters.bytes().map(u64::from).sum());
             let salt = salt.wrapping_add(request.scheduler.map_or(0, |name| 1 + name.name().len() as u64));
             assert_eq!(request.images.len(), if request.strength.is_some() { request.prompts.len() } else { 0 });
             // Image-to-image would else take the size of the photo, and text-to-image another.

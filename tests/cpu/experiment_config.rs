@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toolkit::axes::{generator, guidance_scale, steps};
+use toolkit::axes::{generator, guidance_scale, lora, steps};
 use toolkit::error::UsageError;
 use toolkit::experiment::caption::CaptionConfig;
 use toolkit::experiment::settings::Settings;
@@ -117,6 +117,26 @@ fn a_path_from_the_command_line_is_the_working_folders() {
     // `photos` exists beside the file, `src` in the folder the tests run in.
     let config = load(GOOD, "mini", &["photos=src"]).unwrap();
     assert_eq!(config.photos, std::env::current_dir().unwrap().join("src"));
+}
+
+#[test]
+fn adapters_beside_the_file_are_found_from_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.toml");
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    fs::write(folder.path().join("ink.safetensors"), "").unwrap();
+    let lora = "[axes.lora]\nnone = ''\nink = 'ink.safetensors:0.8'\nboth = ['ink.safetensors', 'elsewhere.pt']\n";
+    fs::write(&file, GOOD.replacen("[axes.style_text]", &format!("{lora}[axes.style_text]"), 1)).unwrap();
+    let config = Config::load(&file, "mini", &[]).unwrap();
+    assert_eq!(names(&config), ["plain__lora-none", "plain__lora-ink", "plain__lora-both"]);
+    let texts: Vec<&str> = config.axes.texts(&lora::AXIS).collect();
+    let (ink, elsewhere) = (folder.path().join("ink.safetensors"), std::path::absolute("elsewhere.pt").unwrap());
+    let both = format!("{} + {}", ink.display(), elsewhere.display());
+    assert_eq!(texts, ["", &format!("{}:0.8", ink.display()), &both]);
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+    let wrong = load(GOOD, "mini", &["lora=ink.pt:nan"]).unwrap_err();
+    assert!(wrong.contains("ink.pt:NaN has no weight to work with"), "{wrong}");
 }
 
 #[test]

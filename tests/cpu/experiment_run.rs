@@ -2,13 +2,14 @@
 
 use crate::doubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::atomic::Ordering;
 
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, merge, run_in, without_times};
 use image::{Rgb, RgbImage};
-use toolkit::axes::{guidance_scale, scheduler};
+use sha2::{Digest, Sha256};
+use toolkit::axes::{guidance_scale, lora, scheduler};
 use toolkit::error::UsageError;
 use toolkit::experiment::Config;
 use toolkit::experiment::settings::Settings;
@@ -442,6 +443,35 @@ fn etas_draw_apart_and_have_a_column_only_where_they_are_given() {
     let before = without_times(&world.path("several/results.csv"));
     run("several", &["eta=[0, 0.5, 1]"]);
     assert_eq!(without_times(&world.path("several/results.csv")), before);
+}
+
+/// Strategies of different adapters are drawn apart, and their files are in the manifest.
+#[test]
+fn adapters_draw_apart_and_are_recorded() {
+    let world = World::new(3);
+    for name in ["ink.safetensors", "wash.pt"] {
+        fs::write(world.path(name), name).unwrap();
+    }
+    let [ink, wash] = ["ink.safetensors", "wash.pt"].map(|name| world.path(name).display().to_string());
+    let lora = format!("lora=['none', '{ink}:0.5', ['{ink}', '{wash}:2']]");
+    let sets = [lora.as_str(), "style_text={ plain = 'in ink' }"];
+    let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
+    let recorded: Vec<(&str, &str)> =
+        summary.results.iter().map(|row| (row.strategy.as_str(), row.axes.get(&lora::AXIS).text())).collect();
+    let (one, both) = (format!("{ink}:0.5"), format!("{ink} + {wash}:2"));
+    let expected = [("plain__lora-none", ""), ("plain__lora-ink-0.5", &one), ("plain__lora-ink-wash-2", &both)];
+    assert_eq!(recorded, expected);
+    let file = |strategy: &str| fs::read(world.path(&format!("run/images/{strategy}/p01.png"))).unwrap();
+    let pictures: BTreeSet<Vec<u8>> = expected.iter().map(|(strategy, _)| file(strategy)).collect();
+    assert_eq!(pictures.len(), 3);
+    let manifest = fs::read_to_string(world.path("run/manifest.json")).unwrap();
+    for name in ["ink.safetensors", "wash.pt"] {
+        assert!(manifest.contains(&format!("{:x}", Sha256::digest(name))), "{manifest}");
+    }
+    // What the page shows is no path of this machine.
+    report::render(&world.path("run")).unwrap();
+    let page = fs::read_to_string(world.path("run/report.html")).unwrap();
+    assert!(page.contains("ink + wash-2"));
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod gpu;
 mod hostile_configs;
 mod hub;
 mod images;
+mod lora;
 #[path = "../common/mini.rs"]
 mod mini;
 mod mini_pictures;

@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use crate::cli::StylizeArgs;
-use crate::models::{GenerateRequest, Generated};
+use crate::models::{GenerateRequest, Generated, LoraChoice};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
         images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
         strength,
         scheduler: args.scheduler,
+        loras: args.lora.iter().map(|text| LoraChoice::from(text.as_str())).collect(),
         safety_checker: args.safety_checker,
         ..GenerateRequest::default()
     }

@@ -92,6 +92,9 @@ impl JsonSchema for Axes {
 fn value_schema(axis: &Axis) -> Schema {
     let names = (axis.names)();
     let value = match axis.form {
+        Form::Text if axis.is_list => {
+            json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+        }
         Form::Text if !names.is_empty() => json_schema!({ "enum": names }),
         Form::Text => json_schema!({ "type": "string" }),
         Form::Whole => json_schema!({ "type": "integer", "minimum": 0 }),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axes::Axes;
-use crate::axes::{find, keys};
+use crate::axes::{NONE, find, keys, lora};
 use crate::error::usage;
 use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::schema::schema_of;
@@ -37,6 +37,7 @@ use crate::metrics::image::artfid::Mode;
 use crate::metrics::image::embedded::Embedding;
 use crate::metrics::image::networks::Network;
 use crate::metrics::{check_names, is_asked, of_pictures};
+use crate::models::LoraChoice;
 
 /// A resolved configuration: what `config.toml` of a run folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -202,6 +203,9 @@ impl Settings for Config {
                 *path = found.to_string();
             }
         }
+        if let Some(values) = table.get_mut("axes").and_then(|axes| axes.get_mut(lora::AXIS.key)) {
+            locate_loras(values, beside);
+        }
     }
 
     fn from_keys(table: Table) -> Result<Self> {
@@ -211,6 +215,26 @@ impl Settings for Config {
             }
         }
         typed(table)
+    }
+}
+
+/// Makes the paths of low-rank adapters absolute.
+fn locate_loras(values: &mut Value, beside: Option<&Path>) {
+    match values {
+        Value::String(text) if text != NONE => {
+            let mut choices = LoraChoice::list(text);
+            for choice in &mut choices {
+                let found = locate(&choice.file, beside);
+                // Only what a configuration can hold.
+                if found.to_str().is_some() {
+                    choice.file = found;
+                }
+            }
+            *text = LoraChoice::join(&choices);
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| locate_loras(value, beside)),
+        Value::Table(values) => values.iter_mut().for_each(|(_, value)| locate_loras(value, beside)),
+        _ => {}
     }
 }
 

@@ -31,14 +31,14 @@ pub use config::Config;
 pub use plan::Plan;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use self::features::{FeatureStore, Features, key};
 use self::models::Models;
 use self::plan::Cell;
-use crate::axes::{AxisValue, captioner, generator, seed};
+use crate::axes::{AxisValue, captioner, generator, lora, seed};
 use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Failure, Item, Kind, Part, SCORING, Work};
@@ -46,6 +46,7 @@ use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
 use crate::metrics::image::networks::Network;
 use crate::metrics::{asked_names, of_pictures};
+use crate::models::LoraChoice;
 use crate::run::csv::{read_growing, write};
 use crate::run::journal::Journal;
 use crate::run::layout::{image_path, photo_path};
@@ -103,9 +104,13 @@ impl Kind for StyleTransfer {
     fn needs(config: &Config) -> Vec<Needed> {
         let captioners = config.axes.texts(&captioner::AXIS).map(|name| Needed::new(name, Role::Captioner));
         let generators = config.axes.texts(&generator::AXIS).map(|name| Needed::new(name, Role::Generator));
+        let loras: BTreeSet<PathBuf> =
+            config.axes.texts(&lora::AXIS).flat_map(LoraChoice::list).map(|choice| choice.file).collect();
+        let loras = loras.into_iter().map(|file| Needed::new(file.to_string_lossy(), Role::Lora));
         let networks: BTreeSet<Network> = config.embeddings().map(|(_, embedding)| embedding.network).collect();
         captioners
             .chain(generators)
+            .chain(loras)
             .chain(networks.into_iter().map(|network| Needed::new(config.network(network), Role::Network(network))))
             .chain([
                 Needed::new(&config.inception, Role::Inception),

@@ -1,6 +1,7 @@
 //! Models that draw pictures: a folder a family, and what all of them share.
 
 pub mod autoencoder_kl;
+mod lora;
 pub mod model;
 pub mod pipeline;
 mod pipeline_part;

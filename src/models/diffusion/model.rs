@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl;
+use super::lora::{self, Index, Lora};
 use super::pipeline_part::Part;
 use super::pipeline_source::Source;
 use super::single_file::SingleFileLayout;
@@ -23,6 +24,14 @@ pub trait PipelineOutline: Outline + Sized {
     /// Channels of the latents.
     fn latent_channels(&self) -> i64;
 
+    /// The layers that low-rank adapters may change; reads no weights.
+    fn adapted_layers(&self) -> Result<Index>;
+
+    /// The low-rank adapters of a request, which fit the generator.
+    fn loras(&self, request: &GenerateRequest) -> Result<Vec<Lora>> {
+        if request.loras.is_empty() { Ok(Vec::new()) } else { lora::open(&request.loras, &self.adapted_layers()?) }
+    }
+
     /// Refuses what this family cannot do, whatever the size and the steps are.
     fn check_family(&self, request: &GenerateRequest) -> Result<()>;
 
@@ -36,6 +45,7 @@ pub trait PipelineOutline: Outline + Sized {
     fn check_request(&self, request: &GenerateRequest) -> Result<()> {
         request.check()?;
         self.check_family(request)?;
+        self.loras(request)?;
         let size = self.latent_size(request, 0)?;
         (1..request.prompts.len()).try_for_each(|i| self.latent_size(request, i).map(drop))?;
         self.solver(request, size).map(drop)
@@ -71,6 +81,9 @@ pub trait DiffusionModel: Sized + 'static {
 
     /// The limit that the text encoders set.
     fn budget(&self) -> TokenBudget;
+
+    /// Merges these low-rank adapters, and no others, into the weights of its networks.
+    fn adapt(&self, loras: Vec<Lora>) -> Result<()>;
 
     /// Texts as the denoiser reads them; each is encoded once for the life of the model.
     fn encode(&self, texts: &[String]) -> Result<Self::Texts>;

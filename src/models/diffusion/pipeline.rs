@@ -1,6 +1,7 @@
 //! The one denoising pipeline of all generators: from a request to pictures. What a family has of its own (texts,
 //! denoiser, guidance, schedule) is its [`DiffusionModel`]; nothing here knows which family it serves.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use super::step_noise::StepNoise;
 use super::steps::Steps;
 use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
-use crate::models::{GenerateRequest, Generated, Generator, GeneratorTask, Outline, PhasedGenerator, Task};
+use crate::models::{GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Task};
 use crate::prompts::TokenBudget;
 use crate::runtime::{NoiseGenerator, Runtime};
 use crate::schedulers::Solver;
@@ -53,6 +54,8 @@ pub struct Pipeline<M> {
     /// Number type that noise is drawn in: the stream of numbers depends on it.
     pub(super) noise_kind: Kind,
     budget: TokenBudget,
+    /// The low-rank adapters that are in the weights; None while that is not known.
+    adapted: RefCell<Option<Vec<LoraChoice>>>,
 }
 
 impl<M: DiffusionModel> Pipeline<M> {
@@ -87,7 +90,16 @@ impl<M: DiffusionModel> Pipeline<M> {
         let model = M::open(outline, device, kind)?;
         let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
         let budget = model.budget();
-        Ok(Self { model, vae, device, kind, vae_kind, noise_kind: kind, budget })
+        Ok(Self {
+            model,
+            vae,
+            device,
+            kind,
+            vae_kind,
+            noise_kind: kind,
+            budget,
+            adapted: RefCell::new(Some(Vec::new())),
+        })
     }
 
     /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
@@ -146,6 +158,18 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.model.encode(texts)
     }
 
+    /// Puts the low-rank adapters of a request into the weights, where others are there or none.
+    fn adapt(&self, request: &GenerateRequest) -> Result<()> {
+        if self.adapted.borrow().as_ref() == Some(&request.loras) {
+            return Ok(());
+        }
+        let loras = self.model.outline().loras(request)?;
+        *self.adapted.borrow_mut() = None;
+        self.model.adapt(loras)?;
+        *self.adapted.borrow_mut() = Some(request.loras.clone());
+        Ok(())
+    }
+
     /// All texts of a request in one call, since the encoders may have to come to the device for it: with guidance what is
     /// unwanted first.
     fn encode_request(&self, request: &GenerateRequest) -> Result<M::Texts> {
@@ -161,6 +185,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         outline.check_family(request)?;
         let size = outline.latent_size(request, 0)?;
         let (solver, first) = outline.solver(request, size)?;
+        self.adapt(request)?;
         let texts = self.encode_request(request)?;
         self.model.make_room(request.prompts.len(), size)?;
         let latents = self.start(request, size, solver.as_ref(), first)?;

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
+use super::lora::Adaptable;
 use super::pipeline_part::{Part, published_config};
 use super::single_file::{SingleFile, SingleFileLayout};
-use crate::checkpoints::{Checkpoint, Entry, Weights, config};
+use crate::checkpoints::{Checkpoint, Entry, Places, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 use crate::schedulers::{Scheduler, SchedulerName};
 
@@ -76,10 +77,16 @@ impl Source {
     pub fn weights(&self, part: Part, device: Device, kind: Kind) -> Result<Weights> {
         match self {
             Self::Random(_) => Ok(Weights::random(device, kind)),
-            Self::SingleFile(single) => Ok(single.part(part)?.weights(device, kind)),
-            Self::Folder(folder) => {
-                Ok(Checkpoint::open_dir(&folder.join(part.folder), part.stem)?.weights(device, kind))
-            }
+            _ => Ok(self.tensors(part)?.weights(device, kind)),
+        }
+    }
+
+    /// The tensors of a part under diffusers' names.
+    pub fn tensors(&self, part: Part) -> Result<Checkpoint> {
+        match self {
+            Self::Random(_) => bail!("random weights have no file"),
+            Self::SingleFile(single) => single.part(part),
+            Self::Folder(folder) => Checkpoint::open_dir(&folder.join(part.folder), part.stem),
         }
     }
 
@@ -90,6 +97,19 @@ impl Source {
             Self::SingleFile(single) => model.with_context(|| single.sizes_of(part)),
             _ => model,
         }
+    }
+
+    /// The same, so that its weights can be changed later.
+    pub fn build_adaptable<T>(
+        &self,
+        part: Part,
+        device: Device,
+        kind: Kind,
+        new: impl Fn(&Weights) -> Result<T>,
+    ) -> Result<(T, Adaptable)> {
+        let places = Places::default();
+        let built = self.build(part, device, kind, |weights| new(&weights.noted_in(&places)))?;
+        Ok((built, Adaptable::new(part, places)))
     }
 
     /// The tokenizers of the CLIP encoders, in their order.
@@ -114,8 +134,7 @@ impl Source {
     pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
         let parameters = match self {
             Self::Random(_) => part.parameters,
-            Self::Folder(folder) => numbers(&Checkpoint::open_dir(&folder.join(part.folder), part.stem)?),
-            Self::SingleFile(single) => numbers(&single.part(part)?),
+            _ => numbers(&self.tensors(part)?),
         };
         Ok(parameters * kind.elt_size_in_bytes() as u64)
     }

@@ -3,6 +3,8 @@
 //! What is called what: the modules of <https://github.com/CompVis/stable-diffusion> are built in the
 //! order of their numbers, those of diffusers by size and layer.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use crate::checkpoints::Entry;
@@ -53,6 +55,29 @@ fn unet_name(name: &str, layers: usize) -> Option<String> {
     })
 }
 
+/// What the original layout calls these layers of a U-Net, where it calls them otherwise.
+pub fn unet_originals(layers: &BTreeSet<&str>, per_size: usize) -> Vec<String> {
+    // What may stand behind the number of a part of a block.
+    let inside = |name: &&str| name.split_once(".attentions.")?.1.split_once('.').map(|(_, rest)| rest.to_string());
+    let mut rests: BTreeSet<String> = layers.iter().filter_map(inside).collect();
+    rests.extend(RESNET_NAMES.map(|(from, _)| from.trim_end_matches('.').to_string()));
+    rests.extend(["op", "conv"].map(str::to_string));
+    let blocks = layers.iter().filter(|name| name.contains(".resnets.")).count() + layers.len().min(16);
+    let mut names: Vec<String> =
+        ["time_embed.0", "time_embed.2", "input_blocks.0.0", "out.2"].map(str::to_string).to_vec();
+    for rest in &rests {
+        names.extend((0..3).map(|part| format!("middle_block.{part}.{rest}")));
+        for side in ["input_blocks", "output_blocks"] {
+            names.extend((0..blocks).flat_map(|n| (0..3).map(move |part| format!("{side}.{n}.{part}.{rest}"))));
+        }
+    }
+    names.retain(|name| {
+        let there = unet_name(&format!("{name}.weight"), per_size);
+        there.is_some_and(|there| there.strip_suffix(".weight").is_some_and(|layer| layers.contains(layer)))
+    });
+    names
+}
+
 /// `PREFIX3.1.rest` → 3, 1, `rest`.
 fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, usize, &'a str)> {
     let (block, rest) = name.strip_prefix(prefix)?.split_once('.')?;
@@ -60,16 +85,17 @@ fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, usize, &'a str)> 
     Some((block.parse().ok()?, part.parse().ok()?, rest))
 }
 
+const RESNET_NAMES: [(&str, &str); 6] = [
+    ("in_layers.0.", "norm1."),
+    ("in_layers.2.", "conv1."),
+    ("emb_layers.1.", "time_emb_proj."),
+    ("out_layers.0.", "norm2."),
+    ("out_layers.3.", "conv2."),
+    ("skip_connection.", "conv_shortcut."),
+];
+
 fn resnet_name(name: &str) -> String {
-    const NAMES: [(&str, &str); 6] = [
-        ("in_layers.0.", "norm1."),
-        ("in_layers.2.", "conv1."),
-        ("emb_layers.1.", "time_emb_proj."),
-        ("out_layers.0.", "norm2."),
-        ("out_layers.3.", "conv2."),
-        ("skip_connection.", "conv_shortcut."),
-    ];
-    let named = NAMES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    let named = RESNET_NAMES.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
     named.unwrap_or_else(|| name.to_string())
 }
 

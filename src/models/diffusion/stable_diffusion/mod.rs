@@ -4,6 +4,7 @@
 //! <https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/stable_diffusion>:
 //! the same seed gives the same picture.
 
+mod adapters;
 mod config;
 mod outline;
 mod prompt_encoder;
@@ -26,6 +27,7 @@ use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::unet::Unet;
+use super::lora::{Adaptable, Lora};
 use super::model::{DiffusionModel, both_ways, guide};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
@@ -57,6 +59,7 @@ pub struct SdModel {
     kind: Kind,
     prompts: PromptEncoder,
     unet: Rc<Unet>,
+    unet_weights: Adaptable,
     spare: Spare<Unet>,
     checker: OnceCell<SafetyChecker>,
 }
@@ -106,8 +109,9 @@ impl DiffusionModel for SdModel {
                 size.text
             )));
         }
-        let unet = Rc::new(source.build(UNET, device, kind, |weights| Unet::new(weights, config))?);
-        Ok(Self { outline, device, kind, prompts, unet, spare: Spare::default(), checker: OnceCell::new() })
+        let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
+        let (unet, spare, checker) = (Rc::new(unet), Spare::default(), OnceCell::new());
+        Ok(Self { outline, device, kind, prompts, unet, unet_weights, spare, checker })
     }
 
     fn outline(&self) -> &SdOutline {
@@ -121,6 +125,11 @@ impl DiffusionModel for SdModel {
 
     fn budget(&self) -> TokenBudget {
         self.prompts.budget()
+    }
+
+    fn adapt(&self, loras: Vec<Lora>) -> Result<()> {
+        self.prompts.adapt(&loras)?;
+        self.unet_weights.merge(&loras).map(drop)
     }
 
     fn encode(&self, texts: &[String]) -> Result<Tensor> {

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::adapters;
 use super::config::{SAFETY_CHECKER, UNET, VAE};
 use super::unet;
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::lora::Index;
 use crate::models::diffusion::model::PipelineOutline;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::{GenerateRequest, Outline};
@@ -94,6 +96,10 @@ impl PipelineOutline for SdOutline {
 
     fn latent_channels(&self) -> i64 {
         self.unet.in_channels
+    }
+
+    fn adapted_layers(&self) -> Result<Index> {
+        adapters::layers(&self.source, &self.unet)
     }
 
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::TEXT_ENCODER;
 use crate::models::TextTokenizer;
+use crate::models::diffusion::lora::{Adaptable, Lora};
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::prompts::TokenBudget;
@@ -31,6 +32,7 @@ pub struct PromptEncoder {
     /// None for random weights, which read ids that are nothing but numbers in range.
     tokenizer: Option<TextTokenizer>,
     encoder: ClipText,
+    weights: Adaptable,
     encoding: CapturedFunction,
     width: i64,
     device: Device,
@@ -44,9 +46,10 @@ impl PromptEncoder {
             _ => Some(source.clip_tokenizers()?.into_iter().next().context("no tokenizer")?),
         };
         let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;
-        let encoder = source.build(TEXT_ENCODER, device, kind, |weights| ClipText::new(weights, &config, false))?;
+        let new = |weights: &_| ClipText::new(weights, &config, false);
+        let (encoder, weights) = source.build_adaptable(TEXT_ENCODER, device, kind, new)?;
         let (encoding, cache) = (CapturedFunction::default(), RefCell::default());
-        Ok(Self { tokenizer, encoder, encoding, width: config.hidden_size, device, cache })
+        Ok(Self { tokenizer, encoder, weights, encoding, width: config.hidden_size, device, cache })
     }
 
     /// Numbers that a token becomes.
@@ -60,6 +63,14 @@ impl PromptEncoder {
             None => TokenBudget::new(Vec::new(), SYNTHETIC_TOKENS),
             Some(tokenizer) => TokenBudget::new(vec![tokenizer.tokenizer().clone()], tokenizer.length()),
         }
+    }
+
+    /// Merges low-rank adapters into the encoder; what it encoded without them is forgotten.
+    pub fn adapt(&self, loras: &[Lora]) -> Result<()> {
+        if self.weights.merge(loras)? {
+            self.forget();
+        }
+        Ok(())
     }
 
     /// Forgets what was encoded.

@@ -4,6 +4,7 @@
 //! <https://github.com/huggingface/diffusers/tree/main/src/diffusers/pipelines/stable_diffusion_3>:
 //! the same seed gives the same picture.
 
+mod adapters;
 mod block;
 mod config;
 pub mod mmdit;
@@ -24,6 +25,7 @@ use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::Texts;
+use super::lora::{Adaptable, Lora};
 use super::model::{DiffusionModel, both_ways};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
@@ -67,21 +69,25 @@ pub struct Sd3Model {
     prompts: PromptEncoder,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     roomy: bool,
-    transformer: RefCell<Option<Rc<Mmdit>>>,
+    transformer: RefCell<Option<(Rc<Mmdit>, Adaptable)>>,
     /// It goes with the transformer.
     spare: Spare<Mmdit>,
+    /// What is merged into the networks, also into those that come later.
+    loras: RefCell<Rc<Vec<Lora>>>,
 }
 
 impl Sd3Model {
     /// The denoiser, loaded if it is not there.
     fn transformer(&self) -> Result<Rc<Mmdit>> {
-        if let Some(here) = self.transformer.borrow().as_ref() {
+        if let Some((here, _)) = self.transformer.borrow().as_ref() {
             return Ok(here.clone());
         }
         let Sd3Outline { source, transformer: config, .. } = &self.outline;
         let new = |weights: &_| Mmdit::new(weights, config);
-        let loaded = Rc::new(source.build(TRANSFORMER, self.device, self.kind, new)?);
-        *self.transformer.borrow_mut() = Some(loaded.clone());
+        let (loaded, weights) = source.build_adaptable(TRANSFORMER, self.device, self.kind, new)?;
+        weights.merge(&self.loras.borrow())?;
+        let loaded = Rc::new(loaded);
+        *self.transformer.borrow_mut() = Some((loaded.clone(), weights));
         Ok(loaded)
     }
 
@@ -111,8 +117,8 @@ impl DiffusionModel for Sd3Model {
         let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
         let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
         let roomy = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
-        let (transformer, spare) = (RefCell::default(), Spare::default());
-        let model = Self { outline, device, kind, prompts, roomy, transformer, spare };
+        let (transformer, spare, loras) = (RefCell::default(), Spare::default(), RefCell::default());
+        let model = Self { outline, device, kind, prompts, roomy, transformer, spare, loras };
         if roomy {
             model.prompts.load()?;
         } else {
@@ -128,6 +134,15 @@ impl DiffusionModel for Sd3Model {
 
     fn budget(&self) -> TokenBudget {
         self.prompts.budget()
+    }
+
+    fn adapt(&self, loras: Vec<Lora>) -> Result<()> {
+        let loras = Rc::new(loras);
+        *self.loras.borrow_mut() = loras.clone();
+        if let Some((_, weights)) = self.transformer.borrow().as_ref() {
+            weights.merge(&loras)?;
+        }
+        self.prompts.adapt(loras)
     }
 
     /// Texts as the denoiser reads them. Where device memory is short, the denoiser makes room for

@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 
+use super::adapters;
 use super::config::{TRANSFORMER, VAE};
 use super::mmdit;
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
+use crate::models::diffusion::lora::Index;
 use crate::models::diffusion::model::PipelineOutline;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::{GenerateRequest, Outline};
@@ -60,6 +62,10 @@ impl PipelineOutline for Sd3Outline {
 
     fn latent_channels(&self) -> i64 {
         self.transformer.in_channels
+    }
+
+    fn adapted_layers(&self) -> Result<Index> {
+        adapters::layers(&self.source, &self.transformer)
     }
 
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
@@ -12,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{CLIP_G, CLIP_L, T5};
 use crate::error::usage;
 use crate::models::TextTokenizer;
+use crate::models::diffusion::lora::{Adaptable, Lora};
 use crate::models::diffusion::pipeline_part::Part;
 use crate::models::diffusion::pipeline_source::Source;
 use crate::models::text::clip_text::{self, ClipText};
@@ -44,6 +46,7 @@ struct Encoders {
     clip_g: ClipText,
     t5: Option<T5Encoder>,
     encoding: CapturedFunction,
+    weights: Vec<Adaptable>,
 }
 
 impl Encoders {
@@ -94,6 +97,8 @@ pub struct PromptEncoder {
     has_t5: bool,
     joint_dim: i64,
     encoders: RefCell<Option<Encoders>>,
+    /// What is merged into the encoders, also into those that come later.
+    loras: RefCell<Rc<Vec<Lora>>>,
     cache: RefCell<Cache>,
 }
 
@@ -131,8 +136,8 @@ impl PromptEncoder {
                 Tokenization::Files { clip: clip?, t5: t5? }
             }
         };
-        let (encoders, cache) = (RefCell::default(), RefCell::default());
-        Ok(Self { source: source.clone(), device, kind, tokenization, has_t5, joint_dim, encoders, cache })
+        let (encoders, loras, cache) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Ok(Self { source: source.clone(), device, kind, tokenization, has_t5, joint_dim, encoders, loras, cache })
     }
 
     /// The limit that both CLIP encoders set.
@@ -166,15 +171,31 @@ impl PromptEncoder {
         }
         let clip = |part: Part| {
             let config: clip_text::Config = self.source.config(part.folder)?;
-            self.source.build(part, self.device, self.kind, |weights| ClipText::new(weights, &config, true))
+            self.source.build_adaptable(part, self.device, self.kind, |weights| ClipText::new(weights, &config, true))
         };
         let t5 = || {
             let config: t5_encoder::Config = self.source.config(T5.folder)?;
-            self.source.build(T5, self.device, self.kind, |weights| T5Encoder::new(weights, &config))
+            self.source.build_adaptable(T5, self.device, self.kind, |weights| T5Encoder::new(weights, &config))
         };
-        let (clip_l, clip_g) = (clip(CLIP_L)?, clip(CLIP_G)?);
-        let t5 = self.has_t5.then(t5).transpose()?;
-        *self.encoders.borrow_mut() = Some(Encoders { clip_l, clip_g, t5, encoding: CapturedFunction::default() });
+        let ((clip_l, weights_l), (clip_g, weights_g)) = (clip(CLIP_L)?, clip(CLIP_G)?);
+        let (t5, weights_t5) = self.has_t5.then(t5).transpose()?.unzip();
+        let weights: Vec<Adaptable> = [weights_l, weights_g].into_iter().chain(weights_t5).collect();
+        weights.iter().try_for_each(|weights| weights.merge(&self.loras.borrow()).map(drop))?;
+        let encoding = CapturedFunction::default();
+        *self.encoders.borrow_mut() = Some(Encoders { clip_l, clip_g, t5, encoding, weights });
+        Ok(())
+    }
+
+    /// Merges low-rank adapters into the encoders; what they encoded without them is forgotten.
+    pub fn adapt(&self, loras: Rc<Vec<Lora>>) -> Result<()> {
+        let before = self.loras.replace(loras.clone());
+        if let Some(encoders) = self.encoders.borrow().as_ref() {
+            encoders.weights.iter().try_for_each(|weights| weights.merge(&loras).map(drop))?;
+        }
+        let touched = |lora: &Lora| [CLIP_L, CLIP_G, T5].iter().any(|part| lora.touches(part.folder));
+        if before.iter().chain(loras.iter()).any(touched) {
+            self.forget();
+        }
         Ok(())
     }
 

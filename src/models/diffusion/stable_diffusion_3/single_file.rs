@@ -77,8 +77,21 @@ const QKV: [(&str, [&str; 3], [&str; 3]); 2] = [
     ("attn2.qkv.", ["attn2.to_q.", "attn2.to_k.", "attn2.to_v."], ["", "", ""]),
 ];
 
+/// The layers with a weight, by their names there, of a transformer of `layers` blocks.
+pub fn original_layers(layers: usize) -> Vec<String> {
+    let name = |name: &&str| name.trim_end_matches('.').to_string();
+    let mut names: Vec<String> = OUTSIDE.iter().map(|(from, _)| name(from)).collect();
+    let inside = INSIDE.iter().map(|(from, ..)| from).chain(QKV.iter().map(|(from, ..)| from));
+    for inner in inside.map(name) {
+        for block in 0..layers {
+            names.extend(["x_block", "context_block"].map(|side| format!("joint_blocks.{block}.{side}.{inner}")));
+        }
+    }
+    names
+}
+
 /// A tensor of the transformer, which has `layers` blocks.
-fn transformer(name: &str, entry: Entry, layers: usize) -> Result<Views> {
+pub fn transformer(name: &str, entry: Entry, layers: usize) -> Result<Views> {
     if name == "pos_embed" {
         return Ok(vec![("pos_embed.pos_embed".to_string(), entry)]);
     }
