@@ -20,13 +20,14 @@ pub enum Outcome {
     SomeFailed,
 }
 
-/// `, did you mean "x"?` when a name close to `wrong` exists, else nothing.
+/// `, did you mean "x"?` when a name close to `wrong` exists, else nothing. Of equally close ones it is one that `wrong` is
+/// the beginning of.
 pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .min()
+        .min_by_key(|(distance, name)| (*distance, !name.starts_with(wrong), *name))
         .map(|(_, name)| format!(", did you mean {name:?}?"))
         .unwrap_or_default()
 }
@@ -38,6 +39,7 @@ mod tests {
     #[test]
     fn nearest_suggests_only_what_is_close() {
         assert_eq!(nearest("mini-sd", ["mini-sd3", "blip-base"]), ", did you mean \"mini-sd3\"?");
+        assert_eq!(nearest("mini-sd", ["mini-csd", "mini-sd3"]), ", did you mean \"mini-sd3\"?");
         assert_eq!(nearest("zebra", ["mini-sd3", "blip-base"]), "");
     }
 }

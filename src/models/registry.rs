@@ -193,6 +193,20 @@ pub static MODELS: &[ModelEntry] = &[
         megabytes: 0,
         about: "lpips-alex, tiny, part of this repository",
     },
+    ModelEntry {
+        name: "mini-clip",
+        family: &clip::FAMILY,
+        source: Source::Embedded("models/mini-clip"),
+        megabytes: 0,
+        about: "clip-vit-b-32, tiny, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-csd",
+        family: &csd::FAMILY,
+        source: Source::Embedded("models/mini-csd"),
+        megabytes: 0,
+        about: "csd-vit-l, tiny, part of this repository",
+    },
 ];
 
 /// The row of a built-in name.

@@ -30,6 +30,7 @@ mod images;
 mod lora;
 #[path = "../common/mini.rs"]
 mod mini;
+mod mini_metrics;
 mod mini_pictures;
 mod mini_world;
 mod models;

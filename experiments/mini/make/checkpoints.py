@@ -386,6 +386,8 @@ def main():
     sd15(args.out / "mini-sd-v1-5", states)
     art_inception(args.out / "mini-art-inception", states("art-inception"))
     lpips(args.out / "mini-lpips", states("alexnet"))
+    clip(args.out / "mini-clip", states("clip"), args.out / "mini-sd-v1-5" / "tokenizer")
+    csd(args.out / "mini-csd", states("csd"))
     for folder in sorted(args.out.glob("mini-*")):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"{folder.name}: {size / 2**20:.2f} MiB")
