@@ -64,6 +64,7 @@ mod tests {
     use super::{all, labels::meet};
     use crate::axes::{instruction, strength, style_text};
     use crate::metrics::{Value, Values};
+    use crate::report::figure::Shape;
     use crate::report::style::StyleRun;
     use crate::run::style::{ItemRow, ResultRow};
 
@@ -112,6 +113,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A cosine may be negative: its mark is not left of the axis, among the names.
+    #[test]
+    fn negative_values_of_pictures_are_drawn_inside() {
+        let mut run = run(3, 10.0);
+        run.results.iter_mut().for_each(|row| row.values.set_value("csd", Some(0.1)));
+        for (at, item) in run.items.iter_mut().enumerate() {
+            item.values.set_value("csd", Some(0.9 - at as f64 / 6.0));
+        }
+        let (_, figure) = all(&run).into_iter().find(|(name, _)| *name == "csd").unwrap();
+        let names = figure.text_boxes().into_iter().filter(|(text, _)| text.starts_with("strategy"));
+        let right = names.map(|(_, bounds)| bounds[2]).fold(0.0, f64::max);
+        let spots = figure.shapes.iter().filter_map(|shape| match shape {
+            Shape::Spot { at, .. } => Some(at.0),
+            _ => None,
+        });
+        let left = spots.fold(f64::INFINITY, f64::min);
+        assert!(right > 50.0 && left > right + 10.0, "{left} beside {right}");
     }
 
     #[test]

@@ -60,7 +60,9 @@ fn axis(run: &StyleRun, values: &[Vec<f64>]) -> Option<Axis> {
     let room = ((high - low) * 0.12).max(high.abs() * 0.02).max(1e-3);
     let names = run.results.iter().map(|row| text_width(&row.strategy, NAME, false)).fold(80.0, f64::max);
     let left = MARGIN + names.min(210.0) + 16.0;
-    Some(Axis { values: ((low - room).max(0.0), high + room), pixels: (left, WIDTH - MARGIN - 10.0) })
+    // Only what can be negative has an axis below 0.
+    let start = if low < 0.0 { low - room } else { (low - room).max(0.0) };
+    Some(Axis { values: (start, high + room), pixels: (left, WIDTH - MARGIN - 10.0) })
 }
 
 /// Half a violin above, the quartiles on the middle line.
