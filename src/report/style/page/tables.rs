@@ -86,6 +86,24 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     (columns, run.ranking().into_iter().map(row).collect())
 }
 
+/// Which way the metrics of the table are better, in words.
+pub fn directions(run: &StyleRun) -> String {
+    let (higher, lower): (Vec<&About>, Vec<&About>) =
+        shown(&run.results, Show::Table).into_iter().partition(|about| about.higher_is_better);
+    let names = |abouts: &[&About]| match abouts {
+        [most @ .., last] if !most.is_empty() => {
+            let most: Vec<&str> = most.iter().map(|about| about.label).collect();
+            format!("{} and {}", most.join(", "), last.label)
+        }
+        _ => abouts.iter().map(|about| about.label).collect(),
+    };
+    match (lower.as_slice(), higher.as_slice()) {
+        (lower, []) => format!("Lower is better for {}", names(lower)),
+        ([], higher) => format!("Higher is better for {}", names(higher)),
+        (lower, higher) => format!("Lower is better for {}; higher for {}", names(lower), names(higher)),
+    }
+}
+
 fn text(text: &str) -> Cell {
     Cell { text: text.to_string(), key: text.to_string(), ..Cell::default() }
 }
