@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use doubles::{assert_same_runs, without_times};
 use serde_json::Value;
 use toolkit::axes::instruction;
+use toolkit::metrics::image::embedded::cosines;
+use toolkit::metrics::image::features::FeatureNet;
+use toolkit::metrics::image::networks::Network;
+use toolkit::metrics::stats::{Moving, estimates};
 use toolkit::models::{CaptionOptions, GenerateRequest, load_captioner, load_generator};
 use toolkit::run::people::RatingRow;
 use toolkit::run::style::{Comparison, ItemRow, ResultRow};
@@ -59,7 +63,7 @@ fn a_run_agrees_with_its_parts() {
     assert!(output.status.success(), "{stderr}");
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("strategy "), "results alone");
     let first = stderr.lines().next().unwrap();
-    for word in ["style_ablation", "mini", "mini-phi-4-multimodal", "mini-sd3", "3 of", "open-peeps"] {
+    for word in ["style_ablation", "mini-phi-4-multimodal", "mini-sd3", "mini-clip, mini-csd", "3 of", "open-peeps"] {
         assert!(first.contains(word), "{word} in {first}");
     }
     let items: Vec<ItemRow> = rows(run.join("items.csv"));
@@ -118,7 +122,8 @@ fn a_run_agrees_with_its_parts() {
     assert!(run.join("report.html").exists());
 }
 
-/// Eight photos are enough to tell a right style text from a wrong one, and too few to tell two right ones apart.
+/// Eight photos are enough to tell a right style text from a wrong one by each metric of style, and too few to tell two
+/// right ones apart by ArtFID. CLIP says of each picture that it is not what the other text asks for.
 #[test]
 fn right_and_wrong_style_texts_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,14 +131,42 @@ fn right_and_wrong_style_texts_are_told_apart() {
     let experiment = ["experiment", "style_ablation", "--limit", "8", "--set", "steps=4", "--device", "cpu"];
     ok(toolkit(&experiment, &["--out", run.to_str().unwrap()]));
     let found: Vec<Comparison> = rows(run.join("comparisons.csv"));
+    let pair = |metric: &str, second: &str| {
+        let is = |row: &&Comparison| row.metric == metric && row.first == "peanuts" && row.second == second;
+        found.iter().find(is).unwrap()
+    };
+    for metric in ["artfid", "fid", "kid", "csd"] {
+        let wrong = pair(metric, "wrong_style");
+        let nearer = if metric == "csd" { wrong.low > 0.0 } else { wrong.high < 0.0 };
+        assert!(nearer && wrong.p_holm < Some(0.05), "{wrong:?}");
+    }
     for metric in ["artfid", "fid"] {
-        let pair = |second: &str| {
-            let is = |row: &&Comparison| row.metric == metric && row.first == "peanuts" && row.second == second;
-            found.iter().find(is).unwrap()
-        };
-        let (wrong, right) = (pair("wrong_style"), pair("peanuts_detailed"));
-        assert!(wrong.difference < 0.0 && wrong.high < 0.0 && wrong.p_holm < Some(0.05), "{wrong:?}");
+        let right = pair(metric, "peanuts_detailed");
         assert!(right.low < 0.0 && right.high > 0.0 && right.p_holm > Some(0.05), "{right:?}");
+    }
+    // Each picture follows its own prompt, which `clip_text` is about; held against the other's it does not.
+    let items: Vec<ItemRow> = rows(run.join("items.csv"));
+    let of = |strategy: &str| items.iter().filter(|row| row.strategy == strategy).collect::<Vec<_>>();
+    let (right, wrong) = (of("peanuts"), of("wrong_style"));
+    let cpu = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
+    let clip = FeatureNet::open(Network::Clip, Some("mini-clip"), &cpu).unwrap();
+    let pictures = |of: &[&ItemRow]| {
+        let files: Vec<PathBuf> = of.iter().map(|row| run.join(&row.image)).collect();
+        clip.describe(&files, None).unwrap()
+    };
+    let prompts = |of: &[&ItemRow]| clip.texts(&of.iter().map(|row| row.prompt.clone()).collect::<Vec<_>>()).unwrap();
+    let fits = |pictures: &[&ItemRow], texts: &[&ItemRow], drawn: &tch::Tensor| {
+        assert!(pictures.iter().zip(texts).all(|(a, b)| a.id == b.id));
+        Moving::mean(cosines(drawn, &prompts(texts)).unwrap())
+    };
+    for (own, other) in [(&right, &wrong), (&wrong, &right)] {
+        let drawn = pictures(own);
+        let (follows, strays) = (fits(own, own, &drawn), fits(own, other, &drawn));
+        for (value, row) in follows.by_item.iter().zip(own) {
+            assert!((row.values.value("clip_text").unwrap() - value).abs() < 1e-5, "{row:?}");
+        }
+        let apart = estimates(&[&follows.less(&strays)], 1, 0).unwrap()[0];
+        assert!(apart.interval.low > 0.0 && apart.p_value < 0.05, "{apart:?}");
     }
 }
 

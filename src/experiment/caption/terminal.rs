@@ -1,5 +1,6 @@
 //! What a caption run says on the terminal.
 
+use super::clip;
 use super::config::CaptionConfig;
 use super::plan::{CaptionPlan, Part};
 use crate::metrics::Show;
@@ -28,8 +29,9 @@ pub fn introduce(
     };
     let data_sets: Vec<String> = plan.parts.iter().map(data_set).collect();
     let shard = config.shared.shard.as_ref().map(|shard| format!("; shard {shard}")).unwrap_or_default();
+    let clip = clip::asked(config).next().map(|_| format!("; CLIP {}", clip::model(config))).unwrap_or_default();
     let uses = format!(
-        "{} with profile {}: models {}; data sets {}{shard}; device {device}, {dtype}; out {out}",
+        "{} with profile {}: models {}; data sets {}{clip}{shard}; device {device}, {dtype}; out {out}",
         config.shared.name,
         config.shared.profile,
         models.join(", "),

@@ -1,5 +1,7 @@
 //! What a style run says on the terminal.
 
+use std::collections::BTreeSet;
+
 use super::config::Config;
 use super::plan::Plan;
 use crate::axes::{captioner, generator};
@@ -14,9 +16,11 @@ const INTERVAL: usize = 25;
 /// What the run uses, in one line, and what it comes to.
 pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (String, String)) -> Vec<String> {
     let names = |axis| config.axes.texts(axis).collect::<Vec<_>>().join(", ");
+    let networks: BTreeSet<&str> = config.embeddings().map(|(_, of)| config.network(of.network)).collect();
+    let networks = networks.into_iter().map(|name| format!(", {name}")).collect::<String>();
     let shard = config.shared.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
     let uses = format!(
-        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; ArtFID by {}, {}, {}; photos {} ({} of {}{shard}); \
+        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; metrics by {}, {}, {}{networks}; photos {} ({} of {}{shard}); \
          style pictures {} ({}); out {out}",
         config.shared.name,
         config.shared.profile,
@@ -34,7 +38,7 @@ pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (Stri
     vec![uses, format!("{} strategies x {} photos = {} pictures", plan.cells.len(), plan.photos.len(), plan.len())]
 }
 
-/// The results as a table.
+/// The results as a table. A line holds the interval of the headline alone: results.csv has those of all.
 pub fn table(results: &[ResultRow]) -> Vec<String> {
     let width = results.iter().map(|row| row.strategy.len()).max().unwrap_or(0).max("strategy".len());
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.4}"));
@@ -42,7 +46,7 @@ pub fn table(results: &[ResultRow]) -> Vec<String> {
     let mut header = format!("{:width$} {:>5}", "strategy", "n");
     for about in &metrics {
         header += &format!(" {:>1$}", about.label, about.width);
-        if about.show >= Show::Compared {
+        if about.show >= Show::Headline {
             header += &format!(" {:>INTERVAL$}", "95 % interval");
         }
     }
@@ -51,7 +55,7 @@ pub fn table(results: &[ResultRow]) -> Vec<String> {
         let mut line = format!("{:width$} {:>5}", row.strategy, row.n);
         for about in &metrics {
             line += &format!(" {:>1$}", number(row.values.value(about.name)), about.width);
-            if about.show >= Show::Compared {
+            if about.show >= Show::Headline {
                 let bounds = row.values.interval(about.name);
                 let bounds = bounds.map_or("-".to_string(), |Interval { low, high }| format!("{low:.4} to {high:.4}"));
                 line += &format!(" {bounds:>INTERVAL$}");
