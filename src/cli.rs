@@ -630,7 +630,7 @@ pub struct BenchArgs {
     /// artfid: also evaluate three folders of N JPEGs, which are written for it, files and all
     #[arg(long, value_name = "N")]
     pub pictures: Option<usize>,
-    /// On CUDA without recorded work and own kernels: what they bring
+    /// On CUDA without recorded work and custom kernels: what they bring
     #[arg(long)]
     pub plain: bool,
     #[arg(long, value_enum, default_value_t = Format::Json)]

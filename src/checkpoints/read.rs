@@ -57,7 +57,7 @@ pub(super) fn staged<T: Target>(
 }
 
 /// A view that is stored in another order, or repeats what is stored, is laid out row by row. So torch's
-/// `load_state_dict` does it, which copies into dense parameters; oneDNN and our own kernels read a vector's
+/// `load_state_dict` does it, which copies into dense parameters; oneDNN and our custom kernels read a vector's
 /// numbers one behind the other, whatever its stride says.
 fn dense(entry: &Entry, tensor: Tensor) -> Result<Tensor> {
     Ok(if entry.strides.is_some() { tensor.f_contiguous()? } else { tensor })

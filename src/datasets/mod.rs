@@ -8,11 +8,11 @@ mod flickr_token;
 mod folder;
 mod hub;
 mod karpathy;
-mod literal;
 mod nlphuji;
 mod open;
 mod pictures;
 mod plain;
+mod python_literal;
 mod table;
 
 pub use captioned::{Annotations, Item, Picture, Place, Record};

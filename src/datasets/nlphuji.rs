@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use csv::StringRecord;
 
 use super::captioned::{Annotations, Place, Record, read_text, stem};
-use super::literal;
+use super::python_literal;
 
 /// The names of the files.
 pub struct Layout {
@@ -46,7 +46,8 @@ pub fn read(file: &Path, layout: &Layout) -> Result<Annotations> {
         if file.is_empty() {
             bail!("{shown}, line {line}: filename is empty");
         }
-        let references = literal::strings(&row[raw]).with_context(|| format!("{shown}, line {line}, column raw"))?;
+        let references =
+            python_literal::strings(&row[raw]).with_context(|| format!("{shown}, line {line}, column raw"))?;
         let id = Some(field(id)).filter(|id| !id.is_empty()).unwrap_or_else(|| stem(&file));
         records.push(Record { id, references, split: field(split), file });
     }

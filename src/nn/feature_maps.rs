@@ -17,9 +17,9 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 }
 
 /// The map at this height and width, each place from the nearest one.
-pub fn enlarge(x: &Tensor, size: [i64; 2]) -> Tensor {
+pub fn upsample_nearest(x: &Tensor, size: [i64; 2]) -> Tensor {
     let is_double = size == [2 * x.size()[2], 2 * x.size()[3]];
-    let doubled = if is_double { fused::double_places(x) } else { None };
+    let doubled = if is_double { fused::upsample_nearest_2x(x) } else { None };
     doubled.unwrap_or_else(|| x.upsample_nearest2d(size, None, None))
 }
 
@@ -35,19 +35,19 @@ pub fn from_tokens(tokens: &Tensor, size: &[i64]) -> Tensor {
     if fused::fits(tokens) { map.view(size) } else { map.reshape(size) }
 }
 
-/// A feature map whose channels are still to be raised by a bias: the next layer does it on its way.
+/// A feature map whose channels are still to get a bias: the next layer adds it on its way.
 #[derive(Debug)]
-pub struct Raised {
+pub struct DeferredBias {
     pub map: Tensor,
     /// `[channels]`; None = nothing is left to do.
     pub by: Option<Tensor>,
 }
 
-impl Raised {
+impl DeferredBias {
     /// x + the map
     pub fn added_to(&self, x: &Tensor) -> Tensor {
         let Some(bias) = &self.by else { return x + &self.map };
-        fused::add_raised(x, &self.map, bias).unwrap_or_else(|| x + self.whole())
+        fused::add_deferred_bias(x, &self.map, bias).unwrap_or_else(|| x + self.whole())
     }
 
     fn whole(&self) -> Tensor {
@@ -58,7 +58,7 @@ impl Raised {
     }
 }
 
-impl From<&Tensor> for Raised {
+impl From<&Tensor> for DeferredBias {
     fn from(map: &Tensor) -> Self {
         Self { map: map.shallow_clone(), by: None }
     }
@@ -84,7 +84,7 @@ impl GroupNorm {
     }
 
     /// The activation of the norm.
-    pub fn forward_activated(&self, x: &Raised, activation: Activation) -> Tensor {
+    pub fn forward_activated(&self, x: &DeferredBias, activation: Activation) -> Tensor {
         let silu = activation == Activation::Silu;
         match self.fused(x, silu) {
             Some(out) if silu => out,
@@ -93,7 +93,7 @@ impl GroupNorm {
         }
     }
 
-    fn fused(&self, x: &Raised, silu: bool) -> Option<Tensor> {
+    fn fused(&self, x: &DeferredBias, silu: bool) -> Option<Tensor> {
         let affine = Affine { weight: &self.weight, bias: &self.bias, groups: self.groups, eps: self.eps };
         fused::group_norm(&x.map, x.by.as_ref(), &affine, silu)
     }
@@ -157,11 +157,11 @@ impl Conv2d {
 
     /// The same with its own bias or another one, which is left for the next layer where that adds it on its
     /// way: libtorch takes the whole map in hand again for it.
-    pub fn forward_raised(&self, x: &Tensor, bias: Option<&Tensor>) -> Raised {
+    pub fn forward_deferring(&self, x: &Tensor, bias: Option<&Tensor>) -> DeferredBias {
         let bias = bias.or(self.bias.as_ref());
         match fused::fits(x) {
-            true => Raised { map: self.apply(x, None), by: bias.map(Tensor::shallow_clone) },
-            false => Raised { map: self.apply(x, bias), by: None },
+            true => DeferredBias { map: self.apply(x, None), by: bias.map(Tensor::shallow_clone) },
+            false => DeferredBias { map: self.apply(x, bias), by: None },
         }
     }
 
@@ -188,7 +188,7 @@ impl Conv2d {
         };
         match bias {
             // libtorch adds it in a pass of its own, too, and a slow one.
-            Some(bias) if fused::raise(&out, bias).is_none() => out + bias.view([1, -1, 1, 1]),
+            Some(bias) if fused::add_channel_bias(&out, bias).is_none() => out + bias.view([1, -1, 1, 1]),
             _ => out,
         }
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use super::fused::{self, Around};
+use super::fused::{self, Epilogue};
 use crate::checkpoints::Weights;
 use crate::runtime::shim;
 
@@ -66,7 +66,7 @@ impl Linear {
 
     /// [..., input] → [..., output]
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        if let Some(out) = self.over_few_rows(x, &Around::default()) {
+        if let Some(out) = self.over_skinny_gemm(x, &Epilogue::default()) {
             return out;
         }
         if !self.packed {
@@ -76,32 +76,32 @@ impl Linear {
             .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
     }
 
-    fn over_few_rows(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
-        if self.packed { None } else { fused::few_rows(x, &self.weight, self.bias.as_ref(), around) }
+    fn over_skinny_gemm(&self, x: &Tensor, epilogue: &Epilogue) -> Option<Tensor> {
+        if self.packed { None } else { fused::skinny_gemm(x, &self.weight, self.bias.as_ref(), epilogue) }
     }
 
     /// The layer over the norm of x.
     pub fn forward_normed(&self, x: &Tensor, norm: &RmsNorm) -> Tensor {
-        let around = Around { norm: Some((&norm.weight, norm.eps)), ..Around::default() };
-        self.over_few_rows(x, &around).unwrap_or_else(|| self.forward(&norm.forward(x)))
+        let epilogue = Epilogue { norm: Some((&norm.weight, norm.eps)), ..Epilogue::default() };
+        self.over_skinny_gemm(x, &epilogue).unwrap_or_else(|| self.forward(&norm.forward(x)))
     }
 
     /// The layer over x, plus `added`, which is as large as the output.
     pub fn forward_added(&self, x: &Tensor, added: &Tensor) -> Tensor {
-        let around = Around { added: Some(added), ..Around::default() };
-        self.over_few_rows(x, &around).unwrap_or_else(|| added + self.forward(x))
+        let epilogue = Epilogue { added: Some(added), ..Epilogue::default() };
+        self.over_skinny_gemm(x, &epilogue).unwrap_or_else(|| added + self.forward(x))
     }
 
     /// silu(gate) · up, where gate and up are the halves of the output over the norm of x.
     pub fn forward_normed_gated(&self, x: &Tensor, norm: &RmsNorm) -> Tensor {
-        let around = Around { norm: Some((&norm.weight, norm.eps)), gated: true, ..Around::default() };
-        self.over_few_rows(x, &around).unwrap_or_else(|| self.forward_gated(&norm.forward(x)))
+        let epilogue = Epilogue { norm: Some((&norm.weight, norm.eps)), gated: true, ..Epilogue::default() };
+        self.over_skinny_gemm(x, &epilogue).unwrap_or_else(|| self.forward_gated(&norm.forward(x)))
     }
 
     /// silu(gate) · up, where gate and up are the halves of the output.
     pub fn forward_gated(&self, x: &Tensor) -> Tensor {
-        let around = Around { gated: true, ..Around::default() };
-        self.over_few_rows(x, &around).unwrap_or_else(|| {
+        let epilogue = Epilogue { gated: true, ..Epilogue::default() };
+        self.over_skinny_gemm(x, &epilogue).unwrap_or_else(|| {
             let both = self.forward(x);
             fused::silu_product(&both).unwrap_or_else(|| {
                 let halves = both.chunk(2, -1);
@@ -122,9 +122,9 @@ impl Linear {
     /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU, and over few
     /// rows with an exact one.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
-        let around = Around { gelu: true, ..Around::default() };
+        let epilogue = Epilogue { gelu: true, ..Epilogue::default() };
         if activation == Activation::Gelu
-            && let Some(out) = self.over_few_rows(x, &around)
+            && let Some(out) = self.over_skinny_gemm(x, &epilogue)
         {
             return out;
         }

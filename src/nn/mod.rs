@@ -13,7 +13,8 @@ mod step_view;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
 pub use feature_maps::{
-    Conv2d, GroupNorm, Raised, channels_last, conv_relu, enlarge, from_tokens, to_tokens, wants_channels_first,
+    Conv2d, DeferredBias, GroupNorm, channels_last, conv_relu, from_tokens, to_tokens, upsample_nearest,
+    wants_channels_first,
 };
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};

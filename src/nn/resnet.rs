@@ -48,8 +48,8 @@ impl ResnetBlock {
     /// the first convolution's own.
     pub fn forward(&self, x: &Tensor, first_bias: Option<&Tensor>) -> Tensor {
         let h = self.norm1.forward_activated(&x.into(), self.act);
-        let h = self.conv1.forward_raised(&h, first_bias);
-        let h = self.conv2.forward_raised(&self.norm2.forward_activated(&h, self.act), None);
+        let h = self.conv1.forward_deferring(&h, first_bias);
+        let h = self.conv2.forward_deferring(&self.norm2.forward_activated(&h, self.act), None);
         match &self.conv_shortcut {
             Some(conv) => h.added_to(&conv.forward(x)),
             None => h.added_to(x),

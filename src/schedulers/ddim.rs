@@ -41,8 +41,8 @@ pub struct Ddim {
 
 impl Ddim {
     pub fn new(options: &Value) -> Result<Self> {
-        let unbuilt = [("thresholding", Value::Bool(false))];
-        let config: NoiseConfig = read(options, &unbuilt)?;
+        let unsupported = [("thresholding", Value::Bool(false))];
+        let config: NoiseConfig = read(options, &unsupported)?;
         Ok(Self { noise: Noise::new(config, false)?, options: read(options, &[])? })
     }
 }

@@ -64,9 +64,9 @@ pub struct DpmSolverMultistep {
 impl DpmSolverMultistep {
     pub fn new(options: &Value) -> Result<Self> {
         let off = |option| (option, json!(false));
-        let unbuilt =
+        let unsupported =
             ["thresholding", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"].map(off);
-        let config: NoiseConfig = read(options, &unbuilt)?;
+        let config: NoiseConfig = read(options, &unsupported)?;
         let options: Options = read(options, &[("variance_type", Value::Null)])?;
         ensure!(
             ["dpmsolver++", "deis"].contains(&options.algorithm_type.as_str()),

@@ -40,8 +40,8 @@ pub struct Euler {
 
 impl Euler {
     pub fn new(options: &Value) -> Result<Self> {
-        let unbuilt = [("use_beta_sigmas", json!(false)), ("interpolation_type", json!("linear"))];
-        let (config, options): (NoiseConfig, Options) = (read(options, &unbuilt)?, read(options, &[])?);
+        let unsupported = [("use_beta_sigmas", json!(false)), ("interpolation_type", json!("linear"))];
+        let (config, options): (NoiseConfig, Options) = (read(options, &unsupported)?, read(options, &[])?);
         let tables = SigmaTables::new(config, options.sigmas)?;
         Ok(Self { tables, timestep_type: options.timestep_type, ancestral: false })
     }

@@ -91,13 +91,13 @@ impl FlowMatchEuler {
         if let Some(other) = class.filter(|class| *class != "FlowMatchEulerDiscreteScheduler") {
             return Err(usage(format!("scheduler {other} is not known here: FlowMatchEulerDiscreteScheduler")));
         }
-        let unbuilt = [
+        let unsupported = [
             ("invert_sigmas", config.invert_sigmas),
             ("use_beta_sigmas", config.use_beta_sigmas),
             ("stochastic_sampling", config.stochastic_sampling),
         ];
         let unknown = config.other.keys().find(|key| !key.starts_with('_')).map(String::as_str);
-        if let Some(option) = unbuilt.into_iter().find_map(|(name, on)| on.then_some(name)).or(unknown) {
+        if let Some(option) = unsupported.into_iter().find_map(|(name, on)| on.then_some(name)).or(unknown) {
             return Err(usage(format!("FlowMatchEulerDiscreteScheduler: option {option} is not known here")));
         }
         if config.use_karras_sigmas && config.use_exponential_sigmas {

@@ -77,10 +77,10 @@ pub enum Spacing {
     Trailing,
 }
 
-/// The options of a solver, read into its own type; those in `unbuilt` must have the value given
+/// The options of a solver, read into its own type; those in `unsupported` must have the value given
 /// there, which means "off".
-pub fn read<T: DeserializeOwned>(options: &Value, unbuilt: &[(&str, Value)]) -> Result<T> {
-    for (option, off) in unbuilt {
+pub fn read<T: DeserializeOwned>(options: &Value, unsupported: &[(&str, Value)]) -> Result<T> {
+    for (option, off) in unsupported {
         if let Some(value) = options.get(*option).filter(|value| *value != off) {
             bail!("option {option} = {value} is not known here");
         }

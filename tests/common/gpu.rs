@@ -1,4 +1,4 @@
-//! What tests on a GPU share. They run one at a time: whether own kernels are used is one switch for the
+//! What tests on a GPU share. They run one at a time: whether custom kernels are used is one switch for the
 //! whole process.
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! BLIP on a GPU: recorded steps against plain ones, half precision against float32, and its own kernels
+//! BLIP on a GPU: recorded steps against plain ones, half precision against float32, and its custom kernels
 //! against the same arithmetic in float32. On a machine without a GPU each test says so.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use toolkit::models::captioners::blip::{Blip, Config, Networks};
 use toolkit::models::captioners::generation::StepModel;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::nn::KvCache;
-use toolkit::nn::fused::{self, Around, few_rows};
+use toolkit::nn::fused::{self, Epilogue, skinny_gemm};
 use toolkit::runtime::{DtypeChoice, Runtime, eager};
 
 #[test]
@@ -53,9 +53,9 @@ fn linear_layers_over_few_rows_with_a_gelu() {
             let x = random(&[rows, 1, inputs], kind, device);
             let weight = random(&[outputs, inputs], kind, device) / (inputs as f64).sqrt();
             let bias = random(&[outputs], kind, device);
-            let around = Around { gelu: true, ..Around::default() };
+            let epilogue = Epilogue { gelu: true, ..Epilogue::default() };
             let theirs = wide(&x).linear(&wide(&weight), Some(&wide(&bias))).gelu("none");
-            (few_rows(&x, &weight, Some(&bias), &around).unwrap(), theirs)
+            (skinny_gemm(&x, &weight, Some(&bias), &epilogue).unwrap(), theirs)
         });
     }
 }
@@ -172,7 +172,7 @@ fn a_trained_model_says_the_same_in_16_bits() {
     assert_eq!(eager(|| texts(&half, &pictures, &options)), expected, "plain");
 }
 
-/// Scores of every step, own kernels and recording included, against float32 on the CPU.
+/// Scores of every step, custom kernels and recording included, against float32 on the CPU.
 #[test]
 fn scores_in_16_bits_are_those_of_float32() {
     let Some(device) = gpu() else { return };

@@ -152,7 +152,7 @@ fn prompts_are_turned_and_kept() {
             plain.fill(&turned[1], &part(heads + kv_heads, kv_heads));
             let expected = Tensor::cat(&[&turned[0], &turned[1], &part(heads + kv_heads, kv_heads).copy()], 1);
 
-            fused::turn_prompts(&joint, heads, &rotation, &cache).unwrap();
+            fused::apply_rope(&joint, heads, &rotation, &cache).unwrap();
             assert!(apart(cache.whole().0, plain.whole().0) < 8e-3);
             assert!(cache.whole().1.equal(plain.whole().1));
             (parts.copy(), expected)
@@ -206,7 +206,7 @@ fn work_that_fails_while_it_is_recorded_leaves_the_device_in_order() {
     assert_eq!(random(&[8, 8], Kind::Float, device).size(), [8, 8], "random numbers are still drawn");
 }
 
-/// The embedded denoiser on the GPU in 16 bits, with and without own kernels, against float32 on the CPU.
+/// The embedded denoiser on the GPU in 16 bits, with and without custom kernels, against float32 on the CPU.
 #[test]
 fn a_denoiser_is_the_same_in_every_way() {
     let Some(device) = gpu() else { return };
@@ -234,7 +234,7 @@ fn a_denoiser_is_the_same_in_every_way() {
         (0..3).map(|step| at(&half, &place, &conditioning, step).to_device(Device::Cpu)).collect::<Vec<_>>()
     };
     let ways: [(&str, Vec<Tensor>); 3] =
-        [("own kernels", draw()), ("and cuDNN's attention", with_long_attention(draw)), {
+        [("custom kernels", draw()), ("and cuDNN's attention", with_long_attention(draw)), {
             set_eager(true);
             let plain = draw();
             set_eager(false);

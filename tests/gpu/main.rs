@@ -4,8 +4,8 @@
 mod blip;
 #[path = "../common/gpu.rs"]
 mod common;
-mod few_rows;
 mod fused;
 mod memory_limit;
 mod pictures;
+mod skinny_gemm;
 mod two_gpus;

@@ -39,19 +39,23 @@ fn group_norms() {
         ([2, 24, 96, 96], 8),
         ([2, 8, 1, 3], 4),
     ] {
-        for (silu, is_raised) in [(false, false), (true, false), (true, true)] {
-            compare(&format!("group norm {size:?}, SiLU {silu}, raised {is_raised}"), device, |kind, device| {
-                // A mean far from zero loses digits where squares are summed carelessly.
-                let x = map(size, kind, device) + 8.0;
-                let [weight, bias, by] = [(); 3].map(|()| random(&size[1..2], kind, device));
-                let by = is_raised.then_some(&by);
-                let affine = Affine { weight: &weight, bias: &bias, groups, eps: 1e-5 };
-                let ours = fused::group_norm(&x, by, &affine, silu).unwrap();
-                assert!(ours.equal(&fused::group_norm(&x, by, &affine, silu).unwrap()), "the same each time");
-                let x = by.map_or_else(|| wide(&x), |by| wide(&x) + wide(by).view([1, -1, 1, 1]));
-                let theirs = x.group_norm(groups, Some(&wide(&weight)), Some(&wide(&bias)), 1e-5, false);
-                (ours, if silu { theirs.silu() } else { theirs })
-            });
+        for (silu, has_deferred_bias) in [(false, false), (true, false), (true, true)] {
+            compare(
+                &format!("group norm {size:?}, SiLU {silu}, deferred bias {has_deferred_bias}"),
+                device,
+                |kind, device| {
+                    // A mean far from zero loses digits where squares are summed carelessly.
+                    let x = map(size, kind, device) + 8.0;
+                    let [weight, bias, by] = [(); 3].map(|()| random(&size[1..2], kind, device));
+                    let by = has_deferred_bias.then_some(&by);
+                    let affine = Affine { weight: &weight, bias: &bias, groups, eps: 1e-5 };
+                    let ours = fused::group_norm(&x, by, &affine, silu).unwrap();
+                    assert!(ours.equal(&fused::group_norm(&x, by, &affine, silu).unwrap()), "the same each time");
+                    let x = by.map_or_else(|| wide(&x), |by| wide(&x) + wide(by).view([1, -1, 1, 1]));
+                    let theirs = x.group_norm(groups, Some(&wide(&weight)), Some(&wide(&bias)), 1e-5, false);
+                    (ours, if silu { theirs.silu() } else { theirs })
+                },
+            );
         }
     }
     let x = random(&[1, 16, 4, 4], Kind::Half, device);
@@ -64,14 +68,14 @@ fn group_norms() {
 fn sums_of_maps() {
     let Some(device) = gpu() else { return };
     for size in [[2, 320, 64, 64], [3, 24, 7, 5], [1, 8, 1, 1]] {
-        compare(&format!("raised sum {size:?}"), device, |kind, device| {
+        compare(&format!("sum with a deferred bias {size:?}"), device, |kind, device| {
             let (x, y, by) = (map(size, kind, device), map(size, kind, device), random(&size[1..2], kind, device));
-            (fused::add_raised(&x, &y, &by).unwrap(), wide(&x) + wide(&y) + wide(&by).view([1, -1, 1, 1]))
+            (fused::add_deferred_bias(&x, &y, &by).unwrap(), wide(&x) + wide(&y) + wide(&by).view([1, -1, 1, 1]))
         });
-        compare(&format!("raised {size:?}"), device, |kind, device| {
+        compare(&format!("deferred bias {size:?}"), device, |kind, device| {
             let (x, by) = (map(size, kind, device), random(&size[1..2], kind, device));
             let expected = wide(&x) + wide(&by).view([1, -1, 1, 1]);
-            fused::raise(&x, &by).unwrap();
+            fused::add_channel_bias(&x, &by).unwrap();
             (x, expected)
         });
     }
@@ -84,10 +88,13 @@ fn doubled_places() {
         for kind in [Kind::Half, Kind::BFloat16] {
             let x = map(size, kind, device);
             let theirs = x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None);
-            assert!(fused::double_places(&x).unwrap().equal(&theirs), "{size:?}");
+            assert!(fused::upsample_nearest_2x(&x).unwrap().equal(&theirs), "{size:?}");
         }
     }
-    assert!(fused::double_places(&random(&[1, 8, 4, 4], Kind::Half, device)).is_none(), "the channels are not last");
+    assert!(
+        fused::upsample_nearest_2x(&random(&[1, 8, 4, 4], Kind::Half, device)).is_none(),
+        "the channels are not last"
+    );
 }
 
 fn mini(folder: &str) -> PathBuf {
@@ -107,8 +114,8 @@ fn build<C: DeserializeOwned, T>(
     new(&checkpoint.weights(device, kind), &config).unwrap()
 }
 
-/// In both number types: what `draw` gives on the GPU, with own kernels and (loaded so and later switched off)
-/// without, is near what it gives in float32 on the CPU, and own kernels are not the worse ones.
+/// In both number types: what `draw` gives on the GPU, with custom kernels and (loaded so and later switched off)
+/// without, is near what it gives in float32 on the CPU, and custom kernels are not the worse ones.
 fn near_in_every_way<T>(name: &str, load: impl Fn(Device, Kind) -> T, draw: impl Fn(&T, Device) -> Vec<Tensor>) {
     let Some(device) = gpu() else { return };
     let _guard = tch::no_grad_guard();
@@ -122,9 +129,9 @@ fn near_in_every_way<T>(name: &str, load: impl Fn(Device, Kind) -> T, draw: impl
         let own = far(draw(&net, device));
         let switched_off = far(eager(|| draw(&net, device)));
         let plain = eager(|| far(draw(&load(device, kind), device)));
-        println!("{name} {kind:?}: own kernels {own:.1e}, switched off {switched_off:.1e}, plain {plain:.1e}");
+        println!("{name} {kind:?}: custom kernels {own:.1e}, switched off {switched_off:.1e}, plain {plain:.1e}");
         assert!(own < most && switched_off < most && plain < most);
-        assert!(own < 1.5 * plain + 1e-3, "own kernels lose digits");
+        assert!(own < 1.5 * plain + 1e-3, "custom kernels lose digits");
     }
 }
 

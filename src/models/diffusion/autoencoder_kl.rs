@@ -9,8 +9,8 @@ use tch::{Kind, Tensor};
 use crate::checkpoints::Weights;
 use crate::error::usage;
 use crate::nn::{
-    Activation, Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, attention, channels_last, enlarge,
-    from_tokens, fused, to_tokens,
+    Activation, Conv2d, DeferredBias, GroupNorm, Linear, ResnetBlock, ResnetStyle, attention, channels_last,
+    from_tokens, fused, to_tokens, upsample_nearest,
 };
 
 /// Every group norm of the autoencoder.
@@ -233,7 +233,7 @@ impl Encoder {
                 x = conv.forward(&x.constant_pad_nd([0, 1, 0, 1]));
             }
         }
-        let x = Raised::from(&self.mid_block.forward(&x));
+        let x = DeferredBias::from(&self.mid_block.forward(&x));
         self.conv_out.forward(&self.conv_norm_out.forward_activated(&x, self.act))
     }
 }
@@ -278,10 +278,10 @@ impl Decoder {
             x = block.forward(&x);
             if let Some(conv) = &block.sampler {
                 let (height, width) = (x.size()[2], x.size()[3]);
-                x = conv.forward(&enlarge(&x, [2 * height, 2 * width]));
+                x = conv.forward(&upsample_nearest(&x, [2 * height, 2 * width]));
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.act))
+        self.conv_out.forward(&self.conv_norm_out.forward_activated(&DeferredBias::from(&x), self.act))
     }
 }
 

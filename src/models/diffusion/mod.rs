@@ -1,12 +1,12 @@
 //! Models that draw pictures: a folder a family, and what all of them share.
 
 pub mod autoencoder_kl;
+mod float32_fallback;
 mod lora;
 pub mod model;
 pub mod pipeline;
 mod pipeline_part;
 mod pipeline_source;
-mod rescue;
 mod single_file;
 pub mod stable_diffusion;
 pub mod stable_diffusion_3;

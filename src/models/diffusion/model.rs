@@ -8,7 +8,7 @@ use super::lora::{self, Index, Lora};
 use super::pipeline_part::Part;
 use super::pipeline_source::Source;
 use super::single_file::SingleFileLayout;
-use super::steps::{Conditioned, Denoiser, Spare, Steps};
+use super::steps::{CaptureSlot, Conditioned, Denoiser, Steps};
 use crate::models::{GenerateRequest, Generated, Outline};
 use crate::prompts::TokenBudget;
 use crate::schedulers::Solver;
@@ -106,7 +106,7 @@ pub trait DiffusionModel: Sized + 'static {
     ) -> Result<Conditioned<Self::Denoiser>>;
 
     /// What an earlier drawing left for the denoiser's steps.
-    fn spare(&self) -> &Spare<Self::Denoiser>;
+    fn capture(&self) -> &CaptureSlot<Self::Denoiser>;
 
     /// One step, to the output with guidance: latents [batch, channels, height, width] → as large, valid until the next
     /// step.

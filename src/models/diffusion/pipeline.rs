@@ -9,9 +9,9 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl::AutoencoderKl;
+use super::float32_fallback::{self, Decoded, Float32Fallback};
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::Source;
-use super::rescue::{self, Decoded, Rescue};
 use super::step_noise::StepNoise;
 use super::steps::Steps;
 use crate::images::{self, Filter};
@@ -209,7 +209,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let timesteps = solver.timesteps()[first..].to_vec();
         let conditioned = self.model.condition(&texts, guidance, &timesteps)?;
         M::while_denoising(|| {
-            let mut steps = Steps::new(conditioned, self.model.spare());
+            let mut steps = Steps::new(conditioned, self.model.capture());
             for step in 0..timesteps.len() {
                 let index = first + step;
                 let input = solver.scale_model_input(&latents, index);
@@ -246,7 +246,7 @@ impl<M: DiffusionModel> Pipeline<M> {
     /// Pictures of one size.
     fn draw_alike(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         let latents = self.denoise(self.prepare(request)?)?;
-        rescue::finish(self, request, &latents)
+        float32_fallback::finish(self, request, &latents)
     }
 
     fn warn_of_size(&self, request: &GenerateRequest, sizes: &[(i64, i64)]) {
@@ -277,7 +277,7 @@ fn draws_before_steps(request: &GenerateRequest) -> usize {
     if request.images.is_empty() { 1 } else { 2 }
 }
 
-impl<M: DiffusionModel> Rescue for Pipeline<M> {
+impl<M: DiffusionModel> Float32Fallback for Pipeline<M> {
     fn kind(&self) -> Kind {
         self.kind
     }

@@ -41,24 +41,24 @@ pub struct Conditioned<D: Denoiser> {
 }
 
 /// What one drawing leaves for the next. It belongs to one denoiser.
-pub struct Spare<D: Denoiser>(RefCell<Option<CapturedStep<D>>>);
+pub struct CaptureSlot<D: Denoiser>(RefCell<Option<CapturedStep<D>>>);
 
-impl<D: Denoiser> Spare<D> {
+impl<D: Denoiser> CaptureSlot<D> {
     /// Frees what was captured, whose denoiser is about to go.
     pub fn forget(&self) {
         *self.0.borrow_mut() = None;
     }
 }
 
-impl<D: Denoiser> Default for Spare<D> {
+impl<D: Denoiser> Default for CaptureSlot<D> {
     fn default() -> Self {
         Self(RefCell::new(None))
     }
 }
 
-impl<D: Denoiser> fmt::Debug for Spare<D> {
+impl<D: Denoiser> fmt::Debug for CaptureSlot<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Spare").field(&self.0.borrow().as_ref().map(|step| &step.output)).finish()
+        f.debug_tuple("CaptureSlot").field(&self.0.borrow().as_ref().map(|step| &step.output)).finish()
     }
 }
 
@@ -95,14 +95,14 @@ impl<D: Denoiser> CapturedStep<D> {
 /// The steps of one drawing.
 pub struct Steps<'a, D: Denoiser> {
     conditioned: Conditioned<D>,
-    spare: &'a Spare<D>,
+    capture: &'a CaptureSlot<D>,
     /// Whether the captured step knows the texts of this drawing.
     is_prepared: bool,
 }
 
 impl<'a, D: Denoiser> Steps<'a, D> {
-    pub fn new(conditioned: Conditioned<D>, spare: &'a Spare<D>) -> Self {
-        Self { conditioned, spare, is_prepared: false }
+    pub fn new(conditioned: Conditioned<D>, capture: &'a CaptureSlot<D>) -> Self {
+        Self { conditioned, capture, is_prepared: false }
     }
 
     /// The denoiser's output at this step, as large as the latents; valid until the next step.
@@ -128,7 +128,7 @@ impl<'a, D: Denoiser> Steps<'a, D> {
 
     /// None where nothing is captured.
     fn replay(&mut self, latents: &Tensor, times: &Tensor) -> Result<Option<Tensor>> {
-        let mut place = self.spare.0.borrow_mut();
+        let mut place = self.capture.0.borrow_mut();
         if !self.is_prepared {
             self.is_prepared = self.prepare(&mut place, latents, times);
         }

@@ -32,7 +32,7 @@ __device__ inline Eight turned(const half_t* head, const half_t* cos, const half
 // Whole prompts: queries and keys of joint [prompts, tokens, heads + 2 · kv_heads, WIDTH] are turned where
 // they stand, by cos and sin [prompts, tokens, rotary]; keys and values go to the first places of
 // `copies` rows a prompt of the caches [rows, kv_heads, capacity, WIDTH]. Block (token, prompt).
-extern "C" __global__ void turn_prompts(half_t* joint, const half_t* cos, const half_t* sin, half_t* keys,
+extern "C" __global__ void apply_rope(half_t* joint, const half_t* cos, const half_t* sin, half_t* keys,
                                         half_t* values, int kv_heads, int rotary, int copies, long capacity) {
   const int token = blockIdx.x, tokens = gridDim.x, prompt = blockIdx.y, heads = kv_heads * GROUPS;
   const long place = (long)prompt * tokens + token;

@@ -28,7 +28,7 @@ pub struct Sight<'a> {
 /// Turns the queries and keys of whole prompts in the joint projection [prompts, tokens,
 /// (heads + 2 · kv_heads) · width], where they stand, and writes keys and values to the first places of
 /// the cache, which has as many rows for each prompt, one after another, as there are.
-pub fn turn_prompts(joint: &Tensor, heads: i64, rotation: &Rotation, cache: &KvCache) -> Option<()> {
+pub fn apply_rope(joint: &Tensor, heads: i64, rotation: &Rotation, cache: &KvCache) -> Option<()> {
     let (keys, values) = cache.whole();
     let ((prompts, tokens, _), (rows, kv_heads, capacity, width)) = (joint.size3().ok()?, keys.size4().ok()?);
     let (cos, sin) = rotation.tables();
@@ -38,7 +38,7 @@ pub fn turn_prompts(joint: &Tensor, heads: i64, rotation: &Rotation, cache: &KvC
     if !fits || tokens > capacity || tensors.iter().any(|t| !t.is_contiguous() || t.kind() != joint.kind()) {
         return None;
     }
-    let turn = Ready::find(joint, Source::Decoding(width, heads / kv_heads), "turn_prompts")?;
+    let turn = Ready::find(joint, Source::Decoding(width, heads / kv_heads), "apply_rope")?;
     let sizes = [kv_heads, rotary, rows / prompts].map(|size| Int(size as i32));
     let arguments: Vec<Argument> =
         tensors.map(|tensor| Data(Some(tensor))).into_iter().chain(sizes).chain([Long(capacity)]).collect();
@@ -85,6 +85,6 @@ pub fn decode_attention(
     // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it, and
     // `partial` has a place for each block. Ahead of its turn the kernel reads the slot, the padding
     // and what earlier steps left in the cache.
-    unsafe { attend.launch_early([splits, kv_heads, rows], THREADS, 0, &arguments) }?;
+    unsafe { attend.launch_dependent([splits, kv_heads, rows], THREADS, 0, &arguments) }?;
     Some(out)
 }

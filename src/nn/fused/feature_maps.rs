@@ -62,18 +62,18 @@ impl Map {
     }
 }
 
-/// Group norm of x, to whose channels `raised` `[channels]` is added first where it is there; with SiLU after
+/// Group norm of x, to whose channels `deferred_bias` `[channels]` is added first where it is there; with SiLU after
 /// it where asked for.
-pub fn group_norm(x: &Tensor, raised: Option<&Tensor>, affine: &Affine, silu: bool) -> Option<Tensor> {
+pub fn group_norm(x: &Tensor, deferred_bias: Option<&Tensor>, affine: &Affine, silu: bool) -> Option<Tensor> {
     if !super::fits(x) {
         return None;
     }
     let map = Map::of(x)?;
-    let of_channels = [Some(affine.weight), Some(affine.bias), raised];
+    let of_channels = [Some(affine.weight), Some(affine.bias), deferred_bias];
     if map.channels % affine.groups != 0 || of_channels.iter().flatten().any(|t| !map.is_summand(x, t)) {
         return None;
     }
-    let case = Case { x, map, raised, affine, silu };
+    let case = Case { x, map, deferred_bias, affine, silu };
     case.at_once().or_else(|| case.in_three())
 }
 
@@ -81,7 +81,7 @@ pub fn group_norm(x: &Tensor, raised: Option<&Tensor>, affine: &Affine, silu: bo
 struct Case<'a> {
     x: &'a Tensor,
     map: Map,
-    raised: Option<&'a Tensor>,
+    deferred_bias: Option<&'a Tensor>,
     affine: &'a Affine<'a>,
     silu: bool,
 }
@@ -114,7 +114,7 @@ impl Case<'_> {
         let (cluster, name) = able.clone().find(|(cluster, _)| enough(*cluster)).or(able.next_back())?;
         let ready = Ready::find(self.x, Source::GroupNorm, name)?;
         let out = self.x.empty_like();
-        let tensors = [Some(self.x), self.raised, Some(self.affine.weight), Some(self.affine.bias), Some(&out)];
+        let tensors = [Some(self.x), self.deferred_bias, Some(self.affine.weight), Some(self.affine.bias), Some(&out)];
         let sizes = [*places, *channels, part, group, threads_for(share(*cluster)).0].map(|size| Int(size as i32));
         let last = [Float(self.affine.eps as f32), Int(i32::from(self.silu))];
         let arguments: Vec<Argument> = tensors.map(Data).into_iter().chain(sizes).chain(last).collect();
@@ -140,7 +140,7 @@ impl Case<'_> {
         let float = (Kind::Float, x.device());
         let partial = Tensor::empty([*pictures, shares, groups, 2], float);
         let sizes = || [int(*places), int(*channels), int(groups)];
-        let tensors = [Some(x), self.raised, Some(&partial)].map(Data);
+        let tensors = [Some(x), self.deferred_bias, Some(&partial)].map(Data);
         let arguments: Vec<Argument> = tensors.into_iter().chain(sizes()).chain([int(per_share)]).collect();
         let rows = NORM_THREADS / vectors;
         // Two numbers for each channel and row of threads, and one for each channel.
@@ -149,7 +149,7 @@ impl Case<'_> {
         unsafe { find("group_moments")?.launch([shares, *pictures, 1], rows * vectors, bytes, &arguments) }?;
 
         let affine = Tensor::empty([*pictures, 2, *channels], float);
-        let of_channels = [self.raised, Some(self.affine.weight), Some(self.affine.bias)];
+        let of_channels = [self.deferred_bias, Some(self.affine.weight), Some(self.affine.bias)];
         let tensors = std::iter::once(Some(&partial)).chain(of_channels).chain([Some(&affine)]).map(Data);
         let last = [int(shares), int(per_share), Float(self.affine.eps as f32)];
         let arguments: Vec<Argument> = tensors.chain(sizes()).chain(last).collect();
@@ -174,36 +174,36 @@ fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// x + map + raised, where `raised` `[channels]` is one number for each channel.
-pub fn add_raised(x: &Tensor, map: &Tensor, raised: &Tensor) -> Option<Tensor> {
+/// x + map + deferred_bias, where `deferred_bias` `[channels]` is one number for each channel.
+pub fn add_deferred_bias(x: &Tensor, map: &Tensor, deferred_bias: &Tensor) -> Option<Tensor> {
     let alike = map.kind() == x.kind() && map.device() == x.device();
     let alike = alike && map.size() == x.size() && map.stride() == x.stride();
     let out = alike.then(|| x.empty_like())?;
-    sum(Some(x), map, raised, &out).map(|()| out)
+    sum(Some(x), map, deferred_bias, &out).map(|()| out)
 }
 
-/// Adds `raised` `[channels]` to each place of the map, where it stands.
-pub fn raise(map: &Tensor, raised: &Tensor) -> Option<()> {
-    sum(None, map, raised, map)
+/// Adds `deferred_bias` `[channels]` to each place of the map, where it stands.
+pub fn add_channel_bias(map: &Tensor, deferred_bias: &Tensor) -> Option<()> {
+    sum(None, map, deferred_bias, map)
 }
 
-fn sum(x: Option<&Tensor>, map: &Tensor, raised: &Tensor, out: &Tensor) -> Option<()> {
-    let ready = Ready::find(map, Source::Pictures, "add_raised")?;
+fn sum(x: Option<&Tensor>, map: &Tensor, deferred_bias: &Tensor, out: &Tensor) -> Option<()> {
+    let ready = Ready::find(map, Source::Pictures, "add_deferred_bias")?;
     let size = Map::of(map)?;
-    if !size.is_summand(map, raised) {
+    if !size.is_summand(map, deferred_bias) {
         return None;
     }
     let vectors = size.channels / VECTOR;
     let count = size.pictures * size.places * vectors;
-    let tensors = [x, Some(map), Some(raised), Some(out)].map(Data);
+    let tensors = [x, Some(map), Some(deferred_bias), Some(out)].map(Data);
     let arguments: Vec<Argument> = tensors.into_iter().chain([Int(vectors as i32), Long(count)]).collect();
     // SAFETY: the maps and the sum have their channels last and one size; there is a summand for each channel.
     unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }
 }
 
 /// Each place becomes four: twice the height, twice the width.
-pub fn double_places(x: &Tensor) -> Option<Tensor> {
-    let ready = Ready::find(x, Source::Pictures, "double_places")?;
+pub fn upsample_nearest_2x(x: &Tensor) -> Option<Tensor> {
+    let ready = Ready::find(x, Source::Pictures, "upsample_nearest_2x")?;
     let Map { pictures, channels, places } = Map::of(x)?;
     let (width, vectors) = (x.size()[3], channels / VECTOR);
     let count = pictures * places * vectors;

@@ -31,9 +31,9 @@ __device__ inline void join_blocks(const float* partial, float* whole, int group
   __syncthreads();
 }
 
-// out = act(norm(x + raised) · weight + bias); act is SiLU or nothing, raised (one number for each channel) may
+// out = act(norm(x + deferred_bias) · weight + bias); act is SiLU or nothing, deferred_bias (one number for each channel) may
 // be null. A thread takes eight channels of every `rows`-th place.
-__device__ __noinline__ void group_norm(const Eight* x, const half_t* raised, const half_t* weight,
+__device__ __noinline__ void group_norm(const Eight* x, const half_t* deferred_bias, const half_t* weight,
                                         const half_t* bias, Eight* out, int places, int channels, int part, int width,
                                         int rows, float eps, int silu, int blocks) {
   extern __shared__ Eight kept[];
@@ -55,8 +55,8 @@ __device__ __noinline__ void group_norm(const Eight* x, const half_t* raised, co
   join_rows(own, sums, origins, rows, part, here);
   for (int g = threadIdx.x / 32; g < groups; g += blockDim.x / 32) {
     float mean, around;
-    const half_t* raised_here = raised != nullptr ? raised + first + g * width : nullptr;
-    join_channels(sums + g * width, sums + rows * part + g * width, raised_here, width, here, mean, around);
+    const half_t* deferred_bias_here = deferred_bias != nullptr ? deferred_bias + first + g * width : nullptr;
+    join_channels(sums + g * width, sums + rows * part + g * width, deferred_bias_here, width, here, mean, around);
     if (threadIdx.x % 32 == 0) {
       partial[g] = mean;
       partial[groups + g] = around;
@@ -67,7 +67,7 @@ __device__ __noinline__ void group_norm(const Eight* x, const half_t* raised, co
   float scale[8], shift[8];
   for (int j = 0; j < 8; j++) {
     const int g = (vector * 8 + j) / width;
-    const float summand = raised != nullptr ? up(raised[channel + j]) : 0;
+    const float summand = deferred_bias != nullptr ? up(deferred_bias[channel + j]) : 0;
     scale[j] = rsqrtf(whole[groups + g] + eps) * up(weight[channel + j]);
     shift[j] = up(bias[channel + j]) + (summand - whole[g]) * scale[j];
   }
@@ -89,9 +89,9 @@ __device__ __noinline__ void group_norm(const Eight* x, const half_t* raised, co
 
 #define GROUP_NORM(BLOCKS)                                                                           \
   extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(512) group_norm_##BLOCKS(                  \
-      const Eight* x, const half_t* raised, const half_t* weight, const half_t* bias, Eight* out, int places,          \
+      const Eight* x, const half_t* deferred_bias, const half_t* weight, const half_t* bias, Eight* out, int places,          \
       int channels, int part, int width, int rows, float eps, int silu) {                                              \
-    group_norm(x, raised, weight, bias, out, places, channels, part, width, rows, eps, silu, BLOCKS);                  \
+    group_norm(x, deferred_bias, weight, bias, out, places, channels, part, width, rows, eps, silu, BLOCKS);                  \
   }
 
 GROUP_NORM(2)

@@ -55,13 +55,13 @@ impl Ready {
         self.started(unsafe { self.kernel.launch(self.device, grid, block, shared_bytes, false, arguments) })
     }
 
-    /// The same for a kernel that waits for the one before it by itself: within [`overlapped`] it
+    /// The same for a kernel that waits for the one before it by itself: within [`with_dependent_launch`] it
     /// may start before that one has ended.
     ///
     /// # Safety
     /// As of [`Kernel::launch`]. Before `wait_for_previous` the kernel may only read what is as it is
     /// for longer than the work that is overlapped.
-    pub unsafe fn launch_early(
+    pub unsafe fn launch_dependent(
         self,
         grid: [i64; 3],
         block: i64,
@@ -90,7 +90,7 @@ thread_local! {
 
 /// Does `work`, in which a kernel may start while the one before it still runs: it then waits with
 /// its weights in hand. For work whose weights were written long before.
-pub fn overlapped<T>(work: impl FnOnce() -> T) -> T {
+pub fn with_dependent_launch<T>(work: impl FnOnce() -> T) -> T {
     let before = OVERLAPPED.replace(true);
     let out = work();
     OVERLAPPED.set(before);

@@ -56,6 +56,6 @@ fn launch(x: &Tensor, y: Option<&Tensor>, affine: [&Tensor; 2], sum: Option<&Ten
     let warps = if rows >= MANY_ROWS { 4 } else { 1 };
     // SAFETY: all are contiguous and of one type; x has `rows` · `size` numbers, y whole rows of them, and the
     // kernel takes rows of so many vectors. Ahead of its turn it reads weight and bias.
-    unsafe { ready.launch_early([(rows + warps - 1) / warps, 1, 1], warps * WARP, 0, &arguments) }?;
+    unsafe { ready.launch_dependent([(rows + warps - 1) / warps, 1, 1], warps * WARP, 0, &arguments) }?;
     Some(normed)
 }

@@ -7,21 +7,21 @@
 
 mod decoding;
 mod feature_maps;
-mod few_rows;
 mod launch;
 mod layer_norm;
-mod one_query;
+mod single_query_attention;
+mod skinny_gemm;
 mod source;
 
 use tch::{Device, Kind, Tensor};
 
-pub use decoding::{Sight, decode_attention, turn_prompts};
-pub use feature_maps::{Affine, add_raised, double_places, group_norm, raise};
-pub use few_rows::{Around, FEW_ROWS, few_rows};
+pub use decoding::{Sight, apply_rope, decode_attention};
+pub use feature_maps::{Affine, add_channel_bias, add_deferred_bias, group_norm, upsample_nearest_2x};
 use launch::Ready;
-pub use launch::overlapped;
+pub use launch::with_dependent_launch;
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_of_sum};
-pub use one_query::{attend_to_all, attend_to_text};
+pub use single_query_attention::{attend_to_all, attend_to_text};
+pub use skinny_gemm::{Epilogue, SKINNY_ROWS, skinny_gemm};
 use source::Source;
 
 use crate::runtime::kernel::Argument;

@@ -31,7 +31,7 @@ struct Channels {
 };
 
 // What `rows` threads found of each of `width` channels, `count` numbers in all, becomes each channel's mean
-// (without `raised`) and squared differences, always in the same order. sums: [2][rows][width], of which the first
+// (without `deferred_bias`) and squared differences, always in the same order. sums: [2][rows][width], of which the first
 // row of both keeps what was found; origins: [width].
 __device__ inline void join_rows(const Channels& own, float* sums, float* origins, int rows, int width, float count) {
   const int vectors = width / 8, vector = threadIdx.x % vectors, row = threadIdx.x / vectors;
@@ -70,17 +70,17 @@ __device__ inline void join_rows(const Channels& own, float* sums, float* origin
 }
 
 // Mean and squared differences of a group of `width` channels, from those of its channels, which have `count`
-// numbers each; for all lanes of a warp. raised (or null) is added to the channels' means.
-__device__ inline void join_channels(const float* means, const float* squares, const half_t* raised, int width,
+// numbers each; for all lanes of a warp. deferred_bias (or null) is added to the channels' means.
+__device__ inline void join_channels(const float* means, const float* squares, const half_t* deferred_bias, int width,
                                      float count, float& mean, float& around) {
   const int lane = threadIdx.x % 32;
   float sum = 0;
-  for (int c = lane; c < width; c += 32) sum += means[c] + (raised != nullptr ? up(raised[c]) : 0);
+  for (int c = lane; c < width; c += 32) sum += means[c] + (deferred_bias != nullptr ? up(deferred_bias[c]) : 0);
   for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
   mean = sum / width;
   around = 0;
   for (int c = lane; c < width; c += 32) {
-    const float apart = means[c] + (raised != nullptr ? up(raised[c]) : 0) - mean;
+    const float apart = means[c] + (deferred_bias != nullptr ? up(deferred_bias[c]) : 0) - mean;
     around += squares[c] + apart * apart * count;
   }
   for (int offset = 16; offset > 0; offset /= 2) around += __shfl_xor_sync(~0u, around, offset);

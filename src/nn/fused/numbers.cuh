@@ -43,7 +43,7 @@ __device__ inline float block_sum(float x, float* shared) {
   return x;
 }
 
-// Of kernels that may start before the one before them has ended (see `launch_early`): what that one
+// Of kernels that may start before the one before them has ended (see `launch_dependent`): what that one
 // wrote can be read, and what it read be written to, only after this.
 __device__ inline void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900

@@ -2,8 +2,8 @@
 
 // Mean and sum of squared differences from it, of each group over a share of the places: block
 // (share, picture), a thread eight channels of every so-many-th place.
-// `raised` (null: nothing) is added to the channels first. partial: [pictures, shares, groups, 2]
-extern "C" __global__ void group_moments(const Eight* x, const half_t* raised, float* partial, int places,
+// `deferred_bias` (null: nothing) is added to the channels first. partial: [pictures, shares, groups, 2]
+extern "C" __global__ void group_moments(const Eight* x, const half_t* deferred_bias, float* partial, int places,
                                          int channels, int groups, int per_share) {
   extern __shared__ float shared[];
   const int share = blockIdx.x, picture = blockIdx.y, vectors = channels / 8, width = channels / groups;
@@ -17,8 +17,8 @@ extern "C" __global__ void group_moments(const Eight* x, const half_t* raised, f
   for (int g = threadIdx.x / 32; g < groups; g += blockDim.x / 32) {
     float mean, around;
     const float* means = shared + g * width;
-    const half_t* raised_here = raised != nullptr ? raised + g * width : nullptr;
-    join_channels(means, means + rows * channels, raised_here, width, here, mean, around);
+    const half_t* deferred_bias_here = deferred_bias != nullptr ? deferred_bias + g * width : nullptr;
+    join_channels(means, means + rows * channels, deferred_bias_here, width, here, mean, around);
     if (threadIdx.x % 32 == 0) {
       float* out = partial + (((long)picture * gridDim.x + share) * groups + g) * 2;
       out[0] = mean;
@@ -29,7 +29,7 @@ extern "C" __global__ void group_moments(const Eight* x, const half_t* raised, f
 
 // The moments of all shares together, as a factor and a summand for each channel of x: block (picture, some
 // groups), a warp a group. affine: [pictures, 2, channels]
-extern "C" __global__ void group_affine(const float* partial, const half_t* raised, const half_t* weight,
+extern "C" __global__ void group_affine(const float* partial, const half_t* deferred_bias, const half_t* weight,
                                         const half_t* bias, float* affine, int places, int channels, int groups,
                                         int shares, int per_share, float eps) {
   const int picture = blockIdx.x, width = channels / groups, lane = threadIdx.x % 32;
@@ -49,7 +49,7 @@ extern "C" __global__ void group_affine(const float* partial, const half_t* rais
   const float factor = rsqrtf(__shfl_sync(~0u, around / n, 0) + eps);
   float* out = affine + (long)picture * 2 * channels;
   for (int c = g * width + lane; c < (g + 1) * width; c += 32) {
-    const float scale = factor * up(weight[c]), summand = raised != nullptr ? up(raised[c]) : 0;
+    const float scale = factor * up(weight[c]), summand = deferred_bias != nullptr ? up(deferred_bias[c]) : 0;
     out[c] = scale;
     out[channels + c] = up(bias[c]) + (summand - mean) * scale;
   }
@@ -81,13 +81,13 @@ extern "C" __global__ void apply_affine(const Eight* x, const float* affine, Eig
   }
 }
 
-// out = x + map + raised (x null: nothing is added), a thread eight channels of a place; raised has a number for
+// out = x + map + deferred_bias (x null: nothing is added), a thread eight channels of a place; deferred_bias has a number for
 // each channel. `out` may be `map`.
-extern "C" __global__ void add_raised(const Eight* x, const Eight* map, const Eight* raised, Eight* out, int vectors,
+extern "C" __global__ void add_deferred_bias(const Eight* x, const Eight* map, const Eight* deferred_bias, Eight* out, int vectors,
                                       long count) {
   const long at = (long)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
-  const Eight added = map[at], summands = raised[at % vectors];
+  const Eight added = map[at], summands = deferred_bias[at % vectors];
   Eight numbers = {}, result;
   if (x != nullptr) numbers = x[at];
   for (int j = 0; j < 8; j++) result.x[j] = down(up(numbers.x[j]) + up(added.x[j]) + up(summands.x[j]));
@@ -95,7 +95,7 @@ extern "C" __global__ void add_raised(const Eight* x, const Eight* map, const Ei
 }
 
 // Each place of x [pictures, height, width] becomes four of out, a thread eight channels of it.
-extern "C" __global__ void double_places(const Eight* x, Eight* out, int width, int vectors, int count) {
+extern "C" __global__ void upsample_nearest_2x(const Eight* x, Eight* out, int width, int vectors, int count) {
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int place = at / vectors, vector = at % vectors, row = place / width, column = place % width;

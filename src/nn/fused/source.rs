@@ -36,9 +36,9 @@ pub(super) enum Source {
     /// Width of a head, and queries that share a key head.
     Decoding(i64, i64),
     /// Width of a head.
-    OneQuery(i64),
+    SingleQueryAttention(i64),
     /// Groups of 16 outputs that a block computes.
-    FewRows(i64),
+    SkinnyGemm(i64),
 }
 
 impl Source {
@@ -57,10 +57,14 @@ impl Source {
                 )
             }
             Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
-            Self::OneQuery(_) => {
-                concat!(include_str!("numbers.cuh"), include_str!("clusters.cuh"), include_str!("one_query.cu"))
+            Self::SingleQueryAttention(_) => {
+                concat!(
+                    include_str!("numbers.cuh"),
+                    include_str!("clusters.cuh"),
+                    include_str!("single_query_attention.cu")
+                )
             }
-            Self::FewRows(_) => concat!(include_str!("numbers.cuh"), include_str!("few_rows.cu")),
+            Self::SkinnyGemm(_) => concat!(include_str!("numbers.cuh"), include_str!("skinny_gemm.cu")),
         }
     }
 
@@ -70,10 +74,10 @@ impl Source {
         match self {
             Self::Norms | Self::ChainedNorms | Self::Pictures | Self::GroupNorm => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
-            Self::OneQuery(width) => {
+            Self::SingleQueryAttention(width) => {
                 options.extend([format!("-DWIDTH={width}"), format!("-DTHREADS={}", ATTEND_THREADS)]);
             }
-            Self::FewRows(tiles) => {
+            Self::SkinnyGemm(tiles) => {
                 let stages = stages(tiles);
                 options.extend([format!("-DTILES={tiles}"), format!("-DSTAGES={stages}"), format!("-DWARPS={WARPS}")])
             }
@@ -87,9 +91,9 @@ impl Source {
     pub fn shared_bytes(self) -> Option<i64> {
         match self {
             Self::Norms | Self::Pictures => None,
-            Self::ChainedNorms | Self::Decoding(..) | Self::OneQuery(_) => Some(0),
+            Self::ChainedNorms | Self::Decoding(..) | Self::SingleQueryAttention(_) => Some(0),
             Self::GroupNorm => Some(MOST_KEPT),
-            Self::FewRows(tiles) => Some(shared_bytes(tiles, LONGEST_ROW)),
+            Self::SkinnyGemm(tiles) => Some(shared_bytes(tiles, LONGEST_ROW)),
         }
     }
 }

@@ -1,4 +1,4 @@
-// CUDA graphs, own kernels and copies from pinned memory, for which tch has no calls. This is a library of its own,
+// CUDA graphs, custom kernels and copies from pinned memory, for which tch has no calls. This is a library of its own,
 // carried inside the program and loaded after libtorch_cuda, whose symbols it finds in the process.
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-//! Loads the CUDA part of the shim, which the program carries in itself: recorded work, own kernels and
+//! Loads the CUDA part of the shim, which the program carries in itself: recorded work, custom kernels and
 //! copies from pinned memory. Where there is no CUDA, or the program was built without its headers, there
 //! is none.
 

@@ -32,7 +32,7 @@ use crate::runtime::Runtime;
 pub use config::Config;
 use image_processor::ImageProcessor;
 use steps::Steps;
-use text_decoder::{PictureMemory, TextDecoder};
+use text_decoder::{CrossAttentionCache, TextDecoder};
 use vision::VisionModel;
 
 /// How it is told, loaded and measured.
@@ -84,8 +84,8 @@ impl Networks {
     }
 
     /// Reads the pictures for the decoder.
-    fn look(&self, pixels: &Tensor, memories: &[PictureMemory]) {
-        self.decoder.look(&self.picture_states(pixels), memories);
+    fn look(&self, pixels: &Tensor, caches: &[CrossAttentionCache]) {
+        self.decoder.look(&self.picture_states(pixels), caches);
     }
 
     /// One batch of captions: its pictures, each text starting with `prompt` (ids, the start token

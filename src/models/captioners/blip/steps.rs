@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use super::Networks;
-use super::text_decoder::PictureMemory;
+use super::text_decoder::CrossAttentionCache;
 use crate::nn::{KvCache, SPARE_PLACES, Slot, StepView, capacity};
 use crate::runtime::{Captured, captures_are_enabled};
 
@@ -25,7 +25,7 @@ pub struct Steps {
     sharers: i64,
     capacity: i64,
     own: Vec<KvCache>,
-    cross: Vec<PictureMemory>,
+    cross: Vec<CrossAttentionCache>,
     slot: Slot,
     /// Places that are filled: where the slot is.
     length: i64,
@@ -58,7 +58,7 @@ impl Steps {
             sharers: copies,
             capacity,
             own: decoder.caches(rows, capacity),
-            cross: decoder.picture_memories(pictures, networks.vision.tokens()),
+            cross: decoder.cross_attention_caches(pictures, networks.vision.tokens()),
             slot: Slot::new(device),
             length: 0,
             tokens: Tensor::zeros([rows, 1], (Kind::Int64, device)),

@@ -12,14 +12,14 @@ use crate::nn::{
 
 /// Keys and values of a batch of pictures in one layer, computed once: [pictures, heads, tokens, head_dim] each.
 #[derive(Debug)]
-pub struct PictureMemory {
+pub struct CrossAttentionCache {
     key: Tensor,
     value: Tensor,
     /// On CUDA, what both are views of, as the layer that makes them gives it: [pictures, tokens, 2 · hidden].
     joint: Option<Tensor>,
 }
 
-impl PictureMemory {
+impl CrossAttentionCache {
     /// Takes the memory.
     fn new(shape: [i64; 3], heads: i64, kind: Kind, device: Device) -> Self {
         let [pictures, tokens, hidden] = shape;
@@ -162,7 +162,7 @@ impl CrossAttention {
     }
 
     /// `pictures`: [pictures, tokens, vision hidden]
-    fn look(&self, pictures: &Tensor, memory: &PictureMemory) {
+    fn look(&self, pictures: &Tensor, memory: &CrossAttentionCache) {
         if let Some(joint) = &memory.joint {
             return self.kv.forward_into(pictures, joint);
         }
@@ -173,7 +173,7 @@ impl CrossAttention {
     }
 
     /// `x`: [texts, tokens, hidden], each picture having as many texts, one after another, as there are.
-    fn forward(&self, x: &Tensor, memory: &PictureMemory) -> Tensor {
+    fn forward(&self, x: &Tensor, memory: &CrossAttentionCache) -> Tensor {
         let query = self.query.forward(x);
         if let Some(mixed) = fused::attend_to_all(&query, &memory.key, &memory.value) {
             return self.output.forward(&mixed, x);
@@ -210,7 +210,12 @@ impl Layer {
     }
 
     /// `attend` is what self-attention does.
-    fn forward(&self, x: &Tensor, attend: impl Fn(&SelfAttention, &Tensor) -> Tensor, cross: &PictureMemory) -> Tensor {
+    fn forward(
+        &self,
+        x: &Tensor,
+        attend: impl Fn(&SelfAttention, &Tensor) -> Tensor,
+        cross: &CrossAttentionCache,
+    ) -> Tensor {
         let x = attend(&self.attention, x);
         let x = self.crossattention.forward(&x, cross);
         let inner = self.intermediate.forward_activated(&x, self.activation);
@@ -289,14 +294,14 @@ impl TextDecoder {
     }
 
     /// Empty memories of so many pictures of so many tokens, one a layer.
-    pub fn picture_memories(&self, pictures: i64, tokens: i64) -> Vec<PictureMemory> {
+    pub fn cross_attention_caches(&self, pictures: i64, tokens: i64) -> Vec<CrossAttentionCache> {
         let shape = [pictures, tokens, self.config.hidden_size];
-        let new = |_: &Layer| PictureMemory::new(shape, self.config.num_attention_heads, self.kind, self.device);
+        let new = |_: &Layer| CrossAttentionCache::new(shape, self.config.num_attention_heads, self.kind, self.device);
         self.layers.iter().map(new).collect()
     }
 
     /// Reads the pictures ([pictures, tokens, vision hidden]).
-    pub fn look(&self, pictures: &Tensor, memories: &[PictureMemory]) {
+    pub fn look(&self, pictures: &Tensor, memories: &[CrossAttentionCache]) {
         for (layer, memory) in self.layers.iter().zip(memories) {
             layer.crossattention.look(pictures, memory);
         }
@@ -304,20 +309,26 @@ impl TextDecoder {
 
     /// Reads texts (int64 [texts, tokens]) from their first token on, each for as many rows of the caches as
     /// there are. Scores of the token after the last: [texts, vocab].
-    pub fn read(&self, ids: &Tensor, caches: &[KvCache], memories: &[PictureMemory]) -> Tensor {
+    pub fn read(&self, ids: &Tensor, caches: &[KvCache], memories: &[CrossAttentionCache]) -> Tensor {
         let positions = Tensor::arange(ids.size()[1], (Kind::Int64, self.device));
         self.run(ids, &positions, |layer, attention, x| attention.read(x, &caches[layer]), memories)
     }
 
     /// Appends one token to each row (int64 [rows, 1]). Scores of the next: [rows, vocab].
-    pub fn step(&self, tokens: &Tensor, view: &StepView, caches: &[KvCache], memories: &[PictureMemory]) -> Tensor {
+    pub fn step(
+        &self,
+        tokens: &Tensor,
+        view: &StepView,
+        caches: &[KvCache],
+        memories: &[CrossAttentionCache],
+    ) -> Tensor {
         let position = match view.slot {
             Slot::Host(place) => Tensor::from_slice(&[*place]),
             Slot::Device(place) => place.shallow_clone(),
         };
         let attend = |layer: usize, attention: &SelfAttention, x: &Tensor| attention.step(x, view, &caches[layer]);
         // Weights, pictures and what is in the caches are from before this step.
-        fused::overlapped(|| self.run(tokens, &position, attend, memories))
+        fused::with_dependent_launch(|| self.run(tokens, &position, attend, memories))
     }
 
     fn run(
@@ -325,7 +336,7 @@ impl TextDecoder {
         ids: &Tensor,
         positions: &Tensor,
         attend: impl Fn(usize, &SelfAttention, &Tensor) -> Tensor,
-        memories: &[PictureMemory],
+        memories: &[CrossAttentionCache],
     ) -> Tensor {
         let mut x = self.embeddings.forward(ids, positions);
         for (i, (layer, memory)) in self.layers.iter().zip(memories).enumerate() {

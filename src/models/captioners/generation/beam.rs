@@ -5,7 +5,7 @@ use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use super::processors::Processors;
-use super::{Departures, EarlyStopping, GenerationOptions, Next, Prompts, StepModel, eos_tensor, is_time_to_ask};
+use super::{Compaction, EarlyStopping, GenerationOptions, Next, Prompts, StepModel, eos_tensor, is_time_to_ask};
 
 /// Worse than any score.
 const HOPELESS: f64 = -1e9;
@@ -32,7 +32,7 @@ struct Beams<'a> {
 pub(super) fn search(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOptions) -> Result<Tensor> {
     let mut beams = Beams::new(prompts, options)?;
     let device = prompts.ids.device();
-    let mut departures = Departures::new(&beams.best());
+    let mut compaction = Compaction::new(&beams.best());
     let mut processors = Processors::new(prompts, options, beams.beams);
     let mut logits = model.start(beams.beams)?;
     for new in 0..options.max_new_tokens {
@@ -44,7 +44,7 @@ pub(super) fn search(model: &mut dyn StepModel, prompts: &Prompts, options: &Gen
             break;
         }
         if is_time_to_ask(device, new) {
-            match departures.ask(&beams.goes_on(), &beams.best(), model.may_shrink())? {
+            match compaction.ask(&beams.goes_on(), &beams.best(), model.may_shrink())? {
                 Next::End => break,
                 Next::All => {}
                 Next::Only(kept) => {
@@ -57,7 +57,7 @@ pub(super) fn search(model: &mut dyn StepModel, prompts: &Prompts, options: &Gen
         model.reorder(&parents)?;
         logits = model.step(&tokens)?;
     }
-    Ok(departures.texts(&beams.best()).narrow(1, beams.prompt_length, options.max_new_tokens as i64))
+    Ok(compaction.texts(&beams.best()).narrow(1, beams.prompt_length, options.max_new_tokens as i64))
 }
 
 impl<'a> Beams<'a> {

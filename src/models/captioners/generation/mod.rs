@@ -11,7 +11,7 @@
 //! a batch gives the same texts as one by one.
 
 mod beam;
-mod departures;
+mod compaction;
 mod processors;
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use departures::{Departures, Next};
+use compaction::{Compaction, Next};
 use processors::Processors;
 
 use crate::checkpoints::config;
@@ -208,7 +208,7 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
     let total = prompt_length + options.max_new_tokens as i64;
     let mut texts = Tensor::full([rows, total], options.pad, (Kind::Int64, device));
     texts.narrow(1, 0, prompt_length).copy_(&prompts.ids);
-    let mut departures = Departures::new(&texts);
+    let mut compaction = Compaction::new(&texts);
     let mut processors = Processors::new(prompts, options, 1);
     let eos = eos_tensor(options, device);
 
@@ -223,8 +223,8 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
             // A text that has ended may go on being written: it is cut off at its end.
             let ended = Tensor::isin(&texts.narrow(1, prompt_length, new as i64 + 1), &eos, false, false);
             let goes_on = ended.any_dim(1, false).logical_not();
-            match departures.ask(&goes_on, &texts, model.may_shrink())? {
-                Next::End => return Ok(departures.texts(&texts).narrow(1, prompt_length, new as i64 + 1)),
+            match compaction.ask(&goes_on, &texts, model.may_shrink())? {
+                Next::End => return Ok(compaction.texts(&texts).narrow(1, prompt_length, new as i64 + 1)),
                 Next::All => {}
                 Next::Only(rows) => {
                     [&mut texts, &mut tokens].into_iter().for_each(|x| *x = x.index_select(0, &rows));
@@ -234,7 +234,7 @@ fn greedy(model: &mut dyn StepModel, prompts: &Prompts, options: &GenerationOpti
             }
         }
         if last {
-            return Ok(departures.texts(&texts).narrow(1, prompt_length, options.max_new_tokens as i64));
+            return Ok(compaction.texts(&texts).narrow(1, prompt_length, options.max_new_tokens as i64));
         }
         logits = model.step(&tokens)?;
     }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{DecoderConfig, RopeConfig};
 use crate::checkpoints::Weights;
-use crate::nn::fused::{self, FEW_ROWS, Sight};
+use crate::nn::fused::{self, SKINNY_ROWS, Sight};
 use crate::nn::{
     Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, Slot, StepView, attention,
     causal_attention, join_heads, merged_linear, repeat_heads, split_heads,
@@ -53,7 +53,7 @@ impl Attention {
     /// those up to its own place.
     fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache) -> Tensor {
         let joint = self.qkv_proj.forward(x);
-        let [q, k, v] = match fused::turn_prompts(&joint, self.heads, rotation, cache) {
+        let [q, k, v] = match fused::apply_rope(&joint, self.heads, rotation, cache) {
             Some(()) => self.split(&joint),
             None => {
                 let [q, k, v] = self.parts(&joint, rotation);
@@ -226,9 +226,9 @@ impl Decoder {
 
     /// One new token a row [rows, 1, hidden] → logits of the next [rows, vocabulary].
     pub(super) fn step(&self, x: Tensor, rotation: &Rotation, view: &StepView, caches: &[KvCache]) -> Tensor {
-        if fused::fits(&x) && x.size()[0] <= FEW_ROWS {
+        if fused::fits(&x) && x.size()[0] <= SKINNY_ROWS {
             // Weights, and what is in the cache, are from before this step.
-            return fused::overlapped(|| {
+            return fused::with_dependent_launch(|| {
                 let layers = self.layers.iter().zip(caches);
                 let x = layers.fold(x, |x, (layer, cache)| layer.step(&x, rotation, view, cache));
                 self.lm_head.forward_normed(&x, &self.norm).squeeze_dim(1)

@@ -32,7 +32,7 @@ use super::model::{DiffusionModel, both_ways, guide};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
-use super::steps::{Conditioned, Spare, Steps};
+use super::steps::{CaptureSlot, Conditioned, Steps};
 use crate::error::usage;
 use crate::models::{Family, GenerateRequest, Generated};
 use crate::prompts::TokenBudget;
@@ -60,7 +60,7 @@ pub struct SdModel {
     prompts: PromptEncoder,
     unet: Rc<Unet>,
     unet_weights: Adaptable,
-    spare: Spare<Unet>,
+    capture: CaptureSlot<Unet>,
     checker: OnceCell<SafetyChecker>,
 }
 
@@ -110,8 +110,8 @@ impl DiffusionModel for SdModel {
             )));
         }
         let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
-        let (unet, spare, checker) = (Rc::new(unet), Spare::default(), OnceCell::new());
-        Ok(Self { outline, device, kind, prompts, unet, unet_weights, spare, checker })
+        let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
+        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, checker })
     }
 
     fn outline(&self) -> &SdOutline {
@@ -145,8 +145,8 @@ impl DiffusionModel for SdModel {
         Ok(Conditioned { denoiser: self.unet.clone(), texts, times })
     }
 
-    fn spare(&self) -> &Spare<Unet> {
-        &self.spare
+    fn capture(&self) -> &CaptureSlot<Unet> {
+        &self.capture
     }
 
     /// Guidance is no part of the captured step, which so serves every scale.
@@ -192,7 +192,7 @@ impl DiffusionModel for SdModel {
 }
 
 /// Pictures that went wrong in 16 bits (in float16 activations of the autoencoder pass 65504 for some pictures) are drawn
-/// again, see [`super::rescue`].
+/// again, see [`super::float32_fallback`].
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -202,8 +202,8 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
     use crate::models::diffusion::pipeline_source::Source;
-    use crate::models::diffusion::rescue::testing::{assert_mended, damaged};
     use crate::models::{Generated, Generator};
 
     /// Draws two pictures in `kind`, from photos where asked for; noise is drawn in float16 always.

@@ -9,7 +9,7 @@ use super::transformer::{Text, Transformer};
 pub use super::unet_config::Config;
 use super::unet_config::{Layout, Middle, Size};
 use crate::checkpoints::Weights;
-use crate::nn::{Conv2d, GroupNorm, Linear, Raised, ResnetBlock, ResnetStyle, channels_last, enlarge};
+use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear, ResnetBlock, ResnetStyle, channels_last, upsample_nearest};
 
 /// A resnet that the time shifts between its convolutions.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl UpBlock {
         if let (Some(conv), Some(next)) = (&self.upsampler, kept.last()) {
             // Twice the size, but for sides that were odd on the way down.
             let size = next.size();
-            x = conv.forward(&enlarge(&x, [size[2], size[3]]));
+            x = conv.forward(&upsample_nearest(&x, [size[2], size[3]]));
         }
         x
     }
@@ -328,7 +328,7 @@ impl Unet {
         for block in &self.up_blocks {
             x = block.forward(x, known, &mut kept);
         }
-        self.conv_out.forward(&self.conv_norm_out.forward_activated(&Raised::from(&x), self.config.act_fn))
+        self.conv_out.forward(&self.conv_norm_out.forward_activated(&DeferredBias::from(&x), self.config.act_fn))
     }
 
     fn layers(&self) -> (impl Iterator<Item = &Layer>, impl Iterator<Item = &Layer>) {

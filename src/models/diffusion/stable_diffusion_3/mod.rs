@@ -30,7 +30,7 @@ use super::model::{DiffusionModel, both_ways};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
-use super::steps::{Conditioned, Spare, Steps};
+use super::steps::{CaptureSlot, Conditioned, Steps};
 use crate::models::Family;
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
@@ -68,10 +68,10 @@ pub struct Sd3Model {
     kind: Kind,
     prompts: PromptEncoder,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
-    roomy: bool,
+    fits_in_vram: bool,
     transformer: RefCell<Option<(Rc<Mmdit>, Adaptable)>>,
     /// It goes with the transformer.
-    spare: Spare<Mmdit>,
+    capture: CaptureSlot<Mmdit>,
     /// What is merged into the networks, also into those that come later.
     loras: RefCell<Rc<Vec<Lora>>>,
 }
@@ -116,10 +116,10 @@ impl DiffusionModel for Sd3Model {
         let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
         let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
         let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
-        let roomy = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
-        let (transformer, spare, loras) = (RefCell::default(), Spare::default(), RefCell::default());
-        let model = Self { outline, device, kind, prompts, roomy, transformer, spare, loras };
-        if roomy {
+        let fits_in_vram = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
+        let (transformer, capture, loras) = (RefCell::default(), CaptureSlot::default(), RefCell::default());
+        let model = Self { outline, device, kind, prompts, fits_in_vram, transformer, capture, loras };
+        if fits_in_vram {
             model.prompts.load()?;
         } else {
             tracing::info!("device memory is short: text encoders and denoiser take turns on it");
@@ -151,14 +151,14 @@ impl DiffusionModel for Sd3Model {
         if self.prompts.needs_encoders(texts) && !self.prompts.is_loaded() {
             let needed = self.prompts.bytes()? + WORKING_BYTES / 2;
             if runtime::free_memory(self.device).is_some_and(|free| free < needed) {
-                self.spare.forget();
+                self.capture.forget();
                 *self.transformer.borrow_mut() = None;
                 runtime::shim::empty_cache();
             }
             self.prompts.load()?;
         }
         let embeddings = self.prompts.encode(texts)?;
-        if !self.roomy {
+        if !self.fits_in_vram {
             self.unload_encoders();
         }
         Ok(embeddings)
@@ -189,8 +189,8 @@ impl DiffusionModel for Sd3Model {
         Ok(Conditioned { denoiser, texts: Texts { context, guidance }, times: modulations })
     }
 
-    fn spare(&self) -> &Spare<Mmdit> {
-        &self.spare
+    fn capture(&self) -> &CaptureSlot<Mmdit> {
+        &self.capture
     }
 
     /// Guidance is part of the captured step.
@@ -208,8 +208,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
     use crate::models::diffusion::pipeline_source::Source;
-    use crate::models::diffusion::rescue::testing::{assert_mended, damaged};
     use crate::models::{GenerateRequest, Generated, Generator};
 
     fn mini_with_t5() -> StableDiffusion3 {
@@ -234,18 +234,20 @@ mod tests {
     /// done, and the picture is the same.
     #[test]
     fn encoders_take_turns_where_memory_is_short() {
-        let roomy = mini_with_t5();
-        let weights =
-            roomy.model.prompts.bytes().unwrap() + roomy.model.outline.source.bytes(TRANSFORMER, Kind::Float).unwrap();
+        let fits_in_vram = mini_with_t5();
+        let weights = fits_in_vram.model.prompts.bytes().unwrap()
+            + fits_in_vram.model.outline.source.bytes(TRANSFORMER, Kind::Float).unwrap();
         let request = cats(1);
-        let expected = pictures(&roomy, &request);
-        assert!(roomy.model.prompts.is_loaded());
+        let expected = pictures(&fits_in_vram, &request);
+        assert!(fits_in_vram.model.prompts.is_loaded());
         let texts = [request.prompts.as_slice(), &[String::new()]].concat();
         for free in [0, weights + WORKING_BYTES] {
             runtime::acted_free(Some(free));
             let short = mini_with_t5();
             assert!(
-                !short.model.roomy && !short.model.prompts.is_loaded() && short.model.prompts.needs_encoders(&texts)
+                !short.model.fits_in_vram
+                    && !short.model.prompts.is_loaded()
+                    && short.model.prompts.needs_encoders(&texts)
             );
             for _ in 0..2 {
                 assert_eq!(pictures(&short, &request), expected);
@@ -254,7 +256,7 @@ mod tests {
             }
         }
         runtime::acted_free(Some(weights + WORKING_BYTES + 1));
-        assert!(mini_with_t5().model.roomy);
+        assert!(mini_with_t5().model.fits_in_vram);
     }
 
     /// Room for one picture beside the encoders, but not for two of the published size: they leave for these alone.

@@ -44,7 +44,7 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     if !alike || !strides_fit || !sizes_fit || !queries.is_contiguous() {
         return None;
     }
-    let find = |name| Ready::find(queries, Source::OneQuery(width), name);
+    let find = |name| Ready::find(queries, Source::SingleQueryAttention(width), name);
     let room = |blocks: i64| slot.is_none() && rows * heads * blocks <= BLOCKS_AT_ONCE;
     let shared = CLUSTERS.iter().find(|(blocks, _)| room(*blocks));
     // Older devices have no such kernels.
@@ -62,6 +62,6 @@ fn attend(queries: &Tensor, parts: i64, keys: &Tensor, values: &Tensor, slot: Op
     let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).chain(last).collect();
     // SAFETY: shapes, strides and types were checked above; the slot lies inside the cache. Ahead of its turn the
     // kernel reads the slot and what earlier steps left of keys and values.
-    unsafe { ready.launch_early([heads * blocks, rows, 1], ATTEND_THREADS, 0, &arguments) }?;
+    unsafe { ready.launch_dependent([heads * blocks, rows, 1], ATTEND_THREADS, 0, &arguments) }?;
     Some(out)
 }

@@ -76,7 +76,7 @@ __device__ inline void await_groups() {
 // as many rows, and out = silu(first half) · second half. With `gelu` what is added comes after that. bias, added [rows, outputs] and factors may
 // be null. A block takes 16 · TILES rows of the weight; its warps share the long axis, chunk by chunk.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, TILES == 1 ? 3 : 2)
-    few_rows(const half_t* x, const half_t* weight, const half_t* bias, const half_t* added, const half_t* factors,
+    skinny_gemm(const half_t* x, const half_t* weight, const half_t* bias, const half_t* added, const half_t* factors,
              half_t* out, int rows, int inputs, int outputs, int gated, int gelu, float eps) {
   extern __shared__ Words memory[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::common::{gpu, random};
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Weights;
-use toolkit::nn::fused::{self, Around, FEW_ROWS, few_rows};
+use toolkit::nn::fused::{self, Epilogue, SKINNY_ROWS, skinny_gemm};
 use toolkit::nn::{Linear, RmsNorm};
 use toolkit::runtime::{CapturedGraph, eager};
 
@@ -45,13 +45,13 @@ impl Case {
         }
     }
 
-    fn ours(&self, with_bias: bool, around: &Around) -> Tensor {
-        few_rows(&self.x, &self.weight, with_bias.then_some(&self.bias), around).expect("this fits")
+    fn ours(&self, with_bias: bool, epilogue: &Epilogue) -> Tensor {
+        skinny_gemm(&self.x, &self.weight, with_bias.then_some(&self.bias), epilogue).expect("this fits")
     }
 
-    fn theirs(&self, with_bias: bool, around: &Around) -> Tensor {
+    fn theirs(&self, with_bias: bool, epilogue: &Epilogue) -> Tensor {
         let mut x = wide(&self.x);
-        if let Some((factors, eps)) = around.norm {
+        if let Some((factors, eps)) = epilogue.norm {
             let mean_square = x.square().mean_dim([-1i64].as_slice(), true, Kind::Double);
             x = x * (mean_square + eps).rsqrt() * wide(factors);
         }
@@ -59,11 +59,11 @@ impl Case {
         if with_bias {
             out += wide(&self.bias);
         }
-        if around.gated {
+        if epilogue.gated {
             let halves = out.chunk(2, -1);
             out = halves[0].silu() * &halves[1];
         }
-        around.added.map_or(out.shallow_clone(), |added| out + wide(added))
+        epilogue.added.map_or(out.shallow_clone(), |added| out + wide(added))
     }
 }
 
@@ -74,14 +74,14 @@ fn every_number_of_rows_and_odd_sizes() {
         [(32, 17), (8, 1), (64, 100), (200, 33), (1096, 16), (3072, 3072), (3072, 5120), (8192, 100), (3080, 9000)];
     for (kind, precision) in PRECISION {
         for (inputs, outputs) in sizes {
-            for rows in 1..=FEW_ROWS {
+            for rows in 1..=SKINNY_ROWS {
                 let case = Case::new(rows, inputs, outputs, false, kind, device);
                 for (with_bias, added) in [(false, None), (true, Some(&case.added))] {
-                    let around = Around { added, ..Around::default() };
-                    let ours = case.ours(with_bias, &around);
-                    let difference = apart(&ours, &case.theirs(with_bias, &around));
+                    let epilogue = Epilogue { added, ..Epilogue::default() };
+                    let ours = case.ours(with_bias, &epilogue);
+                    let difference = apart(&ours, &case.theirs(with_bias, &epilogue));
                     assert!(difference < precision, "{rows} × {inputs} → {outputs}, {kind:?}: {difference:.1e}");
-                    assert!(ours.equal(&case.ours(with_bias, &around)), "the same again");
+                    assert!(ours.equal(&case.ours(with_bias, &epilogue)), "the same again");
                 }
             }
         }
@@ -93,22 +93,22 @@ fn the_norm_before_and_the_gate_after() {
     let Some(device) = gpu() else { return };
     for (kind, precision) in PRECISION {
         for (inputs, outputs) in [(32, 17), (200, 100), (3072, 8192), (1096, 31)] {
-            for rows in 1..=FEW_ROWS {
+            for rows in 1..=SKINNY_ROWS {
                 for (gated, normed) in [(true, false), (true, true), (false, true)] {
                     if normed && kind == Kind::Half {
                         continue;
                     }
                     let case = Case::new(rows, inputs, outputs, gated, kind, device);
-                    let around = Around {
+                    let epilogue = Epilogue {
                         norm: normed.then_some((&case.factors, 1e-5)),
                         added: normed.then_some(&case.added),
                         gated,
-                        ..Around::default()
+                        ..Epilogue::default()
                     };
-                    let ours = case.ours(normed, &around);
-                    let difference = apart(&ours, &case.theirs(normed, &around));
+                    let ours = case.ours(normed, &epilogue);
+                    let difference = apart(&ours, &case.theirs(normed, &epilogue));
                     assert!(difference < precision, "{rows} × {inputs} → {outputs}, {kind:?}: {difference:.1e}");
-                    assert!(ours.equal(&case.ours(normed, &around)), "the same again");
+                    assert!(ours.equal(&case.ours(normed, &epilogue)), "the same again");
                 }
             }
         }
@@ -132,26 +132,26 @@ fn layers_that_overlap_wait_for_each_other() {
     let x = random(&[rows, 1, width], Kind::BFloat16, device);
     let chain = || {
         weights.iter().fold(x.shallow_clone(), |x, (up, down)| {
-            let gate = Around { norm: Some((&factors, 1e-5)), gated: true, ..Around::default() };
-            let inner = few_rows(&x, up, None, &gate).unwrap();
-            few_rows(&inner, down, None, &Around { added: Some(&x), ..Around::default() }).unwrap()
+            let gate = Epilogue { norm: Some((&factors, 1e-5)), gated: true, ..Epilogue::default() };
+            let inner = skinny_gemm(&x, up, None, &gate).unwrap();
+            skinny_gemm(&inner, down, None, &Epilogue { added: Some(&x), ..Epilogue::default() }).unwrap()
         })
     };
     let expected = chain();
     tch::Cuda::synchronize(0);
-    let (graph, out) = CapturedGraph::capture(device, || Ok(fused::overlapped(chain))).unwrap().unwrap();
+    let (graph, out) = CapturedGraph::capture(device, || Ok(fused::with_dependent_launch(chain))).unwrap().unwrap();
     for _ in 0..50 {
         let _ = out.shallow_clone().zero_();
         graph.replay().unwrap();
         assert!(out.equal(&expected));
-        assert!(fused::overlapped(chain).equal(&expected));
+        assert!(fused::with_dependent_launch(chain).equal(&expected));
     }
 }
 
 #[test]
 fn linear_layers_use_it_and_leave_what_does_not_fit() {
     let cpu = random(&[2, 16], Kind::BFloat16, Device::Cpu);
-    assert!(few_rows(&cpu, &cpu, None, &Around::default()).is_none());
+    assert!(skinny_gemm(&cpu, &cpu, None, &Epilogue::default()).is_none());
     let Some(device) = gpu() else { return };
     let weights = Weights::random(device, Kind::BFloat16);
     let norm = RmsNorm::new(&weights.at("norm"), 512, 1e-5).unwrap();
@@ -172,7 +172,7 @@ fn linear_layers_use_it_and_leave_what_does_not_fit() {
             assert!(apart(ours, &plain) < 1.5e-2, "{rows} rows: {:.1e}", apart(ours, &plain));
         }
     }
-    let fits = |x: &Tensor, weight: &Tensor| few_rows(x, weight, None, &Around::default()).is_some();
+    let fits = |x: &Tensor, weight: &Tensor| skinny_gemm(x, weight, None, &Epilogue::default()).is_some();
     let (x, weight) = (random(&[2, 64], Kind::Half, device), random(&[3, 64], Kind::Half, device));
     assert!(fits(&x, &weight));
     assert!(!fits(&x.transpose(0, 1), &random(&[3, 2], Kind::Half, device)), "not contiguous");
@@ -180,11 +180,11 @@ fn linear_layers_use_it_and_leave_what_does_not_fit() {
     assert!(!fits(&x.flatten(0, 1).narrow(0, 4, 64), &weight), "not at a multiple of 16 bytes");
     assert!(!fits(&random(&[9, 64], Kind::Half, device), &weight), "too many rows");
     assert!(!fits(&random(&[2, 12], Kind::Half, device), &random(&[3, 12], Kind::Half, device)), "not eight by eight");
-    let normed = Around { norm: Some((&weight.get(0), 1e-5)), ..Around::default() };
-    assert!(few_rows(&x, &weight, None, &normed).is_none(), "a norm in float16");
+    let normed = Epilogue { norm: Some((&weight.get(0), 1e-5)), ..Epilogue::default() };
+    assert!(skinny_gemm(&x, &weight, None, &normed).is_none(), "a norm in float16");
 }
 
-/// `cargo test --release --test gpu few_rows -- --ignored --nocapture`: what the layers of Phi-4-mini reach.
+/// `cargo test --release --test gpu skinny_gemm -- --ignored --nocapture`: what the layers of Phi-4-mini reach.
 #[test]
 #[ignore = "measures"]
 fn speed() {
@@ -204,10 +204,10 @@ fn speed() {
                 (0..(400 << 20) / bytes + 2).map(|_| Case::new(rows, inputs, outputs, gated, kind, device)).collect();
             for own in [true, false] {
                 let work = |case: &Case| match own {
-                    true => case.ours(false, &Around { gated, ..Around::default() }),
+                    true => case.ours(false, &Epilogue { gated, ..Epilogue::default() }),
                     false => case.x.matmul(&case.weight.tr()),
                 };
-                let all = || Ok(fused::overlapped(|| cases.iter().map(work).collect::<Vec<_>>()));
+                let all = || Ok(fused::with_dependent_launch(|| cases.iter().map(work).collect::<Vec<_>>()));
                 let (graph, _out) = CapturedGraph::capture(device, all).unwrap().unwrap();
                 graph.replay().unwrap();
                 tch::Cuda::synchronize(0);

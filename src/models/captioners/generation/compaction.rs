@@ -8,7 +8,7 @@ const SHARE: usize = 4;
 
 /// Where the texts of those go that have left.
 #[derive(Debug)]
-pub(super) struct Departures {
+pub(super) struct Compaction {
     /// [prompts, length]
     whole: Tensor,
     /// Which prompt each running one is: int64 [running].
@@ -25,7 +25,7 @@ pub(super) enum Next {
     Only(Tensor),
 }
 
-impl Departures {
+impl Compaction {
     /// `texts`: int64 [prompts, length], as they are before anything is said.
     pub(super) fn new(texts: &Tensor) -> Self {
         let prompts = Tensor::arange(texts.size()[0], (Kind::Int64, texts.device()));

@@ -12,7 +12,7 @@ use crate::models::{GenerateRequest, Generated};
 pub type Decoded = (Tensor, Tensor);
 
 /// A pipeline whose pictures can be looked at and drawn again.
-pub trait Rescue {
+pub trait Float32Fallback {
     /// The number type that it draws in.
     fn kind(&self) -> Kind;
 
@@ -37,7 +37,7 @@ fn fault(image: &RgbImage, finite: bool) -> Option<&'static str> {
 }
 
 /// Decodes, looks at every picture once, and mends those that went wrong.
-pub fn finish(pipeline: &dyn Rescue, request: &GenerateRequest, latents: &Tensor) -> Result<Vec<Generated>> {
+pub fn finish(pipeline: &dyn Float32Fallback, request: &GenerateRequest, latents: &Tensor) -> Result<Vec<Generated>> {
     let mut drawn = look(&pipeline.decode(latents))?;
     let bad: Vec<usize> = (0..drawn.len()).filter(|&i| drawn[i].1.is_some()).collect();
     if pipeline.kind() == Kind::Float {
@@ -65,7 +65,7 @@ fn look((pictures, finite): &Decoded) -> Result<Vec<Look>> {
 
 /// The autoencoder in float32 first; if the latents themselves are NaN, everything.
 fn mend(
-    pipeline: &dyn Rescue,
+    pipeline: &dyn Float32Fallback,
     request: &GenerateRequest,
     latents: &Tensor,
     drawn: Vec<Look>,
