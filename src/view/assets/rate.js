@@ -2,6 +2,8 @@
 const Rate = (() => {
   const bar = document.querySelector("[data-reasons]");
   const reasons = [...bar.querySelectorAll("[data-reason]")];
+  const large = [...Lightbox.dialog.querySelectorAll("[data-lightbox-rate]")];
+  const why = Lightbox.dialog.querySelector("[data-lightbox-why]");
   let failed = null; // the cell whose reason is asked for
 
   function cell_of(photo, strategy) {
@@ -27,6 +29,16 @@ const Rate = (() => {
     why.title = reason || "";
     cell.dataset.rating = rating || "";
     cell.dataset.reason = reason || "";
+    if (cell === Lightbox.cell()) show_large(cell);
+  }
+
+  // What was said of the picture that is shown large.
+  function show_large(cell) {
+    for (const button of large) {
+      button.hidden = !cell.querySelector(".rate");
+      button.setAttribute("aria-pressed", button.dataset.lightboxRate === cell.dataset.rating);
+    }
+    why.textContent = cell.dataset.reason || "";
   }
 
   function ask_why(cell) {
@@ -87,6 +99,9 @@ const Rate = (() => {
     Grid.select(failed); // the keys go on from there
     rate(failed, "failure", reason);
   });
+
+  Lightbox.dialog.addEventListener("lightbox-fill", (event) => show_large(event.detail));
+  large.forEach((button) => button.addEventListener("click", () => rate(Lightbox.cell(), button.dataset.lightboxRate)));
 
   function key(event) {
     const cell = Lightbox.dialog.open ? Lightbox.cell() : Grid.current();

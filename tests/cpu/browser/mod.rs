@@ -94,6 +94,22 @@ fn the_grid_is_walked_and_rated_by_keyboard_and_is_there_after_a_reload() {
     browser.wait(&pressed(1, 2, "success"));
     browser.wait(&pressed(1, 1, "failure"));
     browser.wait(&pressed(2, 0, "failure"));
+    // A picture that is shown large is rated there, by key and by button, and says what was said of it.
+    browser.click(&format!("{} img", cell(1, 1)));
+    browser.wait("document.querySelector('[data-lightbox]').open");
+    let large = |rate: &str| {
+        format!("document.querySelector('[data-lightbox-rate={rate}]').getAttribute('aria-pressed') === 'true'")
+    };
+    browser.wait(&large("failure"));
+    assert_eq!(browser.text("document.querySelector('[data-lightbox-why]').textContent"), "deformed");
+    browser.press(&["s"]);
+    browser.wait(&large("success"));
+    browser.press(&["Right"]);
+    browser.wait(&large("success"));
+    browser.click("[data-lightbox-rate=failure]");
+    browser.wait(&large("failure"));
+    look(&browser, "view-lightbox-1440");
+    assert_eq!(ratings(&dir).into_iter().skip(4).map(|row| row.rating).collect::<Vec<_>>(), ["success", "failure"]);
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -211,12 +227,17 @@ fn the_grid_of_a_report_opens_filters_and_sorts() {
     assert_eq!(title, format!("face-002, {}", STYLES[1].0));
     let zoomed = "return getComputedStyle(document.querySelector('[data-lightbox-panes]')).getPropertyValue('--zoom')";
     assert!(browser.run(zoomed).as_str().unwrap().parse::<f64>().unwrap() > 1.5);
+    let both = "const of = (name) => getComputedStyle(document.querySelector(`[data-lightbox-${name}]`)).transform; \
+                return [of('photo'), of('picture')]";
+    let both = browser.run(both);
+    assert!(both[0] == both[1] && both[0] != "matrix(1, 0, 0, 1, 0, 0)", "photo and picture are zoomed alike: {both}");
     look(&browser, "lightbox-1440");
     browser.press(&["Escape"]);
     browser.wait("!document.querySelector('[data-lightbox]').open");
     assert_eq!(focused(&browser), format!("face-002 {}", STYLES[1].0));
     // A point of a plot opens its picture.
-    browser.run("document.querySelector('.spot[data-spot-photo=\"face-004\"]').dispatchEvent(new Event('click'))");
+    browser.run("document.querySelector('.spot[data-spot-photo=\"face-004\"]').scrollIntoView({ block: 'center' })");
+    browser.click(".spot[data-spot-photo=\"face-004\"]");
     browser.wait("document.querySelector('[data-lightbox]').open");
     assert!(browser.text("document.querySelector('[data-lightbox-title]').textContent").starts_with("face-004, "));
     browser.press(&["Escape"]);
@@ -286,4 +307,39 @@ fn text_of_a_run_is_never_run_by_a_browser() {
     browser.wait("document.querySelector('[data-rate=success][aria-pressed=true]')");
     assert_eq!(ratings(&dir)[0].id, items.iter().find(|item| item.status == "done").unwrap().id);
     assert_ne!(browser.text("document.title"), "run");
+}
+
+/// As a page of another site that a rater has open would try it.
+#[test]
+fn pages_of_other_sites_write_and_read_nothing() {
+    let Some(browser) = browser() else { return };
+    let (_temp, dir) = run_folder(1, 4);
+    let (server, other) = (Server::start(&dir), Server::start(&dir));
+    let body = serde_json::json!({ "rater": "eve", "id": "face-001", "strategy": STYLES[0].0, "rating": "success" });
+    // Another port is another origin; the name leads to the same machine.
+    for from in ["data:text/html,<p>mine".to_string(), other.url.replace("127.0.0.1", "localhost")] {
+        browser.open(&from);
+        for (kind, mode) in [("application/json", "cors"), ("text/plain", "no-cors"), ("text/plain", "cors")] {
+            let script = format!(
+                "const done = arguments[arguments.length - 1]; fetch('{}api/ratings', {{ method: 'POST', mode: '{mode}', \
+                 headers: {{ 'content-type': '{kind}' }}, body: JSON.stringify({body}) }}).then((r) => r.text()).then(done, () => done('')); ",
+                server.url
+            );
+            assert_eq!(browser.run_async(&script), "", "{kind} {mode} from {from}");
+        }
+        let read = format!(
+            "const done = arguments[arguments.length - 1]; fetch('{}api/answers?rater=ann').then((r) => r.text()).then(done, () => done(''))",
+            server.url
+        );
+        assert_eq!(browser.run_async(&read), "", "from {from}");
+    }
+    assert!(!dir.join("ratings.csv").exists());
+    // A picture inside a page of another site is refused, and so is a frame.
+    browser.open("data:text/html,<p>mine");
+    let image = format!(
+        "const done = arguments[arguments.length - 1]; const i = new Image(); i.onload = () => done('shown'); \
+         i.onerror = () => done('refused'); i.src = '{}images/{}/face-001.png'",
+        server.url, STYLES[0].0
+    );
+    assert_eq!(browser.run_async(&image), "refused");
 }

@@ -13,6 +13,9 @@ pub(super) const BOTTOM: f64 = 484.0;
 pub(super) const LEFT: f64 = 72.0;
 pub(super) const RIGHT: f64 = WIDTH - 70.0;
 const RADIUS: f64 = 6.0;
+/// How far a mark shows around one that lies on it, and for how many of them.
+const RING: f64 = 3.5;
+const MOST_RINGS: usize = 3;
 /// More names than this hide the marks; strategies along strength are named by the frontier's legend then.
 const MOST_NAMES: usize = 12;
 
@@ -115,11 +118,14 @@ fn contours(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy]) -> Vec<
 
 fn marks(figure: &mut Figure, x: &Axis, y: &Axis, known: &[Strategy], run: &StyleRun) {
     let (colors, shapes) = (strategy_colors(run), strategy_shapes(run));
-    for s in known {
-        let at = (x.at(s.lpips), y.at(s.fid));
+    let places: Vec<(f64, f64)> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
+    for (k, (s, at)) in known.iter().zip(&places).enumerate() {
+        // One that others will lie on shows around them.
+        let above = places[k + 1..].iter().filter(|other| (other.0 - at.0).hypot(other.1 - at.1) < RADIUS).count();
+        let radius = RADIUS + RING * above.min(MOST_RINGS) as f64;
         // An edge that tells it from one of a like colour below it.
-        shape(figure, shapes[s.at], at, RADIUS + 1.2, PAPER);
-        shape(figure, shapes[s.at], at, RADIUS, colors[s.at]);
+        shape(figure, shapes[s.at], *at, radius + 1.2, PAPER);
+        shape(figure, shapes[s.at], *at, radius, colors[s.at]);
     }
 }
 
