@@ -1,7 +1,7 @@
 // Sorts a table by the column whose name was pressed; again turns the order round.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, at) => head.firstElementChild.addEventListener("click", () => {
+  heads.forEach((head, at) => head.firstElementChild?.addEventListener("click", () => {
     const down = head.getAttribute("aria-sort") === "ascending";
     const number = head.classList.contains("number");
     const key = (row) => row.cells[at].dataset.key;

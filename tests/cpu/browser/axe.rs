@@ -12,7 +12,8 @@ use crate::view::{Server, run_folder};
 
 const PACKAGE: &str = "axe-core@4.11.1";
 
-fn source() -> Option<String> {
+/// Its code; None where it cannot be had.
+pub fn source() -> Option<String> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe-core");
     let file = place.join("package/axe.min.js");
     if !file.exists() {
@@ -27,7 +28,7 @@ fn source() -> Option<String> {
 }
 
 /// The serious and critical faults of the page that is open.
-fn faults(browser: &Browser, axe: &str) -> Vec<String> {
+pub fn faults(browser: &Browser, axe: &str) -> Vec<String> {
     browser.run(axe);
     let script = "const done = arguments[arguments.length - 1]; \
                   axe.run(document, { resultTypes: ['violations'] }).then((found) => done(found.violations), (e) => done(String(e)));";

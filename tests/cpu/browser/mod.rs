@@ -206,6 +206,40 @@ fn the_pages_fit_a_phone_and_a_desk_light_and_dark() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// A caption run and a comparison of two runs, as the program makes them.
+fn other_pages(dir: &Path) -> [(&'static str, PathBuf); 2] {
+    let toolkit = |args: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        command.current_dir(dir).args(args).env("HF_HUB_OFFLINE", "1").assert().success();
+    };
+    toolkit(&["experiment", "caption_benchmark", "--device", "cpu", "--limit", "2", "--out", "captions"]);
+    for name in ["one", "two"] {
+        Fixture { strategies: 3, photos: 8, side: 32 }.write(&dir.join(name)).unwrap();
+    }
+    toolkit(&["compare", "one", "two"]);
+    [("captions", dir.join("captions/report.html")), ("compare", dir.join("compare.html"))]
+}
+
+#[test]
+fn pages_of_captions_and_comparisons_fit_and_have_no_serious_fault() {
+    let Some(browser) = browser() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let axe = axe::source();
+    for (name, page) in other_pages(temp.path()) {
+        for (width, dark) in [(390, false), (390, true), (1440, false), (1440, true)] {
+            browser.look(width, dark);
+            browser.open(&format!("file://{}", page.display()));
+            browser.wait("document.querySelector('.answer')");
+            assert!(overflow(&browser) <= 0, "{name} at {width} is wider by {}", overflow(&browser));
+            look(&browser, &format!("{name}-{width}-{}", if dark { "dark" } else { "light" }));
+            if let Some(axe) = &axe {
+                assert_eq!(axe::faults(&browser, axe), [""; 0], "{name} at {width}, dark: {dark}");
+            }
+        }
+    }
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[test]
 fn the_grid_of_a_report_opens_filters_and_sorts() {
     let Some(browser) = browser() else { return };

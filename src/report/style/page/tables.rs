@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::axes::{self, Axis};
 use crate::metrics::stats::Interval;
 use crate::metrics::{About, Show};
+use crate::report::figure::shorten;
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, css_color, date};
 use crate::report::style::{StyleRun, plots};
@@ -13,6 +14,9 @@ use crate::run::style::{ItemRow, ResultRow};
 
 /// Longer lists are cut; the CSV has them whole.
 const MOST_REMARKS: usize = 200;
+/// The value of an axis may be so wide, in letters of this size (pixels).
+const LONGEST_TEXT: f64 = 260.0;
+const LETTERS: f64 = 14.0;
 
 #[derive(Debug, Serialize)]
 pub struct Column {
@@ -30,6 +34,8 @@ pub struct Cell {
     key: String,
     numeric: bool,
     best: bool,
+    /// The whole text, where only its beginning is shown.
+    title: String,
     /// The strategy's colour, in its name's cell.
     color: String,
 }
@@ -74,7 +80,7 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
         let row = &run.results[at];
         let (color, small) = (css_color(colors[at]), row.style_text().to_string());
         let mut cells = vec![Cell { color, small, ..text(&row.strategy) }];
-        cells.extend(axes.iter().map(|axis| text(&shown_value(row, axis))));
+        cells.extend(axes.iter().map(|axis| short_text(&shown_value(row, axis))));
         cells.push(whole(row.n));
         for (about, best) in metrics.iter().zip(&best) {
             cells.push(Cell { small: interval(row, about), ..value(row.values.value(about.name), *best) });
@@ -106,6 +112,13 @@ pub fn directions(run: &StyleRun) -> String {
 
 fn text(text: &str) -> Cell {
     Cell { text: text.to_string(), key: text.to_string(), ..Cell::default() }
+}
+
+/// A text that would fill a column of many rows is cut; it is whole where the pointer rests on it, and for screen readers.
+fn short_text(whole: &str) -> Cell {
+    let shown = shorten(whole, LETTERS, LONGEST_TEXT);
+    let title = if shown == whole { String::new() } else { whole.to_string() };
+    Cell { text: shown, title, ..text(whole) }
 }
 
 fn whole(value: usize) -> Cell {
