@@ -10,6 +10,7 @@ pub mod grid;
 mod notebook;
 mod page;
 pub mod people;
+mod people_verdict;
 mod plots;
 mod run;
 mod sheets;

@@ -104,6 +104,13 @@ pub struct OfPair {
     pub p_holm: f64,
 }
 
+impl OfPair {
+    /// Whether these are its two strategies.
+    pub fn is_of(&self, a: usize, b: usize) -> bool {
+        (self.first, self.second) == (a, b) || (self.first, self.second) == (b, a)
+    }
+}
+
 /// How far raters agree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agreement {
@@ -364,6 +371,10 @@ mod tests {
                 let rates: Vec<f64> = said.strategies.iter().map(|of| of.success.unwrap().0).collect();
                 assert!(rates.windows(2).all(|pair| pair[0] > pair[1]), "the order: {rates:?}");
                 assert_eq!((said.ratings, said.votes, said.pairs.len(), said.prior), (360, 400, 6, false));
+                let sentence = super::super::people_verdict::verdict(&study(0, 400), &said).unwrap();
+                assert!(
+                    sentence.starts_with("In 400 blind votes people prefer s0 to every other strategy (largest p ")
+                );
                 let ends = said.pairs.iter().find(|pair| (pair.first, pair.second) == (0, 3)).unwrap();
                 assert!(ends.p_holm < 0.001 && ends.difference.interval.contains(1.8), "{ends:?}");
                 let lpips = &said.measures[0];

@@ -53,6 +53,10 @@ fn what_people_said_is_in_the_page_and_leads_the_galleries() -> Result<()> {
     assert!(!page_of(&dir)?.contains("What people say"));
     judge(&dir)?;
     let html = page_of(&dir)?;
+    // The head of the page answers for people, too: of five votes three are not enough.
+    let answer = between(&html, "<section class=\"answer\"", "</section>");
+    let verdict = "In 5 blind votes people choose watercolour most, but these votes do not tell it from pixel-art.";
+    assert!(answer.contains(verdict), "{answer}");
     let section = between(&html, "<h2 id=\"people\">", "</section>");
     assert!(section.contains("<p>2 raters gave 9 ratings and 5 blind votes.</p>"), "{section}");
     // The mean of 1, 1, 0.5, 0 and 0, and the Wilson interval of 2.5 of 5.

@@ -8,8 +8,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Map, json};
 
+use super::people::said;
 use super::verdict::verdict;
-use super::{DECIDING, PHOTO, STYLE, StyleRun, agreement, gallery, plots};
+use super::{DECIDING, PHOTO, STYLE, StyleRun, agreement, gallery, people_verdict, plots};
 use crate::metrics::{Show, find};
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
@@ -21,11 +22,12 @@ use crate::run::style::{ItemRow, ResultRow};
 
 pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
     let verdict = verdict(run);
+    let people = said(run).and_then(|said| people_verdict::verdict(run, &said));
+    let sentences: Vec<String> = [verdict.sentence].into_iter().chain(people).collect();
     let colors = plots::strategy_colors(run);
     let colors = run.ranking().into_iter().map(|at| (run.results[at].strategy.clone(), colors[at]));
     let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, load(run));
-    let mut cells =
-        vec![introduction(&run.folder, &[verdict.sentence], &verdict.warnings), code("load", &load, Vec::new())];
+    let mut cells = vec![introduction(&run.folder, &sentences, &verdict.warnings), code("load", &load, Vec::new())];
     origin(&run.folder, folder, &mut cells);
     cells.push(markdown("results-title", "## Results\n\nThe best ArtFID first; lower is better."));
     cells.push(code("results", include_str!("results.py"), vec![Output::html(tables::results(run))]));

@@ -7,11 +7,14 @@ use crate::metrics::stats::Interval;
 use crate::report::number::short;
 use crate::report::page::css_color;
 use crate::report::style::people::{OfMeasure, OfPair, probability, said};
+use crate::report::style::people_verdict::verdict;
 use crate::report::style::{StyleRun, plots};
 
 /// The section of the page.
 #[derive(Debug, Serialize)]
 pub struct People {
+    /// For the head of the page.
+    verdict: Option<String>,
     sentence: String,
     notes: Vec<String>,
     strategies: Vec<Line>,
@@ -57,6 +60,7 @@ pub fn people(run: &StyleRun) -> Option<People> {
     let mut pairs: Vec<&OfPair> = said.pairs.iter().collect();
     pairs.sort_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
     Some(People {
+        verdict: verdict(run, &said),
         sentence: said.sentence(),
         notes: said.notes(),
         strategies: said.order().into_iter().map(of_strategy).collect(),
