@@ -142,10 +142,16 @@ pub struct CaptionArgs {
 #[derive(Debug, Args)]
 pub struct StylizeArgs {
     /// A built-in name, a folder, a single-file checkpoint, or a hub id
-    #[arg(long)]
-    pub model: String,
+    #[arg(long, required_unless_present = "from")]
+    pub model: Option<String>,
+    /// Draw a picture again from what its PNG file says; --image and --model say where its photo and its model are now
+    #[arg(long, value_name = "PNG", conflicts_with_all = [
+        "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "lora", "width", "height",
+        "safety_checker", "seed", "contact_sheet",
+    ])]
+    pub from: Option<PathBuf>,
     /// What to draw
-    #[arg(long, required_unless_present = "photo")]
+    #[arg(long, required_unless_present_any = ["photo", "from"])]
     pub prompt: Option<String>,
     /// What not to draw
     #[arg(long)]

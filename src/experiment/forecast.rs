@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::extent::DataSource;
 use super::kind::Kind;
-use super::manifest::files_below;
 use super::models::{Captioners, Needed, OnThisMachine, Role};
 use super::settings::Settings;
 use super::standing::{Standing, standing};
 use crate::error::UsageError;
 use crate::models::MODELS;
+use crate::runtime::files_below;
 use crate::runtime::machine::disk_free;
 
 /// What a run would do.

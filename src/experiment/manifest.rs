@@ -1,18 +1,17 @@
 //! `manifest.json`: what a run was made with, down to the hash of every model file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::folder::RunFolder;
-use crate::runtime::{shell_word, write_whole};
+use crate::runtime::{files_below, sha256_of, shell_word, write_whole};
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -170,7 +169,7 @@ fn hash_all(models: &[(String, PathBuf)], memory: Option<&Path>) -> Result<Vec<M
             let (bytes, stamp) = stamp(&file)?;
             let sha256 = match known.get(&stamp) {
                 Some(hash) => hash.clone(),
-                None => hash(&file)?,
+                None => sha256_of(&file)?,
             };
             if bytes >= WORTH_REMEMBERING {
                 known.insert(stamp, sha256.clone());
@@ -206,37 +205,10 @@ fn stamp(file: &Path) -> Result<(u64, String)> {
     Ok((metadata.len(), format!("{} {} {changed}", real.display(), metadata.len())))
 }
 
-fn hash(file: &Path) -> Result<String> {
-    let read = || -> std::io::Result<String> {
-        let (mut input, mut hasher, mut buffer) = (File::open(file)?, Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match input.read(&mut buffer)? {
-                0 => return Ok(format!("{:x}", hasher.finalize())),
-                count => hasher.update(&buffer[..count]),
-            }
-        }
-    };
-    read().with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// A file itself; of a folder every file in it and below, sorted, without hidden ones.
-pub(super) fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
-        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            files.extend(files_below(&entry.path())?);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

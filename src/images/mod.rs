@@ -16,6 +16,7 @@ mod raw;
 mod resize;
 mod save;
 mod tensor;
+mod text;
 
 use std::path::Path;
 
@@ -31,8 +32,9 @@ pub use limits::{MAX_DECODE_BYTES, MAX_FILE_BYTES, MAX_PIXELS};
 pub use listing::{EXTENSIONS, Listing, broken, list, listing};
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};
-pub use save::{check_name, save};
+pub use save::{check_name, save, save_with};
 pub use tensor::{batch_tensor, from_tensor, standardize, to_tensor};
+pub use text::{Text, read_text};
 
 /// Decodes a picture file (JPEG, PNG or WebP, told by its content) to 8-bit RGB.
 pub fn load(path: impl AsRef<Path>) -> Result<RgbImage> {

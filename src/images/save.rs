@@ -9,6 +9,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 
+use super::text::{Text, with_texts};
 use crate::error::usage;
 use crate::runtime::write_whole;
 
@@ -20,11 +21,23 @@ const JPEG_QUALITY: u8 = 95;
 /// Writes a picture in the format its name ends in: `.png` and `.webp` (both lossless), `.jpg`.
 /// Another ending is wrong usage.
 pub fn save(image: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
+    save_with(image, path, &[])
+}
+
+/// The same with texts, which a PNG carries before its pixels; other formats go without.
+pub fn save_with(image: &RgbImage, path: impl AsRef<Path>, texts: &[Text]) -> Result<()> {
     let path = path.as_ref();
     let encode = encoder(path)?;
+    let is_png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
     write_whole(path, |file| {
         let mut out = BufWriter::new(file);
-        encode(image, &mut out)?;
+        if texts.is_empty() || !is_png {
+            encode(image, &mut out)?;
+        } else {
+            let mut png = Vec::new();
+            encode(image, &mut png)?;
+            out.write_all(&with_texts(&png, texts))?;
+        }
         Ok(out.flush()?)
     })
     .with_context(|| format!("cannot write picture {}", path.display()))

@@ -140,6 +140,20 @@ impl GenerateRequest {
     }
 }
 
+/// What a request leaves open, as one of its pictures is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// Of image-to-image.
+    pub strength: Option<f64>,
+    /// The solver's name.
+    pub sampler: &'static str,
+    /// In pixels.
+    pub width: usize,
+    pub height: usize,
+}
+
 /// A picture as it was drawn.
 #[derive(Debug, Clone)]
 pub struct Generated {
@@ -176,6 +190,19 @@ pub trait Generator {
 
     /// Width and height that the model was made for, in pixels.
     fn own_size(&self) -> (usize, usize);
+
+    /// What picture `at` of a request is drawn with where the request leaves it open.
+    fn settled(&self, request: &GenerateRequest, _at: usize) -> Result<Settled> {
+        let (width, height) = self.own_size();
+        Ok(Settled {
+            steps: request.steps.unwrap_or_default(),
+            guidance_scale: request.guidance_scale.unwrap_or_default(),
+            strength: request.strength,
+            sampler: request.scheduler.map_or("own", |name| name.name()),
+            width: request.width.unwrap_or(width),
+            height: request.height.unwrap_or(height),
+        })
+    }
 
     /// The composed prompt that fits the text encoder (the CLIP limit for Stable Diffusion).
     fn token_budget(&self) -> &crate::prompts::TokenBudget;

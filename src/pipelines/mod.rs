@@ -2,8 +2,10 @@
 
 mod batch;
 mod caption;
+mod recipe;
 mod style_transfer;
 
 pub use batch::each;
 pub use caption::describe;
+pub use recipe::{FileOrigin, Origin, Recipe};
 pub use style_transfer::{describe_one, draw};

@@ -1,10 +1,11 @@
 //! Files that are whole or not there.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 /// How the names of unfinished files start: a process that was killed may leave some behind.
@@ -68,10 +69,38 @@ fn unfinished(path: &Path) -> Result<NamedTempFile> {
         .with_context(|| format!("cannot write into {} (missing, read-only or full?)", folder.display()))
 }
 
+/// The SHA-256 of a file, in hexadecimal digits.
+pub fn sha256_of(file: &Path) -> Result<String> {
+    let read = || -> std::io::Result<String> {
+        let (mut input, mut hasher, mut buffer) = (File::open(file)?, Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match input.read(&mut buffer)? {
+                0 => return Ok(format!("{:x}", hasher.finalize())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    read().with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// A file itself; of a folder every file in it and below, sorted, without hidden ones.
+pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            files.extend(files_below(&entry.path())?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

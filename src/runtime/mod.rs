@@ -27,7 +27,7 @@ pub use clock::{now, utc};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
-pub use files::{UNFINISHED, check_writable, is_hidden, write_new, write_whole};
+pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, write_new, write_whole};
 pub use home::home;
 pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;

@@ -26,7 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("models", &["checkpoints", "error", "hub", "images", "nn", "prompts", "runtime", "schedulers"]),
     ("axes", &["error", "models", "schedulers"]),
     ("metrics", &["checkpoints", "error", "images", "models", "nn", "runtime"]),
-    ("pipelines", &["models", "runtime"]),
+    ("pipelines", &["error", "images", "models", "runtime", "schedulers"]),
     ("run", &["axes", "error", "metrics", "runtime"]),
     ("report", &["axes", "error", "images", "metrics", "run", "runtime"]),
     ("view", &["error", "images", "metrics", "report", "run", "runtime"]),

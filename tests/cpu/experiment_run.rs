@@ -722,3 +722,25 @@ fn whatever_a_run_writes_is_one_of_the_places_that_are_guarded() {
         assert!(toolkit::run::guard::PLACES.contains(&name.as_str()), "add {name} to run::folder::PLACES");
     }
 }
+
+/// Both as drawn and as compared, each picture says what it was drawn from, and its pixels are those of its row.
+#[test]
+fn pictures_say_what_they_were_drawn_from() {
+    let world = World::new(2);
+    world.run("run", &["strength=['none', 0.7]"], &Doubles::new(1)).unwrap();
+    for item in items(world.path("run/items.csv")) {
+        for kind in ["images", "drawn"] {
+            let file = world.path(&format!("run/{kind}/{}/{}.png", item.strategy, item.id));
+            let text = toolkit::images::read_text(&file, "toolkit").unwrap().expect("a text");
+            let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&said["prompt"], &said["seed"]), (&item.prompt.clone().into(), &item.seed.into()));
+            let photo = item.strategy.contains("i2i");
+            assert_eq!((said["strength"].is_null(), said["photo"].is_null()), (!photo, !photo), "{text}");
+            if photo {
+                assert_eq!((&said["photo"]["id"], &said["width"]), (&item.id.clone().into(), &100.into()));
+                assert_eq!(said["photo"]["sha256"].as_str().map(str::len), Some(64));
+            }
+            assert!(toolkit::images::read_text(&file, "parameters").unwrap().is_some());
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! All tests that need no GPU, a module a subject: one program, so that libtorch is linked once.
 //! `cargo test --test cpu SUBJECT` runs some of them.
 
+mod again;
 mod artfid;
 mod blip;
 mod browser;

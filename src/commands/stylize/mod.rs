@@ -1,5 +1,6 @@
 //! `toolkit stylize`.
 
+mod again;
 mod sheet;
 mod work;
 
@@ -9,7 +10,11 @@ use self::work::{Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
 use crate::error::{Outcome, usage};
-use crate::models::{CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget};
+use crate::experiment::models::{Captioners, OnThisMachine};
+use crate::models::{
+    CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget, locate,
+};
+use crate::pipelines::{FileOrigin, Origin, Recipe};
 use crate::prompts::TokenBudget;
 use crate::runtime::{Runtime, check_writable, log_peak_memory};
 use crate::{images, pipelines};
@@ -17,6 +22,9 @@ use crate::{images, pipelines};
 pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     images::check_name(&args.out)?;
     check_writable(&args.out)?;
+    if let Some(from) = &args.from {
+        return again::run(from, &args, global);
+    }
     let rt = Runtime::new(global)?;
     if !args.strength.is_empty() && args.image.is_none() && args.photo.is_none() {
         return Err(usage("--strength needs a photo to start from: --image FILE, or --photo FILE"));
@@ -31,22 +39,33 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
     }
-    let generator = load_generator(&args.model, &rt)?;
+    let generator = load_generator(model(&args), &rt)?;
     for prompt in &work.prompts {
         warn_if_cut(generator.token_budget(), prompt)?;
     }
-    let (picture, outcome) = if args.contact_sheet {
-        sheet::draw(&args, &work, generator.as_ref())?
+    let (picture, outcome, texts) = if args.contact_sheet {
+        let (picture, outcome) = sheet::draw(&args, &work, generator.as_ref())?;
+        (picture, outcome, Vec::new())
     } else {
         let request = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
         let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
         remark(&drawn);
-        (drawn.image, Outcome::Done)
+        let settled = generator.settled(&request, 0)?;
+        let photo = args.image.as_ref().or(args.photo.as_ref()).filter(|_| settled.strength.is_some());
+        let photo = photo.map(|file| FileOrigin::of("", file)).transpose()?;
+        let path = locate(model(&args), &rt)?.path;
+        let origin = Origin::new(model(&args), &path, OnThisMachine::new(rt).place(), &request.loras)?;
+        (drawn.image, Outcome::Done, Recipe::of(&request, 0, &settled, &origin, photo).texts()?)
     };
     log_peak_memory(rt.device);
-    images::save(&picture, &args.out)?;
+    images::save_with(&picture, &args.out, &texts)?;
     say!("{}", args.out.display());
     Ok(outcome)
+}
+
+/// The model; without one there is a picture to draw again.
+fn model(args: &StylizeArgs) -> &str {
+    args.model.as_deref().unwrap_or_default()
 }
 
 fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
@@ -59,7 +78,7 @@ fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
 
 /// What can be known to be wrong before a model is loaded.
 fn check(args: &StylizeArgs, work: &Work, rt: &Runtime) -> Result<()> {
-    let outline = load_outline(&args.model, rt)?;
+    let outline = load_outline(model(args), rt)?;
     let strengths =
         if args.strength.is_empty() { vec![None] } else { args.strength.iter().copied().map(Some).collect() };
     for strength in strengths {
@@ -79,7 +98,7 @@ fn caption_options(args: &StylizeArgs) -> CaptionOptions {
 fn described(args: &StylizeArgs, work: &Work, rt: &Runtime) -> Result<Vec<String>> {
     let describe = args.describe.as_deref().unwrap_or_default();
     let photo = work.photo.as_ref().context("no photo to describe")?;
-    let budget = load_token_budget(&args.model, rt)?;
+    let budget = load_token_budget(model(args), rt)?;
     // A style that is too long is said before a model is loaded.
     for style in &args.style {
         budget.compose("", style)?;

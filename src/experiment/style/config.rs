@@ -63,7 +63,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub height: Option<usize>,
     /// Whether the pictures are also kept at the size at which they were drawn (`drawn/STRATEGY/ID.png`).
-    #[serde(default)]
+    #[serde(default = "keep_drawn")]
     pub keep_drawn: bool,
     /// Whether the generator's safety checker looks at the pictures and blackens those it objects to, which shows in
     /// their remarks; off by default, and only some Stable Diffusion checkpoints have one.
@@ -102,6 +102,9 @@ fn comparison_size() -> u32 {
 }
 fn mode() -> Mode {
     Mode::ArtFid
+}
+fn keep_drawn() -> bool {
+    true
 }
 fn points() -> usize {
     15

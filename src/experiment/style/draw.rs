@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -14,17 +14,18 @@ use super::describe::{Descriptions, ahead};
 use super::features::{Features, key};
 use super::models::Judge;
 use super::plan::{Cell, Plan, picture_seed};
-use super::record::{Finished, Recorder};
+use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
-use crate::axes::{AXES, Reach, generator, strength, style_text};
+use crate::axes::{AXES, Reach, generator, lora, strength, style_text};
 use crate::datasets::Photo;
 use crate::experiment::kind::{Item, Work};
+use crate::experiment::models::{Needed, Role};
 use crate::experiment::stage::{Decoded, Stage};
-use crate::images::{self, Filter, resize};
+use crate::images::{self, Filter, Text, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::metrics::{Values, of_pictures};
-use crate::models::{GenerateRequest, Generated, Generator};
-use crate::pipelines::{draw, each};
+use crate::models::{GenerateRequest, Generated, Generator, LoraChoice};
+use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
 use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
@@ -47,6 +48,8 @@ struct Pixels {
     small: RgbImage,
     /// As it was decoded, where pictures start from it.
     whole: Option<RgbImage>,
+    /// What file that is, for those that start from it.
+    origin: Option<FileOrigin>,
     measures: PhotoMeasures,
 }
 
@@ -59,6 +62,8 @@ pub struct Drawing<'a> {
     pub judge: &'a dyn Judge,
     pub descriptions: &'a Descriptions,
     pub style: &'a StyleMean,
+    /// What the pictures of each generator have in common, by its name and adapters.
+    pub origins: Origins,
     pub recorder: Recorder,
     /// What was drawn: the rows, and the features by name.
     pub rows: Vec<ItemRow>,
@@ -119,7 +124,8 @@ impl<'a> Stage for Drawing<'a> {
                 && !self.seen.contains_key(*id)
             {
                 seen.insert(id.to_string(), pixels.measures);
-                finished.pictures.push((self.work.folder.path(&photo_path(id)), pixels.small.clone()));
+                let path = self.work.folder.path(&photo_path(id));
+                finished.pictures.push(Drawn { path, image: pixels.small.clone(), texts: Vec::new() });
             }
         }
         let mut tasks = Vec::new();
@@ -169,12 +175,15 @@ impl Drawing<'_> {
         let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
         let seen = &self.seen;
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
-            let pixels = decoded.map_err(|error| one_line(&error)).map(|whole| Pixels {
-                small: resize(&whole, side, side, Filter::Bicubic),
-                measures: seen.get(&photo.id).copied().unwrap_or_else(|| measure(&whole)),
-                whole: starts.then_some(whole),
+            let pixels = decoded.and_then(|whole| {
+                Ok(Pixels {
+                    small: resize(&whole, side, side, Filter::Bicubic),
+                    measures: seen.get(&photo.id).copied().unwrap_or_else(|| measure(&whole)),
+                    whole: starts.then_some(whole),
+                    origin: starts.then(|| FileOrigin::of(&photo.id, &photo.path)).transpose()?,
+                })
             });
-            (photo.id.as_str(), pixels)
+            (photo.id.as_str(), pixels.map_err(|error| one_line(&error)))
         };
         photos_of(jobs).into_par_iter().zip(decoded).map(look).collect()
     }
@@ -217,16 +226,22 @@ impl Drawing<'_> {
         let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
         let side = self.work.config.comparison_size;
         let (mut rows, mut photos, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
-        for ((job, mut row, photo), result) in tasks.into_iter().zip(drawn) {
+        for (at, ((job, mut row, photo), result)) in tasks.into_iter().zip(drawn).enumerate() {
             row.seconds = Some(seconds);
-            match result {
-                Ok(Generated { image, remark }) => {
+            let texts = || {
+                let settled = generator.settled(&request, at)?;
+                let origin = self.origins.get(&origin_key(job.cell)).context("a generator that is not of the plan")?;
+                let photo = photo.origin.clone().filter(|_| settled.strength.is_some());
+                Recipe::of(&request, at, &settled, origin, photo).texts()
+            };
+            match result.and_then(|drawn| Ok((drawn, texts()?))) {
+                Ok((Generated { image, remark }, texts)) => {
                     row.remark = remark.unwrap_or_default();
                     photos.push(photo.small.clone());
-                    pictures.push(resize(&image, side, side, Filter::Bicubic));
+                    pictures.push((resize(&image, side, side, Filter::Bicubic), texts.clone()));
                     if self.work.config.keep_drawn {
                         let path = format!("drawn/{}/{}.png", row.strategy, row.id);
-                        finished.pictures.push((self.work.folder.path(&path), image));
+                        finished.pictures.push(Drawn { path: self.work.folder.path(&path), image, texts });
                     }
                     rows.push(row);
                 }
@@ -240,7 +255,14 @@ impl Drawing<'_> {
     }
 
     /// The values of single pictures, the feature, and the distance to the style, of pictures that were drawn.
-    fn measure(&self, rows: Vec<ItemRow>, photos: &[RgbImage], pictures: Vec<RgbImage>, finished: &mut Finished) {
+    fn measure(
+        &self,
+        rows: Vec<ItemRow>,
+        photos: &[RgbImage],
+        pictures: Vec<(RgbImage, Vec<Text>)>,
+        finished: &mut Finished,
+    ) {
+        let (pictures, texts): (Vec<RgbImage>, Vec<Vec<Text>>) = pictures.into_iter().unzip();
         let measures = each(pictures.len(), |range| {
             let (photos, pictures) = (&photos[range.clone()], &pictures[range]);
             let mut values = vec![Values::default(); pictures.len()];
@@ -252,10 +274,10 @@ impl Drawing<'_> {
             }
             Ok(values.into_iter().zip(self.judge.features(pictures)?).collect())
         });
-        for ((mut row, picture), measure) in rows.into_iter().zip(pictures).zip(measures) {
+        for (((mut row, image), texts), measure) in rows.into_iter().zip(pictures).zip(texts).zip(measures) {
             row.image = image_path(&row.strategy, &row.id);
             row.photo = photo_path(&row.id);
-            finished.pictures.push((self.work.folder.path(&row.image), picture));
+            finished.pictures.push(Drawn { path: self.work.folder.path(&row.image), image, texts });
             match measure {
                 Ok((values, feature)) => {
                     row.values = values;
@@ -271,6 +293,28 @@ impl Drawing<'_> {
             }
         }
     }
+}
+
+/// By a generator's name and its adapters.
+pub type Origins = BTreeMap<(String, String), Origin>;
+
+fn origin_key(cell: &Cell) -> (String, String) {
+    (cell.text(&generator::AXIS).to_string(), cell.text(&lora::AXIS).to_string())
+}
+
+/// What the pictures of a plan's generators say of them.
+pub fn origins(work: &Work<StyleTransfer>) -> Result<Origins> {
+    let mut origins = Origins::new();
+    for cell in &work.plan.cells {
+        let key = origin_key(cell);
+        if !origins.contains_key(&key) {
+            let path = work.models.find(&Needed::new(key.0.clone(), Role::Generator))?;
+            let loras = LoraChoice::list(&key.1);
+            let origin = Origin::new(&key.0, &path, work.models.place(), &loras)?;
+            origins.insert(key, origin);
+        }
+    }
+    Ok(origins)
 }
 
 /// What the generator is told of every picture of a cell, still without prompts, seeds and photos.

@@ -12,15 +12,23 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::features::{FeatureStore, Features};
-use crate::images;
+use crate::images::{self, Text};
 use crate::run::journal::Journal;
 use crate::run::style::ItemRow;
+
+/// A picture, where it goes, and what its file says of it.
+#[derive(Debug)]
+pub struct Drawn {
+    pub path: PathBuf,
+    pub image: RgbImage,
+    pub texts: Vec<Text>,
+}
 
 /// Pictures of one batch, ready to be recorded.
 #[derive(Debug, Default)]
 pub struct Finished {
     pub rows: Vec<ItemRow>,
-    pub pictures: Vec<(PathBuf, RgbImage)>,
+    pub pictures: Vec<Drawn>,
     pub features: Features,
 }
 
@@ -77,7 +85,7 @@ impl Drop for Recorder {
 }
 
 fn record(finished: Finished, journal: &mut Journal<ItemRow>, store: &mut FeatureStore) -> Result<()> {
-    finished.pictures.par_iter().try_for_each(|(path, picture)| images::save(picture, path))?;
+    finished.pictures.par_iter().try_for_each(|drawn| images::save_with(&drawn.image, &drawn.path, &drawn.texts))?;
     if !finished.features.is_empty() {
         store.add(&finished.features)?;
     }

@@ -9,7 +9,7 @@ use image::RgbImage;
 use super::comparisons::comparisons;
 use super::config::Config;
 use super::describe::{caption_options, describe_photos};
-use super::draw::{Drawing, Seen, request};
+use super::draw::{Drawing, Seen, origins, request};
 use super::effects::effects;
 use super::embed::Embeddings;
 use super::features::{Features, key};
@@ -102,6 +102,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
         judge: judge.as_ref(),
         descriptions: &descriptions,
         style: &style,
+        origins: origins(work)?,
         recorder: Recorder::start(journal, kept.store.clone()),
         rows: Vec::new(),
         features: Features::new(),

@@ -38,6 +38,15 @@ pub trait PipelineOutline: Outline + Sized {
     /// Width and height of picture `i` in latent places, checked.
     fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)>;
 
+    /// Denoising steps, those that a photo spares included.
+    fn steps(&self, request: &GenerateRequest) -> usize;
+
+    /// How far a photo is left.
+    fn strength(&self, request: &GenerateRequest) -> f64;
+
+    /// The name of the request's solver.
+    fn sampler(&self, request: &GenerateRequest) -> &'static str;
+
     /// The solver of this request, for pictures of so many latent places, and where in its timesteps the drawing starts.
     fn solver(&self, request: &GenerateRequest, size: (i64, i64)) -> Result<(Box<dyn Solver>, usize)>;
 

@@ -16,7 +16,9 @@ use super::step_noise::StepNoise;
 use super::steps::Steps;
 use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
-use crate::models::{GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Task};
+use crate::models::{
+    GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
+};
 use crate::prompts::TokenBudget;
 use crate::runtime::{NoiseGenerator, Runtime};
 use crate::schedulers::Solver;
@@ -310,6 +312,20 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
 
     fn own_size(&self) -> (usize, usize) {
         self.model.outline().own_size()
+    }
+
+    fn settled(&self, request: &GenerateRequest, at: usize) -> Result<Settled> {
+        let outline = self.model.outline();
+        let (width, height) = outline.latent_size(request, at)?;
+        let pixels = |places: i64| (places * outline.vae().scale_factor()) as usize;
+        Ok(Settled {
+            steps: outline.steps(request),
+            guidance_scale: request.guidance_scale.unwrap_or(M::GUIDANCE),
+            strength: (!request.images.is_empty()).then(|| outline.strength(request)),
+            sampler: outline.sampler(request),
+            width: pixels(width),
+            height: pixels(height),
+        })
     }
 
     fn token_budget(&self) -> &TokenBudget {

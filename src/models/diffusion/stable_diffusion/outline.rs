@@ -130,8 +130,20 @@ impl PipelineOutline for SdOutline {
         ))
     }
 
+    fn steps(&self, request: &GenerateRequest) -> usize {
+        request.steps.unwrap_or(STEPS)
+    }
+
+    fn strength(&self, request: &GenerateRequest) -> f64 {
+        request.strength.unwrap_or(STRENGTH)
+    }
+
+    fn sampler(&self, request: &GenerateRequest) -> &'static str {
+        request.scheduler.unwrap_or(self.scheduler.name()).name()
+    }
+
     fn solver(&self, request: &GenerateRequest, _size: (i64, i64)) -> Result<(Box<dyn Solver>, usize)> {
-        let steps = request.steps.unwrap_or(STEPS);
+        let steps = self.steps(request);
         let options = &request.solver_options;
         let mut solver = match request.scheduler {
             Some(name) => self.source.scheduler(Some(name))?.schedule_with(steps, options)?,
@@ -140,7 +152,7 @@ impl PipelineOutline for SdOutline {
         if request.images.is_empty() {
             return Ok((solver, 0));
         }
-        let strength = request.strength.unwrap_or(STRENGTH);
+        let strength = self.strength(request);
         let kept_out = first_step(steps, strength);
         if kept_out >= steps {
             return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));

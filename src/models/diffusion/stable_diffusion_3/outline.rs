@@ -100,17 +100,28 @@ impl PipelineOutline for Sd3Outline {
         Ok((side("width", request.width)?, side("height", request.height)?))
     }
 
+    fn steps(&self, request: &GenerateRequest) -> usize {
+        request.steps.unwrap_or(if request.images.is_empty() { STEPS } else { STEPS_FROM_PHOTO })
+    }
+
+    fn strength(&self, request: &GenerateRequest) -> f64 {
+        request.strength.unwrap_or(STRENGTH)
+    }
+
+    fn sampler(&self, _request: &GenerateRequest) -> &'static str {
+        "flow-match-euler"
+    }
+
     /// All steps, or with photos the last ones.
     fn solver(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<(Box<dyn Solver>, usize)> {
         let patch = self.transformer.patch_size;
         let tokens = (width / patch) * (height / patch);
-        let default = if request.images.is_empty() { STEPS } else { STEPS_FROM_PHOTO };
-        let steps = request.steps.unwrap_or(default);
+        let steps = self.steps(request);
         let schedule = Box::new(self.scheduler.schedule(steps, tokens)?);
         if request.images.is_empty() {
             return Ok((schedule, 0));
         }
-        let strength = request.strength.unwrap_or(STRENGTH);
+        let strength = self.strength(request);
         let first = flow_match_first_step(steps, strength);
         if first >= steps {
             return Err(usage(format!("strength {strength} of {steps} steps leaves no step: raise one of them")));

@@ -1,0 +1,372 @@
+//! What a picture was drawn from, as its PNG file carries it: everything to draw it again.
+//!
+//! Two texts stand before the pixels: `parameters`, in the form that readers of A1111 and ComfyUI know, and `toolkit`, JSON
+//! in ASCII. Neither holds a time, so that the same picture is the same file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::usage;
+use crate::images::{Text, read_text};
+use crate::models::{GenerateRequest, LoraChoice, Settled};
+use crate::runtime::{files_below, sha256_of};
+use crate::schedulers::{SchedulerName, SolverOptions};
+
+/// The keyword of the JSON.
+const KEYWORD: &str = "toolkit";
+/// Larger sides are those of a hostile file.
+const LONGEST_SIDE: usize = 16_384;
+/// Smaller files of a model count with their content in its digest.
+const SMALL: u64 = 1 << 20;
+
+/// What one picture was drawn from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub prompt: String,
+    #[serde(default)]
+    pub negative_prompt: String,
+    pub seed: u64,
+    pub steps: usize,
+    /// The solver that drew, whether it was asked for or the checkpoint's own.
+    pub sampler: String,
+    pub guidance_scale: f64,
+    /// In pixels, as it was drawn; the file itself may be smaller.
+    pub width: usize,
+    pub height: usize,
+    /// As it was named.
+    pub model: String,
+    /// The commit of a hub's repository, else a digest of the model's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Image-to-image: how far the photo was left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photo: Option<FileOrigin>,
+    /// The solver that was asked for; none: the checkpoint's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lora: Vec<FileOrigin>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub safety_checker: bool,
+    /// `cpu` or `cuda`.
+    #[serde(default)]
+    pub device: String,
+    /// As it was chosen: `auto` is the model's own.
+    #[serde(default)]
+    pub dtype: String,
+    /// Of this program.
+    #[serde(default)]
+    pub version: String,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A file that a picture was drawn from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileOrigin {
+    /// A photo's id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    pub path: PathBuf,
+    pub sha256: String,
+    /// How strongly a low-rank adapter counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+}
+
+impl FileOrigin {
+    /// The file as it is now.
+    pub fn of(id: &str, path: &Path) -> Result<Self> {
+        Ok(Self { id: id.to_string(), path: path.to_path_buf(), sha256: sha256_of(path)?, weight: None })
+    }
+
+    /// The file that is meant: `given`, else where it was, else of its name beside `beside`.
+    ///
+    /// # Errors
+    /// Wrong usage: there is none, or it is another one by its sha256.
+    pub fn find(&self, given: Option<&Path>, beside: &Path, option: &str) -> Result<PathBuf> {
+        let near = self.path.file_name().map(|name| beside.with_file_name(name));
+        let mut places = given.map_or(vec![Some(self.path.clone()), near], |given| vec![Some(given.to_path_buf())]);
+        let Some(file) = places.iter_mut().flatten().find(|place| place.is_file()) else {
+            let shown = given.unwrap_or(&self.path).display();
+            return Err(usage(format!(
+                "{shown}, which the picture was drawn from, is not here: give it with {option}"
+            )));
+        };
+        let found = sha256_of(file)?;
+        if found != self.sha256 {
+            let shown = file.display();
+            return Err(usage(format!(
+                "{shown} is not the file that the picture was drawn from (its sha256 is {found}, not {}): give that one \
+                 with {option}",
+                self.sha256
+            )));
+        }
+        Ok(file.clone())
+    }
+}
+
+/// What all pictures of a generator have in common.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Origin {
+    model: String,
+    revision: Option<String>,
+    device: String,
+    dtype: String,
+    lora: Vec<FileOrigin>,
+}
+
+impl Origin {
+    /// Of a model and the adapters on it, by the model's name and where it is; `place` is device and number type.
+    pub fn new(model: &str, path: &Path, (device, dtype): (String, String), lora: &[LoraChoice]) -> Result<Self> {
+        let adapter = |choice: &LoraChoice| {
+            let origin = FileOrigin::of("", &choice.file)?;
+            Ok(FileOrigin { weight: Some(choice.weight), ..origin })
+        };
+        Ok(Self {
+            model: model.to_string(),
+            revision: revision(path)?,
+            // Which of several GPUs drew is no matter.
+            device: device.split(':').next().unwrap_or_default().to_string(),
+            dtype: if dtype.contains(' ') { "auto".to_string() } else { dtype },
+            lora: lora.iter().map(adapter).collect::<Result<_>>()?,
+        })
+    }
+
+    /// What tells the model's files from others of its name.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
+    }
+}
+
+/// The commit of a snapshot in the hub's cache; of other folders and files a digest of names, sizes and small files. The
+/// weights themselves would take longer to read than a picture to draw; a run's `manifest.json` has their sha256.
+fn revision(path: &Path) -> Result<Option<String>> {
+    let parts: Vec<String> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let commit = |part: &String| part.len() == 40 && part.chars().all(|c| c.is_ascii_hexdigit());
+    if let Some(pair) = parts.windows(2).find(|pair| pair[0] == "snapshots" && commit(&pair[1])) {
+        return Ok(Some(pair[1].clone()));
+    }
+    let mut digest = Sha256::new();
+    for file in files_below(path)? {
+        let size = fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?.len();
+        let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
+        digest.update(format!("{name}\n{size}\n"));
+        if size <= SMALL {
+            digest.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+    }
+    Ok(Some(format!("sha256:{:x}", digest.finalize())[..23].to_string()))
+}
+
+impl Recipe {
+    /// Of picture `at` of a request.
+    pub fn of(
+        request: &GenerateRequest,
+        at: usize,
+        settled: &Settled,
+        origin: &Origin,
+        photo: Option<FileOrigin>,
+    ) -> Self {
+        // Named one by one, so that nothing that changes pictures is forgotten when it comes new.
+        let GenerateRequest {
+            prompts,
+            negative_prompt,
+            seeds,
+            scheduler,
+            solver_options,
+            safety_checker,
+            steps: _,
+            guidance_scale: _,
+            width: _,
+            height: _,
+            images: _,
+            strength: _,
+            loras: _,
+        } = request;
+        Self {
+            prompt: prompts[at].clone(),
+            negative_prompt: negative_prompt.clone().unwrap_or_default(),
+            seed: seeds[at],
+            steps: settled.steps,
+            sampler: settled.sampler.to_string(),
+            guidance_scale: settled.guidance_scale,
+            width: settled.width,
+            height: settled.height,
+            model: origin.model.clone(),
+            revision: origin.revision.clone(),
+            strength: settled.strength,
+            photo,
+            scheduler: *scheduler,
+            eta: Some(solver_options.get("eta")).filter(|eta| *eta != 0.0),
+            lora: origin.lora.clone(),
+            safety_checker: *safety_checker,
+            device: origin.device.clone(),
+            dtype: origin.dtype.clone(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+
+    /// The request for this picture alone.
+    pub fn request(&self, photo: Option<RgbImage>, loras: Vec<LoraChoice>) -> GenerateRequest {
+        let mut solver_options = SolverOptions::default();
+        if let Some(eta) = self.eta {
+            solver_options.set("eta", eta);
+        }
+        GenerateRequest {
+            prompts: vec![self.prompt.clone()],
+            negative_prompt: Some(self.negative_prompt.clone()).filter(|text| !text.is_empty()),
+            seeds: vec![self.seed],
+            steps: Some(self.steps),
+            guidance_scale: Some(self.guidance_scale),
+            width: Some(self.width),
+            height: Some(self.height),
+            images: photo.into_iter().collect(),
+            strength: self.strength,
+            scheduler: self.scheduler,
+            solver_options,
+            loras,
+            safety_checker: self.safety_checker,
+        }
+    }
+
+    /// The texts of the picture's file.
+    pub fn texts(&self) -> Result<Vec<Text>> {
+        Ok(vec![("parameters", self.parameters()), (KEYWORD, ascii(&serde_json::to_string(self)?))])
+    }
+
+    /// As A1111 writes it.
+    fn parameters(&self) -> String {
+        let Self { prompt, steps, guidance_scale, seed, width, height, model, .. } = self;
+        let negative = match self.negative_prompt.as_str() {
+            "" => String::new(),
+            text => format!("\nNegative prompt: {text}"),
+        };
+        let sampler = TITLES.iter().find(|(name, _)| *name == self.sampler).map_or(self.sampler.as_str(), |row| row.1);
+        let strength = self.strength.map(|s| format!(", Denoising strength: {s}")).unwrap_or_default();
+        format!(
+            "{prompt}{negative}\nSteps: {steps}, Sampler: {sampler}, CFG scale: {guidance_scale}, Seed: {seed}, Size: \
+             {width}x{height}, Model: {model}{strength}, Version: toolkit {}",
+            self.version
+        )
+    }
+
+    /// From a picture's file.
+    ///
+    /// # Errors
+    /// Wrong usage that names the file: it is no PNG, has no such text, or one that this program does not write.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = read_text(path, KEYWORD).map_err(|error| usage(format!("{shown}: {error:#}")))?;
+        let Some(text) = text else {
+            return Err(usage(format!(
+                "{shown} does not say what it was drawn from: it has no text {KEYWORD:?} (was it made elsewhere, or saved \
+                 again by another program?)"
+            )));
+        };
+        let recipe: Self = serde_json::from_str(&text).map_err(|error| {
+            usage(format!("{shown}: its text {KEYWORD:?} is not what this program writes: {error}"))
+        })?;
+        recipe.check().map_err(|error| usage(format!("{shown}: its text {KEYWORD:?}: {error:#}")))?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if side == 0 || side > LONGEST_SIDE {
+                return Err(usage(format!("{name} = {side} is not between 1 and {LONGEST_SIDE}")));
+            }
+        }
+        if self.strength.is_some() != self.photo.is_some() {
+            return Err(usage("strength and photo belong together"));
+        }
+        Ok(())
+    }
+}
+
+/// What A1111 calls the samplers.
+const TITLES: [(&str, &str); 6] = [
+    ("pndm", "PLMS"),
+    ("ddim", "DDIM"),
+    ("euler", "Euler"),
+    ("euler-ancestral", "Euler a"),
+    ("dpmsolver++", "DPM++ 2M"),
+    ("heun", "Heun"),
+];
+
+/// JSON with every other character as its `\u` escapes: outside strings it has none.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if c.is_ascii() => text.push(c),
+            c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::save_with;
+
+    fn recipe() -> Recipe {
+        let request = GenerateRequest {
+            prompts: vec!["a cat \"漢\" 🐈".into()],
+            negative_prompt: Some("blur".into()),
+            seeds: vec![u64::MAX],
+            scheduler: Some("ddim".parse().unwrap()),
+            solver_options: SolverOptions::default().with("eta", 0.5),
+            ..GenerateRequest::default()
+        };
+        let settled = Settled { steps: 7, guidance_scale: 4.5, strength: None, sampler: "ddim", width: 64, height: 32 };
+        Recipe::of(&request, 0, &settled, &Origin { model: "m".into(), ..Origin::default() }, None)
+    }
+
+    fn read(text: &str) -> Result<Recipe, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.png");
+        save_with(&RgbImage::new(4, 4), &file, &[(KEYWORD, text.to_string())]).unwrap();
+        Recipe::read(&file).map_err(|error| {
+            assert!(error.is::<crate::error::UsageError>());
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let texts = recipe().texts().unwrap();
+        assert!(texts[1].1.is_ascii());
+        assert_eq!(read(&texts[1].1).unwrap(), recipe());
+        assert_eq!(
+            texts[0].1,
+            "a cat \"漢\" 🐈\nNegative prompt: blur\nSteps: 7, Sampler: DDIM, CFG scale: 4.5, Seed: 18446744073709551615, \
+             Size: 64x32, Model: m, Version: toolkit 0.1.0"
+        );
+        let again = recipe().request(None, Vec::new());
+        assert_eq!((again.steps, again.solver_options.get("eta"), again.width), (Some(7), 0.5, Some(64)));
+    }
+
+    #[test]
+    fn what_this_program_does_not_write_is_refused() {
+        let with = |from: &str, to: &str| read(&recipe().texts().unwrap()[1].1.replace(from, to)).unwrap_err();
+        assert!(with("\"steps\":7", "\"steps\":\"7\"").contains("invalid type: string"));
+        assert!(with("\"width\":64", "\"width\":999999999").contains("width = 999999999 is not between"));
+        assert!(with("\"scheduler\":\"ddim\"", "\"scheduler\":\"dim\"").contains("ddim"));
+        assert!(with("\"seed\"", "\"strength\":0.5,\"seed\"").contains("belong together"));
+        assert!(read("[1, 2]").unwrap_err().contains("is not what this program writes"));
+        assert!(read(&"[".repeat(100_000)).unwrap_err().contains("is not what this program writes"));
+    }
+}

@@ -1,0 +1,115 @@
+//! Pictures drawn again from what their files say: `stylize --from`.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use toolkit::images::{self, read_text};
+
+const PHOTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/mini/photos/face-027.png");
+
+/// Exit status and stderr.
+fn stylize(arguments: &[&str], folder: &Path) -> (i32, String) {
+    let mut command = Command::cargo_bin("toolkit").unwrap();
+    command.arg("stylize").args(arguments).current_dir(folder).env_remove("TOOLKIT_HOME");
+    let output = command.env("HF_HOME", folder.join("nothing")).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn settings(file: &Path) -> Value {
+    serde_json::from_str(&read_text(file, "toolkit").unwrap().expect("a text")).unwrap()
+}
+
+#[test]
+fn from_its_file_alone_a_picture_is_drawn_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text =
+        ["--model", "mini-sd3", "--prompt", "a wömän, 漢字 style", "--steps", "2", "--seed", "7", "--out", "a.png"];
+    assert_eq!(stylize(&text, dir.path()), (0, String::new()));
+    let said = settings(&at("a.png"));
+    assert_eq!((&said["prompt"], &said["seed"], &said["steps"]), (&"a wömän, 漢字 style".into(), &7.into(), &2.into()));
+    assert_eq!((&said["sampler"], &said["model"]), (&"flow-match-euler".into(), &"mini-sd3".into()));
+    assert!(said["guidance_scale"].as_f64() > Some(1.0) && said["strength"].is_null() && said["photo"].is_null());
+    let (width, height) = images::size(at("a.png")).unwrap();
+    assert_eq!((&said["width"], &said["height"]), (&width.into(), &height.into()));
+    let parameters = read_text(&at("a.png"), "parameters").unwrap().unwrap();
+    assert!(parameters.starts_with("a wömän, 漢字 style\nSteps: 2, Sampler: "), "{parameters}");
+    assert_eq!(stylize(&["--from", "a.png", "--out", "b.png"], dir.path()), (0, String::new()));
+    assert_eq!(fs::read(at("a.png")).unwrap(), fs::read(at("b.png")).unwrap(), "byte for byte");
+
+    // From a photo, which may have moved.
+    fs::copy(PHOTO, at("me.png")).unwrap();
+    let photo = [
+        "--model",
+        "mini-sd-v1-5",
+        "--prompt",
+        "ink",
+        "--image",
+        "me.png",
+        "--strength",
+        "0.6",
+        "--steps",
+        "4",
+        "--scheduler",
+        "ddim",
+        "--out",
+        "c.png",
+    ];
+    assert_eq!(stylize(&photo, dir.path()), (0, String::new()));
+    let said = settings(&at("c.png"));
+    assert_eq!((&said["strength"], &said["sampler"]), (&0.6.into(), &"ddim".into()));
+    assert_eq!(said["photo"]["path"], "me.png");
+    fs::create_dir(at("other")).unwrap();
+    fs::rename(at("me.png"), at("other/moved.png")).unwrap();
+    let (status, stderr) = stylize(&["--from", "c.png", "--out", "d.png"], dir.path());
+    assert_eq!((status, stderr.lines().count()), (2, 1), "{stderr}");
+    assert!(stderr.contains("me.png, which the picture was drawn from, is not here: give it with --image"), "{stderr}");
+    let (status, stderr) = stylize(&["--from", "c.png", "--image", "a.png", "--out", "d.png"], dir.path());
+    assert!(status == 2 && stderr.contains("a.png is not the file that the picture was drawn from"), "{stderr}");
+    assert_eq!(
+        stylize(&["--from", "c.png", "--image", "other/moved.png", "--out", "d.png"], dir.path()),
+        (0, String::new())
+    );
+    assert_eq!(fs::read(at("c.png")).unwrap(), fs::read(at("d.png")).unwrap(), "byte for byte");
+}
+
+#[test]
+fn what_cannot_be_drawn_again_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = |model: &str, width: &str| {
+        let text = format!(
+            "{{\"prompt\": \"x\", \"seed\": 1, \"steps\": 2, \"sampler\": \"s\", \"guidance_scale\": 3, \"width\": {width}, \
+             \"height\": 64, \"model\": \"{model}\"}}"
+        );
+        vec![("toolkit", text)]
+    };
+    let picture = image::RgbImage::new(8, 8);
+    images::save(&picture, dir.path().join("plain.png")).unwrap();
+    images::save(&picture, dir.path().join("plain.jpg")).unwrap();
+    for (name, model, width) in [
+        ("gone", "sd3-medium", "64"),
+        ("folder", "no/where/at/all", "64"),
+        ("size", "mini-sd3", "\"64\""),
+        ("odd", "mini-sd3", "63"),
+    ] {
+        images::save_with(&picture, dir.path().join(format!("{name}.png")), &recipe(model, width)).unwrap();
+    }
+    for (file, status, expected) in [
+        ("plain.png", 2, "plain.png does not say what it was drawn from"),
+        ("plain.jpg", 2, "plain.jpg: it is no PNG"),
+        ("none.png", 2, "none.png: No such file"),
+        ("gone.png", 1, "model sd3-medium is not on this machine: `toolkit models pull sd3-medium`"),
+        ("folder.png", 2, "no model, folder or file is called \"no/where/at/all\""),
+        ("size.png", 2, "is not what this program writes: invalid type: string"),
+        ("odd.png", 2, "width 63 cannot be drawn"),
+    ] {
+        let (code, stderr) = stylize(&["--from", file, "--out", "out.png"], dir.path());
+        assert_eq!((code, stderr.lines().count()), (status, 1), "{file}: {stderr}");
+        assert!(stderr.contains(expected), "{file}: {stderr}");
+    }
+    let (status, stderr) = stylize(&["--from", "odd.png", "--prompt", "x", "--out", "out.png"], dir.path());
+    assert!(status == 2 && stderr.contains("cannot be used with"), "{stderr}");
+    assert!(!dir.path().join("out.png").exists());
+}
