@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(found.values[1], [Some(-1.0), Some(1.0), None]);
         // One measure agrees with nothing.
         assert_eq!(correlations("pictures", &[a.clone(), few.clone()]).unwrap().values.len(), 0);
-        assert!(correlations("pictures", &[a.clone()]).is_none());
+        assert!(correlations("pictures", std::slice::from_ref(&a)).is_none());
         let first = |count: usize, of: &Measure| Measure { values: of.values[..count].to_vec(), ..of.clone() };
         let of_three = correlations("strategies", &[first(3, &a), first(3, &b)]).unwrap();
         assert!(of_three.rows.is_empty() && of_three.names.is_empty());
