@@ -15,6 +15,7 @@ use crate::run::csv;
 use crate::run::gallery_score::score_where_missing;
 use crate::run::guard;
 use crate::run::people::People;
+use crate::run::published::Published;
 use crate::run::style::{Comparison, EffectRow, ItemRow, ResultRow};
 
 const ITEM_COLUMNS: &[&str] =
@@ -41,6 +42,8 @@ pub struct StyleRun {
     pub features: Option<usize>,
     /// What people said in `toolkit view`.
     pub people: People,
+    /// Results published elsewhere, by strategy.
+    pub published: Vec<Published>,
 }
 
 impl StyleRun {
@@ -87,6 +90,7 @@ impl StyleRun {
             run.effects = csv::read(&effects, EFFECT_COLUMNS)?;
         }
         run.folder = Folder::read(dir)?;
+        run.published = run.folder.published()?;
         Ok(run)
     }
 
@@ -133,6 +137,11 @@ impl StyleRun {
         let is = |row: &&Comparison, a: &str, b: &str| row.metric == metric && row.first == a && row.second == b;
         let own = self.comparisons.iter().find(|row| is(row, first, second)).cloned();
         own.or_else(|| Some(self.comparisons.iter().find(|row| is(row, second, first))?.turned()))
+    }
+
+    /// What was published of a strategy.
+    pub fn published_of(&self, row: &ResultRow) -> Option<&Published> {
+        self.published.iter().find(|line| Published::is_of(&line.strategy, &row.strategy))
     }
 
     /// The items of one strategy, in the order of the file.

@@ -279,3 +279,25 @@ fn what_cannot_be_compared_is_one_line() -> Result<()> {
     assert!(!temp.path().join("compare.csv").exists());
     Ok(())
 }
+
+/// Only the metrics that a line of the published table has, and only in the row of its strategy.
+#[test]
+fn what_was_published_of_a_strategy_stands_beside_what_was_measured() -> Result<()> {
+    let (_temp, dir) = run_folder(3, 6)?;
+    let format = report::table::FORMATS.iter().find(|format| format.name == "markdown").unwrap();
+    let before = report::table(&dir, format)?;
+    assert!(!before.contains("published"), "{before}");
+    let file = dir.join("config.toml");
+    let config = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(&file, config + "\n[[published]]\nstrategy = \"pixel-art\"\nartfid = 20.65\n")?;
+    let table = report::table(&dir, format)?;
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>();
+    let heads = cells(table.lines().next().unwrap());
+    let at = heads.iter().position(|head| head == "published").expect("a column");
+    assert!(heads[at - 1].starts_with("ArtFID") && heads.iter().filter(|head| *head == "published").count() == 1);
+    for line in table.lines().skip(2).take(3) {
+        let row = cells(line);
+        assert_eq!(row[at], if row[1] == "pixel-art" { "20.65" } else { "–" }, "{table}");
+    }
+    Ok(())
+}

@@ -19,8 +19,13 @@ pub fn tables(run: &StyleRun) -> Vec<Results> {
 
 fn results(run: &StyleRun) -> Results {
     let metrics = shown(&run.results, Show::Table);
+    let published = |row: &ResultRow, about: &About| run.published_of(row).and_then(|line| line.value(about.name));
+    let is_published = |about: &About| run.results.iter().any(|row| published(row, about).is_some());
     let mut columns = vec![Column::text("Strategy"), Column::number("n", None)];
-    columns.extend(metrics.iter().map(|about| Column::number(about.label, Some(about.higher_is_better))));
+    for about in &metrics {
+        columns.push(Column::number(about.label, Some(about.higher_is_better)));
+        columns.extend(is_published(about).then(|| Column::number("published", None)));
+    }
     let best = |about: &About| {
         let values = run.results.iter().filter_map(|row| row.values.value(about.name));
         values.reduce(|a, b| about.better(a, b)).filter(|_| run.results.len() > 1)
@@ -35,8 +40,12 @@ fn results(run: &StyleRun) -> Results {
                 is_best: value.is_some() && value == best(about),
             }
         };
-        let names = [Cell::plain(&row.strategy), Cell::plain(row.n.to_string())];
-        Row { group: String::new(), cells: names.into_iter().chain(metrics.iter().map(value)).collect() }
+        let mut cells = vec![Cell::plain(&row.strategy), Cell::plain(row.n.to_string())];
+        for about in &metrics {
+            cells.push(value(about));
+            cells.extend(is_published(about).then(|| Cell::plain(short(published(row, about)))));
+        }
+        Row { group: String::new(), cells }
     };
     let rows = run.ranking().into_iter().map(|at| row(&run.results[at])).collect();
     let question = run.folder.setting("question");
