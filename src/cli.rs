@@ -74,7 +74,7 @@ pub enum Command {
     /// Describe pictures
     Caption(CaptionArgs),
     /// Draw a picture from a prompt, or turn a photo into a style
-    Stylize(StylizeArgs),
+    Stylize(Box<StylizeArgs>),
     /// Compose a description and a style text within the text encoder's limit
     Prompt(PromptArgs),
     /// Score pictures or captions
@@ -147,7 +147,7 @@ pub struct StylizeArgs {
     /// Draw a picture again from what its PNG file says; --image and --model say where its photo and its model are now
     #[arg(long, value_name = "PNG", conflicts_with_all = [
         "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "lora", "width", "height",
-        "safety_checker", "seed", "contact_sheet",
+        "safety_checker", "controlnet", "seed", "contact_sheet",
     ])]
     pub from: Option<PathBuf>,
     /// What to draw
@@ -186,6 +186,21 @@ pub struct StylizeArgs {
     /// Low-rank adapters (LoRA) that change the model, and their weight (default: 1); several add up
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub lora: Vec<String>,
+    /// A ControlNet that lets a picture steer the drawing: a folder, or an original single file (Stable Diffusion 1.5)
+    #[arg(long, value_name = "MODEL", requires = "control_image")]
+    pub controlnet: Option<PathBuf>,
+    /// What the ControlNet reads: a picture, or "canny", the edges of --image or --photo
+    #[arg(long, value_name = "FILE|canny", requires = "controlnet")]
+    pub control_image: Option<PathBuf>,
+    /// How much the ControlNet counts
+    #[arg(long, value_name = "S", default_value_t = 1.0, requires = "controlnet")]
+    pub control_scale: f64,
+    /// The share of the steps from which the ControlNet counts, 0 to 1
+    #[arg(long, value_name = "S", default_value_t = 0.0, requires = "controlnet")]
+    pub control_start: f64,
+    /// The share of the steps up to which the ControlNet counts, 0 to 1
+    #[arg(long, value_name = "E", default_value_t = 1.0, requires = "controlnet")]
+    pub control_end: f64,
     /// Width in pixels (default: the model's own; with Stable Diffusion 1 and a photo, the photo's)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,

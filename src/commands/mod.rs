@@ -37,7 +37,7 @@ pub fn run(cli: Cli) -> Result<Outcome> {
     let global = &cli.global;
     match cli.command {
         Command::Caption(args) => caption::run(args, global),
-        Command::Stylize(args) => stylize::run(args, global),
+        Command::Stylize(args) => stylize::run(*args, global),
         Command::Prompt(args) => prompt::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Experiment(args) => experiment::run(args, global),

@@ -4,6 +4,7 @@
 //! The camera's orientation (EXIF) is *not* applied: `convert("RGB")` does not, and neither do the
 //! reference pipelines, so pixels here and in Python are the same.
 
+mod canny;
 mod decode;
 mod header;
 mod ids;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
+pub use canny::canny;
 pub use decode::decode;
 pub use header::{FileKind, Header, probe, probe_all};
 pub use ids::{Same, distinct, folded, ids, path_text};

@@ -16,6 +16,8 @@ pub mod text;
 mod verify;
 pub mod vision;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use image::RgbImage;
 use tch::Kind;
@@ -100,10 +102,47 @@ pub struct GenerateRequest {
     pub scheduler: Option<SchedulerName>,
     /// What the solver is told beside its configuration.
     pub solver_options: SolverOptions,
+    /// A picture, of edges for example, that steers the drawing through a ControlNet; Stable Diffusion 1 alone.
+    pub control: Option<ControlRequest>,
     /// Low-rank adapters that change the model's weights; they add up.
     pub loras: Vec<LoraChoice>,
     /// Whether pictures that the checkpoint's safety checker objects to become black; only where it has one.
     pub safety_checker: bool,
+}
+
+/// What a ControlNet is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlRequest {
+    /// A folder in diffusers' layout, or an original single file.
+    pub model: PathBuf,
+    /// What it reads, one for each picture.
+    pub images: Vec<RgbImage>,
+    /// How much it counts.
+    pub scale: f64,
+    /// The shares of the steps between which it counts, 0 to 1.
+    pub start: f64,
+    pub end: f64,
+}
+
+impl ControlRequest {
+    fn check(&self, pictures: usize) -> Result<()> {
+        if self.images.len() != pictures {
+            return Err(usage(format!(
+                "{pictures} pictures with {} for the ControlNet: one for each",
+                self.images.len()
+            )));
+        }
+        if !self.scale.is_finite() {
+            return Err(usage(format!("the ControlNet's scale {} is not a number to work with", self.scale)));
+        }
+        if !(0.0 <= self.start && self.start < self.end && self.end <= 1.0) {
+            return Err(usage(format!(
+                "the ControlNet counts from {} to {} of the steps: give a start below an end, both between 0 and 1",
+                self.start, self.end
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl GenerateRequest {
@@ -113,6 +152,10 @@ impl GenerateRequest {
             prompts: rows.iter().map(|&i| self.prompts[i].clone()).collect(),
             seeds: rows.iter().map(|&i| self.seeds[i]).collect(),
             images: rows.iter().filter_map(|&i| self.images.get(i).cloned()).collect(),
+            control: self.control.as_ref().map(|control| ControlRequest {
+                images: rows.iter().filter_map(|&i| control.images.get(i).cloned()).collect(),
+                ..control.clone()
+            }),
             ..self.clone()
         }
     }
@@ -126,6 +169,9 @@ impl GenerateRequest {
                 self.seeds.len(),
                 self.images.len()
             )));
+        }
+        if let Some(control) = &self.control {
+            control.check(count)?;
         }
         if self.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
             return Err(usage("the guidance scale must be a number"));

@@ -55,6 +55,8 @@ pub struct Recipe {
     pub eta: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lora: Vec<FileOrigin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlOrigin>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub safety_checker: bool,
     /// `cpu` or `cuda`.
@@ -70,6 +72,15 @@ pub struct Recipe {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// A ControlNet that steered a picture. What it read is not noted, so such a picture cannot be drawn again from its file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlOrigin {
+    pub model: PathBuf,
+    pub scale: f64,
+    pub start: f64,
+    pub end: f64,
 }
 
 /// A file that a picture was drawn from.
@@ -186,6 +197,7 @@ impl Recipe {
             seeds,
             scheduler,
             solver_options,
+            control,
             safety_checker,
             steps: _,
             guidance_scale: _,
@@ -211,6 +223,12 @@ impl Recipe {
             scheduler: *scheduler,
             eta: Some(solver_options.get("eta")).filter(|eta| *eta != 0.0),
             lora: origin.lora.clone(),
+            control: control.as_ref().map(|control| ControlOrigin {
+                model: control.model.clone(),
+                scale: control.scale,
+                start: control.start,
+                end: control.end,
+            }),
             safety_checker: *safety_checker,
             device: origin.device.clone(),
             dtype: origin.dtype.clone(),
@@ -237,6 +255,7 @@ impl Recipe {
             scheduler: self.scheduler,
             solver_options,
             loras,
+            control: None,
             safety_checker: self.safety_checker,
         }
     }
@@ -321,6 +340,7 @@ fn ascii(json: &str) -> String {
 mod tests {
     use super::*;
     use crate::images::save_with;
+    use crate::models::ControlRequest;
 
     fn recipe() -> Recipe {
         let request = GenerateRequest {
@@ -343,6 +363,22 @@ mod tests {
             assert!(error.is::<crate::error::UsageError>());
             error.to_string()
         })
+    }
+
+    #[test]
+    fn a_controlnet_is_noted() {
+        let control = ControlRequest { model: "net".into(), images: Vec::new(), scale: 0.5, start: 0.0, end: 0.7 };
+        let request = GenerateRequest {
+            prompts: vec!["a".into()],
+            seeds: vec![1],
+            control: Some(control),
+            ..GenerateRequest::default()
+        };
+        let settled = Settled { steps: 7, guidance_scale: 4.5, strength: None, sampler: "ddim", width: 64, height: 32 };
+        let recipe = Recipe::of(&request, 0, &settled, &Origin::default(), None);
+        let noted = ControlOrigin { model: "net".into(), scale: 0.5, start: 0.0, end: 0.7 };
+        assert_eq!(recipe.control, Some(noted));
+        assert_eq!(read(&recipe.texts().unwrap()[1].1).unwrap(), recipe);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     }
     image::RgbImage::new(64, 64).save(dir.path().join("photo.png")).unwrap();
     let long = format!("mini-blip.instruction={}", "word ".repeat(600));
-    let cases: [(&[&str], &str); 27] = [
+    let cases: [(&[&str], &str); 31] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
@@ -109,6 +109,45 @@ fn wrong_usage_is_one_line_and_status_2() {
             ],
             "strength 0.001 of 50 steps leaves no step: raise one of them",
         ),
+        (
+            &["stylize", "--model", "mini-sd3", "--prompt", "a", "--lora", "ink.pt:0.5", "--out", "out.png"],
+            "ink.pt: no such file of low-rank adapters (LoRA)",
+        ),
+        (
+            &[
+                "stylize",
+                "--model",
+                "mini-sd-v1-5",
+                "--prompt",
+                "a",
+                "--controlnet",
+                "net",
+                "--control-image",
+                "canny",
+                "--out",
+                "out.png",
+            ],
+            "--control-image canny needs a photo whose edges are drawn: --image FILE, or --photo FILE",
+        ),
+        (
+            &[
+                "stylize",
+                "--model",
+                "mini-sd-v1-5",
+                "--prompt",
+                "a",
+                "--image",
+                "photo.png",
+                "--controlnet",
+                "net",
+                "--control-image",
+                "canny",
+                "--out",
+                "out.png",
+            ],
+            "net: no such ControlNet (a folder, or an original single file)",
+        ),
+        (&["experiment", "style_ablation", "--set", "lora=ink.pt"], "ink.pt: no such file"),
     ];
     for (arguments, expected) in cases {
         let (status, _, stderr) = run(arguments, dir.path());

@@ -10,6 +10,7 @@ mod caption_run;
 mod checkpoint_faults;
 mod checkpoint_views;
 mod checkpoints;
+mod controlnet;
 mod datasets;
 mod doctor;
 #[path = "../common/doubles.rs"]

@@ -8,12 +8,12 @@ use crate::common::{apart, compare, gpu, random, root, wide};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
-use toolkit::models::GenerateRequest;
 use toolkit::models::diffusion::autoencoder_kl::AutoencoderKl;
 use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
 use toolkit::models::diffusion::stable_diffusion::unet::Unet;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::text::clip_text::ClipText;
+use toolkit::models::{GenerateRequest, Generator, LoraChoice, load_generator};
 use toolkit::nn::fused::{self, Affine};
 use toolkit::runtime::{CapturedFunction, DtypeChoice, Runtime, eager, without_capture};
 
@@ -228,6 +228,43 @@ fn recorded_steps_draw_what_steps_one_by_one_draw() {
             // Libraries may choose other kernels while they are recorded, and steps make more of what differs.
             assert!(difference < 2e-2, "{model}: {text}: {difference}");
             assert!(recorded.equal(&draw(&request)), "the same again");
+        }
+    }
+}
+
+/// Adapters are merged where captured steps find the weights, convolutions with their channels last and filled up
+/// included: with A, with none, with B and with none again one generator draws what fresh ones draw, byte for byte.
+#[test]
+fn adapters_come_and_go_under_recorded_steps() {
+    let Some(device) = gpu() else { return };
+    let golden = root().join("tests/golden");
+    let lora = |file: &str| vec![LoraChoice { file: golden.join("lora").join(file), weight: 0.7 }];
+    for (pipeline, a, b) in [
+        ("sd15/like_v1", "sd15_kohya.safetensors", "sd15_trained.safetensors"),
+        ("sd15/like_v1", "sd15_tucker.safetensors", "sd15_kohya_original.safetensors"),
+        ("sd3/with_t5", "sd3_kohya.safetensors", "sd3_peft.safetensors"),
+    ] {
+        let path = golden.join(pipeline).display().to_string();
+        for dtype in [DtypeChoice::Float32, DtypeChoice::Bfloat16] {
+            let rt = Runtime { device, dtype, offline: true };
+            let draw = |generator: &dyn Generator, loras: &[LoraChoice]| {
+                let request = GenerateRequest {
+                    prompts: vec!["a red bird".to_string()],
+                    seeds: vec![1],
+                    steps: Some(3),
+                    guidance_scale: Some(3.0),
+                    loras: loras.to_vec(),
+                    ..GenerateRequest::default()
+                };
+                generator.generate(&request).unwrap().remove(0).image
+            };
+            let fresh = |loras: &[LoraChoice]| draw(load_generator(&path, &rt).unwrap().as_ref(), loras);
+            let one = load_generator(&path, &rt).unwrap();
+            for loras in [lora(a), Vec::new(), lora(b), Vec::new(), lora(a)] {
+                let (ours, expected) = (draw(one.as_ref(), &loras), fresh(&loras));
+                assert!(ours == expected, "{pipeline} in {dtype:?}: {loras:?} after others");
+            }
+            assert!(fresh(&lora(a)) != fresh(&[]) && fresh(&lora(b)) != fresh(&[]));
         }
     }
 }

@@ -17,6 +17,14 @@ use crate::runtime::{DtypeChoice, Options, Runtime, log_peak_memory};
 
 pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> {
     let recipe = Recipe::read(from)?;
+    if let Some(control) = &recipe.control {
+        return Err(usage(format!(
+            "{} was steered by the ControlNet {}, which this file alone cannot do again: give the options of the first \
+             drawing",
+            from.display(),
+            control.model.display()
+        )));
+    }
     let own = DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto);
     let dtype = if global.dtype == DtypeChoice::Auto { own } else { global.dtype };
     // A file may name any model: what is not here is not fetched for it.

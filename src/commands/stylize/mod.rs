@@ -5,6 +5,7 @@ mod sheet;
 mod work;
 
 use anyhow::{Context, Result};
+use image::RgbImage;
 
 use self::work::{Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
@@ -34,7 +35,8 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         return Err(usage(format!("{count} times {option} draws several pictures: add --contact-sheet")));
     }
     let photo = args.image.as_ref().or(args.photo.as_ref()).map(images::load).transpose()?;
-    let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo };
+    let control = control(&args, photo.as_ref())?;
+    let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo, control };
     check(&args, &work, &rt)?;
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
@@ -66,6 +68,21 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
 /// The model; without one there is a picture to draw again.
 fn model(args: &StylizeArgs) -> &str {
     args.model.as_deref().unwrap_or_default()
+}
+
+/// Thresholds of Canny's edges, as the published ControlNet was trained and is used.
+const EDGES: (i32, i32) = (100, 200);
+
+/// What a ControlNet reads: the picture that was given, or the edges of the photo.
+fn control(args: &StylizeArgs, photo: Option<&RgbImage>) -> Result<Option<RgbImage>> {
+    match (&args.control_image, photo) {
+        (None, _) => Ok(None),
+        (Some(name), Some(photo)) if name.as_os_str() == "canny" => Ok(Some(images::canny(photo, EDGES.0, EDGES.1))),
+        (Some(name), None) if name.as_os_str() == "canny" => {
+            Err(usage("--control-image canny needs a photo whose edges are drawn: --image FILE, or --photo FILE"))
+        }
+        (Some(file), _) => images::load(file).map(Some),
+    }
 }
 
 fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {

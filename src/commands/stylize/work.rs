@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use crate::cli::StylizeArgs;
-use crate::models::{GenerateRequest, Generated, LoraChoice};
+use crate::models::{ControlRequest, GenerateRequest, Generated, LoraChoice};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Work {
     pub prompts: Vec<String>,
     /// The photo that is described or started from.
     pub photo: Option<RgbImage>,
+    /// What a ControlNet reads.
+    pub control: Option<RgbImage>,
 }
 
 /// A batch of pictures of one strength: (which prompt, seed) for each.
@@ -29,6 +31,13 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
         images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
         strength,
         scheduler: args.scheduler,
+        control: args.controlnet.as_ref().zip(work.control.as_ref()).map(|(model, picture)| ControlRequest {
+            model: model.clone(),
+            images: vec![picture.clone(); each.len()],
+            scale: args.control_scale,
+            start: args.control_start,
+            end: args.control_end,
+        }),
         loras: args.lora.iter().map(|text| LoraChoice::from(text.as_str())).collect(),
         safety_checker: args.safety_checker,
         ..GenerateRequest::default()

@@ -78,6 +78,8 @@ pub trait DiffusionModel: Sized + 'static {
     /// Encoded texts, a row each.
     type Texts;
     type Denoiser: Denoiser;
+    /// What steers a drawing beside texts.
+    type Control;
 
     fn open(outline: Self::Outline, device: Device, kind: Kind) -> Result<Self>;
 
@@ -105,6 +107,9 @@ pub trait DiffusionModel: Sized + 'static {
         Ok(())
     }
 
+    /// What steers the drawing of a request, for pictures of this size in latent places.
+    fn control(&self, request: &GenerateRequest, size: (i64, i64)) -> Result<Self::Control>;
+
     /// The denoiser, and all that it knows before the first step. With guidance the first of `texts` is what is unwanted
     /// in all pictures (see [`both_ways`]).
     fn condition(
@@ -112,6 +117,7 @@ pub trait DiffusionModel: Sized + 'static {
         texts: &Self::Texts,
         guidance: Option<f64>,
         times: &[f64],
+        control: &Self::Control,
     ) -> Result<Conditioned<Self::Denoiser>>;
 
     /// What an earlier drawing left for the denoiser's steps.

@@ -29,6 +29,7 @@ const LARGE: i64 = 6;
 /// A batch of pictures of one size, ready for the denoising loop.
 pub struct Job<M: DiffusionModel> {
     texts: M::Texts,
+    control: M::Control,
     /// None = without guidance.
     guidance: Option<f64>,
     latents: Tensor,
@@ -190,6 +191,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.adapt(request)?;
         let texts = self.encode_request(request)?;
         self.model.make_room(request.prompts.len(), size)?;
+        let control = self.model.control(request, size)?;
         let latents = self.start(request, size, solver.as_ref(), first)?;
         let noise = StepNoise {
             seeds: request.seeds.clone(),
@@ -202,14 +204,14 @@ impl<M: DiffusionModel> Pipeline<M> {
             drawn: None,
             next: 0,
         };
-        Ok(Job { texts, guidance: Self::guidance(request), latents, solver, first, noise })
+        Ok(Job { texts, control, guidance: Self::guidance(request), latents, solver, first, noise })
     }
 
     /// The denoising loop, to the latents of the pictures. Nothing in it waits for the device.
     pub fn denoise(&self, job: Job<M>) -> Result<Tensor> {
-        let Job { texts, guidance, mut latents, mut solver, first, mut noise } = job;
+        let Job { texts, control, guidance, mut latents, mut solver, first, mut noise } = job;
         let timesteps = solver.timesteps()[first..].to_vec();
-        let conditioned = self.model.condition(&texts, guidance, &timesteps)?;
+        let conditioned = self.model.condition(&texts, guidance, &timesteps, &control)?;
         M::while_denoising(|| {
             let mut steps = Steps::new(conditioned, self.model.capture());
             for step in 0..timesteps.len() {

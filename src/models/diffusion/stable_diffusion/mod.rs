@@ -6,6 +6,8 @@
 
 mod adapters;
 mod config;
+mod control;
+pub mod controlnet;
 mod outline;
 mod prompt_encoder;
 pub mod safety_checker;
@@ -14,18 +16,23 @@ mod steps;
 mod transformer;
 pub mod unet;
 mod unet_config;
+mod unet_encoder;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use self::config::{SAFETY_CHECKER, UNET, VAE};
+use self::control::Control;
+use self::controlnet::ControlNet;
 use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
+use self::steps::SdTexts;
 use self::unet::Unet;
 use super::lora::{Adaptable, Lora};
 use super::model::{DiffusionModel, both_ways, guide};
@@ -61,6 +68,7 @@ pub struct SdModel {
     unet: Rc<Unet>,
     unet_weights: Adaptable,
     capture: CaptureSlot<Unet>,
+    controlnet: RefCell<Option<(PathBuf, Rc<ControlNet>)>>,
     checker: OnceCell<SafetyChecker>,
 }
 
@@ -87,6 +95,22 @@ impl SdModel {
     }
 }
 
+impl SdModel {
+    /// The ControlNet of a request; the last one stays.
+    fn controlnet(&self, path: &Path) -> Result<Rc<ControlNet>> {
+        if let Some((kept, net)) = self.controlnet.borrow().as_ref()
+            && kept == path
+        {
+            return Ok(net.clone());
+        }
+        let source = controlnet::Source::open(path, &self.outline.unet)?;
+        let net =
+            Rc::new(source.build(self.device, self.kind).with_context(|| format!("ControlNet {}", path.display()))?);
+        *self.controlnet.borrow_mut() = Some((path.to_path_buf(), net.clone()));
+        Ok(net)
+    }
+}
+
 impl DiffusionModel for SdModel {
     const TITLE: &'static str = "Stable Diffusion";
     const DTYPE: Kind = Kind::Half;
@@ -98,6 +122,7 @@ impl DiffusionModel for SdModel {
     type Outline = SdOutline;
     type Texts = Tensor;
     type Denoiser = Unet;
+    type Control = Option<Control>;
 
     fn open(outline: SdOutline, device: Device, kind: Kind) -> Result<Self> {
         let SdOutline { source, unet: config, .. } = &outline;
@@ -111,7 +136,8 @@ impl DiffusionModel for SdModel {
         }
         let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
         let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
-        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, checker })
+        let controlnet = RefCell::default();
+        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, controlnet, checker })
     }
 
     fn outline(&self) -> &SdOutline {
@@ -140,9 +166,26 @@ impl DiffusionModel for SdModel {
         self.prompts.forget();
     }
 
-    fn condition(&self, texts: &Tensor, guidance: Option<f64>, times: &[f64]) -> Result<Conditioned<Unet>> {
-        let unet::Conditioning { times, texts } = self.unet.condition(&both_ways(texts, guidance), times);
-        Ok(Conditioned { denoiser: self.unet.clone(), texts, times })
+    fn control(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Option<Control>> {
+        let Some(control) = &request.control else { return Ok(None) };
+        let scale = self.outline.vae.scale_factor();
+        Control::new(self.controlnet(&control.model)?, control, (width * scale, height * scale), self.device).map(Some)
+    }
+
+    fn condition(
+        &self,
+        texts: &Tensor,
+        guidance: Option<f64>,
+        times: &[f64],
+        control: &Option<Control>,
+    ) -> Result<Conditioned<Unet>> {
+        let texts = both_ways(texts, guidance);
+        let unet::Conditioning { times: own, texts: read } = self.unet.condition(&texts, times);
+        let (steering, times) = match control {
+            Some(control) => control.steer(&texts, guidance.is_some(), times, own),
+            None => (None, own),
+        };
+        Ok(Conditioned { denoiser: self.unet.clone(), texts: SdTexts { texts: read, steering }, times })
     }
 
     fn capture(&self) -> &CaptureSlot<Unet> {
@@ -195,8 +238,6 @@ impl DiffusionModel for SdModel {
 /// again, see [`super::float32_fallback`].
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use anyhow::Result;
     use image::RgbImage;
     use tch::{Device, Kind};

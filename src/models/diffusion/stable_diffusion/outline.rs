@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::adapters;
 use super::config::{SAFETY_CHECKER, UNET, VAE};
-use super::unet;
+use super::{controlnet, unet};
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
 use crate::models::diffusion::lora::Index;
@@ -103,13 +103,18 @@ impl PipelineOutline for SdOutline {
     }
 
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {
+        if let Some(control) = &request.control {
+            controlnet::Source::open(&control.model, &self.unet)?;
+        }
         if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }
     }
 
-    /// As asked for, else the photo's own, cut to whole places, else the model's own.
+    /// As asked for, else that of the picture that steers, else the photo's own, cut to whole places, else the model's own.
     fn latent_size(&self, request: &GenerateRequest, i: usize) -> Result<(i64, i64)> {
         let (scale, (height, width)) = (self.vae.scale_factor(), self.default_size());
-        let photo = request.images.get(i).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
+        let steering = request.control.as_ref().and_then(|control| control.images.get(i));
+        let photo =
+            steering.or(request.images.get(i)).map(|photo| (i64::from(photo.width()), i64::from(photo.height())));
         let side = |name: &str, asked: Option<usize>, photo: Option<i64>, own: i64| match (asked, photo) {
             (Some(pixels), _) if pixels > 0 && pixels as i64 % scale == 0 => Ok(pixels as i64 / scale),
             (Some(pixels), _) => {

@@ -31,7 +31,7 @@ use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, Steps};
-use crate::models::Family;
+use crate::models::{Family, GenerateRequest};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
 use crate::runtime;
@@ -111,6 +111,7 @@ impl DiffusionModel for Sd3Model {
     type Outline = Sd3Outline;
     type Texts = Embeddings;
     type Denoiser = Mmdit;
+    type Control = ();
 
     fn open(outline: Sd3Outline, device: Device, kind: Kind) -> Result<Self> {
         let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
@@ -181,7 +182,18 @@ impl DiffusionModel for Sd3Model {
         Ok(())
     }
 
-    fn condition(&self, texts: &Embeddings, guidance: Option<f64>, times: &[f64]) -> Result<Conditioned<Mmdit>> {
+    /// Nothing does: see the outline.
+    fn control(&self, _request: &GenerateRequest, _size: (i64, i64)) -> Result<()> {
+        Ok(())
+    }
+
+    fn condition(
+        &self,
+        texts: &Embeddings,
+        guidance: Option<f64>,
+        times: &[f64],
+        _control: &(),
+    ) -> Result<Conditioned<Mmdit>> {
         let denoiser = self.transformer()?;
         let times: Vec<f32> = times.iter().map(|&time| time as f32).collect();
         let (prompt, pooled) = (both_ways(&texts.prompt, guidance), both_ways(&texts.pooled, guidance));
@@ -210,7 +222,7 @@ mod tests {
     use super::*;
     use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
     use crate::models::diffusion::pipeline_source::Source;
-    use crate::models::{GenerateRequest, Generated, Generator};
+    use crate::models::{Generated, Generator};
 
     fn mini_with_t5() -> StableDiffusion3 {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");

@@ -76,6 +76,9 @@ impl PipelineOutline for Sd3Outline {
             )));
         }
         request.solver_options.check(&[], "Stable Diffusion 3 (flow matching)")?;
+        if request.control.is_some() {
+            return Err(usage("Stable Diffusion 3 takes no ControlNet here: use Stable Diffusion 1.5"));
+        }
         if request.safety_checker {
             return Err(usage("Stable Diffusion 3 has no safety checker"));
         }
