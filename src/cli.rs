@@ -24,7 +24,7 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Where models run: auto, cpu, cuda or cuda:N
+    /// Where models run: auto, cpu, cuda or cuda:N; experiment, caption and evaluate take several, cuda:0,2 or cuda:all
     #[arg(long, global = true, default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Number type of the weights; auto: float32 on CPU, each model's own default on CUDA
@@ -113,6 +113,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write a manual page for each command
     Man(ManArgs),
+    /// A part of the commands that use several devices
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,8 @@
 //!
 //! A photo enters at [`datasets`], walks to the right once, and ends as a row and a picture.
 //! [`hub`] brings published files into the caches of this machine; it knows no model. [`cluster`] hands
-//! runs in shards to Slurm; it knows no experiment. [`commands`] starts it all.
+//! runs in shards to Slurm; it knows no experiment; [`workers`] shares the
+//! batches of a command among processes, a GPU each. [`commands`] starts it all.
 //! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
 //! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
 //! [`commands`] sees [`cli`]; [`view`] serves a run to a browser. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
@@ -35,3 +36,4 @@ pub mod run;
 pub mod runtime;
 pub mod schedulers;
 pub mod view;
+pub mod workers;

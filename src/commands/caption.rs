@@ -1,19 +1,28 @@
 //! `toolkit caption`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::Device;
 
 use super::print::{self, say};
+use super::team::team;
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
 use crate::pipelines::describe;
-use crate::runtime::{Runtime, free_memory, log_peak_memory, one_line, wait_asleep};
+use crate::runtime::{Options, Runtime, free_memory, log_peak_memory, one_line, wait_asleep};
+use crate::workers::{self, Crew, Desk, Hint, Ledger, Packed, Parcel, Paths, Stage, Team};
+
+/// The part of a worker's task that this command is.
+pub const TASK: &str = "caption";
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
@@ -49,32 +58,183 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     if readable.is_empty() {
         bail!("none of the {} pictures could be described", files.len());
     }
-    let rt = Runtime::new(global)?;
-    let options =
-        CaptionOptions { prompt: args.prompt.clone(), max_new_tokens: args.max_new_tokens, num_beams: args.num_beams };
-    check_captions(&args.model, &options, &rt)?;
-    let captioner = load_captioner(&args.model, &rt)?;
-    let batch_size = args.batch_size.unwrap_or_else(|| batch_size(rt.device));
-    let mut rows = Vec::new();
-    // Decoding goes on on all cores, two batches ahead, while the device works.
-    let mut pictures = images::stream(readable, 2 * batch_size);
-    loop {
-        let batch: Vec<_> = pictures.by_ref().take(batch_size).collect();
-        if batch.is_empty() {
-            break;
-        }
-        let new = caption_batch(captioner.as_ref(), batch, &options);
-        if args.format == Format::Text {
-            new.iter().try_for_each(|row| print_line(row, files.len() > 1))?;
-        }
-        rows.extend(new);
-    }
-    log_peak_memory(rt.device);
+    let asked = Asked {
+        model: args.model,
+        prompt: args.prompt,
+        max_new_tokens: args.max_new_tokens,
+        num_beams: args.num_beams,
+        files: Paths(readable),
+    };
+    let shown = Shown { format: args.format, one_of_several: files.len() > 1 };
+    let rows = match team(global)? {
+        Some((team, options)) => together(&asked, args.batch_size, shown, &team, options)?,
+        None => alone(&asked, args.batch_size, shown, Runtime::new(global)?)?,
+    };
     print(&rows, args.format)?;
     match files.len() - rows.len() {
         0 => Ok(Outcome::Done),
         _ if rows.is_empty() => bail!("none of the {} pictures could be described", files.len()),
         _ => Ok(Outcome::SomeFailed),
+    }
+}
+
+/// On one device, in this process.
+fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) -> Result<Vec<Row>> {
+    check_captions(&asked.model, &asked.options(), &rt)?;
+    let captioner = load_captioner(&asked.model, &rt)?;
+    let size = batch_size.unwrap_or_else(|| fitting(rt.device, free_memory(rt.device)));
+    let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::new(Some(captioner)) }, shown);
+    workers::alone(&mut ledger, &asked.batches(size), |_| ())?;
+    log_peak_memory(rt.device);
+    Ok(ledger.rows)
+}
+
+/// On several devices, in a process each. The first says how many pictures at a time there is room for.
+fn together(asked: &Asked, batch_size: Option<usize>, shown: Shown, team: &Team, options: Options) -> Result<Vec<Row>> {
+    let device = if options.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
+    if let Some(special) = asked.files.0.iter().find(|file| !file.is_file()) {
+        return Err(usage(format!("{} is no file: with several devices pictures must be files", special.display())));
+    }
+    // This process looks for the model, and computes nothing.
+    let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
+    check_captions(&asked.model, &asked.options(), &rt)?;
+    let mut crew = Crew::new(team, &json!({ TASK: asked }))?;
+    let free = crew.load(&Hint { stage: Describe::LABEL, model: asked.model.clone() })?;
+    let size = batch_size.unwrap_or_else(|| fitting(device, free));
+    let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::default() }, shown);
+    crew.pass(&mut ledger, &asked.batches(size), None, |_| ())?;
+    Ok(ledger.rows)
+}
+
+/// Describes, as a worker, what the command asks for.
+pub fn serve(asked: Asked, rt: Runtime, desk: &mut Desk) -> Result<()> {
+    while desk.stage().is_some() {
+        desk.run(&Describe { asked: &asked, rt, loaded: RefCell::default() })?;
+    }
+    Ok(())
+}
+
+/// What is to be described, and how.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Asked {
+    model: String,
+    prompt: Option<String>,
+    max_new_tokens: Option<usize>,
+    num_beams: usize,
+    files: Paths,
+}
+
+impl Asked {
+    fn options(&self) -> CaptionOptions {
+        let Self { prompt, max_new_tokens, num_beams, .. } = self;
+        CaptionOptions { prompt: prompt.clone(), max_new_tokens: *max_new_tokens, num_beams: *num_beams }
+    }
+
+    fn batches(&self, size: usize) -> Vec<Range<usize>> {
+        let count = self.files.0.len();
+        (0..count).step_by(size).map(|start| start..count.min(start + size)).collect()
+    }
+}
+
+/// The work of the captioner on some of the files, by their places.
+struct Describe<'a> {
+    asked: &'a Asked,
+    rt: Runtime,
+    /// A captioner that is loaded already.
+    loaded: RefCell<Option<Box<dyn Captioner>>>,
+}
+
+/// Caption and new tokens of each picture, or why it has none.
+struct Said(Vec<Result<(String, usize), String>>);
+
+impl Parcel for Said {
+    fn pack(self) -> Result<Packed> {
+        Packed::of(&self.0)
+    }
+
+    fn unpack(packed: Packed) -> Result<Self> {
+        packed.read().map(Self)
+    }
+}
+
+impl Stage for Describe<'_> {
+    const LABEL: &'static str = "describing";
+    type Batch = Range<usize>;
+    type Ready = images::Prefetch;
+    type Model = Box<dyn Captioner>;
+    type Made = Said;
+
+    fn model(&self, _batch: &Range<usize>) -> String {
+        self.asked.model.clone()
+    }
+
+    fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
+        self.loaded.take().map_or_else(|| load_captioner(name, &self.rt), Ok)
+    }
+
+    fn prepare(&self, batch: &Range<usize>) -> images::Prefetch {
+        images::stream(self.asked.files.0[batch.clone()].to_vec(), batch.len())
+    }
+
+    fn work(&self, _batch: &Range<usize>, decoded: images::Prefetch, captioner: &Box<dyn Captioner>) -> Result<Said> {
+        Ok(Said(caption_batch(captioner.as_ref(), decoded.collect(), &self.asked.options())))
+    }
+
+    fn lost(&self, batch: &Range<usize>, reason: &str) -> Result<Said> {
+        let failed = |file: &PathBuf| Err(format!("{}: {reason}", file.display()));
+        Ok(Said(self.asked.files.0[batch.clone()].iter().map(failed).collect()))
+    }
+}
+
+/// How results are shown as they come.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    format: Format,
+    one_of_several: bool,
+}
+
+/// The rows in the order of the files; batches that come early wait.
+struct Rows<'a> {
+    stage: Describe<'a>,
+    shown: Shown,
+    waiting: BTreeMap<usize, Said>,
+    /// The file that comes next.
+    next: usize,
+    rows: Vec<Row>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(stage: Describe<'a>, shown: Shown) -> Self {
+        Self { stage, shown, waiting: BTreeMap::new(), next: 0, rows: Vec::new() }
+    }
+}
+
+impl<'a> Ledger for Rows<'a> {
+    type Stage = Describe<'a>;
+
+    fn stage(&self) -> &Describe<'a> {
+        &self.stage
+    }
+
+    fn record(&mut self, batch: &Range<usize>, made: Said) -> Result<usize> {
+        self.waiting.insert(batch.start, made);
+        while let Some(Said(said)) = self.waiting.remove(&self.next) {
+            let files = &self.stage.asked.files.0[self.next..self.next + said.len()];
+            self.next += said.len();
+            for (file, said) in files.iter().zip(said) {
+                match said {
+                    Ok((caption, tokens)) => {
+                        let row = Row { image: images::path_text(file), caption, tokens };
+                        if self.shown.format == Format::Text {
+                            print_line(&row, self.shown.one_of_several)?;
+                        }
+                        self.rows.push(row);
+                    }
+                    Err(error) => tracing::error!("{error}"),
+                }
+            }
+        }
+        Ok(batch.len())
     }
 }
 
@@ -110,33 +270,31 @@ fn readable(files: &[PathBuf]) -> Vec<PathBuf> {
     files.iter().zip(looked).filter_map(good).collect()
 }
 
-/// The pictures that could be described, in their order; of the others a line says why.
+/// What was said of each picture of a batch, or in a line why nothing was.
 fn caption_batch(
     captioner: &dyn Captioner,
     batch: Vec<(PathBuf, Result<image::RgbImage>)>,
     options: &CaptionOptions,
-) -> Vec<Row> {
-    let (mut paths, mut pictures) = (Vec::new(), Vec::new());
-    for (path, decoded) in batch {
+) -> Vec<Result<(String, usize), String>> {
+    let (mut said, mut places, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, (path, decoded)) in batch.into_iter().enumerate() {
         match decoded {
             Ok(picture) => {
-                paths.push(path);
+                places.push((at, path));
                 pictures.push(picture);
+                said.push(Err(String::new()));
             }
             // The error names the file.
-            Err(error) => tracing::error!("{}", one_line(&error)),
+            Err(error) => said.push(Err(one_line(&error))),
         }
     }
-    let mut rows = Vec::new();
-    for (path, caption) in paths.iter().zip(describe(captioner, &pictures, options)) {
-        match caption {
-            Ok(caption) => {
-                rows.push(Row { image: images::path_text(path), caption: caption.text, tokens: caption.tokens });
-            }
-            Err(error) => tracing::error!("{}: {}", path.display(), one_line(&error)),
-        }
+    for ((at, path), caption) in places.into_iter().zip(describe(captioner, &pictures, options)) {
+        said[at] = match caption {
+            Ok(caption) => Ok((caption.text, caption.tokens)),
+            Err(error) => Err(format!("{}: {}", path.display(), one_line(&error))),
+        };
     }
-    rows
+    said
 }
 
 fn print_line(row: &Row, is_one_of_several: bool) -> Result<()> {
@@ -158,12 +316,10 @@ fn print(rows: &[Row], format: Format) -> Result<()> {
     Ok(())
 }
 
-/// What fits into the memory that the loaded model leaves free.
-fn batch_size(device: Device) -> usize {
+/// Pictures at a time: what fits into the memory that the loaded model leaves free.
+fn fitting(device: Device, free: Option<u64>) -> usize {
     match device {
-        Device::Cuda(_) => {
-            free_memory(device).map_or(1, |free| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize)
-        }
+        Device::Cuda(_) => free.map_or(1, |free| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize),
         _ => CPU_BATCH,
     }
 }

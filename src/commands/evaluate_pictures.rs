@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
-use tch::Kind;
+use tch::{Device, Kind, Tensor};
 
+use super::evaluate_shared::{Nets, Seen, Set, look};
 use super::print::{self, say};
+use super::team::team;
 use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
@@ -19,8 +21,9 @@ use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::{Decoding, Pair, check_headers, check_readable, pairs};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
-use crate::models::{locate_inception, locate_lpips};
-use crate::runtime::{Background, Runtime, log_peak_memory, wait_asleep};
+use crate::models::{LpipsFiles, locate_inception, locate_lpips};
+use crate::runtime::{self, Background, Runtime, log_peak_memory, wait_asleep};
+use crate::workers::Team;
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
@@ -29,24 +32,33 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let style_files = images::list(&args.style)?;
     check_pairs(&pairs, inception::MIN_SIZE)?;
     check_headers(&style_files, inception::MIN_SIZE)?;
-    // Decoding needs no device: it starts while CUDA is loaded.
-    let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
-    let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
-    let rt = Runtime::new(global)?;
-    let libraries = warm_up(&rt);
-    let (device, kind) = (rt.device, rt.kind(Kind::Float));
-    // The first batch is laid out while the networks are loaded.
-    let decoding = decoding.batches(batch, device, kind);
-    let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
-    let lpips = locate_lpips(
-        named(&args.nets.lpips_backbone, "lpips-alex"),
-        named(&args.nets.lpips_linear, "lpips-alex"),
-        &rt,
-    )?;
-    let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, device, kind)?;
-    let (stylized, lpips) = nets.measure_files(decoding)?;
-    let style = nets.inception.features_of_files(style.batches(batch, device, kind))?;
-    drop(libraries);
+    let find = |rt: &Runtime| -> Result<(PathBuf, LpipsFiles)> {
+        let inception = locate_inception(named(&args.nets.inception, "art-inception"), rt)?;
+        let [backbone, linear] =
+            [&args.nets.lpips_backbone, &args.nets.lpips_linear].map(|given| named(given, "lpips-alex"));
+        Ok((inception, locate_lpips(backbone, linear, rt)?))
+    };
+    let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
+        let (inception, lpips) = find(&finding(&options))?;
+        let sets = vec![Set::pairs(&pairs), Set::files(&style_files)];
+        let (rt, seen) = shared(&team, options, Nets::art_fid(inception, lpips), sets, batch)?;
+        let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
+        (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
+    } else {
+        // Decoding needs no device: it starts while CUDA is loaded.
+        let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
+        let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
+        let rt = Runtime::new(global)?;
+        let _libraries = warm_up(&rt);
+        let (device, kind) = (rt.device, rt.kind(Kind::Float));
+        // The first batch is laid out while the networks are loaded.
+        let decoding = decoding.batches(batch, device, kind);
+        let (inception, lpips) = find(&rt)?;
+        let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, device, kind)?;
+        let (stylized, lpips) = nets.measure_files(decoding)?;
+        let style = nets.inception.features_of_files(style.batches(batch, device, kind))?;
+        (rt, [stylized, style], lpips)
+    };
     let lpips = numbers(&[lpips])?;
     let options = Options {
         mode: mode(args.mode),
@@ -81,17 +93,18 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
         .into_iter()
         .try_for_each(|files| if own_size { check_headers(files, network.least()) } else { check_readable(files) })?;
     let files = [&files_a, &files_b];
-    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), for_gpu);
-    // Where the network has no word in it, decoding starts before it is there.
-    let early = own_size.then(|| files.map(decoding));
-    let rt = Runtime::new(global)?;
-    let libraries = warm_up(&rt);
-    let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
-    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone())));
-    let features = |files: Decoding| net.features_of_files(files.batches(batch, rt.device, net.pixel_kind()));
-    let (a, b) = (features(a)?, features(b)?);
+    let ([a, b], width) = if let Some((team, options)) = team(global)? {
+        network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
+        let nets = Nets::Features(network.model().to_string(), args.inception.clone());
+        let (rt, seen) = shared(&team, options, nets, files.map(|files| Set::files(files)).into(), batch)?;
+        let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
+        let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
+        let width = a.size().last().copied().unwrap_or(0);
+        ([a, b], width)
+    } else {
+        alone(network, args, (for_gpu, batch), files, global)?
+    };
     let network = if own_size { network.model() } else { args.inception.as_deref().unwrap_or(network.model()) };
-    drop(libraries);
     let score = (between.compare)(&a, &b, &Options::default())?;
     let (value, n) =
         (score.value.with_context(|| format!("{} is no finite number", about.label))?, [files_a.len(), files_b.len()]);
@@ -107,7 +120,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
                 json.extend([(about.low(), json!(low)), (about.high(), json!(high))]);
             }
             json.extend([("n_a", n[0]), ("n_b", n[1])].map(|(name, count)| (name.to_string(), json!(count))));
-            json.insert("features".to_string(), json!(net.width()));
+            json.insert("features".to_string(), json!(width));
             json.insert("network".to_string(), json!(network));
             say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
         }
@@ -122,17 +135,75 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     Ok(Outcome::Done)
 }
 
+/// Features of two folders on one device, in this process, and how many numbers describe a picture.
+fn alone(
+    network: Network,
+    args: &FoldersArgs,
+    (for_gpu, batch): (bool, Option<usize>),
+    files: [&Vec<PathBuf>; 2],
+    global: &Global,
+) -> Result<([Tensor; 2], i64)> {
+    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), for_gpu);
+    // Where the network has no word in it, decoding starts before it is there.
+    let early = network.takes_own_size().then(|| files.map(decoding));
+    let rt = Runtime::new(global)?;
+    let _libraries = warm_up(&rt);
+    let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
+    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone())));
+    let features = |files: Decoding| net.features_of_files(files.batches(batch, rt.device, net.pixel_kind()));
+    Ok(([features(a)?, features(b)?], net.width()))
+}
+
+/// What is enough to find the files of networks, before this process has a device.
+fn finding(options: &runtime::Options) -> Runtime {
+    Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline }
+}
+
+/// What workers see of the sets, and the first device, on which this process scores.
+fn shared(
+    team: &Team,
+    options: runtime::Options,
+    nets: Nets,
+    sets: Vec<Set>,
+    batch: Option<usize>,
+) -> Result<(Runtime, Vec<Seen>)> {
+    let device = if options.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
+    let mut place = None;
+    let seen = look(team, nets, sets, (batch, device), || {
+        let rt = Runtime::new(options)?;
+        place = Some((rt, warm_up(&rt)));
+        Ok(())
+    })?;
+    let (rt, _libraries) = place.context("no device")?;
+    Ok((rt, seen))
+}
+
+/// What workers have seen, on the device of this process.
+fn on(rt: &Runtime, seen: Option<Tensor>) -> Result<Tensor> {
+    Ok(seen.context("a worker has not said all")?.to_device(rt.device))
+}
+
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     check_pairs(&pairs, alexnet::MIN_SIZE)?;
-    let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
-    let rt = Runtime::new(global)?;
-    let files = locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), &rt)?;
-    let (device, kind) = (rt.device, rt.kind(Kind::Float));
-    let net = LpipsNet::load(&files.backbone, &files.linear, device, kind)?;
-    let values = net.distances_of_files(decoding.batches(batch, device, kind))?;
+    let find = |rt: &Runtime| {
+        locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), rt)
+    };
+    let values = if let Some((team, options)) = team(global)? {
+        let nets = Nets::lpips(find(&finding(&options))?);
+        let (rt, seen) = shared(&team, options, nets, vec![Set::pairs(&pairs)], batch)?;
+        let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
+        numbers(&values)?
+    } else {
+        let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
+        let rt = Runtime::new(global)?;
+        let files = find(&rt)?;
+        let (device, kind) = (rt.device, rt.kind(Kind::Float));
+        let net = LpipsNet::load(&files.backbone, &files.linear, device, kind)?;
+        net.distances_of_files(decoding.batches(batch, device, kind))?
+    };
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let [interval] = bootstrap(values.len(), Options::default().resamples, 0, |counts| {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::print::{self, note, say};
+use super::team::team;
 use crate::cli::{ExperimentArgs, ExperimentOptions, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::experiment::forecast::Forecast;
@@ -25,8 +26,11 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     let args = ExperimentArgs { shard: args.shard.map(shard).transpose()?, ..args };
     wait_asleep();
     // A dry run downloads nothing.
-    let options = Options { offline: global.offline || args.dry_run, ..global.into() };
-    let models = OnThisMachine::new(Runtime::new(options)?);
+    let offline = global.offline || args.dry_run;
+    let models = match team(global)? {
+        Some((team, options)) => OnThisMachine::with_team(team, Options { offline, ..options })?,
+        None => OnThisMachine::new(Runtime::new(Options { offline, ..global.into() })?),
+    };
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let asked = asked(&args.options, args.shard.as_deref());
     let planned = experiment::kind(&file)?.load(&file, &asked)?;

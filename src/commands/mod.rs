@@ -12,6 +12,7 @@ mod evaluate;
 mod evaluate_captions;
 mod evaluate_clip_score;
 mod evaluate_pictures;
+mod evaluate_shared;
 mod experiment;
 mod export;
 mod init;
@@ -25,7 +26,9 @@ mod prompt;
 mod report;
 mod stylize;
 mod submit;
+mod team;
 mod view;
+mod worker;
 
 use anyhow::Result;
 
@@ -55,5 +58,6 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Doctor(args) => doctor::run(args, global),
         Command::Completions(args) => completions::run(args, global),
         Command::Man(args) => man::run(args, global),
+        Command::Worker => worker::run(global),
     }
 }

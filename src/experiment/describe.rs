@@ -4,19 +4,34 @@ use std::time::Instant;
 
 use anyhow::Result;
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use crate::models::{CaptionOptions, Captioner};
 use crate::pipelines::describe;
 use crate::runtime::one_line;
+use crate::workers::{Packed, Parcel};
 
 /// What a captioner said of one picture.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Described {
     pub text: String,
     /// New tokens, the end token included.
     pub tokens: usize,
     /// Its share of the time of the batch.
     pub seconds: f64,
+}
+
+/// What was said of each picture of a batch, or why nothing was.
+pub type AllSaid = Vec<Result<Described, String>>;
+
+impl Parcel for AllSaid {
+    fn pack(self) -> Result<Packed> {
+        Packed::of(&self)
+    }
+
+    fn unpack(packed: Packed) -> Result<Self> {
+        packed.read()
+    }
 }
 
 /// Describes those pictures of a batch that could be decoded; for each picture what was said, or why nothing was.
@@ -26,7 +41,7 @@ pub fn describe_batch(
     options: &CaptionOptions,
     decoded: Vec<Result<RgbImage>>,
     shown: impl Fn(usize) -> String,
-) -> Vec<Result<Described, String>> {
+) -> AllSaid {
     let (mut said, mut places, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
     for (at, picture) in decoded.into_iter().enumerate() {
         match picture {

@@ -5,8 +5,9 @@
 //!                                                             merge: join ─────────────────────────────┘
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -18,6 +19,7 @@ use super::progress::Progress;
 use super::settings::Settings;
 use crate::run::csv::Row;
 use crate::run::journal::Journal;
+use crate::workers::{Crew, Desk};
 
 /// Tells of a row of an earlier run whether it still belongs to this one.
 pub type Belongs<'a, Item> = Box<dyn Fn(&Item) -> bool + 'a>;
@@ -80,6 +82,12 @@ pub trait Kind: Sized + 'static {
 
     /// Tells of rows of an earlier run that are done whether they still belong to this one, with all their files.
     fn belongs<'a>(folder: &'a RunFolder, plan: &'a Self::Plan, kept: &'a Self::Kept) -> Belongs<'a, Self::Item>;
+
+    /// What tells one plan from another: workers lay it out again, and must find the same.
+    fn fingerprint(plan: &Self::Plan) -> Vec<String>;
+
+    /// Computes, as a worker, what [`Self::work`] in the parent asks for.
+    fn serve(inputs: Inputs<Self>, desk: &mut Desk) -> Result<()>;
 
     /// Does what is not done yet, in passes; gives the new rows, which are in the journal by then.
     fn work(work: &Work<Self>, journal: Journal<Self::Item>, kept: &mut Self::Kept) -> Result<Vec<Self::Item>>;
@@ -175,9 +183,35 @@ pub struct Work<'a, K: Kind> {
     pub progress: Progress,
     /// The items that are done.
     pub done: BTreeSet<Key<K>>,
+    /// The workers, where there are some.
+    pub crew: RefCell<Option<Crew>>,
 }
 
-impl<K: Kind> Work<'_, K> {
+/// What is needed to compute: in the process of the run, and in its workers.
+pub struct Inputs<'a, K: Kind> {
+    pub plan: &'a K::Plan,
+    pub config: &'a K::Config,
+    /// The run folder.
+    pub dir: &'a Path,
+    pub models: &'a K::Models,
+    /// Pictures at a time, where nothing else is said.
+    pub batch_size: usize,
+}
+
+impl<K: Kind> Clone for Inputs<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K: Kind> Copy for Inputs<'_, K> {}
+
+impl<'a, K: Kind> Work<'a, K> {
+    pub fn inputs(&self) -> Inputs<'a, K> {
+        let (config, dir) = (self.config, self.folder.dir.as_path());
+        Inputs { plan: self.plan, config, dir, models: self.models, batch_size: self.batch_size() }
+    }
+
     /// Whether anything is left to do.
     pub fn is_pending(&self) -> bool {
         self.done.len() < K::items(self.plan)

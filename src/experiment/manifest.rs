@@ -102,7 +102,7 @@ impl Manifest {
             ..facts
         };
         if let Ok(earlier) = Facts::read(&folder.dir)
-            && (&earlier.device, &earlier.dtype) != (&facts.device, &facts.dtype)
+            && (class(&earlier.device), &earlier.dtype) != (class(&facts.device), &facts.dtype)
         {
             tracing::warn!(
                 "this run was begun on {} in {} and goes on with {} in {}: pictures may differ by a grey level",
@@ -129,6 +129,11 @@ impl Manifest {
         }
         facts.write(folder)
     }
+}
+
+/// Which kind of device, however many there are.
+fn class(device: &str) -> &str {
+    device.split([':', ',']).next().unwrap_or(device)
 }
 
 impl Facts {

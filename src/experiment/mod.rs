@@ -24,6 +24,7 @@ mod profiles;
 mod progress;
 mod run;
 pub mod schema;
+pub mod serve;
 pub mod settings;
 pub mod shard;
 pub mod shared;
@@ -39,7 +40,7 @@ pub use merge::{common_name, merge, merge_with};
 pub use progress::Progress;
 pub use run::{check, run};
 pub use style::{Config, Plan};
-pub use table::{AnyKind, Asked, Conclusion, KINDS, Planned, kind};
+pub use table::{AnyKind, Asked, Conclusion, KINDS, Planned, kind, named};
 pub use template::template;
 
 pub use crate::runtime::say_on_stop;

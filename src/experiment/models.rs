@@ -9,7 +9,8 @@ use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
 use crate::models::{self, CaptionOptions, Captioner};
-use crate::runtime::{DtypeChoice, Runtime, total_memory};
+use crate::runtime::{DtypeChoice, Options, Runtime, gpu_memory, load_cuda, total_memory};
+use crate::workers::Team;
 
 /// What a model of a run is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,11 @@ pub trait Captioners {
 
     /// Device and number type, for the manifest.
     fn place(&self) -> (String, String);
+
+    /// Who shares the work; None: this process does it.
+    fn team(&self) -> Option<&Team> {
+        None
+    }
 }
 
 /// Where every model is that a run needs, by its name in the configuration.
@@ -73,11 +79,36 @@ pub fn find_all<M: Captioners + ?Sized>(needed: &[Needed], models: &M) -> Result
 #[derive(Debug)]
 pub struct OnThisMachine {
     runtime: Runtime,
+    team: Option<Team>,
+    /// What makes the runtime of the first device of a team, which only some metrics need in this process.
+    options: Option<Options>,
 }
 
 impl OnThisMachine {
     pub fn new(runtime: Runtime) -> Self {
-        Self { runtime }
+        Self { runtime, team: None, options: None }
+    }
+
+    /// The same with workers, so that this process computes nothing on a GPU. `options` are those of the first device.
+    pub fn with_team(team: Team, options: Options) -> Result<Self> {
+        Runtime::foresee(options.clone())?;
+        if options.device != "cpu" {
+            // Before libtorch is asked for anything.
+            load_cuda();
+        }
+        let runtime = Runtime { device: tch::Device::Cpu, dtype: options.dtype, offline: options.offline };
+        Ok(Self { runtime, team: Some(team), options: Some(options) })
+    }
+
+    /// Where this process computes what no worker does.
+    fn first_device(&self) -> Result<Runtime> {
+        self.options.clone().map_or(Ok(self.runtime), Runtime::new)
+    }
+
+    /// GPUs of the team; none without one.
+    fn gpus(&self) -> impl Iterator<Item = usize> {
+        let devices = self.team.iter().flat_map(|team| &team.devices);
+        devices.filter_map(|device| device.strip_prefix("cuda:")?.parse().ok())
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -110,7 +141,7 @@ impl Captioners for OnThisMachine {
 
     fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {
         // Measures are not worth a coarser number type.
-        let runtime = Runtime { dtype: DtypeChoice::Float32, ..self.runtime };
+        let runtime = Runtime { dtype: DtypeChoice::Float32, ..self.first_device()? };
         Ok(Box::new(FeatureNet::open(network, Some(name), &runtime)?))
     }
 
@@ -118,20 +149,29 @@ impl Captioners for OnThisMachine {
     /// work was split. On a GPU one picture for each 10 GB of its memory, up to 8, leaves room for
     /// the weights of the published models.
     fn batch_size(&self) -> usize {
-        (total_memory(self.runtime.device).unwrap_or(0) / 10_000_000_000).clamp(1, 8) as usize
+        let limit = self.options.as_ref().and_then(|options| options.memory_limit);
+        let limit = limit.map_or(u64::MAX, |gib| (gib * (1u64 << 30) as f64) as u64);
+        let of_team = self.gpus().filter_map(gpu_memory).min().map(|bytes| bytes.min(limit));
+        let memory = of_team.or_else(|| total_memory(self.runtime.device)).unwrap_or(0);
+        (memory / 10_000_000_000).clamp(1, 8) as usize
     }
 
     fn place(&self) -> (String, String) {
-        let device = match self.runtime.device {
-            tch::Device::Cuda(n) => format!("cuda:{n}"),
+        let device = match (&self.team, self.runtime.device) {
+            (Some(team), _) => team.devices.join(","),
+            (None, tch::Device::Cuda(n)) => format!("cuda:{n}"),
             _ => "cpu".to_string(),
         };
-        let dtype = match (self.runtime.dtype, self.runtime.device) {
-            (DtypeChoice::Float32, _) | (DtypeChoice::Auto, tch::Device::Cpu) => "float32",
+        let dtype = match (self.runtime.dtype, device.starts_with("cpu")) {
+            (DtypeChoice::Float32, _) | (DtypeChoice::Auto, true) => "float32",
             (DtypeChoice::Float16, _) => "float16",
             (DtypeChoice::Bfloat16, _) => "bfloat16",
             (DtypeChoice::Auto, _) => "each model's own",
         };
         (device, dtype.to_string())
+    }
+
+    fn team(&self) -> Option<&Team> {
+        self.team.as_ref()
     }
 }

@@ -1,5 +1,6 @@
 //! A run of any kind from start to end: resumed, locked, recorded, and concluded.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -10,9 +11,12 @@ use super::kind::{Item, Key, Kind, SCORING, Summary, Work};
 use super::manifest::Manifest;
 use super::models::{Captioners, find_all};
 use super::progress::Progress;
+use super::serve::Task;
 use super::settings::Settings;
 use crate::run::csv::write;
+use crate::run::guard;
 use crate::run::journal::Journal;
+use crate::workers::Crew;
 
 /// What can be known to be wrong before any model is loaded.
 pub fn check<K: Kind>(plan: &K::Plan, config: &K::Config, models: &K::Models) -> Result<()> {
@@ -45,8 +49,15 @@ pub fn run<K: Kind>(
     if !done.is_empty() && done.len() < K::items(plan) {
         tracing::info!("{} of {} {} are there already", done.len(), K::items(plan), K::ITEMS);
     }
-    let work = Work { plan, config, folder: &folder, models, progress, done };
+    let work = Work { plan, config, folder: &folder, models, progress, done, crew: RefCell::new(None) };
+    if let Some(team) = models.team() {
+        *work.crew.borrow_mut() = Some(Crew::new(team, &Task::of(&work)?)?);
+    }
     rows.extend(K::work(&work, journal, &mut kept)?);
+    // Their devices are free for what follows, and what a killed one left unfinished goes.
+    if work.crew.borrow_mut().take().is_some() {
+        guard::tidy(dir)?;
+    }
     K::measure(&work, &mut rows)?;
     let _scoring = progress.stage(SCORING);
     conclude::<K>(&folder, config, &kept, rows, manifest)

@@ -1,78 +1,62 @@
-//! One pass over the items of a run, batch by batch: the same loop for whatever is computed.
+//! One pass over the items of a run, batch by batch, in this process or by workers.
 //!
-//! The batches follow from the plan alone, never from what is there already: a batch in which something is missing is
-//! computed whole, so that no result depends on where a run was stopped. [`Stage::work`] computes and changes nothing;
-//! [`Stage::record`] writes down.
+//! The batches follow from the plan alone, never from what is there already or from who computes them: a batch in which
+//! something is missing is computed whole, so that no result depends on where a run was stopped.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use image::RgbImage;
 
 use super::progress::Progress;
-use crate::runtime::shim;
+use crate::images;
+use crate::workers::{Crew, Hint, Ledger, Stage, alone};
 
-/// Pictures as they come out of the decoders, in the order of the batches.
+/// Pictures as they come out of the decoders, in the order of a batch.
 pub type Decoded = Box<dyn Iterator<Item = Result<RgbImage>>>;
 
-/// What is computed in a pass.
-pub trait Stage {
-    /// What the bar says.
-    const LABEL: &'static str;
+/// The batches of a ledger's stage.
+type Batch<L> = <<L as Ledger>::Stage as Stage>::Batch;
 
-    /// What is computed together.
-    type Batch;
-    type Model;
-    /// What a batch comes to.
-    type Made;
-
+/// A pass over a whole run.
+pub trait Pass: Ledger {
     /// All batches, those that need the same model one after the other.
-    fn batches(&self) -> Vec<Self::Batch>;
+    fn batches(&self) -> Vec<Batch<Self>>;
 
     /// Whether something of the batch is not there yet.
-    fn is_pending(&self, batch: &Self::Batch) -> bool;
-
-    /// The name of the model that a batch needs.
-    fn model<'b>(&self, batch: &'b Self::Batch) -> &'b str;
-
-    fn load(&self, name: &str) -> Result<Self::Model>;
-
-    /// Starts to decode the pictures of these batches, [`Self::pictures`] of each.
-    fn decode(&self, batches: &[Self::Batch]) -> Decoded;
-
-    fn pictures(&self, batch: &Self::Batch) -> usize;
+    fn is_pending(&self, batch: &Batch<Self>) -> bool;
 
     /// How many things the bar counts, and how many of them are there already.
-    fn extent(&self, pending: &[Self::Batch]) -> (usize, usize);
-
-    fn work(&self, batch: &Self::Batch, pictures: Vec<Result<RgbImage>>, model: &Self::Model) -> Result<Self::Made>;
-
-    /// Writes down what a batch came to; how many things of the bar that were.
-    fn record(&mut self, batch: &Self::Batch, made: Self::Made) -> Result<usize>;
+    fn extent(&self, pending: &[Batch<Self>]) -> (usize, usize);
 }
 
-/// Computes and records what is pending.
-pub fn pass<S: Stage>(stage: &mut S, progress: Progress) -> Result<()> {
-    let batches: Vec<S::Batch> = stage.batches().into_iter().filter(|batch| stage.is_pending(batch)).collect();
-    let (all, before) = stage.extent(&batches);
-    let bar = progress.bar(S::LABEL, all, before);
-    let mut decoded = stage.decode(&batches);
-    let mut loaded: Option<(&str, S::Model)> = None;
-    for batch in &batches {
-        let name = stage.model(batch);
-        let model = match loaded.take() {
-            Some((held, model)) if held == name => model,
-            other => {
-                // The old one goes before the new one comes: memory holds one at a time.
-                drop(other);
-                shim::empty_cache();
-                stage.load(name)?
-            }
-        };
-        let pictures = decoded.by_ref().take(stage.pictures(batch)).collect();
-        let made = stage.work(batch, pictures, &model)?;
-        loaded = Some((name, model));
-        bar.inc(stage.record(batch, made)? as u64);
+/// Computes and records what is pending; by the workers, where there are some, which `next` tells what comes then.
+pub fn pass<P: Pass>(
+    pass: &mut P,
+    progress: Progress,
+    crew: &RefCell<Option<Crew>>,
+    next: Option<&Hint>,
+) -> Result<()> {
+    let batches: Vec<Batch<P>> = pass.batches().into_iter().filter(|batch| pass.is_pending(batch)).collect();
+    let (all, before) = pass.extent(&batches);
+    let bar = progress.bar(P::Stage::LABEL, all, before);
+    let done = |count| bar.inc(count as u64);
+    match crew.borrow_mut().as_mut() {
+        Some(crew) => crew.pass(pass, &batches, next, done)?,
+        None => alone(pass, &batches, done)?,
     }
-    drop((bar, loaded));
-    shim::empty_cache();
     Ok(())
+}
+
+/// What the workers may load for a pass, once they have nothing else to do.
+pub fn hint<P: Pass>(pass: &P) -> Option<Hint> {
+    let first = pass.batches().into_iter().find(|batch| pass.is_pending(batch))?;
+    Some(Hint { stage: P::Stage::LABEL, model: pass.stage().model(&first) })
+}
+
+/// Starts to decode the pictures of a batch.
+pub fn decode(paths: Vec<PathBuf>) -> Decoded {
+    let count = paths.len();
+    Box::new(images::stream(paths, count).map(|(_, picture)| picture))
 }

@@ -12,11 +12,13 @@ use super::merge::merge_with;
 use super::models::{Captioners, Needed, OnThisMachine};
 use super::progress::Progress;
 use super::run::{check, run};
+use super::serve::{Run, serve};
 use super::settings::Settings;
 use super::shard::Shard;
 use super::standing::{Standing, standing};
 use super::style::StyleTransfer;
 use crate::error::{nearest, usage};
+use crate::workers::Desk;
 
 /// Every kind. A file that names none is taken for one of the first, whose reader says what is missing.
 pub static KINDS: [&dyn AnyKind; 2] = [&StyleTransfer, &Captioning];
@@ -47,6 +49,9 @@ pub trait AnyKind: Sync {
 
     /// Reads an experiment file and lays out the run.
     fn load(&self, file: &Path, asked: &Asked) -> Result<Box<dyn Planned>>;
+
+    /// Serves a run of this kind as a worker.
+    fn serve(&self, run: &Run, models: &OnThisMachine, desk: &mut Desk) -> Result<()>;
 
     /// See [`merge_with`].
     fn merge(&self, shards: &[PathBuf], out: &Path, complete: Complete) -> Result<Conclusion>;
@@ -104,6 +109,11 @@ pub fn kind(file: &Path) -> Result<&'static dyn AnyKind> {
     })
 }
 
+/// The kind of this name.
+pub fn named(name: &str) -> Option<&'static dyn AnyKind> {
+    KINDS.into_iter().find(|kind| kind.name() == name)
+}
+
 impl<K: Kind + Sync> AnyKind for K {
     fn name(&self) -> &'static str {
         K::Config::KIND
@@ -122,6 +132,10 @@ impl<K: Kind + Sync> AnyKind for K {
         config.narrow(asked.limit, asked.shard)?;
         let plan = K::plan(&config)?;
         Ok(Box::new(Loaded::<K> { config, plan }))
+    }
+
+    fn serve(&self, run: &Run, models: &OnThisMachine, desk: &mut Desk) -> Result<()> {
+        serve::<K>(run, K::on(models), desk)
     }
 
     fn merge(&self, shards: &[PathBuf], out: &Path, complete: Complete) -> Result<Conclusion> {

@@ -19,6 +19,9 @@ use crate::schedulers::{SchedulerName, SolverOptions};
 
 /// The keyword of the JSON.
 const KEYWORD: &str = "toolkit";
+
+/// The keywords of [`Recipe::texts`].
+pub const KEYWORDS: [&str; 2] = ["parameters", KEYWORD];
 /// Larger sides are those of a hostile file.
 const LONGEST_SIDE: usize = 16_384;
 /// Smaller files of a model count with their content in its digest.

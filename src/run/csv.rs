@@ -142,15 +142,24 @@ pub fn read_growing_with<T: Row>(path: &Path, required: &[&str]) -> Result<Vec<T
 fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>> {
     let file = path.display();
     let text = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text); // spreadsheets add a byte order mark
+    parse(&text, &file, required, growing)
+}
+
+/// The rows of [`to_bytes`] with a header: the same to the last digit.
+pub fn from_bytes<T: Row>(text: &[u8]) -> Result<Vec<T>> {
+    parse(text, &"a table", &[], false)
+}
+
+fn parse<T: Row>(text: &[u8], file: &dyn Display, required: &[&str], growing: bool) -> Result<Vec<T>> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text); // spreadsheets add a byte order mark
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
-    let headers = reader.headers().map_err(|error| explain(&error, &file, None))?.clone();
+    let headers = reader.headers().map_err(|error| explain(&error, file, None))?.clone();
     check_headers(&headers, required).with_context(|| format!("{file}, line 1"))?;
     let known = T::columns(&T::axes(), &T::metrics()).into_iter().flat_map(|(_, columns)| columns);
     let columns: Vec<(usize, Column)> =
         known.filter_map(|column| Some((headers.iter().position(|name| name == column.name())?, column))).collect();
     let records: Vec<StringRecord> =
-        reader.records().collect::<Result<_, _>>().map_err(|error| explain(&error, &file, None))?;
+        reader.records().collect::<Result<_, _>>().map_err(|error| explain(&error, file, None))?;
     let mut rows = Vec::with_capacity(records.len());
     for (at, record) in records.iter().enumerate() {
         let last = at + 1 == records.len();
@@ -161,7 +170,7 @@ fn rows<T: Row>(path: &Path, required: &[&str], growing: bool) -> Result<Vec<T>>
         if record.len() != headers.len() {
             bail!("{file}, line {line}: {} fields where the header has {}", record.len(), headers.len());
         }
-        let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, &file, Some((&headers, record))));
+        let row = record.deserialize(Some(&headers)).map_err(|error| explain(&error, file, Some((&headers, record))));
         let mut row: T = row?;
         for (place, column) in &columns {
             let field = &record[*place];

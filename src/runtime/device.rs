@@ -5,6 +5,7 @@ use tch::{Cuda, Device, Kind};
 
 use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
+use super::gpus::several_devices;
 use super::limit_memory;
 use super::wake::wake_gpu;
 use crate::error::usage;
@@ -21,7 +22,7 @@ pub enum DtypeChoice {
 /// What users choose about where and how models run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    /// `auto`, `cpu`, `cuda` or `cuda:N`; of several (see [`several_devices`]) the first.
     pub device: String,
     pub dtype: DtypeChoice,
     /// CPU threads; None = all cores.
@@ -57,12 +58,16 @@ impl Runtime {
             // Only the first call sets the pool; a second run in the same process keeps it.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
-        Ok(options.device != "cpu" && cuda_is_likely())
+        Ok(!options.device.starts_with("cpu") && cuda_is_likely())
     }
 
     /// An unknown or absent device is wrong usage.
     pub fn new(options: impl Into<Options>) -> Result<Self> {
-        let options = options.into();
+        let mut options = options.into();
+        if let Some([first, ..]) = several_devices(&options.device)?.as_deref() {
+            tracing::info!("one device is used here: {first}");
+            options.device = first.clone();
+        }
         if Self::foresee_with(&options)? {
             let _waking = wake_gpu(options.device.strip_prefix("cuda:").and_then(|n| n.parse().ok()).unwrap_or(0));
             load_cuda();
@@ -75,7 +80,9 @@ impl Runtime {
             "cuda" => Device::Cuda(0),
             other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
                 Some(n) => Device::Cuda(n),
-                None => return Err(usage(format!("unknown device {other:?}: use auto, cpu, cuda or cuda:N"))),
+                None => {
+                    return Err(usage(format!("unknown device {other:?}: use auto, cpu, cuda, cuda:N or cuda:all")));
+                }
             },
         };
         if let Device::Cuda(n) = device

@@ -9,6 +9,7 @@ mod cuda_shim;
 mod device;
 mod failure;
 mod files;
+mod gpus;
 mod home;
 pub mod kernel;
 pub mod machine;
@@ -28,6 +29,7 @@ pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, Options, Runtime};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, write_new, write_whole};
+pub use gpus::{gpu_memory, several_devices};
 pub use home::home;
 pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;
@@ -37,7 +39,7 @@ pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_
 pub use profile::profiled;
 pub use shell::shell_word;
 pub use shim::NoiseGenerator;
-pub use signals::{conventional_signals, say_on_stop};
+pub use signals::{conventional_signals, ignore_interrupts, say_on_stop};
 pub use threads::{Background, wait_asleep};
 
 /// The client of the hub's Xet storage warns of what is then done in another way, and logs addresses

@@ -32,6 +32,14 @@ pub fn say_on_stop(message: String) {
     }
 }
 
+/// Ctrl-C and the end of the session, which a terminal tells every process of a command, are left to another process.
+pub fn ignore_interrupts() {
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: nothing is changed, and all zeros is a valid value of the struct that is filled.
     unsafe {

@@ -31,7 +31,7 @@ pub(super) fn wake_gpu(index: c_int) -> Option<Background> {
     }))
 }
 
-fn driver_function(name: &CStr) -> Option<*mut c_void> {
+pub(super) fn driver_function(name: &CStr) -> Option<*mut c_void> {
     let driver = CString::new(DRIVER).ok()?;
     // SAFETY: both names are C strings; the library is never closed.
     let function = unsafe {

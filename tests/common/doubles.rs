@@ -19,9 +19,13 @@ use toolkit::metrics::image::Embedder;
 use toolkit::metrics::image::networks::Network;
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, LoraChoice, Outline};
 use toolkit::prompts::TokenBudget;
+use toolkit::workers::Team;
 
 /// The most tokens of a prompt; a word is a token.
 pub const LIMIT: usize = 12;
+
+/// A photo with this colour in its corner ends the process that describes it.
+pub const DEADLY: Rgb<u8> = Rgb([254, 1, 0]);
 
 /// A photo with this colour in its corner cannot be described.
 pub const UNSPEAKABLE: Rgb<u8> = Rgb([255, 0, 254]);
@@ -36,6 +40,8 @@ pub struct Doubles {
     pub loaded: Arc<AtomicUsize>,
     /// Pictures and texts that networks of metrics were shown.
     pub seen: Arc<AtomicUsize>,
+    /// Who shares the work.
+    pub team: Option<Team>,
 }
 
 impl Doubles {
@@ -87,6 +93,10 @@ impl Captioners for Doubles {
 
     fn place(&self) -> (String, String) {
         ("cpu".to_string(), "float32".to_string())
+    }
+
+    fn team(&self) -> Option<&Team> {
+        self.team.as_ref()
     }
 }
 
@@ -148,6 +158,9 @@ impl Captioner for Describer {
         std::thread::sleep(self.pause * images.len() as u32);
         let mut captions = Vec::new();
         for image in images {
+            if *image.get_pixel(0, 0) == DEADLY {
+                std::process::abort();
+            }
             if *image.get_pixel(0, 0) == UNSPEAKABLE {
                 bail!("words fail me");
             }

@@ -58,3 +58,4 @@ mod submit;
 mod terminal;
 mod text_tokenizers;
 mod view;
+mod workers;

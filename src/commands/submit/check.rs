@@ -91,7 +91,7 @@ fn found(args: &SubmitArgs, checked: Result<()>) -> Result<()> {
 }
 
 fn check_device(device: &str) -> Result<()> {
-    match device.split(':').next() {
+    match device.split([':', ',']).next() {
         Some("auto" | "cpu" | "cuda") => Ok(()),
         _ => Err(usage(format!("unknown device {device:?}: use auto, cpu, cuda or cuda:N"))),
     }

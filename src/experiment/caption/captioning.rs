@@ -4,21 +4,23 @@
 //! row. Batches are cut from the whole list of pictures and done whole: what a picture is described with does not depend
 //! on where a run was stopped.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use super::Captioning;
 use super::plan::{Part, Voice};
 use crate::datasets::{Item, Picture};
-use crate::experiment::describe::{Described, describe_batch};
-use crate::experiment::kind::{Item as _, Work};
-use crate::experiment::stage::{Decoded, Stage};
+use crate::experiment::describe::{AllSaid, Described, describe_batch};
+use crate::experiment::kind::{Inputs, Item as _, Work};
+use crate::experiment::stage::{Decoded, Pass};
 use crate::images;
 use crate::models::Captioner;
 use crate::run::caption::CaptionItem;
 use crate::run::journal::Journal;
+use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
 pub const LABEL: &str = "describing";
@@ -26,94 +28,92 @@ pub const LABEL: &str = "describing";
 /// Longest side of a thumbnail, in pixels.
 pub(super) const THUMBNAIL: u32 = 224;
 
-/// Pictures that are described together.
-pub struct Batch<'a> {
-    voice: &'a Voice,
-    part: &'a Part,
-    items: &'a [Item],
+/// Pictures that are described together, as places in the plan.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Batch {
+    voice: usize,
+    part: usize,
+    items: Range<usize>,
+}
+
+/// The work of the captioners.
+pub struct Caption<'a>(pub Inputs<'a, Captioning>);
+
+impl<'a> Caption<'a> {
+    fn of(&self, batch: &Batch) -> (&'a Voice, &'a Part, &'a [Item]) {
+        let plan = self.0.plan;
+        let part = &plan.parts[batch.part];
+        (&plan.voices[batch.voice], part, &part.set.items[batch.items.clone()])
+    }
+
+    /// Rows of which nothing is known yet.
+    fn rows(&self, batch: &Batch) -> Vec<CaptionItem> {
+        let (voice, part, items) = self.of(batch);
+        items.iter().map(|item| row(voice, part, item)).collect()
+    }
+}
+
+impl Stage for Caption<'_> {
+    const LABEL: &'static str = LABEL;
+    type Batch = Batch;
+    type Ready = Decoded;
+    type Model = Box<dyn Captioner>;
+    type Made = AllSaid;
+
+    fn model(&self, batch: &Batch) -> String {
+        self.of(batch).0.model.clone()
+    }
+
+    fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
+        self.0.models.captioner(name)
+    }
+
+    /// Decodes on all cores, and writes the thumbnails that are not there yet.
+    fn prepare(&self, batch: &Batch) -> Decoded {
+        let (_, part, items) = self.of(batch);
+        let source = |item: &Item| (item.picture.clone(), self.0.dir.join(part.thumbnail(item)));
+        let sources: Vec<(Picture, PathBuf)> = items.iter().map(source).collect();
+        let decoded = images::stream_with(sources, items.len(), |(picture, thumbnail)| {
+            let pixels = picture.load()?;
+            if !thumbnail.exists() {
+                images::save(&images::thumbnail(&pixels, THUMBNAIL), thumbnail)?;
+            }
+            Ok(pixels)
+        });
+        Box::new(decoded.map(|(_, picture)| picture))
+    }
+
+    fn work(&self, batch: &Batch, decoded: Decoded, captioner: &Box<dyn Captioner>) -> Result<AllSaid> {
+        let (voice, _, items) = self.of(batch);
+        let shown = |at: usize| items[at].id.clone();
+        Ok(describe_batch((&voice.model, captioner.as_ref()), &voice.options(), decoded.collect(), shown))
+    }
+
+    fn lost(&self, batch: &Batch, reason: &str) -> Result<AllSaid> {
+        let (voice, _, items) = self.of(batch);
+        Ok(items.iter().map(|item| Err(format!("{} cannot describe {}: {reason}", voice.model, item.id))).collect())
+    }
 }
 
 /// The pass.
 pub struct Captions<'a> {
     pub work: &'a Work<'a, Captioning>,
+    pub stage: Caption<'a>,
     pub journal: Journal<CaptionItem>,
     /// What is new.
     pub rows: Vec<CaptionItem>,
 }
 
-impl<'a> Stage for Captions<'a> {
-    const LABEL: &'static str = LABEL;
-    type Batch = Batch<'a>;
-    type Model = Box<dyn Captioner>;
-    type Made = Vec<Result<Described, String>>;
+impl<'a> Ledger for Captions<'a> {
+    type Stage = Caption<'a>;
 
-    fn batches(&self) -> Vec<Batch<'a>> {
-        let plan = self.work.plan;
-        let first = |voice: &Voice| plan.voices.iter().position(|other| other.model == voice.model);
-        let mut voices: Vec<&Voice> = plan.voices.iter().collect();
-        voices.sort_by_key(|voice| first(voice));
-        let mut batches = Vec::new();
-        for voice in voices {
-            for part in &plan.parts {
-                let size = part.batch_size.unwrap_or(self.work.models.batch_size()).max(1);
-                batches.extend(part.set.items.chunks(size).map(|items| Batch { voice, part, items }));
-            }
-        }
-        batches
+    fn stage(&self) -> &Caption<'a> {
+        &self.stage
     }
 
-    fn is_pending(&self, batch: &Batch) -> bool {
-        batch.items.iter().any(|item| !self.work.done.contains(&batch.row(item).key()))
-    }
-
-    fn model<'b>(&self, batch: &'b Batch<'a>) -> &'b str {
-        &batch.voice.model
-    }
-
-    fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
-        self.work.models.captioner(name)
-    }
-
-    /// Decodes on all cores, and writes the thumbnails that are not there yet.
-    fn decode(&self, batches: &[Batch]) -> Decoded {
-        let folder = self.work.folder;
-        let source = |batch: &Batch, item: &Item| (item.picture.clone(), folder.path(&batch.part.thumbnail(item)));
-        let sources: Vec<(Picture, PathBuf)> =
-            batches.iter().flat_map(|batch| batch.items.iter().map(|item| source(batch, item))).collect();
-        let largest = batches.iter().map(|batch| batch.items.len()).max().unwrap_or(1);
-        let decoded =
-            images::stream_with(sources, largest + 2 * rayon::current_num_threads(), |(picture, thumbnail)| {
-                let pixels = picture.load()?;
-                if !thumbnail.exists() {
-                    images::save(&images::thumbnail(&pixels, THUMBNAIL), thumbnail)?;
-                }
-                Ok(pixels)
-            });
-        Box::new(decoded.map(|(_, picture)| picture))
-    }
-
-    fn pictures(&self, batch: &Batch) -> usize {
-        batch.items.len()
-    }
-
-    fn extent(&self, _pending: &[Batch]) -> (usize, usize) {
-        (self.work.plan.len(), self.work.done.len())
-    }
-
-    fn work(
-        &self,
-        batch: &Batch,
-        decoded: Vec<Result<RgbImage>>,
-        captioner: &Box<dyn Captioner>,
-    ) -> Result<Self::Made> {
-        let voice = batch.voice;
-        let shown = |at: usize| batch.items[at].id.clone();
-        Ok(describe_batch((&voice.model, captioner.as_ref()), &voice.options(), decoded, shown))
-    }
-
-    fn record(&mut self, batch: &Batch, made: Self::Made) -> Result<usize> {
-        let mut new: Vec<CaptionItem> =
-            batch.items.iter().zip(made).map(|(item, said)| completed(batch.row(item), said)).collect();
+    fn record(&mut self, batch: &Batch, made: AllSaid) -> Result<usize> {
+        let rows = self.stage.rows(batch).into_iter();
+        let mut new: Vec<CaptionItem> = rows.zip(made).map(|(row, said)| completed(row, said)).collect();
         new.retain(|row| !self.work.done.contains(&row.key()));
         self.journal.append(&new)?;
         let count = new.len();
@@ -122,17 +122,41 @@ impl<'a> Stage for Captions<'a> {
     }
 }
 
-impl Batch<'_> {
-    fn row(&self, item: &Item) -> CaptionItem {
-        CaptionItem {
-            id: item.id.clone(),
-            dataset: self.part.name.clone(),
-            model: self.voice.label.clone(),
-            strategy: self.voice.strategy.clone(),
-            prompt: self.voice.instruction.clone().unwrap_or_default(),
-            image: self.part.thumbnail(item),
-            ..CaptionItem::default()
+impl Pass for Captions<'_> {
+    fn batches(&self) -> Vec<Batch> {
+        let plan = self.work.plan;
+        let first = |voice: &usize| plan.voices.iter().position(|other| other.model == plan.voices[*voice].model);
+        let mut voices: Vec<usize> = (0..plan.voices.len()).collect();
+        voices.sort_by_key(first);
+        let mut batches = Vec::new();
+        for voice in voices {
+            for (at, part) in plan.parts.iter().enumerate() {
+                let (count, size) = (part.set.items.len(), part.batch_size.unwrap_or(self.stage.0.batch_size).max(1));
+                let items = (0..count).step_by(size).map(|start| start..count.min(start + size));
+                batches.extend(items.map(|items| Batch { voice, part: at, items }));
+            }
         }
+        batches
+    }
+
+    fn is_pending(&self, batch: &Batch) -> bool {
+        self.stage.rows(batch).iter().any(|row| !self.work.done.contains(&row.key()))
+    }
+
+    fn extent(&self, _pending: &[Batch]) -> (usize, usize) {
+        (self.work.plan.len(), self.work.done.len())
+    }
+}
+
+fn row(voice: &Voice, part: &Part, item: &Item) -> CaptionItem {
+    CaptionItem {
+        id: item.id.clone(),
+        dataset: part.name.clone(),
+        model: voice.label.clone(),
+        strategy: voice.strategy.clone(),
+        prompt: voice.instruction.clone().unwrap_or_default(),
+        image: part.thumbnail(item),
+        ..CaptionItem::default()
     }
 }
 

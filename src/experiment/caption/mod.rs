@@ -23,14 +23,14 @@ pub use plan::CaptionPlan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use self::captioning::Captions;
+use self::captioning::{Caption, Captions};
 use self::plan::{Part, voices};
 use self::references::References;
 use super::extent::{DataSource, Extent, png_bytes};
 use super::folder::RunFolder;
-use super::kind::{self, Failure, Item, Kind, SCORING, Work};
+use super::kind::{self, Failure, Inputs, Item, Kind, SCORING, Work};
 use super::manifest::{DataSet, Facts};
 use super::models::{Captioners, Needed, OnThisMachine, Role};
 use super::stage::pass;
@@ -39,6 +39,7 @@ use crate::metrics::{asked_names, of_captions};
 use crate::run::caption::{CaptionItem, CaptionResult};
 use crate::run::csv::write;
 use crate::run::journal::Journal;
+use crate::workers::{Desk, Stage};
 
 /// Describe pictures and compare with what people wrote.
 #[derive(Debug)]
@@ -158,9 +159,25 @@ impl Kind for Captioning {
         })
     }
 
+    fn fingerprint(plan: &CaptionPlan) -> Vec<String> {
+        let voices = plan.voices.iter().map(|voice| voice.label.clone());
+        let items = plan.parts.iter().flat_map(|part| part.set.items.iter().map(|item| item.id.clone()));
+        voices.chain(items).collect()
+    }
+
+    fn serve(inputs: Inputs<Self>, desk: &mut Desk) -> Result<()> {
+        while let Some(stage) = desk.stage() {
+            match stage.as_str() {
+                Caption::LABEL => desk.run(&Caption(inputs))?,
+                other => bail!("no stage is called {other}"),
+            }
+        }
+        Ok(())
+    }
+
     fn work(work: &Work<Self>, journal: Journal<CaptionItem>, _kept: &mut References) -> Result<Vec<CaptionItem>> {
-        let mut captions = Captions { work, journal, rows: Vec::new() };
-        pass(&mut captions, work.progress)?;
+        let mut captions = Captions { work, stage: Caption(work.inputs()), journal, rows: Vec::new() };
+        pass(&mut captions, work.progress, &work.crew, None)?;
         Ok(captions.rows)
     }
 

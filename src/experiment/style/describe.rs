@@ -1,23 +1,23 @@
 //! The descriptions of a run: one for each captioner, instruction and photo, shared by all strategies.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Range;
 
 use anyhow::Result;
-use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use super::StyleTransfer;
 use super::config::Config;
-use super::plan::{Cell, Plan};
+use super::plan::Cell;
 use crate::axes::{captioner, instruction};
 use crate::datasets::Photo;
-use crate::experiment::describe::{Described, describe_batch};
-use crate::experiment::kind::Work;
-use crate::experiment::stage::{Decoded, Stage, pass};
-use crate::images;
+use crate::experiment::describe::{AllSaid, Described, describe_batch};
+use crate::experiment::kind::{Inputs, Work};
+use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::models::{CaptionOptions, Captioner};
 use crate::run::journal::Journal;
 use crate::run::style::CaptionRow;
+use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
 pub const LABEL: &str = "describing";
@@ -45,18 +45,6 @@ fn voice(cell: &Cell) -> (String, String) {
     (cell.text(&captioner::AXIS).to_string(), cell.text(&instruction::AXIS).to_string())
 }
 
-/// Describes every photo that a cell still needs, unless `captions.csv` has the description.
-pub fn describe_photos(work: &Work<StyleTransfer>) -> Result<Descriptions> {
-    let (journal, rows) = Journal::<CaptionRow>::open(&work.folder.path("captions.csv"), &[], |_| true)?;
-    let mut descriptions = Descriptions::default();
-    for row in rows {
-        descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));
-    }
-    let mut describing = Describing { work, journal, descriptions };
-    pass(&mut describing, work.progress)?;
-    Ok(describing.descriptions)
-}
-
 /// What a captioner is told; an empty instruction leaves it to the captioner.
 pub fn caption_options(config: &Config, instruction: &str) -> CaptionOptions {
     CaptionOptions {
@@ -66,101 +54,91 @@ pub fn caption_options(config: &Config, instruction: &str) -> CaptionOptions {
     }
 }
 
-/// How many photos may be decoded ahead: enough that the device need not wait, few enough for memory
-/// when they are large.
-pub fn ahead(batch_size: usize) -> usize {
-    (2 * batch_size).clamp(4, 16)
-}
-
 /// Photos that are described together.
-struct Batch<'a> {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Batch {
     captioner: String,
     instruction: String,
-    photos: &'a [Photo],
+    /// Places in the plan.
+    photos: Range<usize>,
 }
 
-impl Batch<'_> {
+impl Batch {
     fn key(&self, photo: &Photo) -> Key {
         (self.captioner.clone(), self.instruction.clone(), photo.id.clone())
     }
 }
 
-/// The pass that describes.
-struct Describing<'a> {
-    work: &'a Work<'a, StyleTransfer>,
-    journal: Journal<CaptionRow>,
-    descriptions: Descriptions,
+/// The work of the captioners.
+pub struct Describe<'a>(pub Inputs<'a, StyleTransfer>);
+
+impl<'a> Describe<'a> {
+    fn photos(&self, batch: &Batch) -> &'a [Photo] {
+        &self.0.plan.photos[batch.photos.clone()]
+    }
 }
 
-impl<'a> Stage for Describing<'a> {
+impl Stage for Describe<'_> {
     const LABEL: &'static str = LABEL;
-    type Batch = Batch<'a>;
+    type Batch = Batch;
+    type Ready = Decoded;
     type Model = Box<dyn Captioner>;
-    type Made = Vec<Result<Described, String>>;
+    type Made = AllSaid;
 
-    /// Cut from the whole list of photos, and done whole: what a photo is described with never depends on where a run
-    /// was stopped.
-    fn batches(&self) -> Vec<Batch<'a>> {
-        let plan: &'a Plan = self.work.plan;
-        let mut voices: Vec<(String, String)> = Vec::new();
-        for cell in &plan.cells {
-            if !voices.contains(&voice(cell)) {
-                voices.push(voice(cell));
-            }
-        }
-        // One captioner after the other, so that each is loaded once.
-        let order: Vec<String> = voices.iter().map(|(captioner, _)| captioner.clone()).collect();
-        voices.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
-        let mut batches = Vec::new();
-        for (captioner, instruction) in voices {
-            for photos in plan.photos.chunks(self.work.batch_size()) {
-                batches.push(Batch { captioner: captioner.clone(), instruction: instruction.clone(), photos });
-            }
-        }
-        batches
-    }
-
-    /// Whether a photo without a description has a picture to come.
-    fn is_pending(&self, batch: &Batch) -> bool {
-        let asks = |cell: &&Cell| voice(cell) == (batch.captioner.clone(), batch.instruction.clone());
-        let cells: Vec<&Cell> = self.work.plan.cells.iter().filter(asks).collect();
-        batch.photos.iter().any(|photo| {
-            !self.descriptions.0.contains_key(&batch.key(photo))
-                && cells.iter().any(|cell| !self.work.done.contains(&(cell.strategy.clone(), photo.id.clone())))
-        })
-    }
-
-    fn model<'b>(&self, batch: &'b Batch<'a>) -> &'b str {
-        &batch.captioner
+    fn model(&self, batch: &Batch) -> String {
+        batch.captioner.clone()
     }
 
     fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
-        self.work.models.captioner(name)
+        self.0.models.captioner(name)
     }
 
-    fn decode(&self, batches: &[Batch]) -> Decoded {
-        let photos = batches.iter().flat_map(|batch| batch.photos);
-        let paths: Vec<PathBuf> = photos.map(|photo| photo.path.clone()).collect();
-        Box::new(images::stream(paths, ahead(self.work.batch_size())).map(|(_, photo)| photo))
+    fn prepare(&self, batch: &Batch) -> Decoded {
+        decode(self.photos(batch).iter().map(|photo| photo.path.clone()).collect())
     }
 
-    fn pictures(&self, batch: &Batch) -> usize {
-        batch.photos.len()
+    fn work(&self, batch: &Batch, photos: Decoded, captioner: &Box<dyn Captioner>) -> Result<AllSaid> {
+        let options = caption_options(self.0.config, &batch.instruction);
+        let shown = |at: usize| self.photos(batch)[at].path.display().to_string();
+        Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos.collect(), shown))
     }
 
-    fn extent(&self, pending: &[Batch]) -> (usize, usize) {
-        (pending.iter().map(|batch| batch.photos.len()).sum(), 0)
+    fn lost(&self, batch: &Batch, reason: &str) -> Result<AllSaid> {
+        let failed =
+            |photo: &Photo| Err(format!("{} cannot describe {}: {reason}", batch.captioner, photo.path.display()));
+        Ok(self.photos(batch).iter().map(failed).collect())
+    }
+}
+
+/// The pass that describes every photo that a cell still needs, unless `captions.csv` has the description.
+pub struct Describing<'a> {
+    work: &'a Work<'a, StyleTransfer>,
+    stage: Describe<'a>,
+    journal: Journal<CaptionRow>,
+    pub descriptions: Descriptions,
+}
+
+impl<'a> Describing<'a> {
+    pub fn new(work: &'a Work<'a, StyleTransfer>) -> Result<Self> {
+        let (journal, rows) = Journal::<CaptionRow>::open(&work.folder.path("captions.csv"), &[], |_| true)?;
+        let mut descriptions = Descriptions::default();
+        for row in rows {
+            descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));
+        }
+        Ok(Self { work, stage: Describe(work.inputs()), journal, descriptions })
+    }
+}
+
+impl<'a> Ledger for Describing<'a> {
+    type Stage = Describe<'a>;
+
+    fn stage(&self) -> &Describe<'a> {
+        &self.stage
     }
 
-    fn work(&self, batch: &Batch, photos: Vec<Result<RgbImage>>, captioner: &Box<dyn Captioner>) -> Result<Self::Made> {
-        let options = caption_options(self.work.config, &batch.instruction);
-        let shown = |at: usize| batch.photos[at].path.display().to_string();
-        Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos, shown))
-    }
-
-    fn record(&mut self, batch: &Batch, made: Self::Made) -> Result<usize> {
+    fn record(&mut self, batch: &Batch, made: AllSaid) -> Result<usize> {
         let mut rows = Vec::new();
-        for (photo, said) in batch.photos.iter().zip(made) {
+        for (photo, said) in self.stage.photos(batch).iter().zip(made) {
             let key = batch.key(photo);
             // A photo that was described before only kept the others company.
             if matches!(self.descriptions.0.get(&key), Some(Ok(_))) {
@@ -175,5 +153,44 @@ impl<'a> Stage for Describing<'a> {
         }
         self.journal.append(&rows)?;
         Ok(batch.photos.len())
+    }
+}
+
+impl Pass for Describing<'_> {
+    /// Cut from the whole list of photos, and done whole: what a photo is described with never depends on where a run
+    /// was stopped.
+    fn batches(&self) -> Vec<Batch> {
+        let mut voices: Vec<(String, String)> = Vec::new();
+        for cell in &self.work.plan.cells {
+            if !voices.contains(&voice(cell)) {
+                voices.push(voice(cell));
+            }
+        }
+        // One captioner after the other, so that each is loaded once.
+        let order: Vec<String> = voices.iter().map(|(captioner, _)| captioner.clone()).collect();
+        voices.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
+        let (count, size) = (self.work.plan.photos.len(), self.stage.0.batch_size);
+        let mut batches = Vec::new();
+        for (captioner, instruction) in voices {
+            for start in (0..count).step_by(size) {
+                let (captioner, instruction) = (captioner.clone(), instruction.clone());
+                batches.push(Batch { captioner, instruction, photos: start..count.min(start + size) });
+            }
+        }
+        batches
+    }
+
+    /// Whether a photo without a description has a picture to come.
+    fn is_pending(&self, batch: &Batch) -> bool {
+        let asks = |cell: &&Cell| voice(cell) == (batch.captioner.clone(), batch.instruction.clone());
+        let cells: Vec<&Cell> = self.work.plan.cells.iter().filter(asks).collect();
+        self.stage.photos(batch).iter().any(|photo| {
+            !self.descriptions.0.contains_key(&batch.key(photo))
+                && cells.iter().any(|cell| !self.work.done.contains(&(cell.strategy.clone(), photo.id.clone())))
+        })
+    }
+
+    fn extent(&self, pending: &[Batch]) -> (usize, usize) {
+        (pending.iter().map(|batch| batch.photos.len()).sum(), 0)
     }
 }

@@ -1,16 +1,17 @@
 //! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::StyleTransfer;
 use super::config::Config;
-use super::describe::{Descriptions, ahead};
+use super::describe::Descriptions;
 use super::features::{Features, key};
 use super::models::Judge;
 use super::plan::{Cell, Plan, picture_seed};
@@ -18,9 +19,9 @@ use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
 use crate::axes::{AXES, Reach, generator, lora, strength, style_text};
 use crate::datasets::Photo;
-use crate::experiment::kind::{Item, Work};
+use crate::experiment::kind::{Inputs, Item, Work};
 use crate::experiment::models::{Needed, Role};
-use crate::experiment::stage::{Decoded, Stage};
+use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{self, Filter, Text, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::metrics::{Values, of_pictures};
@@ -30,6 +31,7 @@ use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
 use crate::runtime::one_line;
+use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
 pub const LABEL: &str = "drawing";
@@ -39,6 +41,15 @@ pub const LABEL: &str = "drawing";
 pub struct Job<'a> {
     cell: &'a Cell,
     photo: &'a Photo,
+}
+
+/// Pictures that are drawn together.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Batch {
+    /// Places of cell and photo in the plan.
+    jobs: Vec<(usize, usize)>,
+    /// Of each, what was said of the photo, or why nothing was.
+    said: Vec<Result<String, String>>,
 }
 
 /// A photo as a batch needs it.
@@ -53,106 +64,91 @@ struct Pixels {
     measures: PhotoMeasures,
 }
 
-/// Photos that were looked at before: each is measured and saved once.
-pub type Seen = BTreeMap<String, PhotoMeasures>;
-
-/// The pass that draws.
-pub struct Drawing<'a> {
-    pub work: &'a Work<'a, StyleTransfer>,
-    pub judge: &'a dyn Judge,
-    pub descriptions: &'a Descriptions,
-    pub style: &'a StyleMean,
+/// The work of generator and judge.
+pub struct Draw<'a> {
+    inputs: Inputs<'a, StyleTransfer>,
+    judge: &'a dyn Judge,
     /// What the pictures of each generator have in common, by its name and adapters.
-    pub origins: Origins,
-    pub recorder: Recorder,
-    /// What was drawn: the rows, and the features by name.
-    pub rows: Vec<ItemRow>,
-    pub features: Features,
-    pub seen: Seen,
-    /// Photos and reasons of failures that were said.
-    pub said: BTreeSet<(String, String)>,
+    origins: Origins,
+    /// Photos that were looked at before: each is measured once.
+    seen: RefCell<BTreeMap<String, PhotoMeasures>>,
 }
 
-impl<'a> Stage for Drawing<'a> {
+impl<'a> Draw<'a> {
+    pub fn new(inputs: Inputs<'a, StyleTransfer>, judge: &'a dyn Judge, origins: Origins) -> Self {
+        Self { inputs, judge, origins, seen: RefCell::default() }
+    }
+
+    fn jobs(&self, batch: &Batch) -> Vec<Job<'a>> {
+        jobs(self.inputs.plan, &batch.jobs)
+    }
+}
+
+impl Stage for Draw<'_> {
     const LABEL: &'static str = LABEL;
-    type Batch = Vec<Job<'a>>;
+    type Batch = Batch;
+    type Ready = Decoded;
     type Model = Box<dyn Generator>;
-    /// What is to be recorded, and the measures of its photos.
-    type Made = (Finished, Seen);
+    type Made = Finished;
 
-    fn batches(&self) -> Vec<Vec<Job<'a>>> {
-        batches(self.work.plan, self.work.batch_size())
-    }
-
-    fn is_pending(&self, jobs: &Vec<Job<'a>>) -> bool {
-        jobs.iter().any(|job| !self.work.done.contains(&job.key()))
-    }
-
-    fn model<'b>(&self, jobs: &'b Vec<Job<'a>>) -> &'b str {
-        jobs[0].cell.text(&generator::AXIS)
+    fn model(&self, batch: &Batch) -> String {
+        self.jobs(batch)[0].cell.text(&generator::AXIS).to_string()
     }
 
     fn load(&self, name: &str) -> Result<Box<dyn Generator>> {
-        self.work.models.generator(name)
+        self.inputs.models.generator(name)
     }
 
-    fn decode(&self, batches: &[Vec<Job<'a>>]) -> Decoded {
-        let photos = batches.iter().flat_map(|jobs| photos_of(jobs));
-        let paths: Vec<PathBuf> = photos.map(|photo| photo.path.clone()).collect();
-        Box::new(images::stream(paths, ahead(self.work.batch_size())).map(|(_, photo)| photo))
-    }
-
-    fn pictures(&self, jobs: &Vec<Job<'a>>) -> usize {
-        photos_of(jobs).len()
-    }
-
-    fn extent(&self, _pending: &[Vec<Job<'a>>]) -> (usize, usize) {
-        (self.work.plan.len(), self.work.done.len())
+    fn prepare(&self, batch: &Batch) -> Decoded {
+        decode(photos_of(&self.jobs(batch)).into_iter().map(|photo| photo.path.clone()).collect())
     }
 
     /// One batch: photos and descriptions to pictures, rows and features.
-    fn work(
-        &self,
-        jobs: &Vec<Job<'a>>,
-        decoded: Vec<Result<RgbImage>>,
-        generator: &Box<dyn Generator>,
-    ) -> Result<(Finished, Seen)> {
-        let (mut finished, mut seen) = (Finished::default(), Seen::new());
-        let photos = self.look_at(jobs, decoded);
+    fn work(&self, batch: &Batch, decoded: Decoded, generator: &Box<dyn Generator>) -> Result<Finished> {
+        let mut finished = Finished::default();
+        let jobs = self.jobs(batch);
+        let photos = self.look_at(&jobs, decoded.collect());
         for (id, pixels) in &photos {
-            if let Ok(pixels) = pixels
-                && !self.seen.contains_key(*id)
-            {
-                seen.insert(id.to_string(), pixels.measures);
-                let path = self.work.folder.path(&photo_path(id));
-                finished.pictures.push(Drawn { path, image: pixels.small.clone(), texts: Vec::new() });
+            if let Ok(pixels) = pixels {
+                self.seen.borrow_mut().insert(id.to_string(), pixels.measures);
+                let image = pixels.small.clone();
+                finished.pictures.push(Drawn { path: photo_path(id), image, texts: Vec::new() });
             }
         }
         let mut tasks = Vec::new();
-        for job in jobs {
+        for (job, said) in jobs.iter().zip(&batch.said) {
             let mut row = job.row();
             let photo = photos.iter().find(|(id, _)| *id == job.photo.id).map(|(_, photo)| photo);
-            match self.prepare(job, photo, generator.token_budget(), &mut row) {
+            match prepare(job, said, photo, generator.token_budget(), &mut row) {
                 Ok(photo) => tasks.push((job, row, photo)),
                 Err(error) => finished.rows.push(failed(row, error)),
             }
         }
         self.draw_and_measure(tasks, generator.as_ref(), &mut finished);
-        Ok((finished, seen))
+        Ok(finished)
     }
 
-    fn record(&mut self, jobs: &Vec<Job<'a>>, (mut finished, seen): (Finished, Seen)) -> Result<usize> {
-        // A batch is drawn whole, so that a picture never depends on where a run was stopped;
-        // what was recorded before stays.
-        finished.rows.retain(|row| !self.work.done.contains(&row.key()));
-        self.say_failures(jobs, &finished.rows);
-        let count = finished.rows.len();
-        self.seen.extend(seen);
-        self.rows.extend(finished.rows.iter().cloned());
-        self.features.extend(finished.features.iter().map(|(key, feature)| (key.clone(), feature.clone())));
-        self.recorder.send(finished)?;
-        Ok(count)
+    fn lost(&self, batch: &Batch, reason: &str) -> Result<Finished> {
+        let name = self.model(batch);
+        let row = |job: &Job| failed(job.row(), format!("{name} cannot draw it: {reason}"));
+        Ok(Finished { rows: self.jobs(batch).iter().map(row).collect(), ..Finished::default() })
     }
+}
+
+/// The pass that draws.
+pub struct Drawing<'a> {
+    pub work: &'a Work<'a, StyleTransfer>,
+    pub stage: Draw<'a>,
+    pub descriptions: &'a Descriptions,
+    pub style: &'a StyleMean,
+    pub recorder: Recorder,
+    /// What was drawn: the rows, and the features by name.
+    pub rows: Vec<ItemRow>,
+    pub features: Features,
+    /// Photos that were handed over: each is saved once.
+    pub saved: BTreeSet<String>,
+    /// Photos and reasons of failures that were said.
+    pub said: BTreeSet<(String, String)>,
 }
 
 impl Drawing<'_> {
@@ -168,12 +164,75 @@ impl Drawing<'_> {
             }
         }
     }
+}
 
+impl<'a> Ledger for Drawing<'a> {
+    type Stage = Draw<'a>;
+
+    fn stage(&self) -> &Draw<'a> {
+        &self.stage
+    }
+
+    fn record(&mut self, batch: &Batch, mut finished: Finished) -> Result<usize> {
+        let jobs = self.stage.jobs(batch);
+        // A batch is drawn whole, so that a picture never depends on where a run was stopped;
+        // what was recorded before stays.
+        finished.rows.retain(|row| !self.work.done.contains(&row.key()));
+        self.say_failures(&jobs, &finished.rows);
+        for row in &mut finished.rows {
+            let feature = finished.features.get(&key(&row.strategy, &row.id));
+            row.style_distance = feature.and_then(|feature| column(self.style.distance(feature)));
+        }
+        let photos: BTreeSet<String> = jobs.iter().map(|job| photo_path(&job.photo.id)).collect();
+        finished.pictures.retain(|drawn| !photos.contains(&drawn.path) || self.saved.insert(drawn.path.clone()));
+        let count = finished.rows.len();
+        self.rows.extend(finished.rows.iter().cloned());
+        self.features.extend(finished.features.iter().map(|(key, feature)| (key.clone(), feature.clone())));
+        self.recorder.send(finished)?;
+        Ok(count)
+    }
+}
+
+impl Pass for Drawing<'_> {
+    fn batches(&self) -> Vec<Batch> {
+        let plan = self.work.plan;
+        let said = |&(cell, photo): &(usize, usize)| {
+            self.descriptions.get(&plan.cells[cell], &plan.photos[photo]).map(str::to_string)
+        };
+        let batches = batches(plan, self.stage.inputs.batch_size).into_iter();
+        batches.map(|jobs| Batch { said: jobs.iter().map(said).collect(), jobs }).collect()
+    }
+
+    fn is_pending(&self, batch: &Batch) -> bool {
+        is_pending(self.work, &batch.jobs)
+    }
+
+    fn extent(&self, _pending: &[Batch]) -> (usize, usize) {
+        (self.work.plan.len(), self.work.done.len())
+    }
+}
+
+/// The generator that draws first, before anything is described; None where nothing is to be drawn.
+pub fn first_generator(work: &Work<StyleTransfer>) -> Option<String> {
+    let batches = batches(work.plan, work.batch_size()).into_iter();
+    let first = batches.filter(|jobs| is_pending(work, jobs)).flatten().next()?;
+    Some(work.plan.cells[first.0].text(&generator::AXIS).to_string())
+}
+
+fn is_pending(work: &Work<StyleTransfer>, batch: &[(usize, usize)]) -> bool {
+    jobs(work.plan, batch).iter().any(|job| !work.done.contains(&job.key()))
+}
+
+fn jobs<'a>(plan: &'a Plan, places: &[(usize, usize)]) -> Vec<Job<'a>> {
+    places.iter().map(|&(cell, photo)| Job { cell: &plan.cells[cell], photo: &plan.photos[photo] }).collect()
+}
+
+impl Draw<'_> {
     /// The photos of a batch, with their ids.
     fn look_at<'j>(&self, jobs: &[Job<'j>], decoded: Vec<Result<RgbImage>>) -> Vec<(&'j str, Result<Pixels, String>)> {
-        let side = self.work.config.comparison_size;
+        let side = self.inputs.config.comparison_size;
         let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
-        let seen = &self.seen;
+        let seen = self.seen.borrow().clone();
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
             let pixels = decoded.and_then(|whole| {
                 Ok(Pixels {
@@ -188,26 +247,6 @@ impl Drawing<'_> {
         photos_of(jobs).into_par_iter().zip(decoded).map(look).collect()
     }
 
-    /// The photo; fills in what is known of it and what the generator is to be told.
-    fn prepare<'p>(
-        &self,
-        job: &Job,
-        photo: Option<&'p Result<Pixels, String>>,
-        budget: &TokenBudget,
-        row: &mut ItemRow,
-    ) -> Result<&'p Pixels, String> {
-        let photo = photo.ok_or("it was not decoded")?.as_ref().map_err(Clone::clone)?;
-        row.photo_luma = column(photo.measures.luma);
-        row.photo_sharpness = photo.measures.sharpness.and_then(column);
-        row.face_share = photo.measures.face_share;
-        row.caption = self.descriptions.get(job.cell, job.photo)?.to_string();
-        let composed =
-            budget.compose(&row.caption, job.cell.text(&style_text::AXIS)).map_err(|error| one_line(&error))?;
-        row.prompt = composed.prompt;
-        row.dropped = composed.dropped;
-        Ok(photo)
-    }
-
     fn draw_and_measure(
         &self,
         tasks: Vec<(&Job, ItemRow, &Pixels)>,
@@ -215,7 +254,7 @@ impl Drawing<'_> {
         finished: &mut Finished,
     ) {
         let Some((first, _, _)) = tasks.first() else { return };
-        let mut request = request(first.cell, self.work.config, generator.own_size());
+        let mut request = request(first.cell, self.inputs.config, generator.own_size());
         request.prompts = tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect();
         request.seeds = tasks.iter().map(|(_, row, _)| row.seed).collect();
         if request.strength.is_some() {
@@ -224,7 +263,7 @@ impl Drawing<'_> {
         let start = Instant::now();
         let drawn = draw(generator, &request);
         let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
-        let side = self.work.config.comparison_size;
+        let side = self.inputs.config.comparison_size;
         let (mut rows, mut photos, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
         for (at, ((job, mut row, photo), result)) in tasks.into_iter().zip(drawn).enumerate() {
             row.seconds = Some(seconds);
@@ -239,9 +278,9 @@ impl Drawing<'_> {
                     row.remark = remark.unwrap_or_default();
                     photos.push(photo.small.clone());
                     pictures.push((resize(&image, side, side, Filter::Bicubic), texts.clone()));
-                    if self.work.config.keep_drawn {
+                    if self.inputs.config.keep_drawn {
                         let path = format!("drawn/{}/{}.png", row.strategy, row.id);
-                        finished.pictures.push(Drawn { path: self.work.folder.path(&path), image, texts });
+                        finished.pictures.push(Drawn { path, image, texts });
                     }
                     rows.push(row);
                 }
@@ -254,7 +293,7 @@ impl Drawing<'_> {
         self.measure(rows, &photos, pictures, finished);
     }
 
-    /// The values of single pictures, the feature, and the distance to the style, of pictures that were drawn.
+    /// The values of single pictures, and the feature, of pictures that were drawn.
     fn measure(
         &self,
         rows: Vec<ItemRow>,
@@ -277,11 +316,10 @@ impl Drawing<'_> {
         for (((mut row, image), texts), measure) in rows.into_iter().zip(pictures).zip(texts).zip(measures) {
             row.image = image_path(&row.strategy, &row.id);
             row.photo = photo_path(&row.id);
-            finished.pictures.push(Drawn { path: self.work.folder.path(&row.image), image, texts });
+            finished.pictures.push(Drawn { path: row.image.clone(), image, texts });
             match measure {
                 Ok((values, feature)) => {
                     row.values = values;
-                    row.style_distance = column(self.style.distance(&feature));
                     row.status = "done".to_string();
                     finished.features.insert(key(&row.strategy, &row.id), feature);
                     finished.rows.push(row);
@@ -303,7 +341,7 @@ fn origin_key(cell: &Cell) -> (String, String) {
 }
 
 /// What the pictures of a plan's generators say of them.
-pub fn origins(work: &Work<StyleTransfer>) -> Result<Origins> {
+pub fn origins(work: Inputs<StyleTransfer>) -> Result<Origins> {
     let mut origins = Origins::new();
     for cell in &work.plan.cells {
         let key = origin_key(cell);
@@ -315,6 +353,25 @@ pub fn origins(work: &Work<StyleTransfer>) -> Result<Origins> {
         }
     }
     Ok(origins)
+}
+
+/// The photo; fills in what is known of it and what the generator is to be told.
+fn prepare<'p>(
+    job: &Job,
+    said: &Result<String, String>,
+    photo: Option<&'p Result<Pixels, String>>,
+    budget: &TokenBudget,
+    row: &mut ItemRow,
+) -> Result<&'p Pixels, String> {
+    let photo = photo.ok_or("it was not decoded")?.as_ref().map_err(Clone::clone)?;
+    row.photo_luma = column(photo.measures.luma);
+    row.photo_sharpness = photo.measures.sharpness.and_then(column);
+    row.face_share = photo.measures.face_share;
+    row.caption = said.clone()?;
+    let composed = budget.compose(&row.caption, job.cell.text(&style_text::AXIS)).map_err(|error| one_line(&error))?;
+    row.prompt = composed.prompt;
+    row.dropped = composed.dropped;
+    Ok(photo)
 }
 
 /// What the generator is told of every picture of a cell, still without prompts, seeds and photos.
@@ -370,30 +427,33 @@ fn photos_of<'a>(jobs: &[Job<'a>]) -> Vec<&'a Photo> {
     photos
 }
 
-/// All batches. Pictures that can be drawn together ([`Cell::draws_like`]) go photo by photo
+/// All batches, as places of cell and photo. Pictures that can be drawn together ([`Cell::draws_like`]) go photo by photo
 /// through their strategies, so that a run that is stopped early has all strategies of the photos it got to.
-fn batches(plan: &Plan, batch_size: usize) -> Vec<Vec<Job<'_>>> {
-    let mut lanes: Vec<Vec<&Cell>> = Vec::new();
-    for cell in &plan.cells {
-        match lanes.iter_mut().find(|lane| lane[0].draws_like(cell)) {
-            Some(lane) => lane.push(cell),
-            None => lanes.push(vec![cell]),
+fn batches(plan: &Plan, batch_size: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut lanes: Vec<Vec<usize>> = Vec::new();
+    for (at, cell) in plan.cells.iter().enumerate() {
+        match lanes.iter_mut().find(|lane| plan.cells[lane[0]].draws_like(cell)) {
+            Some(lane) => lane.push(at),
+            None => lanes.push(vec![at]),
         }
     }
-    let generators: Vec<&str> = lanes.iter().map(|lane| lane[0].text(&generator::AXIS)).collect();
+    let name = |lane: &[usize]| plan.cells[lane[0]].text(&generator::AXIS);
+    let generators: Vec<&str> = lanes.iter().map(|lane| name(lane)).collect();
     // Lanes of one generator follow one another, so that each is loaded once.
-    lanes.sort_by_key(|lane| generators.iter().position(|name| *name == lane[0].text(&generator::AXIS)));
+    lanes.sort_by_key(|lane| generators.iter().position(|own| *own == name(lane)));
     let mut batches = Vec::new();
     for lane in lanes {
-        let jobs: Vec<Job> =
-            plan.photos.iter().flat_map(|photo| lane.iter().map(move |cell| Job { cell, photo })).collect();
-        batches.extend(jobs.chunks(batch_size).map(<[Job]>::to_vec));
+        let photos = 0..plan.photos.len();
+        let jobs: Vec<(usize, usize)> = photos.flat_map(|photo| lane.iter().map(move |cell| (*cell, photo))).collect();
+        batches.extend(jobs.chunks(batch_size).map(<[_]>::to_vec));
     }
     batches
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::axes::{AxisValue, seed};
     use crate::experiment::style::config::Config;
@@ -415,7 +475,7 @@ mod tests {
     #[test]
     fn every_picture_of_a_batch_is_asked_for_alike() {
         let (plan, config) = plan();
-        let batches = batches(&plan, 8);
+        let batches: Vec<Vec<Job>> = batches(&plan, 8).iter().map(|places| jobs(&plan, places)).collect();
         assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), plan.len());
         let asked = |cell: &Cell| (cell.text(&generator::AXIS).to_string(), request(cell, &config, (64, 64)));
         for jobs in &batches {

@@ -41,9 +41,10 @@ use self::plan::Cell;
 use crate::axes::{AxisValue, captioner, generator, lora, seed};
 use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
-use crate::experiment::kind::{Failure, Item, Kind, Part, SCORING, Work};
+use crate::experiment::kind::{Failure, Inputs, Item, Kind, Part, SCORING, Work};
 use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
+use crate::images;
 use crate::metrics::image::networks::Network;
 use crate::metrics::{asked_names, of_pictures};
 use crate::models::LoraChoice;
@@ -51,6 +52,7 @@ use crate::run::csv::{read_growing, write};
 use crate::run::journal::Journal;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::{CaptionRow, ItemRow, ResultRow};
+use crate::workers::Desk;
 
 /// Describe, compose a prompt, draw, compare with photo and style.
 #[derive(Debug)]
@@ -189,6 +191,16 @@ impl Kind for StyleTransfer {
                 && folder.path(&row.image).exists()
                 && folder.path(&row.photo).exists()
         })
+    }
+
+    fn fingerprint(plan: &Plan) -> Vec<String> {
+        let cells = plan.cells.iter().map(|cell| cell.strategy.clone());
+        let photos = plan.photos.iter().map(|photo| photo.id.clone());
+        cells.chain(photos).chain(plan.style_pictures.iter().map(|file| images::path_text(file))).collect()
+    }
+
+    fn serve(inputs: Inputs<Self>, desk: &mut Desk) -> Result<()> {
+        runner::serve(inputs, desk)
     }
 
     fn work(work: &Work<Self>, journal: Journal<ItemRow>, kept: &mut Kept) -> Result<Vec<ItemRow>> {

@@ -3,23 +3,28 @@
 //! A picture is recorded in this order: its file, its feature, its row. So a row says that the rest
 //! is there, and a run that is stopped anywhere continues behind the last row.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::features::{FeatureStore, Features};
 use crate::images::{self, Text};
+use crate::pipelines::KEYWORDS;
+use crate::run::csv::{from_bytes, to_bytes};
 use crate::run::journal::Journal;
 use crate::run::style::ItemRow;
+use crate::workers::{Packed, Parcel, from_le_bytes, to_le_bytes};
 
 /// A picture, where it goes, and what its file says of it.
 #[derive(Debug)]
 pub struct Drawn {
-    pub path: PathBuf,
+    /// In the run folder.
+    pub path: String,
     pub image: RgbImage,
     pub texts: Vec<Text>,
 }
@@ -32,6 +37,56 @@ pub struct Finished {
     pub features: Features,
 }
 
+/// What [`Finished`] is beside its bytes: the rows as a table, then the pixels of the pictures, then the features.
+#[derive(Serialize, Deserialize)]
+struct Outline {
+    pictures: Vec<(String, u32, u32, Vec<(String, String)>)>,
+    features: Vec<String>,
+}
+
+/// A text of a picture's file, from another process.
+fn known((keyword, text): (String, String)) -> Result<Text> {
+    let known = KEYWORDS.into_iter().find(|known| *known == keyword);
+    Ok((known.context("a text of a worker's picture has no known keyword")?, text))
+}
+
+impl Parcel for Finished {
+    fn pack(self) -> Result<Packed> {
+        let of = |drawn: &Drawn| {
+            let Drawn { path, image, texts } = drawn;
+            let texts = texts.iter().map(|(keyword, text)| (keyword.to_string(), text.clone())).collect();
+            (path.clone(), image.width(), image.height(), texts)
+        };
+        let outline = Outline {
+            pictures: self.pictures.iter().map(of).collect(),
+            features: self.features.keys().cloned().collect(),
+        };
+        // A table has the numbers to the last digit.
+        let mut blobs = vec![if self.rows.is_empty() { Vec::new() } else { to_bytes(&self.rows, true)? }];
+        blobs.extend(self.pictures.into_iter().map(|drawn| drawn.image.into_raw()));
+        blobs.extend(self.features.values().map(|row| to_le_bytes(row)));
+        Ok(Packed { blobs, ..Packed::of(&outline)? })
+    }
+
+    fn unpack(mut packed: Packed) -> Result<Self> {
+        let mut blobs = std::mem::take(&mut packed.blobs).into_iter();
+        let mut next = || blobs.next().context("a worker's message is cut off");
+        let outline: Outline = packed.read()?;
+        let table = next()?;
+        let rows = if table.is_empty() { Vec::new() } else { from_bytes(&table)? };
+        let mut finished = Self { rows, ..Self::default() };
+        for (path, width, height, texts) in outline.pictures {
+            let image = RgbImage::from_raw(width, height, next()?).context("a picture of a worker is cut off")?;
+            let texts = texts.into_iter().map(known).collect::<Result<_>>()?;
+            finished.pictures.push(Drawn { path, image, texts });
+        }
+        for name in outline.features {
+            finished.features.insert(name, from_le_bytes(&next()?));
+        }
+        Ok(finished)
+    }
+}
+
 /// A thread that encodes and writes, so that the device need not wait.
 #[derive(Debug)]
 pub struct Recorder {
@@ -40,13 +95,13 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn start(journal: Journal<ItemRow>, store: FeatureStore) -> Self {
+    pub fn start(dir: PathBuf, journal: Journal<ItemRow>, store: FeatureStore) -> Self {
         // Two batches may wait: enough to keep the device busy, little enough to bound memory.
         let (sender, receiver) = sync_channel::<Finished>(2);
         let thread = std::thread::spawn(move || {
             let (mut journal, mut store) = (journal, store);
             for finished in receiver {
-                record(finished, &mut journal, &mut store)?;
+                record(&dir, finished, &mut journal, &mut store)?;
             }
             Ok(())
         });
@@ -84,8 +139,9 @@ impl Drop for Recorder {
     }
 }
 
-fn record(finished: Finished, journal: &mut Journal<ItemRow>, store: &mut FeatureStore) -> Result<()> {
-    finished.pictures.par_iter().try_for_each(|drawn| images::save_with(&drawn.image, &drawn.path, &drawn.texts))?;
+fn record(dir: &Path, finished: Finished, journal: &mut Journal<ItemRow>, store: &mut FeatureStore) -> Result<()> {
+    let save = |drawn: &Drawn| images::save_with(&drawn.image, dir.join(&drawn.path), &drawn.texts);
+    finished.pictures.par_iter().try_for_each(save)?;
     if !finished.features.is_empty() {
         store.add(&finished.features)?;
     }

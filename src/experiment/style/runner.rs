@@ -3,33 +3,34 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use image::RgbImage;
 
 use super::comparisons::comparisons;
 use super::config::Config;
-use super::describe::{caption_options, describe_photos};
-use super::draw::{Drawing, Seen, origins, request};
+use super::describe::{Describe, Describing, caption_options};
+use super::draw::{Draw, Drawing, Origins, first_generator, origins, request};
 use super::effects::effects;
 use super::embed::Embeddings;
-use super::features::{Features, key};
-use super::models::Models;
+use super::features::{FeatureStore, Features, key};
+use super::models::{Judge, Models};
 use super::plan::{Cell, Plan, cells};
 use super::record::Recorder;
 use super::results::{self, Measured, StyleMean, options};
-use super::style_pictures::style_features;
+use super::style_pictures::{Measure, Measuring};
 use super::{Kept, StyleTransfer};
 use crate::axes::{captioner, generator, instruction, scheduler, style_text};
 use crate::error::usage;
 use crate::experiment::folder::RunFolder;
-use crate::experiment::kind::{Kind, Work};
+use crate::experiment::kind::{Inputs, Kind, Work};
 use crate::experiment::models::Role;
-use crate::experiment::stage::pass;
+use crate::experiment::stage::{hint, pass};
 use crate::models::{GenerateRequest, Outline};
 use crate::run::csv::{read_growing, write};
 use crate::run::gallery_score::score;
 use crate::run::journal::Journal;
 use crate::run::style::{CaptionRow, ItemRow, ResultRow};
+use crate::workers::{Desk, Hint, Stage};
 
 /// What can be known to be wrong before any model is loaded: instructions, style texts
 /// that do not fit the text encoder, schedulers, sizes, strengths and steps that a generator cannot draw with.
@@ -93,27 +94,80 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     if !work.is_pending() && kept.store.style()?.is_some_and(|style| style.len() == work.plan.style_pictures.len()) {
         return Ok(Vec::new());
     }
-    // First, since a style picture that is damaged behind its header ends the run.
-    let judge = work.models.judge(work.config)?;
-    let style = StyleMean::of(&style_features(work, &kept.store, judge.as_ref())?);
-    let descriptions = describe_photos(work)?;
+    let inputs = work.inputs();
+    // Before anything else, since what is wrong with it ends the run; workers have their own.
+    let judge: Box<dyn Judge> =
+        if work.crew.borrow().is_some() { Box::new(Elsewhere) } else { work.models.judge(work.config)? };
+    let judge = judge.as_ref();
+    let mut describing = Describing::new(work)?;
+    let drawn_by = first_generator(work).map(|model| Hint { stage: Draw::LABEL, model });
+    let then = hint(&describing).or_else(|| drawn_by.clone());
+    let style = style_features(work, &kept.store, judge, then.as_ref())?;
+    pass(&mut describing, work.progress, &work.crew, drawn_by.as_ref())?;
+    let descriptions = describing.descriptions;
+    let origins = if work.crew.borrow().is_some() { Origins::new() } else { origins(inputs)? };
     let mut drawing = Drawing {
         work,
-        judge: judge.as_ref(),
+        stage: Draw::new(inputs, judge, origins),
         descriptions: &descriptions,
-        style: &style,
-        origins: origins(work)?,
-        recorder: Recorder::start(journal, kept.store.clone()),
+        style: &StyleMean::of(&style),
+        recorder: Recorder::start(work.folder.dir.clone(), journal, kept.store.clone()),
         rows: Vec::new(),
         features: Features::new(),
-        seen: Seen::new(),
+        saved: BTreeSet::new(),
         said: BTreeSet::new(),
     };
-    pass(&mut drawing, work.progress)?;
+    pass(&mut drawing, work.progress, &work.crew, None)?;
     let Drawing { recorder, rows, features, .. } = drawing;
     recorder.finish()?;
     kept.features.extend(features);
     Ok(rows)
+}
+
+/// Does, as a worker, what [`work`] asks for.
+pub fn serve(inputs: Inputs<StyleTransfer>, desk: &mut Desk) -> Result<()> {
+    let (judge, origins) = (inputs.models.judge(inputs.config)?, origins(inputs)?);
+    let judge = judge.as_ref();
+    while let Some(stage) = desk.stage() {
+        match stage.as_str() {
+            Measure::LABEL => desk.run(&Measure { inputs, judge })?,
+            Describe::LABEL => desk.run(&Describe(inputs))?,
+            Draw::LABEL => desk.run(&Draw::new(inputs, judge, origins.clone()))?,
+            other => bail!("no stage is called {other}"),
+        }
+    }
+    Ok(())
+}
+
+/// In the place of the judge where the workers have one each.
+struct Elsewhere;
+
+impl Judge for Elsewhere {
+    fn features(&self, _pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
+        bail!("pictures are measured by the workers")
+    }
+
+    fn lpips(&self, _photos: &[RgbImage], _pictures: &[RgbImage]) -> Result<Vec<f64>> {
+        bail!("pictures are measured by the workers")
+    }
+}
+
+/// The features of the style pictures: kept from an earlier run, or measured now.
+fn style_features(
+    work: &Work<StyleTransfer>,
+    store: &FeatureStore,
+    judge: &dyn Judge,
+    then: Option<&Hint>,
+) -> Result<Vec<Vec<f32>>> {
+    if let Some(style) = store.style()?
+        && style.len() == work.plan.style_pictures.len()
+    {
+        return Ok(style);
+    }
+    let mut measuring = Measuring::new(Measure { inputs: work.inputs(), judge });
+    pass(&mut measuring, work.progress, &work.crew, then)?;
+    store.write_style(&measuring.features)?;
+    Ok(measuring.features)
 }
 
 /// Puts the rows in order and computes the results from them.

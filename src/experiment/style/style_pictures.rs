@@ -2,49 +2,105 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use image::RgbImage;
 
 use super::StyleTransfer;
-use super::describe::ahead;
-use super::features::FeatureStore;
 use super::models::Judge;
-use crate::experiment::kind::Work;
-use crate::experiment::stage::{Decoded, Stage, pass};
-use crate::images::{self, Filter, resize};
+use crate::experiment::kind::Inputs;
+use crate::experiment::stage::{Decoded, Pass, decode};
+use crate::images::{Filter, resize};
+use crate::workers::{Ledger, Packed, Parcel, Stage, from_le_bytes, to_le_bytes};
 
 /// Of its bar.
 pub const LABEL: &str = "style pictures";
 
-/// The features of the style pictures, at the size of the comparison; computed once a run. A style
-/// picture that cannot be read is an error: every strategy is measured against all of them.
-pub fn style_features(work: &Work<StyleTransfer>, store: &FeatureStore, judge: &dyn Judge) -> Result<Vec<Vec<f32>>> {
-    if let Some(style) = store.style()?
-        && style.len() == work.plan.style_pictures.len()
-    {
-        return Ok(style);
+/// Features, a row a picture; all rows have one width.
+#[derive(Debug, PartialEq)]
+pub struct Rows(pub Vec<Vec<f32>>);
+
+impl Parcel for Rows {
+    fn pack(self) -> Result<Packed> {
+        Ok(Packed { blobs: self.0.iter().map(|row| to_le_bytes(row)).collect(), ..Packed::default() })
     }
-    let mut measuring = Measuring { work, judge, features: Vec::new() };
-    pass(&mut measuring, work.progress)?;
-    store.write_style(&measuring.features)?;
-    Ok(measuring.features)
+
+    fn unpack(packed: Packed) -> Result<Self> {
+        Ok(Self(packed.blobs.iter().map(|bytes| from_le_bytes(bytes)).collect()))
+    }
 }
 
-struct Measuring<'a> {
-    work: &'a Work<'a, StyleTransfer>,
-    judge: &'a dyn Judge,
-    features: Vec<Vec<f32>>,
+/// The work of the judge on style pictures.
+pub struct Measure<'a> {
+    pub inputs: Inputs<'a, StyleTransfer>,
+    pub judge: &'a dyn Judge,
 }
 
-impl<'a> Stage for Measuring<'a> {
+impl<'a> Stage for Measure<'a> {
     const LABEL: &'static str = LABEL;
     /// Places in the list of style pictures.
     type Batch = Range<usize>;
+    type Ready = Decoded;
     type Model = &'a dyn Judge;
-    type Made = Vec<Vec<f32>>;
+    type Made = Rows;
 
+    /// The one that was loaded before.
+    fn model(&self, _batch: &Range<usize>) -> String {
+        String::new()
+    }
+
+    fn load(&self, _name: &str) -> Result<&'a dyn Judge> {
+        Ok(self.judge)
+    }
+
+    fn prepare(&self, batch: &Range<usize>) -> Decoded {
+        decode(self.inputs.plan.style_pictures[batch.clone()].to_vec())
+    }
+
+    fn work(&self, _batch: &Range<usize>, pictures: Decoded, judge: &&'a dyn Judge) -> Result<Rows> {
+        let side = self.inputs.config.comparison_size;
+        let square =
+            |picture: Result<RgbImage>| Ok(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic));
+        judge.features(&pictures.map(square).collect::<Result<Vec<RgbImage>>>()?).map(Rows)
+    }
+
+    fn lost(&self, batch: &Range<usize>, reason: &str) -> Result<Rows> {
+        let files = &self.inputs.plan.style_pictures[batch.clone()];
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        bail!("style_pictures: {} cannot be measured: {reason}", names.join(", "))
+    }
+}
+
+/// The features of the style pictures, at the size of the comparison; computed once a run. A style
+/// picture that cannot be read is an error: every strategy is measured against all of them.
+pub struct Measuring<'a> {
+    pub stage: Measure<'a>,
+    /// In the order of the plan, once all are there.
+    pub features: Vec<Vec<f32>>,
+}
+
+impl<'a> Measuring<'a> {
+    pub fn new(stage: Measure<'a>) -> Self {
+        let features = vec![Vec::new(); stage.inputs.plan.style_pictures.len()];
+        Self { stage, features }
+    }
+}
+
+impl<'a> Ledger for Measuring<'a> {
+    type Stage = Measure<'a>;
+
+    fn stage(&self) -> &Measure<'a> {
+        &self.stage
+    }
+
+    fn record(&mut self, batch: &Range<usize>, Rows(made): Rows) -> Result<usize> {
+        self.features.splice(batch.clone(), made);
+        Ok(batch.len())
+    }
+}
+
+impl Pass for Measuring<'_> {
     fn batches(&self) -> Vec<Range<usize>> {
-        let (count, size) = (self.work.plan.style_pictures.len(), self.work.batch_size());
+        let (count, size) = (self.features.len(), self.stage.inputs.batch_size);
         (0..count).step_by(size).map(|start| start..count.min(start + size)).collect()
     }
 
@@ -52,42 +108,7 @@ impl<'a> Stage for Measuring<'a> {
         true
     }
 
-    /// The one that was loaded before.
-    fn model<'b>(&self, _batch: &'b Range<usize>) -> &'b str {
-        ""
-    }
-
-    fn load(&self, _name: &str) -> Result<&'a dyn Judge> {
-        Ok(self.judge)
-    }
-
-    fn decode(&self, _batches: &[Range<usize>]) -> Decoded {
-        let paths = self.work.plan.style_pictures.clone();
-        Box::new(images::stream(paths, ahead(self.work.batch_size())).map(|(_, picture)| picture))
-    }
-
-    fn pictures(&self, batch: &Range<usize>) -> usize {
-        batch.len()
-    }
-
     fn extent(&self, _pending: &[Range<usize>]) -> (usize, usize) {
-        (self.work.plan.style_pictures.len(), 0)
-    }
-
-    fn work(
-        &self,
-        _batch: &Range<usize>,
-        pictures: Vec<Result<RgbImage>>,
-        judge: &&'a dyn Judge,
-    ) -> Result<Self::Made> {
-        let side = self.work.config.comparison_size;
-        let square =
-            |picture: Result<RgbImage>| Ok(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic));
-        judge.features(&pictures.into_iter().map(square).collect::<Result<Vec<RgbImage>>>()?)
-    }
-
-    fn record(&mut self, batch: &Range<usize>, made: Self::Made) -> Result<usize> {
-        self.features.extend(made);
-        Ok(batch.len())
+        (self.features.len(), 0)
     }
 }

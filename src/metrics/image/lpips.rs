@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::features::on_device;
 use super::pictures::{Batch, Batches, pixels};
 use super::{Judge, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
@@ -103,6 +104,11 @@ impl LpipsNet {
     /// The same of the files of pairs, decoded while the device works.
     pub fn distances_of_files(&self, pairs: Batches) -> Result<Vec<f64>> {
         numbers(&pairs.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The same as float32 [pairs] on the device, for which this does not wait.
+    pub fn distances_of_batches(&self, pairs: Batches) -> Result<Tensor> {
+        on_device(&pairs.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
     }
 
     /// [pairs] of float32 on the device.

@@ -35,6 +35,12 @@ impl Network {
         }
     }
 
+    /// The network that outputs call so.
+    pub fn named(model: &str) -> Option<Self> {
+        let all = [Self::ArtInception, Self::InceptionV3, Self::Clip, Self::ClipLarge, Self::Csd, Self::Dinov2];
+        all.into_iter().find(|network| network.model() == model)
+    }
+
     /// Whether pictures go in at their own size, which must be one; other networks bring each to the size that they see.
     pub fn takes_own_size(self) -> bool {
         matches!(self, Self::ArtInception | Self::InceptionV3)

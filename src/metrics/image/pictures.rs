@@ -178,10 +178,20 @@ impl Decoding {
 
     /// Batches of at most `most` pictures of each set (default: what suits the device).
     pub fn batches(self, most: Option<usize>, device: Device, kind: Kind) -> Batches {
+        self.laid_out(most, None, device, kind)
+    }
+
+    /// Batches of this many pictures of each set, a last one that is smaller filled up on a GPU: as [`Self::batches`]
+    /// lays them out of more pictures than these.
+    pub fn batches_of(self, rows: usize, device: Device, kind: Kind) -> Batches {
+        self.laid_out(None, Some(rows), device, kind)
+    }
+
+    fn laid_out(self, most: Option<usize>, rows: Option<usize>, device: Device, kind: Kind) -> Batches {
         // One waits, one is being laid out, one is on the device.
         let (sender, receiver) = sync_channel(1);
         let layout = Background::start(move || {
-            let mut layout = Layout { pictures: self, most, device, rows: None };
+            let mut layout = Layout { pictures: self, most, device, rows };
             // Ends with the pictures, after an error, and when nobody takes batches any more.
             while let Some(batch) = catch_panics(|| layout.next()).transpose() {
                 let failed = batch.is_err();
@@ -231,17 +241,23 @@ impl Layout {
         Ok(Some(Laid { bytes, count, rows }))
     }
 
-    fn rows(&self, all: usize, (width, height): (u32, u32)) -> usize {
-        if self.device == Device::Cpu {
-            return self.most.unwrap_or(CPU_BATCH).max(1);
-        }
-        let pixels = u64::from(width) * u64::from(height);
-        let filling = ((GPU_BATCH_PIXELS / pixels.max(1)) as usize).clamp(CPU_BATCH, GPU_BATCH);
-        let room = free_memory(self.device).map_or(u64::MAX, |free| free / GPU_BYTES_PER_PIXEL / pixels.max(1));
-        let most = self.most.unwrap_or(filling.min(room as usize)).max(1);
-        // Batches as equal as can be.
-        all.max(1).div_ceil(all.max(1).div_ceil(most))
+    fn rows(&self, all: usize, size: (u32, u32)) -> usize {
+        rows(self.most, all, size, self.device, free_memory(self.device))
     }
+}
+
+/// Pictures of each set in a batch: at most `most`, or what suits the device with so many bytes of free memory, of
+/// `all` pictures of this size.
+pub fn rows(most: Option<usize>, all: usize, (width, height): (u32, u32), device: Device, free: Option<u64>) -> usize {
+    if device == Device::Cpu {
+        return most.unwrap_or(CPU_BATCH).max(1);
+    }
+    let pixels = u64::from(width) * u64::from(height);
+    let filling = ((GPU_BATCH_PIXELS / pixels.max(1)) as usize).clamp(CPU_BATCH, GPU_BATCH);
+    let room = free.map_or(u64::MAX, |free| free / GPU_BYTES_PER_PIXEL / pixels.max(1));
+    let most = most.unwrap_or(filling.min(room as usize)).max(1);
+    // Batches as equal as can be.
+    all.max(1).div_ceil(all.max(1).div_ceil(most))
 }
 
 /// A batch before it is on the device.

@@ -1,0 +1,35 @@
+//! `toolkit worker`: a process of the commands that use several devices, started by them.
+
+use anyhow::{Context, Result, bail};
+
+use super::{caption, evaluate_shared};
+use crate::cli::Global;
+use crate::error::Outcome;
+use crate::experiment;
+use crate::experiment::models::OnThisMachine;
+use crate::experiment::serve::{Run, TASK};
+use crate::runtime::Runtime;
+use crate::workers::Desk;
+
+pub fn run(global: &Global) -> Result<Outcome> {
+    let mut desk = Desk::open()?;
+    let ended = serve(global, &mut desk);
+    desk.close(ended)?;
+    Ok(Outcome::Done)
+}
+
+fn serve(global: &Global, desk: &mut Desk) -> Result<()> {
+    let rt = Runtime::new(global)?;
+    desk.is_on(rt.device);
+    if let Some(run) = desk.task::<Run>(TASK) {
+        let run = run?;
+        return experiment::named(&run.kind).context("no such kind")?.serve(&run, &OnThisMachine::new(rt), desk);
+    }
+    if let Some(task) = desk.task(caption::TASK) {
+        return caption::serve(task?, rt, desk);
+    }
+    if let Some(task) = desk.task(evaluate_shared::TASK) {
+        return evaluate_shared::serve(task?, rt, desk);
+    }
+    bail!("the task of a worker is not known")
+}

@@ -1,0 +1,114 @@
+//! Several devices at once, as `--device` names them. The driver is asked, not libtorch: the parent of workers uses no GPU.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use anyhow::Result;
+
+use super::wake::driver_function;
+use crate::error::usage;
+
+/// The devices that `--device` names where it names several (`cuda:all`, `cuda:0,2`, `cpu,cpu`), one for each worker.
+/// None where it names one.
+///
+/// # Errors
+/// Wrong usage: what is no device, GPUs that are not here or named twice, and devices of two kinds, whose results differ.
+pub fn several_devices(device: &str) -> Result<Option<Vec<String>>> {
+    if device == "cuda:all" || device.contains(',') { listed(device, gpu_count()).map(Some) } else { Ok(None) }
+}
+
+fn listed(device: &str, gpus: usize) -> Result<Vec<String>> {
+    if device == "cuda:all" {
+        if gpus == 0 {
+            return Err(usage("--device cuda:all: no GPU is here: use --device cpu, or see `toolkit doctor`"));
+        }
+        return Ok((0..gpus).map(|gpu| format!("cuda:{gpu}")).collect());
+    }
+    let (mut devices, mut last_is_gpu): (Vec<String>, bool) = (Vec::new(), false);
+    for name in device.split(',').map(str::trim) {
+        let number = name.strip_prefix("cuda:").or(last_is_gpu.then_some(name));
+        let gpu: Option<usize> = number.and_then(|number| number.parse().ok());
+        last_is_gpu = gpu.is_some();
+        let named = match gpu {
+            Some(gpu) if gpu >= gpus => {
+                return Err(usage(format!(
+                    "--device {device}: cuda:{gpu} is not here ({gpus} GPUs found): use cuda:all for all of them"
+                )));
+            }
+            Some(gpu) => format!("cuda:{gpu}"),
+            None if name == "cpu" => name.to_string(),
+            None => {
+                return Err(usage(format!(
+                    "--device {device}: {name:?} is no device: use cuda:0,1, cuda:all or cpu,cpu"
+                )));
+            }
+        };
+        if named != "cpu" && devices.contains(&named) {
+            return Err(usage(format!("--device {device}: {named} is there twice: a GPU has one worker")));
+        }
+        devices.push(named);
+    }
+    if devices.iter().any(|name| name == "cpu") && devices.iter().any(|name| name != "cpu") {
+        return Err(usage(format!("--device {device}: results of CPU and GPU differ, so use devices of one kind")));
+    }
+    Ok(devices)
+}
+
+/// GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` says.
+fn gpu_count() -> usize {
+    let (Some(init), Some(get)) = (driver_function(c"cuInit"), driver_function(c"cuDeviceGetCount")) else { return 0 };
+    let mut count = 0;
+    // SAFETY: the types are those of the driver's header; the count is written, not kept.
+    let told = unsafe {
+        let init = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_uint) -> c_int>(init);
+        let get = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_int) -> c_int>(get);
+        init(0) == 0 && get(&mut count) == 0
+    };
+    if told { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
+/// Bytes of memory of a GPU, without a context on it; None where there is none.
+pub fn gpu_memory(gpu: usize) -> Option<u64> {
+    if gpu >= gpu_count() {
+        return None;
+    }
+    let (get, total) = (driver_function(c"cuDeviceGet")?, driver_function(c"cuDeviceTotalMem_v2")?);
+    let (mut device, mut bytes) = (0, 0);
+    // SAFETY: the types are those of the driver's header; both are written, not kept.
+    let told = unsafe {
+        let get = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(get);
+        let total = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut usize, c_int) -> c_int>(total);
+        get(&mut device, gpu as c_int) == 0 && total(&mut bytes, device) == 0
+    };
+    told.then_some(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_devices() {
+        for (device, gpus, expected) in [
+            ("cuda:all", 2, "cuda:0 cuda:1"),
+            ("cuda:0,2", 3, "cuda:0 cuda:2"),
+            ("cuda:1,cuda:0", 2, "cuda:1 cuda:0"),
+            ("cpu,cpu,cpu", 0, "cpu cpu cpu"),
+        ] {
+            assert_eq!(listed(device, gpus).unwrap().join(" "), expected);
+        }
+        for (device, gpus, says) in [
+            ("cuda:all", 0, "no GPU is here: use --device cpu"),
+            ("cuda:0,2", 2, "cuda:2 is not here (2 GPUs found)"),
+            ("cuda:0,0", 2, "cuda:0 is there twice"),
+            ("cuda:0,cpu", 2, "of one kind"),
+            ("cpu,cuda:0", 1, "of one kind"),
+            ("cpu,0", 1, "\"0\" is no device"),
+            ("cuda:0,", 1, "\"\" is no device"),
+            ("gpu,cpu", 1, "\"gpu\" is no device"),
+        ] {
+            let error = listed(device, gpus).unwrap_err();
+            assert!(error.is::<crate::error::UsageError>() && error.to_string().contains(says), "{device}: {error}");
+        }
+        assert_eq!(several_devices("cuda:1").unwrap(), None);
+    }
+}
