@@ -75,12 +75,12 @@ impl Config {
 
 /// A ControlNet's files, looked at and not yet read.
 #[derive(Debug)]
-pub struct Source {
+pub struct ControlFiles {
     config: Config,
     tensors: Checkpoint,
 }
 
-impl Source {
+impl ControlFiles {
     /// A folder in diffusers' layout, or one file of the original layout, made for this U-Net.
     pub fn open(path: &Path, unet: &unet::Config) -> Result<Self> {
         if !path.exists() {

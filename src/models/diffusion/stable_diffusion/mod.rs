@@ -7,7 +7,7 @@
 mod adapters;
 mod config;
 mod control;
-pub mod controlnet;
+mod controlnet;
 mod outline;
 mod prompt_encoder;
 pub mod safety_checker;
@@ -103,7 +103,7 @@ impl SdModel {
         {
             return Ok(net.clone());
         }
-        let source = controlnet::Source::open(path, &self.outline.unet)?;
+        let source = controlnet::ControlFiles::open(path, &self.outline.unet)?;
         let net =
             Rc::new(source.build(self.device, self.kind).with_context(|| format!("ControlNet {}", path.display()))?);
         *self.controlnet.borrow_mut() = Some((path.to_path_buf(), net.clone()));

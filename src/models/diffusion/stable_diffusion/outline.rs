@@ -104,7 +104,7 @@ impl PipelineOutline for SdOutline {
 
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {
         if let Some(control) = &request.control {
-            controlnet::Source::open(&control.model, &self.unet)?;
+            controlnet::ControlFiles::open(&control.model, &self.unet)?;
         }
         if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }
     }
