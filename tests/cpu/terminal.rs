@@ -118,3 +118,45 @@ fn results_alone_go_to_stdout_and_a_broken_photo_is_one_warning_and_one_failure(
         assert!(said.contains("6 of 9 pictures failed"), "{said}");
     }
 }
+
+/// What a command says on a terminal (util-linux's `script` makes one); None where there is no `script`.
+fn on_terminal(arguments: &[&str], no_color: bool) -> Option<String> {
+    let quoted: Vec<String> = [env!("CARGO_BIN_EXE_toolkit")]
+        .iter()
+        .chain(arguments)
+        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
+        .collect();
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &quoted.join(" "), "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let output = command.output().inspect_err(|error| eprintln!("skipped: no script here: {error}")).ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_terminal_has_colours_unless_no_color_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = broken(dir.path());
+    let arguments = ["caption", "--model", "mini-blip", file.to_str().unwrap()];
+    let Some(coloured) = on_terminal(&arguments, false) else { return };
+    let plain = on_terminal(&arguments, true).unwrap();
+    let colour = |said: &str| said.contains("\u{1b}[3") || said.contains("\u{1b}[1m");
+    assert!(coloured.contains("broken.png") && plain.contains("broken.png"), "{coloured:?} {plain:?}");
+    assert!(colour(&coloured) && !colour(&plain), "{coloured:?} {plain:?}");
+}
+
+#[test]
+fn a_bar_says_the_stage_and_never_that_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let arguments = ["experiment", "style_ablation", "--device", "cpu", "--limit", "2", "--set", "steps=1", "--out"];
+    let Some(said) = on_terminal(&[&arguments[..], &[out.to_str().unwrap()]].concat(), false) else { return };
+    // How many there are depends on the metrics.
+    for stage in ["1 of ", ", style pictures", "2 of ", ", describing", "3 of ", ", drawing", ", scoring"] {
+        assert!(said.contains(stage), "{stage} in {said:?}");
+    }
+    assert!(said.contains(" gone, ") && said.contains(" s left"), "{said:?}");
+    assert!(!said.contains(" 0 s left") && !said.contains(" 0s left"), "{said:?}");
+}
