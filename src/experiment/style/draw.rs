@@ -1,6 +1,7 @@
 //! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -344,12 +345,11 @@ fn origin_key(cell: &Cell) -> (String, String) {
 pub fn origins(work: Inputs<StyleTransfer>) -> Result<Origins> {
     let mut origins = Origins::new();
     for cell in &work.plan.cells {
-        let key = origin_key(cell);
-        if !origins.contains_key(&key) {
-            let path = work.models.find(&Needed::new(key.0.clone(), Role::Generator))?;
-            let loras = LoraChoice::list(&key.1);
-            let origin = Origin::new(&key.0, &path, work.models.place(), &loras)?;
-            origins.insert(key, origin);
+        if let Entry::Vacant(new) = origins.entry(origin_key(cell)) {
+            let (generator, loras) = new.key();
+            let path = work.models.find(&Needed::new(generator.clone(), Role::Generator))?;
+            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras))?;
+            new.insert(origin);
         }
     }
     Ok(origins)

@@ -40,8 +40,17 @@ pub struct Finished {
 /// What [`Finished`] is beside its bytes: the rows as a table, then the pixels of the pictures, then the features.
 #[derive(Serialize, Deserialize)]
 struct Outline {
-    pictures: Vec<(String, u32, u32, Vec<(String, String)>)>,
+    pictures: Vec<Frame>,
     features: Vec<String>,
+}
+
+/// A picture without its pixels.
+#[derive(Serialize, Deserialize)]
+struct Frame {
+    path: String,
+    width: u32,
+    height: u32,
+    texts: Vec<(String, String)>,
 }
 
 /// A text of a picture's file, from another process.
@@ -55,7 +64,7 @@ impl Parcel for Finished {
         let of = |drawn: &Drawn| {
             let Drawn { path, image, texts } = drawn;
             let texts = texts.iter().map(|(keyword, text)| (keyword.to_string(), text.clone())).collect();
-            (path.clone(), image.width(), image.height(), texts)
+            Frame { path: path.clone(), width: image.width(), height: image.height(), texts }
         };
         let outline = Outline {
             pictures: self.pictures.iter().map(of).collect(),
@@ -75,7 +84,7 @@ impl Parcel for Finished {
         let table = next()?;
         let rows = if table.is_empty() { Vec::new() } else { from_bytes(&table)? };
         let mut finished = Self { rows, ..Self::default() };
-        for (path, width, height, texts) in outline.pictures {
+        for Frame { path, width, height, texts } in outline.pictures {
             let image = RgbImage::from_raw(width, height, next()?).context("a picture of a worker is cut off")?;
             let texts = texts.into_iter().map(known).collect::<Result<_>>()?;
             finished.pictures.push(Drawn { path, image, texts });
