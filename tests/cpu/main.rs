@@ -12,6 +12,8 @@ mod checkpoint_views;
 mod checkpoints;
 mod controlnet;
 mod datasets;
+#[path = "../common/diffusion.rs"]
+mod diffusion;
 mod doctor;
 #[path = "../common/doubles.rs"]
 mod doubles;

@@ -1,64 +1,23 @@
 //! Stable Diffusion 3 against diffusers on tiny random pipelines (`tests/reference/sd3.py`): three
 //! configurations, with and without T5, like 3.0 and like 3.5.
 
-use std::path::{Path, PathBuf};
-
 use image::RgbImage;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
-use toolkit::checkpoints::{Checkpoint, Weights};
-use toolkit::error::UsageError;
+use toolkit::models::GenerateRequest;
 use toolkit::models::diffusion::autoencoder_kl::AutoencoderKl;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::diffusion::stable_diffusion_3::mmdit::Mmdit;
 use toolkit::models::text::clip_text::ClipText;
 use toolkit::models::text::t5_encoder::T5Encoder;
-use toolkit::models::{GenerateRequest, Generator};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
+use crate::diffusion::{Golden, apart, check_alone, check_refused, cpu};
+
 const PIPELINES: [&str; 3] = ["with_t5", "without_t5", "like_sd35"];
-/// Hidden states: float32 sums in another order, over a few layers.
-const STATES: f64 = 1e-4;
+const GOLDEN: Golden = Golden("sd3");
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3")
-}
-
-fn cpu() -> Runtime {
-    Runtime { device: Device::Cpu, dtype: DtypeChoice::Float32, offline: true }
-}
-
-fn config<T: DeserializeOwned>(pipeline: &str, part: &str) -> T {
-    let file = golden().join(pipeline).join(part).join("config.json");
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
-}
-
-fn weights(pipeline: &str, part: &str) -> Weights {
-    let stem = if part.starts_with("text") { "model" } else { "diffusion_pytorch_model" };
-    let checkpoint = Checkpoint::open_dir(&golden().join(pipeline).join(part), stem).unwrap();
-    checkpoint.weights(Device::Cpu, Kind::Float)
-}
-
-/// The values of the reference by name.
-struct Reference(Vec<(String, Tensor)>);
-
-impl Reference {
-    fn open(pipeline: &str) -> Self {
-        Self(Tensor::read_safetensors(golden().join(format!("{pipeline}.safetensors"))).unwrap())
-    }
-
-    fn get(&self, name: &str) -> &Tensor {
-        &self.0.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{name}")).1
-    }
-
-    fn check(&self, name: &str, ours: &Tensor) {
-        let theirs = self.get(name);
-        assert_eq!(ours.size(), theirs.size(), "{name}");
-        let difference = (ours - theirs).abs().max().double_value(&[]);
-        println!("{name}: {difference:.1e}");
-        assert!(difference < STATES, "{name}: {difference}");
-    }
+fn load(pipeline: &str) -> StableDiffusion3 {
+    StableDiffusion3::load(&GOLDEN.path(pipeline), &cpu()).unwrap()
 }
 
 /// Every `step`-th token, as the reference keeps them.
@@ -69,11 +28,10 @@ fn every(states: &Tensor, step: i64) -> Tensor {
 #[test]
 fn clip_text_encoders() {
     for pipeline in PIPELINES {
-        let reference = Reference::open(pipeline);
+        let reference = GOLDEN.reference(pipeline);
         for part in ["text_encoder", "text_encoder_2"] {
-            let place = weights(pipeline, part);
-            let encoder = ClipText::new(&place, &config(pipeline, part), true).unwrap();
-            place.finish().unwrap();
+            let new = |weights: &_, config: &_| ClipText::new(weights, config, true);
+            let encoder = GOLDEN.build(&format!("{pipeline}/{part}"), new);
             let out = encoder.forward(reference.get(&format!("{part}.ids")));
             reference.check(&format!("{part}.penultimate"), &every(&out.penultimate, 4));
             reference.check(&format!("{part}.last"), &every(&out.last, 4));
@@ -85,9 +43,8 @@ fn clip_text_encoders() {
 #[test]
 fn t5_encoders() {
     for pipeline in ["with_t5", "like_sd35"] {
-        let (reference, place) = (Reference::open(pipeline), weights(pipeline, "text_encoder_3"));
-        let encoder = T5Encoder::new(&place, &config(pipeline, "text_encoder_3")).unwrap();
-        place.finish().unwrap();
+        let reference = GOLDEN.reference(pipeline);
+        let encoder = GOLDEN.build(&format!("{pipeline}/text_encoder_3"), T5Encoder::new);
         let states = encoder.forward(reference.get("text_encoder_3.ids"));
         reference.check("text_encoder_3.states", &every(&states, 8));
     }
@@ -96,10 +53,9 @@ fn t5_encoders() {
 /// In float16 the wide matrices stay in float32, and nothing overflows.
 #[test]
 fn t5_in_float16() {
-    let reference = Reference::open("with_t5");
-    let place = Checkpoint::open_dir(&golden().join("with_t5/text_encoder_3"), "model").unwrap();
-    let place = place.weights(Device::Cpu, Kind::Half);
-    let encoder = T5Encoder::new(&place, &config("with_t5", "text_encoder_3")).unwrap();
+    let reference = GOLDEN.reference("with_t5");
+    let place = GOLDEN.checkpoint("with_t5/text_encoder_3").weights(Device::Cpu, Kind::Half);
+    let encoder = T5Encoder::new(&place, &GOLDEN.json("with_t5/text_encoder_3/config.json")).unwrap();
     let states = encoder.forward(reference.get("text_encoder_3.ids"));
     assert_eq!(states.kind(), Kind::Half);
     let difference = every(&states.to_kind(Kind::Float), 8) - reference.get("text_encoder_3.states");
@@ -110,28 +66,21 @@ fn t5_in_float16() {
 #[test]
 fn autoencoders_both_ways() {
     for pipeline in PIPELINES {
-        let (reference, place) = (Reference::open(pipeline), weights(pipeline, "vae"));
-        let vae = AutoencoderKl::new(&place, &config(pipeline, "vae")).unwrap();
-        place.finish().unwrap();
-        let posterior = vae.encode(reference.get("vae.picture"));
-        reference.check("vae.mean", &posterior.mean);
-        reference.check("vae.deviation", &posterior.deviation);
-        reference.check("vae.decoded", &vae.decode(reference.get("vae.latents")));
+        GOLDEN.check_autoencoder(pipeline);
     }
 }
 
 /// Files written before diffusers 0.14 name the attention's tensors differently.
 #[test]
 fn autoencoder_with_old_names() {
-    let reference = Reference::open("with_t5");
+    let reference = GOLDEN.reference("with_t5");
     let renamed = |key: &str| {
         let names = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
         let old = names.iter().fold(key.to_string(), |key, (new, old)| key.replace(new, old));
         Some(old)
     };
-    let checkpoint = Checkpoint::open_dir(&golden().join("with_t5/vae"), "diffusion_pytorch_model").unwrap();
-    let place = checkpoint.rename(renamed).unwrap().weights(Device::Cpu, Kind::Float);
-    let vae = AutoencoderKl::new(&place, &config("with_t5", "vae")).unwrap();
+    let place = GOLDEN.checkpoint("with_t5/vae").rename(renamed).unwrap().weights(Device::Cpu, Kind::Float);
+    let vae = AutoencoderKl::new(&place, &GOLDEN.json("with_t5/vae/config.json")).unwrap();
     place.finish().unwrap();
     reference.check("vae.decoded", &vae.decode(reference.get("vae.latents")));
 }
@@ -139,14 +88,11 @@ fn autoencoder_with_old_names() {
 #[test]
 fn transformers() {
     for pipeline in PIPELINES {
-        let reference = Reference::open(pipeline);
-        let place = weights(pipeline, "transformer");
-        let transformer = Mmdit::new(&place, &config(pipeline, "transformer")).unwrap();
-        place.finish().unwrap();
+        let reference = GOLDEN.reference(pipeline);
+        let transformer = GOLDEN.build(&format!("{pipeline}/transformer"), Mmdit::new);
         let prompts =
             ["a young woman with long red hair, oil painting", "An old man's portrait: black hat, pencil sketch!"];
-        let pipe = StableDiffusion3::load(&golden().join(pipeline), &cpu()).unwrap();
-        let embeddings = pipe.encode(&prompts.map(str::to_string)).unwrap();
+        let embeddings = load(pipeline).encode(&prompts.map(str::to_string)).unwrap();
         // The second of two steps, so that a mix-up of steps would show.
         let conditioning = transformer.condition(&embeddings.prompt, &embeddings.pooled, &[999.0, 741.25]);
         let (latents, second) = (reference.get("transformer.latents"), conditioning.modulations.get(1));
@@ -155,82 +101,20 @@ fn transformers() {
     }
 }
 
-#[derive(Deserialize)]
-struct Case {
-    pipeline: String,
-    prompts: Vec<String>,
-    negative_prompt: Option<String>,
-    seeds: Vec<u64>,
-    steps: Option<usize>,
-    guidance_scale: Option<f64>,
-    width: Option<usize>,
-    height: Option<usize>,
-    strength: Option<f64>,
-    photos: Vec<String>,
-    pictures: Vec<String>,
-}
-
-impl Case {
-    fn request(&self) -> GenerateRequest {
-        GenerateRequest {
-            prompts: self.prompts.clone(),
-            negative_prompt: self.negative_prompt.clone(),
-            seeds: self.seeds.clone(),
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            width: self.width,
-            height: self.height,
-            images: self.photos.iter().map(|name| picture(name)).collect(),
-            strength: self.strength,
-            ..GenerateRequest::default()
-        }
-    }
-}
-
-fn picture(name: &str) -> RgbImage {
-    image::open(golden().join(name)).unwrap().to_rgb8()
-}
-
-fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(golden().join("cases.json")).unwrap()).unwrap()
-}
-
-/// The largest difference of two pictures, in grey levels.
-fn apart(ours: &RgbImage, theirs: &RgbImage) -> u8 {
-    assert_eq!(ours.dimensions(), theirs.dimensions());
-    ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
-}
-
 #[test]
 fn the_same_seed_gives_the_same_picture() {
-    for (number, case) in cases().iter().enumerate() {
-        let pipeline = StableDiffusion3::load(&golden().join(&case.pipeline), &cpu()).unwrap();
-        let drawn = pipeline.generate(&case.request()).unwrap();
-        assert_eq!(drawn.len(), case.pictures.len());
-        for (ours, theirs) in drawn.iter().zip(&case.pictures) {
-            let apart = apart(&ours.image, &picture(theirs));
-            println!("case {number}, {theirs}: {apart}");
-            assert!(apart <= 1, "case {number}, {theirs}: {apart} grey levels");
-            assert_eq!(ours.remark, None);
-        }
-    }
+    GOLDEN.check_cases(|pipeline| Box::new(load(pipeline)));
 }
 
 #[test]
 fn a_batch_draws_what_each_draws_alone() {
-    let case = &cases()[1];
-    let pipeline = StableDiffusion3::load(&golden().join(&case.pipeline), &cpu()).unwrap();
-    let together = pipeline.generate(&case.request()).unwrap();
-    for (i, batched) in together.iter().enumerate() {
-        let request =
-            GenerateRequest { prompts: vec![case.prompts[i].clone()], seeds: vec![case.seeds[i]], ..case.request() };
-        assert!(apart(&pipeline.generate(&request).unwrap()[0].image, &batched.image) <= 1);
-    }
+    let case = &GOLDEN.cases()[1];
+    check_alone(&load(&case.pipeline), &GOLDEN.request(case));
 }
 
 #[test]
 fn what_cannot_be_drawn_is_wrong_usage() {
-    let pipeline = StableDiffusion3::load(&golden().join("with_t5"), &cpu()).unwrap();
+    let pipeline = load("with_t5");
     let good = GenerateRequest {
         prompts: vec!["a cat".to_string()],
         seeds: vec![1],
@@ -251,12 +135,7 @@ fn what_cannot_be_drawn_is_wrong_usage() {
         (GenerateRequest { scheduler: Some("ddim".parse().unwrap()), ..good.clone() }, "leave the scheduler out"),
         (GenerateRequest { safety_checker: true, ..good.clone() }, "no safety checker"),
     ];
-    for (request, words) in wrong {
-        let error = pipeline.generate(&request).unwrap_err();
-        assert!(error.downcast_ref::<UsageError>().is_some(), "{error:#}");
-        assert!(error.to_string().contains(words), "{error}");
-    }
-    assert!(pipeline.generate(&GenerateRequest::default()).unwrap().is_empty());
+    check_refused(&pipeline, wrong);
 }
 
 /// In bfloat16 too the noise is that of diffusers, and the picture the same but for rounding: random
@@ -265,7 +144,7 @@ fn what_cannot_be_drawn_is_wrong_usage() {
 fn in_bfloat16_the_picture_is_much_the_same() {
     let rt = Runtime { dtype: DtypeChoice::Bfloat16, ..cpu() };
     let request = GenerateRequest {
-        prompts: vec![cases()[0].prompts[0].clone()],
+        prompts: vec![GOLDEN.cases()[0].prompts[0].clone()],
         seeds: vec![21],
         steps: Some(2),
         guidance_scale: Some(2.0),
@@ -273,14 +152,8 @@ fn in_bfloat16_the_picture_is_much_the_same() {
         height: Some(24),
         ..GenerateRequest::default()
     };
-    let drawn = StableDiffusion3::load(&golden().join("with_t5"), &rt).unwrap().generate(&request).unwrap();
-    let theirs = picture("bfloat16.png");
-    assert_eq!(drawn[0].image.dimensions(), theirs.dimensions());
-    let differences = drawn[0].image.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)));
-    let mean = differences.sum::<f64>() / theirs.as_raw().len() as f64;
-    println!("mean difference in bfloat16: {mean:.2}");
-    assert!(mean < 4.0, "{mean} grey levels on average");
-    assert_eq!(drawn[0].remark, None);
+    let pipeline = StableDiffusion3::load(&GOLDEN.path("with_t5"), &rt).unwrap();
+    GOLDEN.check_half(&pipeline, &request, "bfloat16.png", 4.0);
 }
 
 /// The embedded model, from the command line.
@@ -295,7 +168,7 @@ fn stylize_with_the_embedded_model() {
     };
     let prompt = ["--prompt", "an avatar with red hair, pixel art", "--steps", "6", "--seed", "4", "--out"];
     toolkit().args(prompt).arg(&out).assert().success();
-    let (ours, theirs) = (image::open(&out).unwrap().to_rgb8(), picture("mini.png"));
+    let (ours, theirs) = (image::open(&out).unwrap().to_rgb8(), GOLDEN.picture("mini.png"));
     assert!(apart(&ours, &theirs) <= 1, "{} grey levels", apart(&ours, &theirs));
     // What cannot be is said in one line, with the right status, and nothing is written.
     let never = folder.path().join("never.png");
