@@ -112,8 +112,8 @@ fn what_is_merged_leaves_nothing_behind() {
         let (a, b) = (lora(a, 0.7), lora(b, 1.0));
         let fresh = |loras: &[LoraChoice]| draw(load_as(pipeline, dtype).as_ref(), &with(loras));
         let plain = fresh(&[]);
-        for loras in [&[a.clone()][..], &[], &[b.clone()], &[], &[a.clone(), b.clone()], &[b], &[a]] {
-            let (ours, expected) = (draw(one.as_ref(), &with(loras)), fresh(loras));
+        for loras in [vec![a.clone()], vec![], vec![b.clone()], vec![], vec![a.clone(), b.clone()], vec![b], vec![a]] {
+            let (ours, expected) = (draw(one.as_ref(), &with(&loras)), fresh(&loras));
             assert!(ours == expected, "{pipeline}: {loras:?} after others");
             assert_eq!(ours == plain, loras.is_empty(), "{pipeline}: {loras:?} changes the picture");
         }
