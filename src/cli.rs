@@ -48,7 +48,7 @@ pub struct Global {
     pub verbose: u8,
 }
 
-impl From<&Global> for runtime::Options {
+impl From<&Global> for runtime::RuntimeOptions {
     fn from(global: &Global) -> Self {
         let Global { device, dtype, threads, memory_limit, offline, .. } = global;
         Self {

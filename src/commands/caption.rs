@@ -18,7 +18,7 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
 use crate::pipelines::describe;
-use crate::runtime::{Options, Runtime, free_memory, log_peak_memory, one_line, wait_asleep};
+use crate::runtime::{Runtime, RuntimeOptions, free_memory, log_peak_memory, one_line, wait_asleep};
 use crate::workers::{self, Crew, Desk, Hint, Ledger, Packed, Parcel, Paths, Stage, Team};
 
 /// The part of a worker's task that this command is.
@@ -90,7 +90,13 @@ fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) ->
 }
 
 /// On several devices, in a process each. The first says how many pictures at a time there is room for.
-fn together(asked: &Asked, batch_size: Option<usize>, shown: Shown, team: &Team, options: Options) -> Result<Vec<Row>> {
+fn together(
+    asked: &Asked,
+    batch_size: Option<usize>,
+    shown: Shown,
+    team: &Team,
+    options: RuntimeOptions,
+) -> Result<Vec<Row>> {
     let device = if options.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
     if let Some(special) = asked.files.0.iter().find(|file| !file.is_file()) {
         return Err(usage(format!("{} is no file: with several devices pictures must be files", special.display())));

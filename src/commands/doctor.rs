@@ -7,7 +7,7 @@ use super::print::{self, say};
 use crate::cli::{DoctorArgs, Format, Global};
 use crate::error::Outcome;
 use crate::hub;
-use crate::models::{self, MODELS, ModelEntry, Source};
+use crate::models::{self, MODELS, ModelEntry, ModelSource};
 use crate::runtime::{self, Cuda, machine};
 
 /// How something stands.
@@ -128,7 +128,7 @@ fn model(entry: &ModelEntry) -> Check {
         return Check::ok("model", entry.name, path.display().to_string());
     }
     match entry.source {
-        Source::Embedded(folder) => {
+        ModelSource::Embedded(folder) => {
             let folder = format!("experiments/mini/{folder}");
             let remedy = format!("git checkout -- {folder}");
             Check::new("model", entry.name, State::Broken, format!("{folder} is gone"), remedy)

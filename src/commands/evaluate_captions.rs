@@ -14,7 +14,7 @@ use super::print::{self, say};
 use crate::cli::{CaptionProfile, CaptionsArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::metrics::stats::Interval;
-use crate::metrics::text::captions::{self, Caption, Difference, Profile, Scores};
+use crate::metrics::text::captions::{self, Caption, CaptionDifference, Profile, Scores};
 
 pub fn run(args: &CaptionsArgs, _global: &Global) -> Result<Outcome> {
     let profile = match args.profile {
@@ -164,7 +164,7 @@ struct Report {
     intervals: Vec<Interval>,
     /// The ROUGE values as the bootstrap median, by metric.
     medians: Vec<(&'static str, f64)>,
-    differences: Vec<Difference>,
+    differences: Vec<CaptionDifference>,
 }
 
 impl Report {
@@ -186,7 +186,7 @@ impl Report {
             .collect();
         object.insert("interval_95".to_owned(), intervals.into());
         if !self.differences.is_empty() {
-            let difference = |all: &Difference| {
+            let difference = |all: &CaptionDifference| {
                 json!({"difference": all.difference, "interval_95": interval(&all.interval),
                        "first_better": all.first_better, "p_value": all.p_value})
             };

@@ -11,7 +11,7 @@ use super::print::{self, say};
 use crate::cli::{ClipScoreArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images::{self, Same};
-use crate::metrics::image::artfid::Options;
+use crate::metrics::image::artfid::ScoreOptions;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::check_readable;
@@ -92,7 +92,7 @@ struct Mean {
 impl Mean {
     fn new(name: &'static str, per_item: Vec<f64>) -> Result<Self> {
         let n = per_item.len() as f64;
-        let [interval] = bootstrap(per_item.len(), Options::default().resamples, 0, |counts| {
+        let [interval] = bootstrap(per_item.len(), ScoreOptions::default().resamples, 0, |counts| {
             [counts.iter().zip(&per_item).map(|(count, value)| count * value).sum::<f64>() / n]
         })?;
         Ok(Self { name, value: per_item.iter().sum::<f64>() / n, per_item, interval })

@@ -13,7 +13,7 @@ use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs}
 use crate::error::{Outcome, usage};
 use crate::images;
 use crate::metrics::image::PictureMetric;
-use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options, Scores};
+use crate::metrics::image::artfid::{self, ArtFidNets, Mode, ScoreOptions, Scores};
 use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
@@ -60,7 +60,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         (rt, [stylized, style], lpips)
     };
     let lpips = numbers(&[lpips])?;
-    let options = Options {
+    let options = ScoreOptions {
         mode: mode(args.mode),
         points: args.points,
         min_sample: args.min_sample,
@@ -105,7 +105,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
         alone(network, args, (for_gpu, batch), files, global)?
     };
     let network = if own_size { network.model() } else { args.inception.as_deref().unwrap_or(network.model()) };
-    let score = (between.compare)(&a, &b, &Options::default())?;
+    let score = (between.compare)(&a, &b, &ScoreOptions::default())?;
     let (value, n) =
         (score.value.with_context(|| format!("{} is no finite number", about.label))?, [files_a.len(), files_b.len()]);
     let ends = score.low.zip(score.high);
@@ -155,14 +155,14 @@ fn alone(
 }
 
 /// What is enough to find the files of networks, before this process has a device.
-fn finding(options: &runtime::Options) -> Runtime {
+fn finding(options: &runtime::RuntimeOptions) -> Runtime {
     Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline }
 }
 
 /// What workers see of the sets, and the first device, on which this process scores.
 fn shared(
     team: &Team,
-    options: runtime::Options,
+    options: runtime::RuntimeOptions,
     nets: Nets,
     sets: Vec<Set>,
     batch: Option<usize>,
@@ -206,7 +206,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     };
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let [interval] = bootstrap(values.len(), Options::default().resamples, 0, |counts| {
+    let [interval] = bootstrap(values.len(), ScoreOptions::default().resamples, 0, |counts| {
         [counts.iter().zip(&values).map(|(count, value)| count * value).sum::<f64>() / n]
     })?;
     match args.format {

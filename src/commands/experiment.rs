@@ -14,7 +14,7 @@ use crate::experiment::models::OnThisMachine;
 use crate::experiment::shard::Shard;
 use crate::experiment::{self, Asked, Conclusion, Progress};
 use crate::report;
-use crate::runtime::{Options, Runtime, wait_asleep};
+use crate::runtime::{Runtime, RuntimeOptions, wait_asleep};
 
 pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
@@ -28,8 +28,8 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     // A dry run downloads nothing.
     let offline = global.offline || args.dry_run;
     let models = match team(global)? {
-        Some((team, options)) => OnThisMachine::with_team(team, Options { offline, ..options })?,
-        None => OnThisMachine::new(Runtime::new(Options { offline, ..global.into() })?),
+        Some((team, options)) => OnThisMachine::with_team(team, RuntimeOptions { offline, ..options })?,
+        None => OnThisMachine::new(Runtime::new(RuntimeOptions { offline, ..global.into() })?),
     };
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let asked = asked(&args.options, args.shard.as_deref());

@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::cli::Global;
-use crate::runtime::{Options, several_devices};
+use crate::runtime::{RuntimeOptions, several_devices};
 use crate::workers::Team;
 
 /// The workers that `--device` asks for, and the choices for what this process does on the first device; none where it
 /// names one device.
-pub fn team(global: &Global) -> Result<Option<(Team, Options)>> {
+pub fn team(global: &Global) -> Result<Option<(Team, RuntimeOptions)>> {
     let Some(devices) = several_devices(&global.device)? else { return Ok(None) };
     let program = std::env::current_exe().context("where is this program?")?;
     let dtype = global.dtype.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
@@ -23,7 +23,7 @@ pub fn team(global: &Global) -> Result<Option<(Team, Options)>> {
     arguments.extend(global.offline.then(|| "--offline".to_string()));
     arguments.extend(global.quiet.then(|| "--quiet".to_string()));
     arguments.extend((0..global.verbose).map(|_| "--verbose".to_string()));
-    let options = Options { device: devices[0].clone(), ..global.into() };
+    let options = RuntimeOptions { device: devices[0].clone(), ..global.into() };
     let command = move |device: &str| {
         let mut command = Command::new(&program);
         command.args(["worker", "--device", device]).args(&arguments);

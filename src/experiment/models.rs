@@ -9,7 +9,7 @@ use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
 use crate::models::{self, CaptionOptions, Captioner};
-use crate::runtime::{DtypeChoice, Options, Runtime, gpu_memory, load_cuda, total_memory};
+use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
 
 /// What a model of a run is there for.
@@ -81,7 +81,7 @@ pub struct OnThisMachine {
     runtime: Runtime,
     team: Option<Team>,
     /// What makes the runtime of the first device of a team, which only some metrics need in this process.
-    options: Option<Options>,
+    options: Option<RuntimeOptions>,
 }
 
 impl OnThisMachine {
@@ -90,7 +90,7 @@ impl OnThisMachine {
     }
 
     /// The same with workers, so that this process computes nothing on a GPU. `options` are those of the first device.
-    pub fn with_team(team: Team, options: Options) -> Result<Self> {
+    pub fn with_team(team: Team, options: RuntimeOptions) -> Result<Self> {
         Runtime::foresee(options.clone())?;
         if options.device != "cpu" {
             // Before libtorch is asked for anything.

@@ -8,7 +8,7 @@ use super::detect::{family_of, metric_files};
 use super::family::Family;
 use super::files::ModelFiles;
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
-use super::registry::{MODELS, ModelEntry, Source};
+use super::registry::{MODELS, ModelEntry, ModelSource};
 use crate::checkpoints::Checkpoint;
 use crate::error::{nearest, usage};
 use crate::hub::{self, torch_cache};
@@ -53,13 +53,13 @@ fn one_file_of(path: PathBuf, family: &Family) -> PathBuf {
 /// Where a built-in model is, without any download; None when it is not (wholly) here.
 pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
     match entry.source {
-        Source::Hub(id) => repository(id)?.cached_folder(&ModelFiles),
-        Source::HubFile { repo, file } => repository(repo)?
+        ModelSource::Hub(id) => repository(id)?.cached_folder(&ModelFiles),
+        ModelSource::HubFile { repo, file } => repository(repo)?
             .cached_file(file)
             .or_else(|| if is_own_name(file) { torch_cache::cached(file) } else { None })
             .or_else(|| if is_own_name(file) { torch_cache::art_fid_file(file) } else { None }),
-        Source::Torch { file, .. } => torch_cache::cached(file),
-        Source::Embedded(folder) => embedded(folder).ok().filter(|folder| folder.is_dir()),
+        ModelSource::Torch { file, .. } => torch_cache::cached(file),
+        ModelSource::Embedded(folder) => embedded(folder).ok().filter(|folder| folder.is_dir()),
     }
 }
 
@@ -70,13 +70,13 @@ fn is_own_name(file: &str) -> bool {
 
 fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
     // A repository knows itself whether it is here, and whole.
-    let is_repository = matches!(entry.source, Source::Hub(_)) && !offline;
+    let is_repository = matches!(entry.source, ModelSource::Hub(_)) && !offline;
     if let Some(path) = find_local(entry).filter(|_| !is_repository)
         && (offline || path.is_dir() || Checkpoint::open(&[&path]).is_ok())
     {
         return Ok(path);
     }
-    if !matches!(entry.source, Source::Embedded(_)) && offline {
+    if !matches!(entry.source, ModelSource::Embedded(_)) && offline {
         bail!(
             "model {} is not on this machine: `toolkit models pull {}` downloads it where the network may be used; or give \
              a folder",
@@ -85,10 +85,12 @@ fn fetch(entry: &ModelEntry, offline: bool) -> Result<PathBuf> {
         );
     }
     match entry.source {
-        Source::Hub(id) => repository(id).context("a wrong hub id in the table")?.folder(offline, &ModelFiles),
-        Source::HubFile { repo, file } => repository(repo).context("a wrong hub id in the table")?.download_file(file),
-        Source::Torch { file, url } => torch_cache::download(file, url),
-        Source::Embedded(folder) => {
+        ModelSource::Hub(id) => repository(id).context("a wrong hub id in the table")?.folder(offline, &ModelFiles),
+        ModelSource::HubFile { repo, file } => {
+            repository(repo).context("a wrong hub id in the table")?.download_file(file)
+        }
+        ModelSource::Torch { file, url } => torch_cache::download(file, url),
+        ModelSource::Embedded(folder) => {
             bail!("model {}: its folder {} is missing: is the clone complete?", entry.name, embedded(folder)?.display())
         }
     }

@@ -33,7 +33,7 @@ pub use locate::{
     locate_inception_v3, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
 };
 pub use lora_choice::LoraChoice;
-pub use registry::{FAMILIES, MODELS, ModelEntry, Source, find};
+pub use registry::{FAMILIES, MODELS, ModelEntry, ModelSource, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
 

@@ -27,7 +27,7 @@ pub struct ModelEntry {
     pub name: &'static str,
     pub family: &'static Family,
     /// Where its files come from.
-    pub source: Source,
+    pub source: ModelSource,
     /// What is downloaded of it, in megabytes, about; 0 of what is part of this repository.
     pub megabytes: u64,
     /// One line for `models list`.
@@ -35,7 +35,7 @@ pub struct ModelEntry {
 }
 
 #[derive(Debug)]
-pub enum Source {
+pub enum ModelSource {
     /// `owner/name` on the Hugging Face hub: a folder.
     Hub(&'static str),
     /// One file of a repository on the Hugging Face hub.
@@ -50,49 +50,49 @@ pub static MODELS: &[ModelEntry] = &[
     ModelEntry {
         name: "blip-base",
         family: &blip::FAMILY,
-        source: Source::Hub("Salesforce/blip-image-captioning-base"),
+        source: ModelSource::Hub("Salesforce/blip-image-captioning-base"),
         megabytes: 990,
         about: "describes pictures in a short sentence; 0.25 B parameters",
     },
     ModelEntry {
         name: "blip-large",
         family: &blip::FAMILY,
-        source: Source::Hub("Salesforce/blip-image-captioning-large"),
+        source: ModelSource::Hub("Salesforce/blip-image-captioning-large"),
         megabytes: 1880,
         about: "describes pictures in a short sentence; 0.47 B parameters",
     },
     ModelEntry {
         name: "phi-4-multimodal",
         family: &phi4_multimodal::FAMILY,
-        source: Source::Hub("microsoft/Phi-4-multimodal-instruct"),
+        source: ModelSource::Hub("microsoft/Phi-4-multimodal-instruct"),
         megabytes: 11200,
         about: "describes pictures as it is told to; 5.6 B parameters",
     },
     ModelEntry {
         name: "sd3-medium",
         family: &stable_diffusion_3::FAMILY,
-        source: Source::Hub("stabilityai/stable-diffusion-3-medium-diffusers"),
+        source: ModelSource::Hub("stabilityai/stable-diffusion-3-medium-diffusers"),
         megabytes: 15500,
         about: "draws pictures from text; 2 B parameters and 5.6 B of text encoders",
     },
     ModelEntry {
         name: "sd-v1-5",
         family: &stable_diffusion::FAMILY,
-        source: Source::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        source: ModelSource::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),
         megabytes: 4270,
         about: "draws pictures from text, or from a photo and text; 1 B parameters",
     },
     ModelEntry {
         name: "art-inception",
         family: &inception::ART_FAMILY,
-        source: Source::HubFile { repo: "matthias-wright/art_inception", file: "art_inception.pth" },
+        source: ModelSource::HubFile { repo: "matthias-wright/art_inception", file: "art_inception.pth" },
         megabytes: 100,
         about: "the features in which ArtFID compares pictures",
     },
     ModelEntry {
         name: "inception-v3",
         family: &inception::FID_FAMILY,
-        source: Source::Torch {
+        source: ModelSource::Torch {
             file: "pt_inception-2015-12-05-6726825d.pth",
             url: "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         },
@@ -102,7 +102,7 @@ pub static MODELS: &[ModelEntry] = &[
     ModelEntry {
         name: "lpips-alex",
         family: &alexnet::FAMILY,
-        source: Source::Torch {
+        source: ModelSource::Torch {
             file: "alexnet-owt-7be5be79.pth",
             url: "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
         },
@@ -112,98 +112,98 @@ pub static MODELS: &[ModelEntry] = &[
     ModelEntry {
         name: "clip-vit-b-32",
         family: &clip::FAMILY,
-        source: Source::Hub("openai/clip-vit-base-patch32"),
+        source: ModelSource::Hub("openai/clip-vit-base-patch32"),
         megabytes: 605,
         about: "how well pictures and texts fit each other: CLIPScore, clip_text, clip_image",
     },
     ModelEntry {
         name: "clip-vit-l-14",
         family: &clip::FAMILY,
-        source: Source::Hub("openai/clip-vit-large-patch14"),
+        source: ModelSource::Hub("openai/clip-vit-large-patch14"),
         megabytes: 1710,
         about: "the same, larger",
     },
     ModelEntry {
         name: "clip-vit-l-14-336",
         family: &clip::FAMILY,
-        source: Source::Hub("openai/clip-vit-large-patch14-336"),
+        source: ModelSource::Hub("openai/clip-vit-large-patch14-336"),
         megabytes: 1710,
         about: "the same, of larger pictures: the features of CMMD",
     },
     ModelEntry {
         name: "csd-vit-l",
         family: &csd::FAMILY,
-        source: Source::HubFile { repo: "tomg-group-umd/CSD-ViT-L", file: "pytorch_model.bin" },
+        source: ModelSource::HubFile { repo: "tomg-group-umd/CSD-ViT-L", file: "pytorch_model.bin" },
         megabytes: 1220,
         about: "the style of a picture (contrastive style descriptors); 0.3 B parameters",
     },
     ModelEntry {
         name: "dinov2-base",
         family: &dinov2::FAMILY,
-        source: Source::Hub("facebook/dinov2-base"),
+        source: ModelSource::Hub("facebook/dinov2-base"),
         megabytes: 346,
         about: "what a picture shows: the metric dino, and fd_dinov2",
     },
     ModelEntry {
         name: "dinov2-large",
         family: &dinov2::FAMILY,
-        source: Source::Hub("facebook/dinov2-large"),
+        source: ModelSource::Hub("facebook/dinov2-large"),
         megabytes: 1220,
         about: "the same, larger: the features in which FD-DINOv2 is published",
     },
     ModelEntry {
         name: "mini-blip",
         family: &blip::FAMILY,
-        source: Source::Embedded("models/mini-blip"),
+        source: ModelSource::Embedded("models/mini-blip"),
         megabytes: 0,
         about: "blip-base, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-phi-4-multimodal",
         family: &phi4_multimodal::FAMILY,
-        source: Source::Embedded("models/mini-phi-4-multimodal"),
+        source: ModelSource::Embedded("models/mini-phi-4-multimodal"),
         megabytes: 0,
         about: "phi-4-multimodal, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-sd3",
         family: &stable_diffusion_3::FAMILY,
-        source: Source::Embedded("models/mini-sd3"),
+        source: ModelSource::Embedded("models/mini-sd3"),
         megabytes: 0,
         about: "sd3-medium, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-sd-v1-5",
         family: &stable_diffusion::FAMILY,
-        source: Source::Embedded("models/mini-sd-v1-5"),
+        source: ModelSource::Embedded("models/mini-sd-v1-5"),
         megabytes: 0,
         about: "sd-v1-5, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-art-inception",
         family: &inception::ART_FAMILY,
-        source: Source::Embedded("models/mini-art-inception"),
+        source: ModelSource::Embedded("models/mini-art-inception"),
         megabytes: 0,
         about: "art-inception, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-lpips",
         family: &alexnet::FAMILY,
-        source: Source::Embedded("models/mini-lpips"),
+        source: ModelSource::Embedded("models/mini-lpips"),
         megabytes: 0,
         about: "lpips-alex, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-clip",
         family: &clip::FAMILY,
-        source: Source::Embedded("models/mini-clip"),
+        source: ModelSource::Embedded("models/mini-clip"),
         megabytes: 0,
         about: "clip-vit-b-32, tiny, part of this repository",
     },
     ModelEntry {
         name: "mini-csd",
         family: &csd::FAMILY,
-        source: Source::Embedded("models/mini-csd"),
+        source: ModelSource::Embedded("models/mini-csd"),
         megabytes: 0,
         about: "csd-vit-l, tiny, part of this repository",
     },

@@ -21,7 +21,7 @@ pub enum DtypeChoice {
 
 /// What users choose about where and how models run.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct RuntimeOptions {
     /// `auto`, `cpu`, `cuda` or `cuda:N`; of several (see [`several_devices`]) the first.
     pub device: String,
     pub dtype: DtypeChoice,
@@ -45,11 +45,11 @@ impl Runtime {
     /// The part of [`Self::new`] that takes no time: sets the number of threads, and tells whether a GPU
     /// will be used, as far as that can be told before CUDA is loaded. Work that needs no device can start
     /// in between.
-    pub fn foresee(options: impl Into<Options>) -> Result<bool> {
+    pub fn foresee(options: impl Into<RuntimeOptions>) -> Result<bool> {
         Self::foresee_with(&options.into())
     }
 
-    fn foresee_with(options: &Options) -> Result<bool> {
+    fn foresee_with(options: &RuntimeOptions) -> Result<bool> {
         if let Some(threads) = options.threads {
             if threads == 0 {
                 return Err(usage("--threads must be at least 1"));
@@ -62,7 +62,7 @@ impl Runtime {
     }
 
     /// An unknown or absent device is wrong usage.
-    pub fn new(options: impl Into<Options>) -> Result<Self> {
+    pub fn new(options: impl Into<RuntimeOptions>) -> Result<Self> {
         let mut options = options.into();
         if let Some([first, ..]) = several_devices(&options.device)?.as_deref() {
             tracing::info!("one device is used here: {first}");

@@ -13,7 +13,7 @@ use toolkit::error::usage;
 use toolkit::experiment::models::{Captioners, Needed, Role};
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::StyleTransfer;
-use toolkit::experiment::style::models::{Judge, Models};
+use toolkit::experiment::style::models::{ImageScorer, Models};
 use toolkit::experiment::{Config, Plan, Progress, check, run};
 use toolkit::metrics::image::Embedder;
 use toolkit::metrics::image::networks::Network;
@@ -142,7 +142,7 @@ impl Models for Doubles {
         Ok(Box::new(Painter { pause: self.pause, count: self.drawn.clone(), budget: budget() }))
     }
 
-    fn judge(&self, _config: &Config) -> Result<Box<dyn Judge>> {
+    fn scorer(&self, _config: &Config) -> Result<Box<dyn ImageScorer>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Eye))
     }
@@ -245,7 +245,7 @@ impl Generator for Painter {
 
 struct Eye;
 
-impl Judge for Eye {
+impl ImageScorer for Eye {
     fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         let mean = |picture: &RgbImage, channel: usize, half: u32| {
             let pixels = picture.enumerate_pixels().filter(|(x, _, _)| (*x < picture.width() / 2) == (half == 0));

@@ -9,7 +9,7 @@ use image::RgbImage;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::metrics::image::artfid::{ArtFidNets, Mode, Options, score};
+use toolkit::metrics::image::artfid::{ArtFidNets, Mode, ScoreOptions, score};
 use toolkit::metrics::image::features::FeatureNet;
 use toolkit::metrics::image::frechet::{self, Gaussian};
 use toolkit::metrics::image::kid::kid;
@@ -203,12 +203,12 @@ fn extrapolation_is_that_of_art_fid_for_the_same_samples() {
     let ours = frechet::extrapolated(&style, &stylized, &sizes, &samples).unwrap();
     assert_near(ours, number("extrapolated"), 1e-6);
     // The seeded samples are others, and estimate the same thing.
-    let options = |seed| Options { min_sample: 20, points: 40, seed, resamples: 0, mode: Mode::ArtFidInf };
+    let options = |seed| ScoreOptions { min_sample: 20, points: 40, seed, resamples: 0, mode: Mode::ArtFidInf };
     let lpips = vec![0.0; 60];
     let fid = |seed| score(&style, &stylized, &lpips, &options(seed)).unwrap().fid;
     assert_eq!(fid(1), fid(1));
     assert_ne!(fid(1), fid(2));
-    let plain = score(&style, &stylized, &lpips, &Options { mode: Mode::ArtFid, ..options(1) }).unwrap().fid;
+    let plain = score(&style, &stylized, &lpips, &ScoreOptions { mode: Mode::ArtFid, ..options(1) }).unwrap().fid;
     assert!(fid(1) < plain, "extrapolation takes the upward bias away: {} {plain}", fid(1));
     assert!((fid(1) - ours).abs() < 0.15 * ours, "{} {ours}", fid(1));
 }

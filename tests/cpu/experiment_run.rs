@@ -65,13 +65,13 @@ fn a_run_leaves_what_the_contract_says() {
 
 /// The scores of a strategy, from the files that the run left.
 fn check_scores(world: &World, rows: &[ItemRow], result: &ResultRow) {
-    let judge = Doubles::new(1).judge(&world.config(&[])).unwrap();
+    let scorer = Doubles::new(1).scorer(&world.config(&[])).unwrap();
     let features = |files: Vec<std::path::PathBuf>| {
         let open = |file| toolkit::images::load(file).unwrap();
         let square = |picture| toolkit::images::resize(&picture, 80, 80, toolkit::images::Filter::Bicubic);
         let pictures: Vec<RgbImage> = files.into_iter().map(open).map(square).collect();
         let rows: Vec<tch::Tensor> =
-            judge.features(&pictures).unwrap().iter().map(|row| tch::Tensor::from_slice(row)).collect();
+            scorer.features(&pictures).unwrap().iter().map(|row| tch::Tensor::from_slice(row)).collect();
         Gaussian::fit(&tch::Tensor::stack(&rows, 0)).unwrap()
     };
     let own: Vec<&ItemRow> = rows.iter().filter(|row| row.strategy == result.strategy).collect();

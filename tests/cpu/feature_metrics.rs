@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tch::{Device, Tensor};
-use toolkit::metrics::image::artfid::Options;
+use toolkit::metrics::image::artfid::ScoreOptions;
 use toolkit::metrics::image::embedded::Embedded;
 use toolkit::metrics::image::features::FeatureNet;
 use toolkit::metrics::image::networks::Network;
@@ -117,7 +117,7 @@ fn precision_and_recall_are_those_of_prdc() {
         metric.of_features().unwrap().compare
     };
     let (precision, recall) = (compare("precision"), compare("recall"));
-    let options = Options { resamples: 100, ..Options::default() };
+    let options = ScoreOptions { resamples: 100, ..ScoreOptions::default() };
     let check = |a: &Tensor, b: &Tensor, name: &str| {
         let ours = precision(a, b, &options).unwrap();
         assert_eq!(ours.value.unwrap(), number("inception_v3", &format!("precision_{name}")), "{name}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use toolkit::models::captioners::{blip, phi4_multimodal};
 use toolkit::models::diffusion::{stable_diffusion, stable_diffusion_3};
-use toolkit::models::{self, FAMILIES, MODELS, Source};
+use toolkit::models::{self, FAMILIES, MODELS, ModelSource};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 const RT: Runtime = Runtime { device: tch::Device::Cpu, dtype: DtypeChoice::Auto, offline: true };
@@ -39,13 +39,13 @@ fn the_table_is_sound() {
         assert!(MODELS[..i].iter().all(|other| other.name != entry.name), "{} is there twice", entry.name);
         assert!(!entry.about.is_empty());
         match entry.source {
-            Source::Embedded(_) => {
+            ModelSource::Embedded(_) => {
                 // The family that the table says is the one that the files say.
                 let located = models::locate(entry.name, &RT).unwrap();
                 assert_eq!(models::family_of(&located.path).unwrap(), entry.family, "{}", entry.name);
             }
-            Source::Torch { file, url } => assert!(url.ends_with(file)),
-            Source::Hub(id) | Source::HubFile { repo: id, .. } => assert_eq!(id.split('/').count(), 2),
+            ModelSource::Torch { file, url } => assert!(url.ends_with(file)),
+            ModelSource::Hub(id) | ModelSource::HubFile { repo: id, .. } => assert_eq!(id.split('/').count(), 2),
         }
     }
     for name in [
@@ -187,7 +187,7 @@ fn the_list_knows_what_is_here() {
     assert_eq!(rows.len(), MODELS.len());
     for (row, entry) in rows.iter().zip(MODELS) {
         assert_eq!(row["name"], entry.name);
-        assert_eq!(row["path"].is_string(), matches!(entry.source, Source::Embedded(_)), "{row}");
+        assert_eq!(row["path"].is_string(), matches!(entry.source, ModelSource::Embedded(_)), "{row}");
     }
     let (out, _) = output(toolkit(home.path()).args(["models", "list"]), 0);
     assert_eq!(out.lines().count(), MODELS.len());

@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use tch::Tensor;
-use toolkit::metrics::image::artfid::Options;
-use toolkit::metrics::image::paired::{Difference, Side, differences};
+use toolkit::metrics::image::artfid::ScoreOptions;
+use toolkit::metrics::image::paired::{PairedDifference, Side, differences};
 use toolkit::metrics::image::{PictureMetric, PictureSet};
 use toolkit::metrics::people::spearman;
 use toolkit::metrics::stats::{Moving, estimates, holm};
@@ -103,8 +103,8 @@ fn compare(
     features: [&Tensor; 2],
     lpips: [Vec<f64>; 2],
     metrics: &[&'static dyn PictureMetric],
-) -> Vec<Difference> {
-    let options = Options { resamples: 0, ..Options::default() };
+) -> Vec<PairedDifference> {
+    let options = ScoreOptions { resamples: 0, ..ScoreOptions::default() };
     let names: Vec<String> = (0..lpips[0].len()).map(|at| format!("p{at}")).collect();
     let ids: Vec<&str> = names.iter().map(String::as_str).collect();
     let sets: Vec<PictureSet> = features
@@ -150,7 +150,7 @@ fn matrix(n: usize, d: usize, mut number: impl FnMut(usize, usize) -> f64) -> Te
 }
 
 /// Two strategies that draw alike, but for chance, from the same photos; `apart` moves the second away.
-fn simulated(n: usize, d: usize, apart: f64, seed: u64) -> Vec<Difference> {
+fn simulated(n: usize, d: usize, apart: f64, seed: u64) -> Vec<PairedDifference> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let scale = |feature: usize| 1.0 - 0.9 * feature as f64 / d as f64;
     let style = matrix(20, d, |_, feature| normal(&mut generator) * scale(feature));
@@ -190,7 +190,7 @@ fn equal_strategies_are_seldom_told_apart() {
 
 #[test]
 fn strategies_that_differ_are_told_apart() {
-    let found: Vec<Vec<Difference>> = (0..20).map(|seed| simulated(24, 16, 0.3, seed)).collect();
+    let found: Vec<Vec<PairedDifference>> = (0..20).map(|seed| simulated(24, 16, 0.3, seed)).collect();
     for at in 0..4 {
         let told = found.iter().filter(|run| run[at].estimate.p_value < 0.05 && run[at].estimate.value < 0.0).count();
         assert!(told >= 18, "{}: {told} of 20", found[0][at].metric);
@@ -215,7 +215,7 @@ fn leaving_pictures_out_says_what_the_influence_does() {
     let mut generator = ChaCha8Rng::seed_from_u64(4);
     let (style, drawn) = (matrix(30, 5, |_, _| normal(&mut generator)), matrix(200, 5, |_, _| 0.0));
     let drawn = drawn + matrix(200, 5, |_, _| 0.5 + normal(&mut generator));
-    let options = Options::default();
+    let options = ScoreOptions::default();
     let lpips = (0..200).map(|at| 0.3 + 0.001 * f64::from(at)).collect();
     let set = PictureSet::new(style, drawn, BTreeMap::from([("lpips", lpips)]), &options);
     for name in ["artfid", "fid", "kid"] {

@@ -11,7 +11,7 @@ use super::figures::{Figures, dtype_name, median_seconds, timed};
 use crate::cli::BenchArgs;
 use crate::error::usage;
 use crate::images;
-use crate::metrics::image::artfid::{self, ArtFidNets, Mode, Options};
+use crate::metrics::image::artfid::{self, ArtFidNets, Mode, ScoreOptions};
 use crate::metrics::image::frechet::{Gaussian, distance_with_influence};
 use crate::metrics::image::lpips::numbers;
 use crate::metrics::image::pictures::{Decoding, pairs};
@@ -72,7 +72,7 @@ fn evaluate_seconds(nets: &ArtFidNets, count: usize, rt: &Runtime) -> Result<f64
             picture(SIZE, SIZE, (3 * i + 50 * shift) as u32).save(folder.join(format!("{i:06}.jpg")))
         })?;
     }
-    let options = Options { mode: Mode::ArtFid, ..Options::default() };
+    let options = ScoreOptions { mode: Mode::ArtFid, ..ScoreOptions::default() };
     let (_, seconds) = timed(rt.device, || {
         let for_gpu = rt.device.is_cuda();
         let pairs = Decoding::pairs(&pairs(&content, &stylized)?, MIN_SIZE, for_gpu);

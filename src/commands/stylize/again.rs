@@ -13,7 +13,7 @@ use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images;
 use crate::models::{LoraChoice, load_generator, load_outline, locate};
 use crate::pipelines::{Origin, Recipe};
-use crate::runtime::{DtypeChoice, Options, Runtime, log_peak_memory};
+use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, log_peak_memory};
 
 pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> {
     let recipe = Recipe::read(from)?;
@@ -28,7 +28,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     let own = DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto);
     let dtype = if global.dtype == DtypeChoice::Auto { own } else { global.dtype };
     // A file may name any model: what is not here is not fetched for it.
-    let rt = Runtime::new(Options { dtype, offline: true, ..global.into() })?;
+    let rt = Runtime::new(RuntimeOptions { dtype, offline: true, ..global.into() })?;
     let model = args.model.as_deref().unwrap_or(&recipe.model);
     let path = locate(model, &rt).with_context(|| format!("{}: drawn by {model}", from.display()))?.path;
     let photo = match &recipe.photo {

@@ -13,7 +13,7 @@ use crate::experiment::shard::Shard;
 use crate::experiment::standing::Standing;
 use crate::experiment::{self, Planned};
 use crate::run::layout::SUBMITTED;
-use crate::runtime::{Options, Runtime, one_line};
+use crate::runtime::{Runtime, RuntimeOptions, one_line};
 
 /// A run that could begin.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub fn check(args: &SubmitArgs, global: &Global) -> Result<Checked> {
     check_device(&global.device)?;
     // Where tasks are submitted there need not be a GPU.
     let offline = global.offline || args.dry_run;
-    let options = Options { device: "cpu".to_string(), memory_limit: None, offline, ..global.into() };
+    let options = RuntimeOptions { device: "cpu".to_string(), memory_limit: None, offline, ..global.into() };
     let models = OnThisMachine::new(Runtime::new(options)?);
     let file = experiment::find(&args.experiment)?;
     let kind = experiment::kind(&file)?;

@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Captioning;
-use super::plan::{Part, Voice};
+use super::plan::{CaptionerVariant, Part};
 use crate::datasets::{Item, Picture};
 use crate::experiment::describe::{AllSaid, Described, describe_batch};
 use crate::experiment::kind::{Inputs, Item as _, Work};
@@ -31,7 +31,7 @@ pub(super) const THUMBNAIL: u32 = 224;
 /// Pictures that are described together, as places in the plan.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Batch {
-    voice: usize,
+    variant: usize,
     part: usize,
     items: Range<usize>,
 }
@@ -40,16 +40,16 @@ pub struct Batch {
 pub struct Caption<'a>(pub Inputs<'a, Captioning>);
 
 impl<'a> Caption<'a> {
-    fn of(&self, batch: &Batch) -> (&'a Voice, &'a Part, &'a [Item]) {
+    fn of(&self, batch: &Batch) -> (&'a CaptionerVariant, &'a Part, &'a [Item]) {
         let plan = self.0.plan;
         let part = &plan.parts[batch.part];
-        (&plan.voices[batch.voice], part, &part.set.items[batch.items.clone()])
+        (&plan.variants[batch.variant], part, &part.set.items[batch.items.clone()])
     }
 
     /// Rows of which nothing is known yet.
     fn rows(&self, batch: &Batch) -> Vec<CaptionItem> {
-        let (voice, part, items) = self.of(batch);
-        items.iter().map(|item| row(voice, part, item)).collect()
+        let (variant, part, items) = self.of(batch);
+        items.iter().map(|item| row(variant, part, item)).collect()
     }
 }
 
@@ -84,14 +84,14 @@ impl Stage for Caption<'_> {
     }
 
     fn work(&self, batch: &Batch, decoded: Decoded, captioner: &Box<dyn Captioner>) -> Result<AllSaid> {
-        let (voice, _, items) = self.of(batch);
+        let (variant, _, items) = self.of(batch);
         let shown = |at: usize| items[at].id.clone();
-        Ok(describe_batch((&voice.model, captioner.as_ref()), &voice.options(), decoded.collect(), shown))
+        Ok(describe_batch((&variant.model, captioner.as_ref()), &variant.options(), decoded.collect(), shown))
     }
 
     fn lost(&self, batch: &Batch, reason: &str) -> Result<AllSaid> {
-        let (voice, _, items) = self.of(batch);
-        Ok(items.iter().map(|item| Err(format!("{} cannot describe {}: {reason}", voice.model, item.id))).collect())
+        let (variant, _, items) = self.of(batch);
+        Ok(items.iter().map(|item| Err(format!("{} cannot describe {}: {reason}", variant.model, item.id))).collect())
     }
 }
 
@@ -125,15 +125,16 @@ impl<'a> Ledger for Captions<'a> {
 impl Pass for Captions<'_> {
     fn batches(&self) -> Vec<Batch> {
         let plan = self.work.plan;
-        let first = |voice: &usize| plan.voices.iter().position(|other| other.model == plan.voices[*voice].model);
-        let mut voices: Vec<usize> = (0..plan.voices.len()).collect();
-        voices.sort_by_key(first);
+        let first =
+            |variant: &usize| plan.variants.iter().position(|other| other.model == plan.variants[*variant].model);
+        let mut variants: Vec<usize> = (0..plan.variants.len()).collect();
+        variants.sort_by_key(first);
         let mut batches = Vec::new();
-        for voice in voices {
+        for variant in variants {
             for (at, part) in plan.parts.iter().enumerate() {
                 let (count, size) = (part.set.items.len(), part.batch_size.unwrap_or(self.stage.0.batch_size).max(1));
                 let items = (0..count).step_by(size).map(|start| start..count.min(start + size));
-                batches.extend(items.map(|items| Batch { voice, part: at, items }));
+                batches.extend(items.map(|items| Batch { variant, part: at, items }));
             }
         }
         batches
@@ -148,13 +149,13 @@ impl Pass for Captions<'_> {
     }
 }
 
-fn row(voice: &Voice, part: &Part, item: &Item) -> CaptionItem {
+fn row(variant: &CaptionerVariant, part: &Part, item: &Item) -> CaptionItem {
     CaptionItem {
         id: item.id.clone(),
         dataset: part.name.clone(),
-        model: voice.label.clone(),
-        strategy: voice.strategy.clone(),
-        prompt: voice.instruction.clone().unwrap_or_default(),
+        model: variant.label.clone(),
+        strategy: variant.strategy.clone(),
+        prompt: variant.instruction.clone().unwrap_or_default(),
         image: part.thumbnail(item),
         ..CaptionItem::default()
     }

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 
 use self::captioning::{Caption, Captions};
-use self::plan::{Part, voices};
+use self::plan::{Part, variants};
 use self::references::References;
 use super::extent::{DataSource, Extent, png_bytes};
 use super::folder::RunFolder;
@@ -91,9 +91,9 @@ impl Kind for Captioning {
     }
 
     fn check(plan: &CaptionPlan, _config: &CaptionConfig, models: &dyn Captioners) -> Result<()> {
-        for voice in &plan.voices {
-            let label = || format!("model {}", voice.label);
-            models.check_captions(&voice.model, &voice.options()).with_context(label)?;
+        for variant in &plan.variants {
+            let label = || format!("model {}", variant.label);
+            models.check_captions(&variant.model, &variant.options()).with_context(label)?;
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Kind for Captioning {
             is_item: true,
         };
         Extent {
-            strategies: plan.voices.iter().map(|voice| voice.label.clone()).collect(),
+            strategies: plan.variants.iter().map(|variant| variant.label.clone()).collect(),
             data: plan.parts.iter().map(source).collect(),
             metrics: asked_names(&config.shared.metrics, of_captions().map(|metric| metric.about())),
             // A thumbnail of each picture, a row of each caption, plots and pages.
@@ -154,15 +154,15 @@ impl Kind for Captioning {
             plan.parts.iter().map(|part| (part.name.as_str(), thumbnails(part))).collect();
         Box::new(move |row| {
             planned.get(row.dataset.as_str()).and_then(|items| items.get(&row.id)) == Some(&row.image)
-                && plan.voices.iter().any(|voice| voice.label == row.model)
+                && plan.variants.iter().any(|variant| variant.label == row.model)
                 && folder.path(&row.image).exists()
         })
     }
 
     fn fingerprint(plan: &CaptionPlan) -> Vec<String> {
-        let voices = plan.voices.iter().map(|voice| voice.label.clone());
+        let variants = plan.variants.iter().map(|variant| variant.label.clone());
         let items = plan.parts.iter().flat_map(|part| part.set.items.iter().map(|item| item.id.clone()));
-        voices.chain(items).collect()
+        variants.chain(items).collect()
     }
 
     fn serve(inputs: Inputs<Self>, desk: &mut Desk) -> Result<()> {
@@ -191,12 +191,12 @@ impl Kind for Captioning {
         kept: &References,
         rows: &mut Vec<CaptionItem>,
     ) -> Result<Vec<CaptionResult>> {
-        let voices = voices(config)?;
+        let variants = variants(config)?;
         let datasets: Vec<&str> = config.datasets.0.iter().map(|(name, _)| name.as_str()).collect();
-        let voice = |row: &CaptionItem| voices.iter().position(|voice| voice.label == row.model);
+        let variant = |row: &CaptionItem| variants.iter().position(|variant| variant.label == row.model);
         let dataset = |row: &CaptionItem| datasets.iter().position(|name| *name == row.dataset);
-        rows.sort_by(|a, b| (dataset(a), voice(a), &a.id).cmp(&(dataset(b), voice(b), &b.id)));
-        let scored = results::score(&voices, &datasets, rows, kept, &config.shared.metrics)?;
+        rows.sort_by(|a, b| (dataset(a), variant(a), &a.id).cmp(&(dataset(b), variant(b), &b.id)));
+        let scored = results::score(&variants, &datasets, rows, kept, &config.shared.metrics)?;
         write(&folder.path("comparisons.csv"), &scored.comparisons, &[])?;
         Ok(scored.results)
     }

@@ -1,4 +1,4 @@
-//! What a caption run does: voices (a model and what it is asked) times the pictures of data sets.
+//! What a caption run does: variants (a model and what it is asked) times the pictures of data sets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::run::layout::thumbnail_path;
 
 /// A model with one instruction.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Voice {
+pub struct CaptionerVariant {
     /// Its name in the results: the model's, and that of the instruction where the model has several.
     pub label: String,
     /// A name, a folder or a hub id.
@@ -29,7 +29,7 @@ pub struct Voice {
     pub num_beams: usize,
 }
 
-impl Voice {
+impl CaptionerVariant {
     /// What the captioner is told.
     pub fn options(&self) -> CaptionOptions {
         CaptionOptions {
@@ -64,7 +64,7 @@ impl Part {
 /// What is to be done in a run.
 #[derive(Debug)]
 pub struct CaptionPlan {
-    pub voices: Vec<Voice>,
+    pub variants: Vec<CaptionerVariant>,
     pub parts: Vec<Part>,
 }
 
@@ -84,7 +84,7 @@ impl CaptionPlan {
             let shard = config.shared.shard.as_deref().unwrap_or_default();
             return Err(usage(format!("shard {shard} has no pictures: there are too few")));
         }
-        Ok(Self { voices: voices(config)?, parts })
+        Ok(Self { variants: variants(config)?, parts })
     }
 
     /// Looks at the header of every picture that is a file of its own, and says which will fail.
@@ -103,7 +103,7 @@ impl CaptionPlan {
 
     /// Captions to be made.
     pub fn len(&self) -> usize {
-        self.voices.len() * self.parts.iter().map(|part| part.set.items.len()).sum::<usize>()
+        self.variants.len() * self.parts.iter().map(|part| part.set.items.len()).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -131,14 +131,14 @@ fn part(name: &str, dataset: &Dataset, config: &CaptionConfig, shard: Option<Sha
     Ok(Part { name: name.to_string(), set, found, alike, batch_size: dataset.batch_size.or(config.shared.batch_size) })
 }
 
-/// The voices in the order of the configuration, those of one model together.
-pub fn voices(config: &CaptionConfig) -> Result<Vec<Voice>> {
-    let mut voices = Vec::new();
+/// The variants in the order of the configuration, those of one model together.
+pub fn variants(config: &CaptionConfig) -> Result<Vec<CaptionerVariant>> {
+    let mut variants = Vec::new();
     for (name, model) in &config.models.0 {
         let choices = model.instruction.choices();
         for (strategy, instruction) in &choices {
             let label = if choices.len() > 1 { format!("{name}__{strategy}") } else { name.clone() };
-            voices.push(Voice {
+            variants.push(CaptionerVariant {
                 label,
                 model: model.model.clone(),
                 name: name.clone(),
@@ -150,8 +150,8 @@ pub fn voices(config: &CaptionConfig) -> Result<Vec<Voice>> {
         }
     }
     let mut labels = BTreeSet::new();
-    match voices.iter().find(|voice| !labels.insert(voice.label.to_lowercase())) {
+    match variants.iter().find(|variant| !labels.insert(variant.label.to_lowercase())) {
         Some(twice) => Err(anyhow!(UsageError(format!("two models would both be called {}", twice.label)))),
-        None => Ok(voices),
+        None => Ok(variants),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 
-use super::plan::Voice;
+use super::plan::CaptionerVariant;
 use super::references::References;
 use crate::metrics::text::captions::{self, Caption, Scores, paired_bootstrap};
 use crate::metrics::text::clip_score::ClipScores;
@@ -27,7 +27,7 @@ pub struct Scored {
 /// has any: then by the metrics that need none.
 /// `asked` are the metrics of the run; none: all.
 pub fn score(
-    voices: &[Voice],
+    variants: &[CaptionerVariant],
     datasets: &[&str],
     rows: &mut [CaptionItem],
     references: &References,
@@ -35,25 +35,25 @@ pub fn score(
 ) -> Result<Scored> {
     let mut scored = Scored::default();
     for dataset in datasets {
-        let mut of_voices: Vec<(&Voice, Vec<Caption>)> = Vec::new();
-        for voice in voices {
-            let captions = scorable(voice, dataset, rows, references);
+        let mut of_variants: Vec<(&CaptionerVariant, Vec<Caption>)> = Vec::new();
+        for variant in variants {
+            let captions = scorable(variant, dataset, rows, references);
             let scores = match captions.as_slice() {
                 some @ [_, ..] if metrics(asked, some).next().is_some() => {
                     Some(captions::score_by(some, metrics(asked, some))?)
                 }
                 _ => None,
             };
-            let mut result = summary(voice, dataset, rows);
+            let mut result = summary(variant, dataset, rows);
             if let Some(scores) = &scores {
                 fill(&mut result, scores, &captions)?;
-                fill_rows(rows, voice, dataset, scores);
+                fill_rows(rows, variant, dataset, scores);
             }
             scored.results.push(result);
-            of_voices.push((voice, captions));
+            of_variants.push((variant, captions));
         }
-        for (at, first) in of_voices.iter().enumerate() {
-            for second in &of_voices[at + 1..] {
+        for (at, first) in of_variants.iter().enumerate() {
+            for second in &of_variants[at + 1..] {
                 scored.comparisons.extend(compare(dataset, first, second, asked)?);
             }
         }
@@ -76,8 +76,8 @@ fn clip_of(row: &CaptionItem) -> Option<ClipScores> {
 }
 
 /// The captions of a model in a data set that can be scored: those with references, or all where none has any.
-fn scorable(voice: &Voice, dataset: &str, rows: &[CaptionItem], references: &References) -> Vec<Caption> {
-    let own = rows.iter().filter(|row| row.is_done() && row.model == voice.label && row.dataset == dataset);
+fn scorable(variant: &CaptionerVariant, dataset: &str, rows: &[CaptionItem], references: &References) -> Vec<Caption> {
+    let own = rows.iter().filter(|row| row.is_done() && row.model == variant.label && row.dataset == dataset);
     let references = references.get(dataset);
     let caption = |row: &CaptionItem| Caption {
         id: row.id.clone(),
@@ -93,21 +93,22 @@ fn scorable(voice: &Voice, dataset: &str, rows: &[CaptionItem], references: &Ref
 }
 
 /// What is known without references.
-fn summary(voice: &Voice, dataset: &str, rows: &[CaptionItem]) -> CaptionResult {
-    let own: Vec<&CaptionItem> = rows.iter().filter(|row| row.model == voice.label && row.dataset == dataset).collect();
+fn summary(variant: &CaptionerVariant, dataset: &str, rows: &[CaptionItem]) -> CaptionResult {
+    let own: Vec<&CaptionItem> =
+        rows.iter().filter(|row| row.model == variant.label && row.dataset == dataset).collect();
     let done: Vec<&CaptionItem> = own.iter().filter(|row| row.is_done()).copied().collect();
     let seconds: f64 = done.iter().filter_map(|row| row.seconds).sum();
     let words: usize = done.iter().map(|row| row.words).sum();
     CaptionResult {
-        model: voice.label.clone(),
+        model: variant.label.clone(),
         dataset: dataset.to_string(),
         n: done.len(),
         images_per_second: (seconds > 0.0).then(|| done.len() as f64 / seconds),
         words: (!done.is_empty()).then(|| words as f64 / done.len() as f64),
         failed: own.len() - done.len(),
-        captioner: voice.model.clone(),
-        strategy: voice.strategy.clone(),
-        prompt: voice.instruction.clone().unwrap_or_default(),
+        captioner: variant.model.clone(),
+        strategy: variant.strategy.clone(),
+        prompt: variant.instruction.clone().unwrap_or_default(),
         ..CaptionResult::default()
     }
 }
@@ -124,7 +125,7 @@ fn fill(result: &mut CaptionResult, scores: &Scores, captions: &[Caption]) -> Re
     Ok(())
 }
 
-fn fill_rows(rows: &mut [CaptionItem], voice: &Voice, dataset: &str, scores: &Scores) {
+fn fill_rows(rows: &mut [CaptionItem], variant: &CaptionerVariant, dataset: &str, scores: &Scores) {
     let places: std::collections::HashMap<&str, usize> =
         scores.ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     let recorded: Vec<&Measured> = scores
@@ -132,7 +133,7 @@ fn fill_rows(rows: &mut [CaptionItem], voice: &Voice, dataset: &str, scores: &Sc
         .iter()
         .filter(|metric| find(metric.name).is_some_and(|metric| metric.about().show >= Show::Table))
         .collect();
-    for row in rows.iter_mut().filter(|row| row.model == voice.label && row.dataset == dataset) {
+    for row in rows.iter_mut().filter(|row| row.model == variant.label && row.dataset == dataset) {
         let Some(at) = places.get(row.id.as_str()).copied().filter(|_| row.is_done()) else { continue };
         for metric in &recorded {
             row.values.set(metric.name, Value::new(metric.per_item[at], None));
@@ -143,8 +144,8 @@ fn fill_rows(rows: &mut [CaptionItem], voice: &Voice, dataset: &str, scores: &Sc
 /// Two models on the pictures that both described.
 fn compare(
     dataset: &str,
-    first: &(&Voice, Vec<Caption>),
-    second: &(&Voice, Vec<Caption>),
+    first: &(&CaptionerVariant, Vec<Caption>),
+    second: &(&CaptionerVariant, Vec<Caption>),
     asked: &[String],
 ) -> Result<Vec<Comparison>> {
     let both = |own: &[Caption], other: &[Caption]| -> Vec<Caption> {
@@ -156,7 +157,7 @@ fn compare(
         return Ok(Vec::new());
     }
     let (a, b) = (captions::score_by(&a, metrics(asked, &a))?, captions::score_by(&b, metrics(asked, &b))?);
-    let row = |difference: captions::Difference| Comparison {
+    let row = |difference: captions::CaptionDifference| Comparison {
         dataset: dataset.to_string(),
         metric: difference.name.to_string(),
         first: first.0.label.clone(),

@@ -37,7 +37,7 @@ pub fn introduce(
         models.join(", "),
         data_sets.join(", "),
     );
-    vec![uses, format!("{} models and instructions, {} captions", plan.voices.len(), plan.len())]
+    vec![uses, format!("{} models and instructions, {} captions", plan.variants.len(), plan.len())]
 }
 
 /// The results as a table.

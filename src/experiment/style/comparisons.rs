@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::config::Config;
 use super::results::Scored;
 use crate::metrics::image::PictureMetric;
-use crate::metrics::image::paired::{Difference, Side, differences};
+use crate::metrics::image::paired::{PairedDifference, Side, differences};
 use crate::metrics::{is_asked, of_pictures};
 use crate::run::style::Comparison;
 
@@ -14,7 +14,7 @@ pub fn comparisons(config: &Config, measured: &[Scored]) -> Result<Vec<Compariso
     let (names, sides) = sides(measured);
     let pairs: Vec<(usize, usize)> =
         (0..sides.len()).flat_map(|first| (first + 1..sides.len()).map(move |second| (first, second))).collect();
-    let row = |found: Difference| Comparison {
+    let row = |found: PairedDifference| Comparison {
         metric: found.metric.to_string(),
         first: names[found.pair.0].to_string(),
         second: names[found.pair.1].to_string(),

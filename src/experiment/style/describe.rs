@@ -31,7 +31,7 @@ pub struct Descriptions(BTreeMap<Key, Result<String, String>>);
 
 impl Descriptions {
     pub fn get(&self, cell: &Cell, photo: &Photo) -> Result<&str, String> {
-        let (captioner, instruction) = voice(cell);
+        let (captioner, instruction) = variant(cell);
         match self.0.get(&(captioner, instruction, photo.id.clone())) {
             Some(Ok(text)) => Ok(text),
             Some(Err(error)) => Err(error.clone()),
@@ -41,7 +41,7 @@ impl Descriptions {
 }
 
 /// The captioner and what it is asked.
-fn voice(cell: &Cell) -> (String, String) {
+fn variant(cell: &Cell) -> (String, String) {
     (cell.text(&captioner::AXIS).to_string(), cell.text(&instruction::AXIS).to_string())
 }
 
@@ -160,18 +160,18 @@ impl Pass for Describing<'_> {
     /// Cut from the whole list of photos, and done whole: what a photo is described with never depends on where a run
     /// was stopped.
     fn batches(&self) -> Vec<Batch> {
-        let mut voices: Vec<(String, String)> = Vec::new();
+        let mut variants: Vec<(String, String)> = Vec::new();
         for cell in &self.work.plan.cells {
-            if !voices.contains(&voice(cell)) {
-                voices.push(voice(cell));
+            if !variants.contains(&variant(cell)) {
+                variants.push(variant(cell));
             }
         }
         // One captioner after the other, so that each is loaded once.
-        let order: Vec<String> = voices.iter().map(|(captioner, _)| captioner.clone()).collect();
-        voices.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
+        let order: Vec<String> = variants.iter().map(|(captioner, _)| captioner.clone()).collect();
+        variants.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
         let (count, size) = (self.work.plan.photos.len(), self.stage.0.batch_size);
         let mut batches = Vec::new();
-        for (captioner, instruction) in voices {
+        for (captioner, instruction) in variants {
             for start in (0..count).step_by(size) {
                 let (captioner, instruction) = (captioner.clone(), instruction.clone());
                 batches.push(Batch { captioner, instruction, photos: start..count.min(start + size) });
@@ -182,7 +182,7 @@ impl Pass for Describing<'_> {
 
     /// Whether a photo without a description has a picture to come.
     fn is_pending(&self, batch: &Batch) -> bool {
-        let asks = |cell: &&Cell| voice(cell) == (batch.captioner.clone(), batch.instruction.clone());
+        let asks = |cell: &&Cell| variant(cell) == (batch.captioner.clone(), batch.instruction.clone());
         let cells: Vec<&Cell> = self.work.plan.cells.iter().filter(asks).collect();
         self.stage.photos(batch).iter().any(|photo| {
             !self.descriptions.0.contains_key(&batch.key(photo))

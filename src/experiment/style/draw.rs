@@ -14,7 +14,7 @@ use super::StyleTransfer;
 use super::config::Config;
 use super::describe::Descriptions;
 use super::features::{Features, key};
-use super::models::Judge;
+use super::models::ImageScorer;
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
@@ -65,10 +65,10 @@ struct Pixels {
     measures: PhotoMeasures,
 }
 
-/// The work of generator and judge.
+/// The work of generator and scorer.
 pub struct Draw<'a> {
     inputs: Inputs<'a, StyleTransfer>,
-    judge: &'a dyn Judge,
+    scorer: &'a dyn ImageScorer,
     /// What the pictures of each generator have in common, by its name and adapters.
     origins: Origins,
     /// Photos that were looked at before: each is measured once.
@@ -76,8 +76,8 @@ pub struct Draw<'a> {
 }
 
 impl<'a> Draw<'a> {
-    pub fn new(inputs: Inputs<'a, StyleTransfer>, judge: &'a dyn Judge, origins: Origins) -> Self {
-        Self { inputs, judge, origins, seen: RefCell::default() }
+    pub fn new(inputs: Inputs<'a, StyleTransfer>, scorer: &'a dyn ImageScorer, origins: Origins) -> Self {
+        Self { inputs, scorer, origins, seen: RefCell::default() }
     }
 
     fn jobs(&self, batch: &Batch) -> Vec<Job<'a>> {
@@ -307,12 +307,12 @@ impl Draw<'_> {
             let (photos, pictures) = (&photos[range.clone()], &pictures[range]);
             let mut values = vec![Values::default(); pictures.len()];
             for metric in of_pictures() {
-                let Some(measured) = metric.of_items(self.judge, photos, pictures) else { continue };
+                let Some(measured) = metric.of_items(self.scorer, photos, pictures) else { continue };
                 for (values, value) in values.iter_mut().zip(measured?) {
                     values.set_value(metric.about().name, column(value));
                 }
             }
-            Ok(values.into_iter().zip(self.judge.features(pictures)?).collect())
+            Ok(values.into_iter().zip(self.scorer.features(pictures)?).collect())
         });
         for (((mut row, image), texts), measure) in rows.into_iter().zip(pictures).zip(texts).zip(measures) {
             row.image = image_path(&row.strategy, &row.id);

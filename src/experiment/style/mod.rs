@@ -3,7 +3,7 @@
 //! ```text
 //! config ─► plan (axes → cells) ─► runner: describe ─► draw ─► record ─► results
 //!                                    │                           ▲
-//!                                  models (captioner, generator, judge)
+//!                                  models (captioner, generator, scorer)
 //! ```
 //! `config.toml`, `manifest.json`, `items.csv` and `results.csv` as in every run folder; also `captions.csv`, `comparisons.csv`,
 //! `effects.csv` where two axes or more vary,

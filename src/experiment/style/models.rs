@@ -5,7 +5,7 @@ use tch::Kind;
 
 use super::config::Config;
 use crate::experiment::models::{Captioners, OnThisMachine};
-pub use crate::metrics::image::Judge;
+pub use crate::metrics::image::ImageScorer;
 use crate::metrics::image::artfid::ArtFidNets;
 use crate::models::{self, Generator, Outline};
 use crate::prompts::TokenBudget;
@@ -23,7 +23,7 @@ pub trait Models: Captioners {
 
     fn generator(&self, name: &str) -> Result<Box<dyn Generator>>;
 
-    fn judge(&self, config: &Config) -> Result<Box<dyn Judge>>;
+    fn scorer(&self, config: &Config) -> Result<Box<dyn ImageScorer>>;
 }
 
 impl Models for OnThisMachine {
@@ -43,7 +43,7 @@ impl Models for OnThisMachine {
         models::load_generator(name, self.runtime())
     }
 
-    fn judge(&self, config: &Config) -> Result<Box<dyn Judge>> {
+    fn scorer(&self, config: &Config) -> Result<Box<dyn ImageScorer>> {
         let rt = self.runtime();
         let inception = models::locate_inception(&config.inception, rt)?;
         let lpips = models::locate_lpips(&config.lpips_backbone, &config.lpips_linear, rt)?;

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::embed::Embeddings;
 use super::features::{Features, key};
 use super::plan::Cell;
-use crate::metrics::image::artfid::Options;
+use crate::metrics::image::artfid::ScoreOptions;
 use crate::metrics::image::{PictureSet, lpips};
 use crate::metrics::{is_asked, of_pictures};
 use crate::run::style::{ItemRow, ResultRow};
@@ -59,14 +59,14 @@ pub struct Scored<'a> {
 }
 
 /// How the pictures of a run are scored.
-pub fn options(config: &Config) -> Options {
-    Options { mode: config.mode, points: config.points, ..Options::default() }
+pub fn options(config: &Config) -> ScoreOptions {
+    ScoreOptions { mode: config.mode, points: config.points, ..ScoreOptions::default() }
 }
 
 /// Every strategy, in the order of the plan. `options` are [`options`] of the configuration.
 pub fn score<'a>(
     config: &Config,
-    options: &'a Options,
+    options: &'a ScoreOptions,
     cells: &[Cell],
     rows: &'a [ItemRow],
     measured: &Measured,
@@ -86,7 +86,7 @@ pub fn score<'a>(
 
 fn strategy<'a>(
     config: &Config,
-    options: &'a Options,
+    options: &'a ScoreOptions,
     cell: &Cell,
     rows: &'a [ItemRow],
     measured: &Measured,

@@ -13,7 +13,7 @@ use super::draw::{Draw, Drawing, Origins, first_generator, origins, request};
 use super::effects::effects;
 use super::embed::Embeddings;
 use super::features::{FeatureStore, Features, key};
-use super::models::{Judge, Models};
+use super::models::{ImageScorer, Models};
 use super::plan::{Cell, Plan, cells};
 use super::record::Recorder;
 use super::results::{self, Measured, StyleMean, options};
@@ -96,19 +96,19 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     }
     let inputs = work.inputs();
     // Before anything else, since what is wrong with it ends the run; workers have their own.
-    let judge: Box<dyn Judge> =
-        if work.crew.borrow().is_some() { Box::new(Elsewhere) } else { work.models.judge(work.config)? };
-    let judge = judge.as_ref();
+    let scorer: Box<dyn ImageScorer> =
+        if work.crew.borrow().is_some() { Box::new(Elsewhere) } else { work.models.scorer(work.config)? };
+    let scorer = scorer.as_ref();
     let mut describing = Describing::new(work)?;
     let drawn_by = first_generator(work).map(|model| Hint { stage: Draw::LABEL, model });
     let then = hint(&describing).or_else(|| drawn_by.clone());
-    let style = style_features(work, &kept.store, judge, then.as_ref())?;
+    let style = style_features(work, &kept.store, scorer, then.as_ref())?;
     pass(&mut describing, work.progress, &work.crew, drawn_by.as_ref())?;
     let descriptions = describing.descriptions;
     let origins = if work.crew.borrow().is_some() { Origins::new() } else { origins(inputs)? };
     let mut drawing = Drawing {
         work,
-        stage: Draw::new(inputs, judge, origins),
+        stage: Draw::new(inputs, scorer, origins),
         descriptions: &descriptions,
         style: &StyleMean::of(&style),
         recorder: Recorder::start(work.folder.dir.clone(), journal, kept.store.clone()),
@@ -126,23 +126,23 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
 
 /// Does, as a worker, what [`work`] asks for.
 pub fn serve(inputs: Inputs<StyleTransfer>, desk: &mut Desk) -> Result<()> {
-    let (judge, origins) = (inputs.models.judge(inputs.config)?, origins(inputs)?);
-    let judge = judge.as_ref();
+    let (scorer, origins) = (inputs.models.scorer(inputs.config)?, origins(inputs)?);
+    let scorer = scorer.as_ref();
     while let Some(stage) = desk.stage() {
         match stage.as_str() {
-            Measure::LABEL => desk.run(&Measure { inputs, judge })?,
+            Measure::LABEL => desk.run(&Measure { inputs, scorer })?,
             Describe::LABEL => desk.run(&Describe(inputs))?,
-            Draw::LABEL => desk.run(&Draw::new(inputs, judge, origins.clone()))?,
+            Draw::LABEL => desk.run(&Draw::new(inputs, scorer, origins.clone()))?,
             other => bail!("no stage is called {other}"),
         }
     }
     Ok(())
 }
 
-/// In the place of the judge where the workers have one each.
+/// In the place of the scorer where the workers have one each.
 struct Elsewhere;
 
-impl Judge for Elsewhere {
+impl ImageScorer for Elsewhere {
     fn features(&self, _pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         bail!("pictures are measured by the workers")
     }
@@ -156,7 +156,7 @@ impl Judge for Elsewhere {
 fn style_features(
     work: &Work<StyleTransfer>,
     store: &FeatureStore,
-    judge: &dyn Judge,
+    scorer: &dyn ImageScorer,
     then: Option<&Hint>,
 ) -> Result<Vec<Vec<f32>>> {
     if let Some(style) = store.style()?
@@ -164,7 +164,7 @@ fn style_features(
     {
         return Ok(style);
     }
-    let mut measuring = Measuring::new(Measure { inputs: work.inputs(), judge });
+    let mut measuring = Measuring::new(Measure { inputs: work.inputs(), scorer });
     pass(&mut measuring, work.progress, &work.crew, then)?;
     store.write_style(&measuring.features)?;
     Ok(measuring.features)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 
 use super::StyleTransfer;
-use super::models::Judge;
+use super::models::ImageScorer;
 use crate::experiment::kind::Inputs;
 use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{Filter, resize};
@@ -29,10 +29,10 @@ impl Parcel for Rows {
     }
 }
 
-/// The work of the judge on style pictures.
+/// The work of the scorer on style pictures.
 pub struct Measure<'a> {
     pub inputs: Inputs<'a, StyleTransfer>,
-    pub judge: &'a dyn Judge,
+    pub scorer: &'a dyn ImageScorer,
 }
 
 impl<'a> Stage for Measure<'a> {
@@ -40,7 +40,7 @@ impl<'a> Stage for Measure<'a> {
     /// Places in the list of style pictures.
     type Batch = Range<usize>;
     type Ready = Decoded;
-    type Model = &'a dyn Judge;
+    type Model = &'a dyn ImageScorer;
     type Made = Rows;
 
     /// The one that was loaded before.
@@ -48,19 +48,19 @@ impl<'a> Stage for Measure<'a> {
         String::new()
     }
 
-    fn load(&self, _name: &str) -> Result<&'a dyn Judge> {
-        Ok(self.judge)
+    fn load(&self, _name: &str) -> Result<&'a dyn ImageScorer> {
+        Ok(self.scorer)
     }
 
     fn prepare(&self, batch: &Range<usize>) -> Decoded {
         decode(self.inputs.plan.style_pictures[batch.clone()].to_vec())
     }
 
-    fn work(&self, _batch: &Range<usize>, pictures: Decoded, judge: &&'a dyn Judge) -> Result<Rows> {
+    fn work(&self, _batch: &Range<usize>, pictures: Decoded, scorer: &&'a dyn ImageScorer) -> Result<Rows> {
         let side = self.inputs.config.comparison_size;
         let square =
             |picture: Result<RgbImage>| Ok(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic));
-        judge.features(&pictures.map(square).collect::<Result<Vec<RgbImage>>>()?).map(Rows)
+        scorer.features(&pictures.map(square).collect::<Result<Vec<RgbImage>>>()?).map(Rows)
     }
 
     fn lost(&self, batch: &Range<usize>, reason: &str) -> Result<Rows> {

@@ -17,7 +17,7 @@ use super::features::{FeatureNet, on_device};
 use super::frechet::{self, Gaussian};
 use super::lpips::LpipsNet;
 use super::pictures::Batches;
-use super::{Judge, PictureMetric, PictureSet};
+use super::{ImageScorer, PictureMetric, PictureSet};
 use crate::error::usage;
 use crate::metrics::stats::{Interval, RESAMPLES, bootstrap};
 use crate::metrics::{About, Metric, Show, Value};
@@ -112,7 +112,7 @@ impl ArtFidNets {
     }
 }
 
-impl Judge for ArtFidNets {
+impl ImageScorer for ArtFidNets {
     fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>> {
         let features = ArtFidNets::features(self, pictures, pictures.len())?;
         Ok(Vec::try_from(&features)?)
@@ -137,7 +137,7 @@ pub enum Mode {
 
 /// What [`score`] may be told.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ScoreOptions {
     pub mode: Mode,
     /// Sample sizes of the extrapolation.
     pub points: usize,
@@ -149,7 +149,7 @@ pub struct Options {
     pub resamples: usize,
 }
 
-impl Default for Options {
+impl Default for ScoreOptions {
     fn default() -> Self {
         Self { mode: Mode::ArtFidInf, points: 15, min_sample: 5000, seed: 0, resamples: RESAMPLES }
     }
@@ -198,7 +198,7 @@ pub struct Intervals {
 /// pairs and FID moved by each picture's influence (see [`frechet::distance_with_influence`]): a plain
 /// bootstrap of FID lies above the score that it should enclose. They say how far the score moves with
 /// other photos; FID's bias at small n, which all strategies of one experiment share, is not in them.
-pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &Options) -> Result<Scores> {
+pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &ScoreOptions) -> Result<Scores> {
     let n = lpips.len();
     let counted = stylized.size().first().copied().unwrap_or(0);
     ensure!(counted == n as i64, "{counted} stylized pictures have features, {n} have LPIPS");
@@ -224,7 +224,7 @@ fn product(lpips: f64, fid: f64) -> f64 {
     (lpips + 1.0) * (fid + 1.0)
 }
 
-fn intervals(fid: f64, influence: &[f64], lpips: &[f64], options: &Options) -> Result<Intervals> {
+fn intervals(fid: f64, influence: &[f64], lpips: &[f64], options: &ScoreOptions) -> Result<Intervals> {
     let n = lpips.len() as f64;
     let [artfid, fid, lpips] = bootstrap(lpips.len(), options.resamples, options.seed, |counts| {
         let moved: f64 = counts.iter().zip(influence).map(|(count, influence)| (count - 1.0) * influence).sum();
@@ -242,7 +242,7 @@ fn intervals(fid: f64, influence: &[f64], lpips: &[f64], options: &Options) -> R
 fn extrapolated(
     style: &Tensor,
     stylized: &Tensor,
-    options: &Options,
+    options: &ScoreOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Option<f64>> {
     let (styles, n) = (style.size()[0] as usize, stylized.size()[0] as usize);

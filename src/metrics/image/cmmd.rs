@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::artfid::Options;
+use super::artfid::ScoreOptions;
 use super::embedded::{Beside, Embedding};
 use super::networks::Network;
 use super::{BetweenSets, PictureMetric, PictureSet};
@@ -76,7 +76,7 @@ impl PictureMetric for Cmmd {
 ///
 /// As with FID the interval comes from each picture's influence: pictures that are drawn twice lift every resample of
 /// an estimate that counts a picture with itself.
-fn cmmd(features: &Tensor, reference: &Tensor, options: &Options) -> Result<Value> {
+fn cmmd(features: &Tensor, reference: &Tensor, options: &ScoreOptions) -> Result<Value> {
     let (x, y) = (rows(features)?, rows(reference)?);
     ensure!(x.size()[1] == y.size()[1], "the two sets have {} and {} features", x.size()[1], y.size()[1]);
     let mean = |means: &Tensor| means.mean(Kind::Double).double_value(&[]);
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn value_and_influence_are_those_of_the_definition() {
         let (x, y) = (features(9, 4, 0.2), features(7, 4, 0.0));
-        let none = Options { resamples: 0, ..Options::default() };
+        let none = ScoreOptions { resamples: 0, ..ScoreOptions::default() };
         let value = cmmd(&x, &y, &none).unwrap();
         assert!((value.value.unwrap() / plain(&x, &y) - 1.0).abs() < 1e-9);
         assert_eq!(value.low, None);
-        let value = cmmd(&x, &y, &Options::default()).unwrap();
+        let value = cmmd(&x, &y, &ScoreOptions::default()).unwrap();
         assert!(value.low < value.value && value.value < value.high, "{value:?}");
         // More pictures than fit a block.
         let (many, few) = (features(BLOCK + 9, 3, 0.0), features(5, 3, 0.3));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn nothing_is_made_of_one_picture_or_of_nan() {
-        let none = Options { resamples: 0, ..Options::default() };
+        let none = ScoreOptions { resamples: 0, ..ScoreOptions::default() };
         assert!(cmmd(&features(1, 4, 0.0), &features(3, 4, 0.0), &none).is_err());
         assert!(cmmd(&features(3, 4, 0.0), &features(3, 5, 0.0), &none).is_err());
         assert!(cmmd(&(features(3, 4, 0.0) * f64::NAN), &features(3, 4, 0.0), &none).is_err());

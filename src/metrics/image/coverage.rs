@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::{BetweenSets, INCEPTIONS, PictureMetric, PictureSet};
-use crate::metrics::image::artfid::Options;
+use crate::metrics::image::artfid::ScoreOptions;
 use crate::metrics::stats::bootstrap;
 use crate::metrics::{About, Metric, Show, Value};
 
@@ -114,7 +114,7 @@ impl PictureMetric for Coverage {
 }
 
 impl Side {
-    fn score(&self, features: &Tensor, reference: &Tensor, options: &Options) -> Result<Value> {
+    fn score(&self, features: &Tensor, reference: &Tensor, options: &ScoreOptions) -> Result<Value> {
         match self {
             Self::Precision => {
                 let inside = within(features, reference)?;
@@ -238,7 +238,7 @@ mod tests {
         let support = line(&[0.0, 1.0, 2.0, 3.0]);
         let inside = within(&line(&[-2.9, -3.0, 5.9, 6.0, 1.5]), &support).unwrap();
         assert_eq!(inside, [1.0, 0.0, 1.0, 0.0, 1.0]);
-        let options = Options { resamples: 50, ..Options::default() };
+        let options = ScoreOptions { resamples: 50, ..ScoreOptions::default() };
         let near = line(&[0.5, 1.5, 2.5, 99.0]);
         let value = Side::Precision.score(&near, &support, &options).unwrap();
         assert_eq!(value.value, Some(0.75));

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::artfid::Options;
+use super::artfid::ScoreOptions;
 use super::embedded::{Beside, Embedding};
 use super::frechet::{Gaussian, distance, distance_with_influence};
 use super::networks::Network;
@@ -67,7 +67,7 @@ impl PictureMetric for FdDinov2 {
 }
 
 /// The distance, with its interval over the choice of `features`, moved by each picture's influence as ArtFID's is.
-fn frechet(features: &Tensor, reference: &Tensor, options: &Options) -> Result<Value> {
+fn frechet(features: &Tensor, reference: &Tensor, options: &ScoreOptions) -> Result<Value> {
     let (fixed, sampled) = (Gaussian::fit(reference)?, Gaussian::fit(features)?);
     if options.resamples == 0 {
         return Ok(Value::new(distance(&fixed, &sampled)?, None));

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::features::on_device;
 use super::pictures::{Batch, Batches, pixels};
-use super::{Judge, PictureMetric, PictureSet};
+use super::{ImageScorer, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::metrics::{About, Metric, Show, Value};
 use crate::models::metric_nets::alexnet::Lpips;
@@ -46,8 +46,13 @@ impl Metric for PhotoDistance {
 }
 
 impl PictureMetric for PhotoDistance {
-    fn of_items(&self, judge: &dyn Judge, photos: &[RgbImage], pictures: &[RgbImage]) -> Option<Result<Vec<f64>>> {
-        Some(judge.lpips(photos, pictures))
+    fn of_items(
+        &self,
+        scorer: &dyn ImageScorer,
+        photos: &[RgbImage],
+        pictures: &[RgbImage],
+    ) -> Option<Result<Vec<f64>>> {
+        Some(scorer.lpips(photos, pictures))
     }
 
     fn of_set(&self, pictures: &PictureSet) -> Result<Value> {

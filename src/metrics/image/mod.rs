@@ -22,7 +22,7 @@ use ::image::RgbImage;
 use anyhow::{Context, Result};
 use tch::Tensor;
 
-use self::artfid::{Options, Scores};
+use self::artfid::{ScoreOptions, Scores};
 use self::embedded::{Beside, Embedded, Embedding};
 use self::networks::Network;
 use super::{Metric, Value};
@@ -30,7 +30,12 @@ use super::{Metric, Value};
 /// A metric of the pictures of a strategy.
 pub trait PictureMetric: Metric {
     /// The values of single pictures beside their photos; None where it scores sets only. All pictures have one size.
-    fn of_items(&self, _judge: &dyn Judge, _photos: &[RgbImage], _pictures: &[RgbImage]) -> Option<Result<Vec<f64>>> {
+    fn of_items(
+        &self,
+        _judge: &dyn ImageScorer,
+        _photos: &[RgbImage],
+        _pictures: &[RgbImage],
+    ) -> Option<Result<Vec<f64>>> {
         None
     }
 
@@ -77,11 +82,11 @@ pub struct BetweenSets {
     /// What it is, for the command line.
     pub help: &'static str,
     /// From features [n, features] and [m, features], on one device.
-    pub compare: fn(&Tensor, &Tensor, &Options) -> Result<Value>,
+    pub compare: fn(&Tensor, &Tensor, &ScoreOptions) -> Result<Value>,
 }
 
 /// The networks that measure pictures. All pictures of a call have one size.
-pub trait Judge {
+pub trait ImageScorer {
     /// The art-Inception feature of each picture.
     fn features(&self, pictures: &[RgbImage]) -> Result<Vec<Vec<f32>>>;
 
@@ -107,7 +112,7 @@ fn pseudo_values(
     let known = |value: Value| value.value.context("the score of some of the pictures is no finite number");
     let n = pictures.drawn.size().first().copied().unwrap_or(0) as usize;
     let (whole, count) = (known(whole)?, n as f64);
-    let options = Options { resamples: 0, ..pictures.options.clone() };
+    let options = ScoreOptions { resamples: 0, ..pictures.options.clone() };
     let of_one = |at: usize| {
         let others: Vec<usize> = (0..n).filter(|other| *other != at).collect();
         Ok(count * whole - (count - 1.0) * known(score(&pictures.only(&others, &options))?)?)
@@ -126,7 +131,7 @@ pub struct PictureSet<'a> {
     pub items: BTreeMap<&'static str, Vec<f64>>,
     /// What metrics with an [`Embedding`] compare.
     pub embedded: BTreeMap<Embedding, Embedded>,
-    pub options: &'a Options,
+    pub options: &'a ScoreOptions,
     artfid: OnceCell<Scores>,
 }
 
@@ -135,7 +140,7 @@ impl<'a> PictureSet<'a> {
         style: Tensor,
         drawn: Tensor,
         items: BTreeMap<&'static str, Vec<f64>>,
-        options: &'a Options,
+        options: &'a ScoreOptions,
     ) -> PictureSet<'a> {
         PictureSet { style, drawn, items, embedded: BTreeMap::new(), options, artfid: OnceCell::new() }
     }
@@ -148,7 +153,7 @@ impl<'a> PictureSet<'a> {
     }
 
     /// Some of the pictures by their places in `drawn`.
-    pub fn only<'b>(&self, places: &[usize], options: &'b Options) -> PictureSet<'b> {
+    pub fn only<'b>(&self, places: &[usize], options: &'b ScoreOptions) -> PictureSet<'b> {
         let rows: Vec<i64> = places.iter().map(|place| *place as i64).collect();
         let rows = Tensor::from_slice(&rows);
         let chosen = |all: &Tensor| all.index_select(0, &rows.to_device(all.device()));

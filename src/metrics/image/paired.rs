@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::artfid::Options;
+use super::artfid::ScoreOptions;
 use super::{PictureMetric, PictureSet};
 use crate::metrics::Values;
 use crate::metrics::stats::{Estimate, Moving, estimates, holm};
@@ -29,7 +29,7 @@ pub struct Side<'a> {
 
 /// A metric of two sides on the photos of both.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
+pub struct PairedDifference {
     pub metric: &'static str,
     /// Which sides.
     pub pair: (usize, usize),
@@ -47,7 +47,7 @@ pub fn differences(
     sides: &[Side],
     pairs: &[(usize, usize)],
     metrics: &[&'static dyn PictureMetric],
-) -> Result<Vec<Difference>> {
+) -> Result<Vec<PairedDifference>> {
     let mut scores = Scores { sides, metrics, known: BTreeMap::new() };
     let places: Vec<HashMap<&str, usize>> =
         sides.iter().map(|side| side.ids.iter().enumerate().map(|(at, id)| (*id, at)).collect()).collect();
@@ -70,14 +70,10 @@ pub fn differences(
     }
     let moving: Vec<&Moving> = scored.iter().map(|(_, _, moving)| moving).collect();
     let estimates = estimates(&moving, pairs.len(), SEED)?;
-    let row = |((metric, pair, moving), estimate): ((&'static str, (usize, usize), Moving), Estimate)| Difference {
-        metric,
-        pair,
-        n: moving.by_item.len(),
-        estimate,
-        p_holm: 1.0,
+    let row = |((metric, pair, moving), estimate): ((&'static str, (usize, usize), Moving), Estimate)| {
+        PairedDifference { metric, pair, n: moving.by_item.len(), estimate, p_holm: 1.0 }
     };
-    let mut found: Vec<Difference> = scored.into_iter().zip(estimates).map(row).collect();
+    let mut found: Vec<PairedDifference> = scored.into_iter().zip(estimates).map(row).collect();
     for of_metric in found.chunk_by_mut(|a, b| a.metric == b.metric) {
         let p_values: Vec<f64> = of_metric.iter().map(|difference| difference.estimate.p_value).collect();
         of_metric.iter_mut().zip(holm(&p_values)).for_each(|(difference, p_holm)| difference.p_holm = p_holm);
@@ -122,7 +118,7 @@ impl Scores<'_> {
             if places.iter().copied().eq(0..ids.len()) {
                 return moving(pictures, metrics, Some(values));
             }
-            let options = Options { resamples: 0, ..pictures.options.clone() };
+            let options = ScoreOptions { resamples: 0, ..pictures.options.clone() };
             moving(&pictures.only(places, &options), metrics, None)
         };
         let scores = |(_, places): &(usize, Vec<usize>)| compute(places);

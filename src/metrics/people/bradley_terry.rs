@@ -22,7 +22,7 @@ pub struct Strengths {
 
 /// How much stronger one is than another.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
+pub struct StrengthDifference {
     pub value: f64,
     pub interval: Interval,
     /// Two-sided, by the normal distribution (Wald).
@@ -42,11 +42,11 @@ impl Strengths {
         (of[i][i] + of[j][j] - 2.0 * of[i][j]).max(0.0)
     }
 
-    pub fn difference(&self, i: usize, j: usize) -> Difference {
+    pub fn difference(&self, i: usize, j: usize) -> StrengthDifference {
         let (value, deviation) = (self.values[i] - self.values[j], self.variance(i, j).sqrt());
         let interval = Interval { low: value - Z95 * deviation, high: value + Z95 * deviation };
         let p_value = if deviation > 0.0 { two_sided_normal(value / deviation) } else { 1.0 };
-        Difference { value, interval, p_value }
+        StrengthDifference { value, interval, p_value }
     }
 }
 

@@ -7,7 +7,7 @@ mod spearman;
 mod wilson;
 
 pub use agreement::{cohen, fleiss};
-pub use bradley_terry::{Difference, Strengths, bradley_terry};
+pub use bradley_terry::{StrengthDifference, Strengths, bradley_terry};
 pub use spearman::{Correlation, spearman};
 pub use wilson::wilson;
 

@@ -102,7 +102,7 @@ pub fn score_by(captions: &[Caption], metrics: impl Iterator<Item = &'static dyn
 
 /// A metric of two captioners over the same items.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
+pub struct CaptionDifference {
     pub name: &'static str,
     /// The first captioner's score less the second's.
     pub difference: f64,
@@ -152,7 +152,7 @@ impl Scores {
 
 /// Compares two captioners over the same items by paired bootstrap (Koehn 2004): both are scored on the same resamples.
 /// Items are paired by id; the ids must be the same.
-pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Vec<Difference>> {
+pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Vec<CaptionDifference>> {
     let places: std::collections::HashMap<&str, usize> =
         second.ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
     let place = |id: &String| places.get(id.as_str()).copied().with_context(|| format!("{id:?} is only in the first"));
@@ -169,7 +169,7 @@ pub fn paired_bootstrap(first: &Scores, second: &Scores, seed: u64) -> Result<Ve
     let compare = |(metric, (a, b)): (usize, &(&Measured, &Measured))| {
         let mut differences: Vec<f64> = resampled.iter().map(|all| all[metric]).collect();
         let (first_better, p_value) = two_sided(&differences);
-        Ok(Difference {
+        Ok(CaptionDifference {
             name: a.name,
             difference: a.score - b.score,
             first_better,

@@ -6,18 +6,18 @@ use tch::{Device, Kind, Tensor};
 use super::autoencoder_kl;
 use super::lora::{self, Index, Lora};
 use super::pipeline_part::Part;
-use super::pipeline_source::Source;
+use super::pipeline_source::PipelineSource;
 use super::single_file::SingleFileLayout;
-use super::steps::{CaptureSlot, Conditioned, Denoiser, Steps};
+use super::steps::{CaptureSlot, Conditioned, Denoiser, DenoisingSteps};
 use crate::models::{GenerateRequest, Generated, Outline};
 use crate::prompts::TokenBudget;
 use crate::schedulers::Solver;
 
 /// What a family's configuration files say of a request.
 pub trait PipelineOutline: Outline + Sized {
-    fn read(source: Source) -> Result<Self>;
+    fn read(source: PipelineSource) -> Result<Self>;
 
-    fn source(&self) -> &Source;
+    fn source(&self) -> &PipelineSource;
 
     fn vae(&self) -> &autoencoder_kl::Config;
 
@@ -126,7 +126,7 @@ pub trait DiffusionModel: Sized + 'static {
     /// One step, to the output with guidance: latents [batch, channels, height, width] → as large, valid until the next
     /// step.
     fn predict(
-        steps: &mut Steps<Self::Denoiser>,
+        steps: &mut DenoisingSteps<Self::Denoiser>,
         latents: &Tensor,
         step: usize,
         guidance: Option<f64>,

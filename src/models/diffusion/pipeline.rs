@@ -11,9 +11,9 @@ use tch::{Device, Kind, Tensor};
 use super::autoencoder_kl::AutoencoderKl;
 use super::float32_fallback::{self, Decoded, Float32Fallback};
 use super::model::{DiffusionModel, PipelineOutline};
-use super::pipeline_source::Source;
+use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
-use super::steps::Steps;
+use super::steps::DenoisingSteps;
 use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
@@ -72,8 +72,8 @@ impl<M: DiffusionModel> Pipeline<M> {
         takes_schedulers: M::TAKES_SCHEDULERS,
     });
 
-    fn source(path: &Path) -> Source {
-        Source::at(path, M::SINGLE_FILE)
+    fn source(path: &Path) -> PipelineSource {
+        PipelineSource::at(path, M::SINGLE_FILE)
     }
 
     /// From a folder in diffusers' layout, or from one file of the original layout.
@@ -84,10 +84,10 @@ impl<M: DiffusionModel> Pipeline<M> {
 
     /// At the published size, with random weights: to measure speed.
     pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(Source::Random(M::SINGLE_FILE.published), rt.device, rt.kind(M::DTYPE))
+        Self::open(PipelineSource::Random(M::SINGLE_FILE.published), rt.device, rt.kind(M::DTYPE))
     }
 
-    pub(super) fn open(source: Source, device: Device, kind: Kind) -> Result<Self> {
+    pub(super) fn open(source: PipelineSource, device: Device, kind: Kind) -> Result<Self> {
         let outline = M::Outline::read(source)?;
         let vae_kind = M::vae_kind(&outline, kind);
         let model = M::open(outline, device, kind)?;
@@ -213,7 +213,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let timesteps = solver.timesteps()[first..].to_vec();
         let conditioned = self.model.condition(&texts, guidance, &timesteps, &control)?;
         M::while_denoising(|| {
-            let mut steps = Steps::new(conditioned, self.model.capture());
+            let mut steps = DenoisingSteps::new(conditioned, self.model.capture());
             for step in 0..timesteps.len() {
                 let index = first + step;
                 let input = solver.scale_model_input(&latents, index);

@@ -16,7 +16,7 @@ use crate::schedulers::{Scheduler, SchedulerName};
 
 /// Where configurations and weights come from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum PipelineSource {
     /// What `save_pretrained` of diffusers writes.
     Folder(PathBuf),
     /// One file of the original layout.
@@ -26,7 +26,7 @@ pub enum Source {
     Random(&'static str),
 }
 
-impl Source {
+impl PipelineSource {
     /// What lies at `path`: a folder in diffusers' layout, or one file of this layout.
     pub fn at(path: &Path, layout: &'static SingleFileLayout) -> Self {
         if path.is_file() {

@@ -93,14 +93,14 @@ impl<D: Denoiser> CapturedStep<D> {
 }
 
 /// The steps of one drawing.
-pub struct Steps<'a, D: Denoiser> {
+pub struct DenoisingSteps<'a, D: Denoiser> {
     conditioned: Conditioned<D>,
     capture: &'a CaptureSlot<D>,
     /// Whether the captured step knows the texts of this drawing.
     is_prepared: bool,
 }
 
-impl<'a, D: Denoiser> Steps<'a, D> {
+impl<'a, D: Denoiser> DenoisingSteps<'a, D> {
     pub fn new(conditioned: Conditioned<D>, capture: &'a CaptureSlot<D>) -> Self {
         Self { conditioned, capture, is_prepared: false }
     }

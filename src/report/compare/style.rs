@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::{Features, Found, Line, ReadFeatures, correct};
-use crate::metrics::image::artfid::Options;
+use crate::metrics::image::artfid::ScoreOptions;
 use crate::metrics::image::paired::moving;
 use crate::metrics::image::{PictureMetric, PictureSet};
 use crate::metrics::of_pictures;
@@ -87,12 +87,12 @@ struct Shared<'a> {
     photos: BTreeSet<&'a str>,
     /// The features of both; none where those of the style pictures differ.
     features: Option<[Features; 2]>,
-    options: Options,
+    options: ScoreOptions,
 }
 
 impl<'a> Shared<'a> {
     fn new(first: &'a StyleRun, second: &'a StyleRun, read: ReadFeatures, remarks: &mut Vec<String>) -> Result<Self> {
-        let options = Options { resamples: 0, ..Options::default() };
+        let options = ScoreOptions { resamples: 0, ..ScoreOptions::default() };
         let runs = [first, second];
         let mut shared = Self { runs, photos: BTreeSet::new(), features: None, options };
         let shown =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::StyleRun;
 use super::grid::Numbers;
-use crate::metrics::people::{Correlation, Difference, bradley_terry, cohen, fleiss, spearman, wilson};
+use crate::metrics::people::{Correlation, StrengthDifference, bradley_terry, cohen, fleiss, spearman, wilson};
 use crate::metrics::stats::{Interval, holm};
 use crate::report::number::short;
 use crate::run::people::{REASONS, SUCCESS};
@@ -99,7 +99,7 @@ pub struct OfPair {
     pub losses: usize,
     pub ties: usize,
     /// Of their strengths.
-    pub difference: Difference,
+    pub difference: StrengthDifference,
     /// The difference's probability by chance, after Holm's correction over all pairs.
     pub p_holm: f64,
 }

@@ -31,7 +31,7 @@ use crate::runtime::Runtime;
 
 pub use config::Config;
 use image_processor::ImageProcessor;
-use steps::Steps;
+use steps::BlipSteps;
 use text_decoder::{CrossAttentionCache, TextDecoder};
 use vision::VisionModel;
 
@@ -59,7 +59,7 @@ pub struct Networks {
     vision: VisionModel,
     decoder: TextDecoder,
     /// What the steps of the last batch used, for the next one of its size.
-    spare: RefCell<Option<Steps>>,
+    spare: RefCell<Option<BlipSteps>>,
 }
 
 impl Networks {
@@ -147,18 +147,18 @@ pub struct Session<'a> {
     prompt: &'a [i64],
     /// Longest text, prompt included.
     longest: i64,
-    steps: Option<Steps>,
+    steps: Option<BlipSteps>,
 }
 
 impl Session<'_> {
-    fn steps(&mut self) -> Result<&mut Steps> {
+    fn steps(&mut self) -> Result<&mut BlipSteps> {
         self.steps.as_mut().context("the decoder was not started")
     }
 }
 
 impl StepModel for Session<'_> {
     fn start(&mut self, copies: i64) -> Result<Tensor> {
-        let mut steps = Steps::new(self.networks, self.pixels.size()[0], copies, self.longest);
+        let mut steps = BlipSteps::new(self.networks, self.pixels.size()[0], copies, self.longest);
         steps.look(self.networks, self.pixels)?;
         self.steps.insert(steps).read(self.networks, self.prompt)
     }

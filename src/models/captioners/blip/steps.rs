@@ -18,7 +18,7 @@ const CAPTURED_PICTURES: i64 = 8;
 const CAPTURED_PROMPT: usize = 8;
 
 /// A row is one text; each picture has as many rows, one after another, as the search has beams.
-pub struct Steps {
+pub struct BlipSteps {
     pictures: i64,
     rows: i64,
     /// Rows that share the memory of a picture.
@@ -39,7 +39,7 @@ pub struct Steps {
     stepping: Captured<Tensor>,
 }
 
-impl Steps {
+impl BlipSteps {
     /// For so many pictures with so many texts each, the longest of so many tokens.
     pub fn new(networks: &Networks, pictures: i64, copies: i64, longest: i64) -> Self {
         let (decoder, rows) = (&networks.decoder, pictures * copies);

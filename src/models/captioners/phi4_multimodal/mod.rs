@@ -34,7 +34,7 @@ use image_processor::{Crops, ImageProcessor, Shape};
 use merge::ImageMerge;
 use prompt::{Prompt, PromptIds};
 use session::Session;
-use steps::Steps;
+use steps::Phi4Steps;
 use vision::{Valid, VisionTower};
 
 /// How it is told, loaded and measured.
@@ -84,7 +84,7 @@ pub struct Network {
     pub decoder: Decoder,
     pub config: Config,
     /// What the steps of the last batch used, for the next one of its size.
-    spare: RefCell<Option<Steps>>,
+    spare: RefCell<Option<Phi4Steps>>,
 }
 
 /// A batch of prompts with their pictures, embedded.

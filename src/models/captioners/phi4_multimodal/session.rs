@@ -6,21 +6,21 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
-use super::steps::Steps;
+use super::steps::Phi4Steps;
 use crate::models::captioners::generation::StepModel;
 
 /// Prompts of a batch, padded on the left to one length, and the texts that go on from them. A row
 /// is one text; each prompt has as many rows, one after another, as the search has beams.
 pub struct Session<'a> {
     decoder: &'a Decoder,
-    spare: &'a RefCell<Option<Steps>>,
+    spare: &'a RefCell<Option<Phi4Steps>>,
     /// [prompts, length, hidden]
     embedded: Tensor,
     /// Padding places of each row.
     padding: Vec<i64>,
     /// Longest text, prompt and padding included.
     longest: i64,
-    steps: Option<Steps>,
+    steps: Option<Phi4Steps>,
     /// Places that are filled.
     length: i64,
     /// New tokens so far, [rows, n]: kept where a row may come to use the other frequencies.
@@ -33,7 +33,7 @@ impl<'a> Session<'a> {
     /// one leaves its own.
     pub fn new(
         decoder: &'a Decoder,
-        spare: &'a RefCell<Option<Steps>>,
+        spare: &'a RefCell<Option<Phi4Steps>>,
         embedded: Tensor,
         padding: Vec<i64>,
         max_new_tokens: usize,
@@ -90,7 +90,7 @@ fn prompt_mask(padding: &Tensor, length: i64, window: Option<i64>) -> Tensor {
 impl StepModel for Session<'_> {
     fn start(&mut self, copies: i64) -> Result<Tensor> {
         let prompts = self.padding.len() as i64;
-        self.steps = Some(Steps::new(self.decoder, self.spare.take(), prompts * copies, self.longest)?);
+        self.steps = Some(Phi4Steps::new(self.decoder, self.spare.take(), prompts * copies, self.longest)?);
         self.padding = self.padding.iter().flat_map(|padding| vec![*padding; copies as usize]).collect();
         let logits = self.read(self.embedded.shallow_clone())?;
         if copies == 1 {

@@ -11,7 +11,7 @@ use crate::runtime::Captured;
 /// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
 const CAPACITY_STEP: i64 = 256;
 
-pub struct Steps {
+pub struct Phi4Steps {
     rows: i64,
     capacity: i64,
     pub caches: Vec<KvCache>,
@@ -27,7 +27,7 @@ pub struct Steps {
     captured: Captured<Tensor>,
 }
 
-impl Steps {
+impl Phi4Steps {
     /// For so many rows, the longest text (prompt and padding included) of so many tokens. `spare`: those of an earlier
     /// batch, taken over where they are of the same size.
     pub fn new(decoder: &Decoder, spare: Option<Self>, rows: i64, longest: i64) -> Result<Self> {

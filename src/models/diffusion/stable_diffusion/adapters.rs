@@ -8,11 +8,11 @@ use super::config::{TEXT_ENCODER, UNET};
 use super::unet::Config;
 use super::unet_config::PerSize;
 use crate::models::diffusion::lora::{Index, Network};
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::diffusion::single_file::ldm;
 
 /// The layers of both networks.
-pub fn layers(source: &Source, config: &Config) -> Result<Index> {
+pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
     let (unet, text) = (source.tensors(UNET)?, source.tensors(TEXT_ENCODER)?);
     // The original layout counts blocks as if all sizes had as many layers.
     let per_size = match &config.layers_per_block {

@@ -39,7 +39,7 @@ use super::model::{DiffusionModel, both_ways, guide};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
-use super::steps::{CaptureSlot, Conditioned, Steps};
+use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::error::usage;
 use crate::models::{Family, GenerateRequest, Generated};
 use crate::prompts::TokenBudget;
@@ -193,7 +193,12 @@ impl DiffusionModel for SdModel {
     }
 
     /// Guidance is no part of the captured step, which so serves every scale.
-    fn predict(steps: &mut Steps<Unet>, latents: &Tensor, step: usize, guidance: Option<f64>) -> Result<Tensor> {
+    fn predict(
+        steps: &mut DenoisingSteps<Unet>,
+        latents: &Tensor,
+        step: usize,
+        guidance: Option<f64>,
+    ) -> Result<Tensor> {
         match guidance {
             // Solvers keep what they are given.
             None => steps.run_to_keep(latents, step),
@@ -244,12 +249,12 @@ mod tests {
 
     use super::*;
     use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
-    use crate::models::diffusion::pipeline_source::Source;
+    use crate::models::diffusion::pipeline_source::PipelineSource;
     use crate::models::{Generated, Generator};
 
     /// Draws two pictures in `kind`, from photos where asked for; noise is drawn in float16 always.
     fn draw(folder: &Path, kind: Kind, photos: bool) -> Result<Vec<Generated>> {
-        let mut pipeline = StableDiffusion::open(Source::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
+        let mut pipeline = StableDiffusion::open(PipelineSource::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
         pipeline.noise_kind = Kind::Half;
         let photo = |blue| RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * 15) as u8, (y * 15) as u8, blue]));
         pipeline.generate(&GenerateRequest {

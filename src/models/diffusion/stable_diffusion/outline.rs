@@ -11,7 +11,7 @@ use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
 use crate::models::diffusion::lora::Index;
 use crate::models::diffusion::model::PipelineOutline;
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::{GenerateRequest, Outline};
 use crate::schedulers::{Scheduler, Solver, first_step};
 
@@ -22,7 +22,7 @@ const STRENGTH: f64 = 0.8;
 /// The configurations of a pipeline.
 #[derive(Debug)]
 pub struct SdOutline {
-    pub source: Source,
+    pub source: PipelineSource,
     pub unet: unet::Config,
     pub vae: autoencoder_kl::Config,
     pub scheduler: Scheduler,
@@ -38,7 +38,7 @@ impl SdOutline {
     /// Where the checker's folders are, if the checkpoint has one.
     pub fn checker_folder(&self) -> Result<Option<&Path>> {
         match &self.source {
-            Source::Folder(folder) if self.source.has(SAFETY_CHECKER.folder)? => Ok(Some(folder)),
+            PipelineSource::Folder(folder) if self.source.has(SAFETY_CHECKER.folder)? => Ok(Some(folder)),
             _ => Ok(None),
         }
     }
@@ -71,7 +71,7 @@ impl Outline for SdOutline {
 }
 
 impl PipelineOutline for SdOutline {
-    fn read(source: Source) -> Result<Self> {
+    fn read(source: PipelineSource) -> Result<Self> {
         let unet: unet::Config = source.config(UNET.folder)?;
         let vae: autoencoder_kl::Config = source.config(VAE.folder)?;
         if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
@@ -86,7 +86,7 @@ impl PipelineOutline for SdOutline {
         Ok(Self { source, unet, vae, scheduler })
     }
 
-    fn source(&self) -> &Source {
+    fn source(&self) -> &PipelineSource {
         &self.source
     }
 

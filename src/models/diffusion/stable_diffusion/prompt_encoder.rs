@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::TEXT_ENCODER;
 use crate::models::TextTokenizer;
 use crate::models::diffusion::lora::{Adaptable, Lora};
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::prompts::TokenBudget;
 use crate::runtime::CapturedFunction;
@@ -40,9 +40,9 @@ pub struct PromptEncoder {
 }
 
 impl PromptEncoder {
-    pub fn load(source: &Source, device: Device, kind: Kind) -> Result<Self> {
+    pub fn load(source: &PipelineSource, device: Device, kind: Kind) -> Result<Self> {
         let tokenizer = match source {
-            Source::Random(_) => None,
+            PipelineSource::Random(_) => None,
             _ => Some(source.clip_tokenizers()?.into_iter().next().context("no tokenizer")?),
         };
         let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;

@@ -6,13 +6,13 @@ use tch::Tensor;
 
 use super::controlnet::ControlNet;
 use super::transformer::Text;
-use super::unet::{Known, Texts, Unet};
+use super::unet::{Known, Unet, UnetTexts};
 use crate::models::diffusion::steps::Denoiser;
 
 /// What the denoiser reads beside latents and times.
 #[derive(Debug)]
 pub struct SdTexts {
-    pub texts: Texts,
+    pub texts: UnetTexts,
     pub steering: Option<Steering>,
 }
 
@@ -22,7 +22,7 @@ pub struct Steering {
     pub net: Rc<ControlNet>,
     /// [batch, first width, height, width]
     pub hint: Tensor,
-    pub texts: Texts,
+    pub texts: UnetTexts,
     /// Numbers of the U-Net's times.
     pub times: i64,
 }
@@ -45,7 +45,7 @@ impl Denoiser for Unet {
     }
 
     fn copied(texts: &SdTexts) -> SdTexts {
-        let copy = |texts: &Texts| texts.iter().map(|layers| layers.iter().map(Text::copy).collect()).collect();
+        let copy = |texts: &UnetTexts| texts.iter().map(|layers| layers.iter().map(Text::copy).collect()).collect();
         let steering = texts.steering.as_ref().map(|steering| Steering {
             net: steering.net.clone(),
             hint: steering.hint.copy(),
@@ -56,7 +56,7 @@ impl Denoiser for Unet {
     }
 
     fn are_alike(own: &SdTexts, other: &SdTexts) -> bool {
-        let alike = |own: &Texts, other: &Texts| {
+        let alike = |own: &UnetTexts, other: &UnetTexts| {
             own.iter().flatten().zip(other.iter().flatten()).all(|(own, other)| own.is_like(other))
         };
         let steering = match (&own.steering, &other.steering) {
@@ -72,7 +72,7 @@ impl Denoiser for Unet {
     }
 
     fn overwrite(own: &mut SdTexts, other: &SdTexts) {
-        let overwrite = |own: &mut Texts, other: &Texts| {
+        let overwrite = |own: &mut UnetTexts, other: &UnetTexts| {
             for (own, other) in own.iter_mut().flatten().zip(other.iter().flatten()) {
                 own.become_like(other);
             }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 pub use super::unet_config::Config;
 use super::unet_config::Layout;
 use super::unet_encoder::{Builder, Encoder, Layer, conv};
-pub use super::unet_encoder::{Conditioning, Known, Texts};
+pub use super::unet_encoder::{Conditioning, Known, UnetTexts};
 use crate::checkpoints::Weights;
 use crate::nn::{Conv2d, DeferredBias, GroupNorm, upsample_nearest};
 

@@ -34,7 +34,7 @@ impl Resnet {
     }
 }
 
-/// A transformer, and its place among the [`Texts`].
+/// A transformer, and its place among the [`UnetTexts`].
 #[derive(Debug)]
 pub(super) struct Attention {
     pub(super) transformer: Transformer,
@@ -181,21 +181,21 @@ impl MidBlock {
 }
 
 /// The text as every attention and each of its layers reads it.
-pub type Texts = Vec<Vec<Text>>;
+pub type UnetTexts = Vec<Vec<Text>>;
 
 /// What the denoiser reads besides the latents, worked out once for all steps.
 #[derive(Debug)]
 pub struct Conditioning {
     /// What each step adds within the resnets, one after another: [steps, channels of all resnets].
     pub times: Tensor,
-    pub texts: Texts,
+    pub texts: UnetTexts,
 }
 
 /// What is known at a step.
 pub struct Known<'a> {
     /// [channels of all resnets]
     pub times: &'a Tensor,
-    pub texts: &'a Texts,
+    pub texts: &'a UnetTexts,
 }
 
 /// The way down and the middle.

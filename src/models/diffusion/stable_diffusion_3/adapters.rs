@@ -7,10 +7,10 @@ use super::single_file::{original_layers, transformer};
 use crate::checkpoints::Checkpoint;
 use crate::models::diffusion::lora::{Index, Network};
 use crate::models::diffusion::pipeline_part::Part;
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 
 /// The layers of the transformer and of the text encoders that are there.
-pub fn layers(source: &Source, config: &Config) -> Result<Index> {
+pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
     let layers = config.num_layers;
     let denoiser = Network {
         part: TRANSFORMER,
@@ -31,7 +31,7 @@ pub fn layers(source: &Source, config: &Config) -> Result<Index> {
 }
 
 fn encoder(
-    source: &Source,
+    source: &PipelineSource,
     part: Part,
     dotted: &'static [&'static str],
     flat: &'static [&'static str],

@@ -24,13 +24,13 @@ use self::mmdit::Mmdit;
 use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
-use self::steps::Texts;
+use self::steps::MmditTexts;
 use super::lora::{Adaptable, Lora};
 use super::model::{DiffusionModel, both_ways};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
-use super::steps::{CaptureSlot, Conditioned, Steps};
+use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::models::{Family, GenerateRequest};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
@@ -198,7 +198,7 @@ impl DiffusionModel for Sd3Model {
         let times: Vec<f32> = times.iter().map(|&time| time as f32).collect();
         let (prompt, pooled) = (both_ways(&texts.prompt, guidance), both_ways(&texts.pooled, guidance));
         let mmdit::Conditioning { context, modulations } = denoiser.condition(&prompt, &pooled, &times);
-        Ok(Conditioned { denoiser, texts: Texts { context, guidance }, times: modulations })
+        Ok(Conditioned { denoiser, texts: MmditTexts { context, guidance }, times: modulations })
     }
 
     fn capture(&self) -> &CaptureSlot<Mmdit> {
@@ -206,7 +206,12 @@ impl DiffusionModel for Sd3Model {
     }
 
     /// Guidance is part of the captured step.
-    fn predict(steps: &mut Steps<Mmdit>, latents: &Tensor, step: usize, _guidance: Option<f64>) -> Result<Tensor> {
+    fn predict(
+        steps: &mut DenoisingSteps<Mmdit>,
+        latents: &Tensor,
+        step: usize,
+        _guidance: Option<f64>,
+    ) -> Result<Tensor> {
         steps.run(latents, step)
     }
 
@@ -221,12 +226,12 @@ mod tests {
 
     use super::*;
     use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
-    use crate::models::diffusion::pipeline_source::Source;
+    use crate::models::diffusion::pipeline_source::PipelineSource;
     use crate::models::{Generated, Generator};
 
     fn mini_with_t5() -> StableDiffusion3 {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");
-        StableDiffusion3::open(Source::Folder(folder), Device::Cpu, Kind::Float).unwrap()
+        StableDiffusion3::open(PipelineSource::Folder(folder), Device::Cpu, Kind::Float).unwrap()
     }
 
     fn cats(count: usize) -> GenerateRequest {
@@ -288,7 +293,7 @@ mod tests {
 
     /// Draws in `kind`, from noise drawn in `noise`.
     fn draw(folder: &Path, kind: Kind, noise: Kind) -> Result<Vec<Generated>> {
-        let mut pipeline = StableDiffusion3::open(Source::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
+        let mut pipeline = StableDiffusion3::open(PipelineSource::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
         pipeline.noise_kind = noise;
         pipeline.generate(&GenerateRequest {
             prompts: vec!["a cat".to_string(), "a dog".to_string()],

@@ -9,7 +9,7 @@ use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
 use crate::models::diffusion::lora::Index;
 use crate::models::diffusion::model::PipelineOutline;
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::{GenerateRequest, Outline};
 use crate::schedulers::{FlowMatchEuler, Solver, flow_match_first_step};
 
@@ -21,7 +21,7 @@ const STRENGTH: f64 = 0.6;
 /// The configurations of a pipeline.
 #[derive(Debug)]
 pub struct Sd3Outline {
-    pub source: Source,
+    pub source: PipelineSource,
     pub transformer: mmdit::Config,
     pub vae: autoencoder_kl::Config,
     pub scheduler: FlowMatchEuler,
@@ -45,14 +45,14 @@ impl Outline for Sd3Outline {
 }
 
 impl PipelineOutline for Sd3Outline {
-    fn read(source: Source) -> Result<Self> {
+    fn read(source: PipelineSource) -> Result<Self> {
         let transformer = source.config(TRANSFORMER.folder)?;
         let vae = source.config(VAE.folder)?;
         let scheduler = FlowMatchEuler::new(source.config("scheduler")?)?;
         Ok(Self { source, transformer, vae, scheduler })
     }
 
-    fn source(&self) -> &Source {
+    fn source(&self) -> &PipelineSource {
         &self.source
     }
 

@@ -15,7 +15,7 @@ use crate::error::usage;
 use crate::models::TextTokenizer;
 use crate::models::diffusion::lora::{Adaptable, Lora};
 use crate::models::diffusion::pipeline_part::Part;
-use crate::models::diffusion::pipeline_source::Source;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
 use crate::models::text::text_tokenizer::clip_budget;
@@ -90,7 +90,7 @@ enum Tokenization {
 /// Encodes each text once, and keeps what it made.
 #[derive(Debug)]
 pub struct PromptEncoder {
-    source: Source,
+    source: PipelineSource,
     device: Device,
     kind: Kind,
     tokenization: Tokenization,
@@ -105,7 +105,7 @@ pub struct PromptEncoder {
 impl PromptEncoder {
     /// Reads tokenizers and configurations; the encoders are loaded by [`Self::load`].
     /// `joint_dim` and `pooled_dim` are what the denoiser reads.
-    pub fn new(source: &Source, device: Device, kind: Kind, joint_dim: i64, pooled_dim: i64) -> Result<Self> {
+    pub fn new(source: &PipelineSource, device: Device, kind: Kind, joint_dim: i64, pooled_dim: i64) -> Result<Self> {
         let has_t5 = source.has(T5.folder)?;
         let (l, g): (clip_text::Config, clip_text::Config) =
             (source.config(CLIP_L.folder)?, source.config(CLIP_G.folder)?);
@@ -128,7 +128,7 @@ impl PromptEncoder {
             }
         }
         let tokenization = match source {
-            Source::Random(_) => Tokenization::Synthetic,
+            PipelineSource::Random(_) => Tokenization::Synthetic,
             _ => {
                 // Large vocabularies: read beside each other.
                 let t5 = || has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose();

@@ -7,29 +7,29 @@ use crate::models::diffusion::model::guide;
 use crate::models::diffusion::steps::Denoiser;
 
 /// Texts as the blocks read them, and what is done with both ways of guidance.
-pub struct Texts {
+pub struct MmditTexts {
     /// [tokens, texts, size]: with guidance the unwanted of all pictures first.
     pub context: Tensor,
     pub guidance: Option<f64>,
 }
 
 impl Denoiser for Mmdit {
-    type Texts = Texts;
+    type Texts = MmditTexts;
 
-    fn step(&self, latents: &Tensor, times: &Tensor, texts: &Texts) -> Tensor {
+    fn step(&self, latents: &Tensor, times: &Tensor, texts: &MmditTexts) -> Tensor {
         let Some(guidance) = texts.guidance else { return self.forward(latents, &texts.context, times) };
         guide(&self.forward(&Tensor::cat(&[latents, latents], 0), &texts.context, times), guidance)
     }
 
-    fn copied(texts: &Texts) -> Texts {
-        Texts { context: texts.context.copy(), guidance: texts.guidance }
+    fn copied(texts: &MmditTexts) -> MmditTexts {
+        MmditTexts { context: texts.context.copy(), guidance: texts.guidance }
     }
 
-    fn are_alike(own: &Texts, other: &Texts) -> bool {
+    fn are_alike(own: &MmditTexts, other: &MmditTexts) -> bool {
         (own.context.size(), own.guidance) == (other.context.size(), other.guidance)
     }
 
-    fn overwrite(own: &mut Texts, other: &Texts) {
+    fn overwrite(own: &mut MmditTexts, other: &MmditTexts) {
         own.context.copy_(&other.context);
     }
 }

@@ -1,6 +1,6 @@
 //! What people said of a style run as tables for papers: of each strategy, of pairs of them, and of the metrics.
 
-use crate::metrics::people::Difference;
+use crate::metrics::people::StrengthDifference;
 use crate::metrics::stats::Interval;
 use crate::report::number::short;
 use crate::report::style::StyleRun;
@@ -66,7 +66,7 @@ fn strategies(run: &StyleRun, said: &Said) -> Results {
 fn pairs(run: &StyleRun, said: &Said) -> Results {
     let name = |at: usize| run.results[at].strategy.as_str();
     let row = |pair: &OfPair| {
-        let Difference { value, interval, .. } = pair.difference;
+        let StrengthDifference { value, interval, .. } = pair.difference;
         let counts = [pair.wins, pair.losses, pair.ties].map(|count| Cell::plain(count.to_string()));
         let mut cells = vec![Cell::plain(name(pair.first)), Cell::plain(name(pair.second))];
         cells.extend(counts);
