@@ -32,7 +32,7 @@ pub trait Settings: Serialize + DeserializeOwned + JsonSchema + Clone + 'static 
 
     fn shared_mut(&mut self) -> &mut Shared;
 
-    /// What its keys are; see [`schema`](super::schema).
+    /// What its keys are; see [`super::schema`].
     fn schema() -> &'static serde_json::Value;
 
     /// What no type can say of the keys that only this kind has.

@@ -111,7 +111,7 @@ impl LpipsNet {
         numbers(&pairs.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
     }
 
-    /// The same as float32 [pairs] on the device, for which this does not wait.
+    /// The same as float32 `[pairs]` on the device, for which this does not wait.
     pub fn distances_of_batches(&self, pairs: Batches) -> Result<Tensor> {
         on_device(&pairs.map(|batch| self.of_batch(&batch?)).collect::<Result<Vec<_>>>()?)
     }
