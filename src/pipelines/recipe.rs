@@ -92,6 +92,7 @@ pub struct FileOrigin {
     /// A photo's id.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
+    /// As it was given; of a picture of a run as seen from that picture's folder.
     pub path: PathBuf,
     pub sha256: String,
     /// How strongly a low-rank adapter counts.
@@ -105,13 +106,15 @@ impl FileOrigin {
         Ok(Self { id: id.to_string(), path: path.to_path_buf(), sha256: sha256_of(path)?, weight: None })
     }
 
-    /// The file that is meant: `given`, else where it was, else of its name beside `beside`.
+    /// The file that is meant: `given`, else where it was, as seen from here or from `beside`, else of its name beside that.
     ///
     /// # Errors
     /// Wrong usage: there is none, or it is another one by its sha256.
     pub fn find(&self, given: Option<&Path>, beside: &Path, option: &str) -> Result<PathBuf> {
         let near = self.path.file_name().map(|name| beside.with_file_name(name));
-        let mut places = given.map_or(vec![Some(self.path.clone()), near], |given| vec![Some(given.to_path_buf())]);
+        let seen_from_there = beside.parent().map(|folder| folder.join(&self.path));
+        let own = vec![Some(self.path.clone()), seen_from_there, near];
+        let mut places = given.map_or(own, |given| vec![Some(given.to_path_buf())]);
         let Some(file) = places.iter_mut().flatten().find(|place| place.is_file()) else {
             let shown = given.unwrap_or(&self.path).display();
             return Err(usage(format!(

@@ -1,6 +1,6 @@
 //! Where things are in a run folder.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
@@ -41,4 +41,28 @@ pub fn kind_of(dir: &Path) -> String {
         let of_captions = header.is_ok_and(|header| header.iter().any(|column| column == "dataset"));
         if of_captions { "caption" } else { "style_transfer" }.to_string()
     })
+}
+
+/// The way from a folder to a folder or file, both absolute, with `/` between the names.
+pub fn way(from: &Path, to: &Path) -> String {
+    let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from[shared..].iter().map(|_| "..".to_string());
+    let down = to[shared..].iter().map(|part: &Component| part.as_os_str().to_string_lossy().into_owned());
+    let way: Vec<String> = up.chain(down).collect();
+    if way.is_empty() { ".".to_string() } else { way.join("/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn ways_between_folders() {
+        let way = |from: &str, to: &str| super::way(Path::new(from), Path::new(to));
+        assert_eq!(way("/a/notebooks-export", "/a/runs/x"), "../runs/x");
+        assert_eq!(way("/a", "/a/b"), "b");
+        assert_eq!(way("/a/b/c", "/d"), "../../../d");
+        assert_eq!(way("/a", "/a"), ".");
+    }
 }

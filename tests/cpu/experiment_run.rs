@@ -739,6 +739,11 @@ fn pictures_say_what_they_were_drawn_from() {
             if photo {
                 assert_eq!((&said["photo"]["id"], &said["width"]), (&item.id.clone().into(), &100.into()));
                 assert_eq!(said["photo"]["sha256"].as_str().map(str::len), Some(64));
+                assert_eq!(
+                    said["photo"]["path"],
+                    format!("../../../photos/{}.png", item.id),
+                    "as seen from the picture"
+                );
             }
             assert!(toolkit::images::read_text(&file, "parameters").unwrap().is_some());
         }

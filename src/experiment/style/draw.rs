@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, absolute};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -29,7 +30,7 @@ use crate::metrics::{Values, of_pictures};
 use crate::models::{GenerateRequest, Generated, Generator, LoraChoice};
 use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
 use crate::prompts::TokenBudget;
-use crate::run::layout::{image_path, photo_path};
+use crate::run::layout::{image_path, photo_path, way};
 use crate::run::style::ItemRow;
 use crate::runtime::one_line;
 use crate::workers::{Ledger, Stage};
@@ -228,19 +229,25 @@ fn jobs<'a>(plan: &'a Plan, places: &[(usize, usize)]) -> Vec<Job<'a>> {
     places.iter().map(|&(cell, photo)| Job { cell: &plan.cells[cell], photo: &plan.photos[photo] }).collect()
 }
 
+/// The photo as seen from a picture drawn in the run folder, so that a run says the same wherever both lie.
+fn origin_of(photo: &Photo, dir: &Path) -> Result<FileOrigin> {
+    let path = way(&absolute(dir)?.join("images/strategy"), &absolute(&photo.path)?);
+    Ok(FileOrigin { path: path.into(), ..FileOrigin::of(&photo.id, &photo.path)? })
+}
+
 impl Draw<'_> {
     /// The photos of a batch, with their ids.
     fn look_at<'j>(&self, jobs: &[Job<'j>], decoded: Vec<Result<RgbImage>>) -> Vec<(&'j str, Result<Pixels, String>)> {
         let side = self.inputs.config.comparison_size;
         let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
-        let seen = self.seen.borrow().clone();
+        let (seen, dir) = (self.seen.borrow().clone(), self.inputs.dir);
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
             let pixels = decoded.and_then(|whole| {
                 Ok(Pixels {
                     small: resize(&whole, side, side, Filter::Bicubic),
                     measures: seen.get(&photo.id).copied().unwrap_or_else(|| measure(&whole)),
                     whole: starts.then_some(whole),
-                    origin: starts.then(|| FileOrigin::of(&photo.id, &photo.path)).transpose()?,
+                    origin: starts.then(|| origin_of(photo, dir)).transpose()?,
                 })
             });
             (photo.id.as_str(), pixels.map_err(|error| one_line(&error)))

@@ -8,7 +8,7 @@ pub mod cells;
 pub mod montage;
 pub mod tables;
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use plotters::style::RGBColor;
@@ -20,6 +20,7 @@ use super::correlations::Correlations;
 use super::figure::Figure;
 use super::folder::Folder;
 use super::{page, save};
+use crate::run::layout::way;
 
 /// Writes a notebook, and makes its folder: the cells that `make` gives for the absolute path of that folder.
 pub fn write(file: &Path, make: impl FnOnce(&Path) -> Result<Vec<Cell>>) -> Result<()> {
@@ -76,7 +77,7 @@ pub fn preamble(run: &Folder, folder: &Path, colors: impl Iterator<Item = (Strin
     let dir = run.dir.canonicalize().with_context(|| format!("cannot find {}", run.dir.display()))?;
     let colors: Map<String, Value> = colors.map(|(name, color)| (name, page::css_color(color).into())).collect();
     // A JSON string or object of strings is one in Python, too.
-    let run = json!(relative(folder, &dir)).to_string();
+    let run = json!(way(folder, &dir)).to_string();
     // Both are put in at once: neither may say where the other goes.
     let (start, rest) = include_str!("preamble.py").split_once("@RUN@").context("the preamble names no run")?;
     let (middle, end) = rest.split_once("@COLORS@").context("the preamble names no colours")?;
@@ -120,16 +121,6 @@ pub fn agree(cells: &mut Vec<Cell>, found: [(Source, Option<Correlations>); 2]) 
     }
 }
 
-/// The way from one folder to another, both absolute, with `/` between the names.
-fn relative(from: &Path, to: &Path) -> String {
-    let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
-    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let up = from[shared..].iter().map(|_| "..".to_string());
-    let down = to[shared..].iter().map(|part: &Component| part.as_os_str().to_string_lossy().into_owned());
-    let way: Vec<String> = up.chain(down).collect();
-    if way.is_empty() { ".".to_string() } else { way.join("/") }
-}
-
 /// How the run was made, where its folder says so.
 pub fn origin(run: &Folder, folder: &Path, cells: &mut Vec<Cell>) {
     if run.config_text.is_none() && !run.manifest.is_object() {
@@ -144,19 +135,5 @@ pub fn origin(run: &Folder, folder: &Path, cells: &mut Vec<Cell>) {
     }
     if let Some(manifest) = run.manifest.as_object() {
         cells.push(code("manifest", include_str!("manifest.py"), vec![Output::html(tables::manifest(manifest))]));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    #[test]
-    fn ways_between_folders() {
-        let way = |from: &str, to: &str| super::relative(Path::new(from), Path::new(to));
-        assert_eq!(way("/a/notebooks-export", "/a/runs/x"), "../runs/x");
-        assert_eq!(way("/a", "/a/b"), "b");
-        assert_eq!(way("/a/b/c", "/d"), "../../../d");
-        assert_eq!(way("/a", "/a"), ".");
     }
 }
