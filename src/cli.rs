@@ -192,8 +192,9 @@ pub struct StylizeArgs {
     /// A ControlNet that lets a picture steer the drawing: a folder, or an original single file (Stable Diffusion 1.5)
     #[arg(long, value_name = "MODEL", requires = "control_image")]
     pub controlnet: Option<PathBuf>,
-    /// What the ControlNet reads: a picture, or "canny", the edges of --image or --photo
-    #[arg(long, value_name = "FILE|canny", requires = "controlnet")]
+    /// What the ControlNet reads: a picture, or of --image or --photo its edges (canny) or lines (lineart), which are computed at
+    /// the size that is drawn
+    #[arg(long, value_name = "FILE|canny|lineart", requires = "controlnet")]
     pub control_image: Option<PathBuf>,
     /// How much the ControlNet counts
     #[arg(long, value_name = "S", default_value_t = 1.0, requires = "controlnet")]

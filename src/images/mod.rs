@@ -5,11 +5,13 @@
 //! reference pipelines, so pixels here and in Python are the same.
 
 mod canny;
+mod control_map;
 mod decode;
 mod header;
 mod ids;
 mod jpeg;
 mod limits;
+mod lineart;
 mod listing;
 mod png;
 mod prefetch;
@@ -26,11 +28,13 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 pub use canny::canny;
+pub use control_map::ControlMap;
 pub use decode::decode;
 pub use header::{FileKind, Header, probe, probe_all};
 pub use ids::{Same, distinct, folded, ids, path_text};
 pub(crate) use limits::check_file_size;
 pub use limits::{MAX_DECODE_BYTES, MAX_FILE_BYTES, MAX_PIXELS};
+pub use lineart::lineart;
 pub use listing::{EXTENSIONS, Listing, broken, list, listing};
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, resize, thumbnail};

@@ -15,6 +15,7 @@ mod registry;
 pub mod text;
 mod verify;
 pub mod vision;
+mod weighted;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ use image::RgbImage;
 use tch::Kind;
 
 use crate::error::usage;
+use crate::images::ControlMap;
 use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use detect::family_of;
@@ -36,6 +38,7 @@ pub use lora_choice::LoraChoice;
 pub use registry::{FAMILIES, MODELS, ModelEntry, ModelSource, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
+pub use weighted::{join_weight, show_weight, split_weight};
 
 /// How a caption is made.
 #[derive(Debug, Clone)]
@@ -115,13 +118,21 @@ pub struct GenerateRequest {
 pub struct ControlRequest {
     /// A folder in diffusers' layout, or an original single file.
     pub model: PathBuf,
-    /// What it reads, one for each picture.
+    /// What is computed of each image, at the size that is drawn; None: the images are what it reads.
+    pub map: Option<ControlMap>,
+    /// One for each picture.
     pub images: Vec<RgbImage>,
     /// How much it counts.
     pub scale: f64,
     /// The shares of the steps between which it counts, 0 to 1.
     pub start: f64,
     pub end: f64,
+}
+
+impl Default for ControlRequest {
+    fn default() -> Self {
+        Self { model: PathBuf::new(), map: None, images: Vec::new(), scale: 1.0, start: 0.0, end: 1.0 }
+    }
 }
 
 impl ControlRequest {

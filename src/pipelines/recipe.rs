@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_controlnet_is_noted() {
-        let control = ControlRequest { model: "net".into(), images: Vec::new(), scale: 0.5, start: 0.0, end: 0.7 };
+        let control = ControlRequest { model: "net".into(), scale: 0.5, end: 0.7, ..ControlRequest::default() };
         let request = GenerateRequest {
             prompts: vec!["a".into()],
             seeds: vec![1],

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Tensor};
 use toolkit::error::UsageError;
-use toolkit::images::canny;
+use toolkit::images::{ControlMap, canny, lineart};
 use toolkit::models::{ControlRequest, GenerateRequest, load_generator, load_outline};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -36,6 +36,19 @@ fn edges_are_those_of_opencv() {
     for case in json::<Vec<Edges>>("edges.json") {
         let ours = canny(&picture(&case.picture), case.low, case.high);
         assert!(ours == picture(&case.edges), "{}", case.edges);
+    }
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    picture: String,
+    lines: String,
+}
+
+#[test]
+fn lines_are_those_of_controlnet_aux() {
+    for case in json::<Vec<Lines>>("lines.json") {
+        assert!(lineart(&picture(&case.picture)) == picture(&case.lines), "{}", case.lines);
     }
 }
 
@@ -75,6 +88,7 @@ impl Case {
                 scale: self.scale,
                 start: self.start,
                 end: self.end,
+                ..ControlRequest::default()
             }),
             ..GenerateRequest::default()
         }
@@ -132,6 +146,30 @@ fn a_batch_draws_what_each_draws_alone() {
         assert!(apart(&alone, &batched.unwrap().image) <= 1 && apart(&alone, &plain[i]) > 10);
     }
     assert!(draw(&without).eq(plain));
+}
+
+/// Edges and lines are those of the photo at the size that is drawn, whichever it has.
+#[test]
+fn what_is_read_is_computed_of_the_photo() {
+    let generator = load_generator(&pipeline("sd15/like_v1"), &cpu()).unwrap();
+    let case = &json::<Vec<Case>>("cases.json")[7];
+    let photo = picture("../../../experiments/mini/photos/face-027.png");
+    let sized = toolkit::images::resize(&photo, 48, 40, toolkit::images::Filter::Lanczos);
+    for photos in [vec![], vec![photo.clone()]] {
+        let steered = |map: Option<ControlMap>, image: RgbImage| {
+            let request = case.request();
+            let control = ControlRequest { map, images: vec![image], ..request.control.unwrap() };
+            let strength = request.strength.filter(|_| !photos.is_empty());
+            let (images, width, height) = (photos.clone(), Some(48), Some(40));
+            let request = GenerateRequest { control: Some(control), images, strength, width, height, ..case.request() };
+            generator.generate(&request).unwrap().remove(0).image
+        };
+        let given = ControlMap::ALL.map(|map| steered(None, map.of(&sized)));
+        assert!(given[0] != given[1]);
+        for (map, given) in ControlMap::ALL.into_iter().zip(given) {
+            assert!(steered(Some(map), photo.clone()) == given, "{map}");
+        }
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn wrong_usage_is_one_line_and_status_2() {
                 "--out",
                 "out.png",
             ],
-            "--control-image canny needs a photo whose edges are drawn: --image FILE, or --photo FILE",
+            "--control-image canny needs a photo to be computed of: --image FILE, or --photo FILE",
         ),
         (
             &[

@@ -1,12 +1,16 @@
 """Tiny random ControlNets for the tiny pipeline tests/golden/sd15/like_v1 (run sd15.py first), in diffusers' layout and in one file
-of the original layout, and the pictures that diffusers draws with them; the edges that OpenCV finds: tests/golden/controlnet/.
+of the original layout, and the pictures that diffusers draws with them; the edges that OpenCV and the lines that controlnet_aux finds:
+tests/golden/controlnet/.
 
-Needs opencv-python-headless beside diffusers 0.42.
+Needs opencv-python-headless beside diffusers 0.42; asks controlnet_aux too where it is installed.
 """
 
+import importlib.util
 import json
 import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import cv2
@@ -98,10 +102,48 @@ def edges() -> None:
     (OUT / "edges.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def lines() -> None:
+    """The lines that controlnet_aux's standard detector finds, at the picture's own size: what it does between its two resizings.
+    At 512 x 512 there is nothing to resize, so there the detector itself must agree."""
+
+    def found(picture: Image.Image) -> np.ndarray:
+        values = np.asarray(picture, np.float32)
+        darker = np.min(cv2.GaussianBlur(values, (0, 0), 6.0) - values, axis=2).clip(0, 255)
+        strength = max(16, np.median(darker[darker > 8])) if (darker > 8).any() else 16
+        return np.repeat((darker / strength * 127).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+    if (package := importlib.util.find_spec("controlnet_aux")) is None:
+        print("the detector itself is not asked: there is no controlnet_aux here")
+    else:
+        # Without its __init__, which imports all other detectors with their networks.
+        sys.modules["controlnet_aux"] = types.ModuleType("controlnet_aux")
+        sys.modules["controlnet_aux"].__path__ = package.submodule_search_locations
+        from controlnet_aux.lineart_standard import LineartStandardDetector
+
+        for seed in range(3):
+            square = photo(seed, 512, 512)
+            assert np.array_equal(found(square), np.asarray(LineartStandardDetector()(square)))
+    stroke = Image.new("RGB", (70, 50), (250, 240, 200))
+    for at in range(8, 44):
+        stroke.putpixel((at + at % 5, at), (20, 30, 10))
+    faces = {name: Image.open(PHOTOS / f"{name}.png").convert("RGB") for name in ["face-027", "face-003"]}
+    stroke.save(OUT / "stroke.png")
+    own = {name: Image.open(OUT / f"{name}.png") for name in ["noise", "stairs", "photo", "one", "stroke"]}
+    rows = []
+    for name, picture in (own | faces).items():
+        row = dict(picture=f"../../../experiments/mini/photos/{name}.png" if name in faces else f"{name}.png", lines=f"lines_{name}.png")
+        result = found(picture)
+        print(row["lines"], f"{(result > 0).mean():.3f}, largest {result.max()}")
+        Image.fromarray(result).save(OUT / row["lines"])
+        rows.append(row)
+    (OUT / "lines.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     edges()
+    lines()
     pipeline = StableDiffusionPipeline.from_pretrained(GOLDEN / "sd15" / "like_v1", dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     made = nets(pipeline)
     rows = []

@@ -5,13 +5,13 @@ mod sheet;
 mod work;
 
 use anyhow::{Context, Result};
-use image::RgbImage;
 
-use self::work::{Work, remark, request};
+use self::work::{ControlSource, Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
 use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
+use crate::images::ControlMap;
 use crate::models::{
     CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget, locate,
 };
@@ -35,7 +35,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         return Err(usage(format!("{count} times {option} draws several pictures: add --contact-sheet")));
     }
     let photo = args.image.as_ref().or(args.photo.as_ref()).map(images::load).transpose()?;
-    let control = control(&args, photo.as_ref())?;
+    let control = control(&args)?;
     let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo, control };
     check(&args, &work, &rt)?;
     if args.photo.is_some() {
@@ -70,18 +70,15 @@ fn model(args: &StylizeArgs) -> &str {
     args.model.as_deref().unwrap_or_default()
 }
 
-/// Thresholds of Canny's edges, as the published ControlNet was trained and is used.
-const EDGES: (i32, i32) = (100, 200);
-
-/// What a ControlNet reads: the picture that was given, or the edges of the photo.
-fn control(args: &StylizeArgs, photo: Option<&RgbImage>) -> Result<Option<RgbImage>> {
-    match (&args.control_image, photo) {
-        (None, _) => Ok(None),
-        (Some(name), Some(photo)) if name.as_os_str() == "canny" => Ok(Some(images::canny(photo, EDGES.0, EDGES.1))),
-        (Some(name), None) if name.as_os_str() == "canny" => {
-            Err(usage("--control-image canny needs a photo whose edges are drawn: --image FILE, or --photo FILE"))
+/// What a ControlNet reads: what is computed of the photo, or the picture that was given.
+fn control(args: &StylizeArgs) -> Result<Option<ControlSource>> {
+    let Some(given) = &args.control_image else { return Ok(None) };
+    match given.to_str().and_then(|name| name.parse::<ControlMap>().ok()) {
+        Some(map) if args.image.is_none() && args.photo.is_none() => {
+            Err(usage(format!("--control-image {map} needs a photo to be computed of: --image FILE, or --photo FILE")))
         }
-        (Some(file), _) => images::load(file).map(Some),
+        Some(map) => Ok(Some(ControlSource::Photo(map))),
+        None => Ok(Some(ControlSource::Picture(images::load(given)?))),
     }
 }
 

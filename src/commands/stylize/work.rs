@@ -3,6 +3,7 @@
 use image::RgbImage;
 
 use crate::cli::StylizeArgs;
+use crate::images::ControlMap;
 use crate::models::{ControlRequest, GenerateRequest, Generated, LoraChoice};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
@@ -13,7 +14,16 @@ pub struct Work {
     /// The photo that is described or started from.
     pub photo: Option<RgbImage>,
     /// What a ControlNet reads.
-    pub control: Option<RgbImage>,
+    pub control: Option<ControlSource>,
+}
+
+/// What a ControlNet reads.
+#[derive(Debug)]
+pub enum ControlSource {
+    /// What is computed of the photo.
+    Photo(ControlMap),
+    /// A picture that was given.
+    Picture(RgbImage),
 }
 
 /// A batch of pictures of one strength: (which prompt, seed) for each.
@@ -31,17 +41,27 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
         images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
         strength,
         scheduler: args.scheduler,
-        control: args.controlnet.as_ref().zip(work.control.as_ref()).map(|(model, picture)| ControlRequest {
-            model: model.clone(),
-            images: vec![picture.clone(); each.len()],
-            scale: args.control_scale,
-            start: args.control_start,
-            end: args.control_end,
-        }),
+        control: control(args, work, each.len()),
         loras: args.lora.iter().map(|text| LoraChoice::from(text.as_str())).collect(),
         safety_checker: args.safety_checker,
         ..GenerateRequest::default()
     }
+}
+
+/// What steers so many pictures.
+fn control(args: &StylizeArgs, work: &Work, count: usize) -> Option<ControlRequest> {
+    let (map, picture) = match work.control.as_ref()? {
+        ControlSource::Photo(map) => (Some(*map), work.photo.as_ref()?),
+        ControlSource::Picture(picture) => (None, picture),
+    };
+    Some(ControlRequest {
+        model: args.controlnet.clone()?,
+        map,
+        images: vec![picture.clone(); count],
+        scale: args.control_scale,
+        start: args.control_start,
+        end: args.control_end,
+    })
 }
 
 /// Says what the generator has to say of a picture.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use image::RgbImage;
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::controlnet::ControlNet;
@@ -31,8 +32,14 @@ impl Control {
         (width, height): (i64, i64),
         device: Device,
     ) -> Result<Self> {
-        let resize = |picture| images::resize(picture, width as u32, height as u32, Filter::Lanczos);
-        let pictures: Vec<RgbImage> = request.images.iter().map(resize).collect();
+        let read = |picture: &RgbImage| {
+            let picture = images::resize(picture, width as u32, height as u32, Filter::Lanczos);
+            match request.map {
+                Some(map) => map.of(&picture),
+                None => picture,
+            }
+        };
+        let pictures: Vec<RgbImage> = request.images.par_iter().map(read).collect();
         let pixels = images::batch_tensor(&pictures)?.to_device(device).to_kind(Kind::Float) / 255.0;
         let hint = net.embed(&pixels);
         Ok(Self { net, hint, scale: request.scale, start: request.start, end: request.end })
