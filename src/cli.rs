@@ -24,7 +24,8 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Where models run: auto, cpu, cuda or cuda:N; experiment, caption and evaluate take several, cuda:0,2 or cuda:all
+    /// Where models run: auto, cpu, cuda or cuda:N; experiment, caption and evaluate take several, cuda:0,2 or cuda:all,
+    /// stylize and bench two for each picture
     #[arg(long, global = true, default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Number type of the weights; auto: float32 on CPU, each model's own default on CUDA

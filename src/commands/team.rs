@@ -5,10 +5,39 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use tch::Device;
 
 use crate::cli::Global;
-use crate::runtime::{RuntimeOptions, several_devices};
+use crate::models::Generator;
+use crate::runtime::{Runtime, RuntimeOptions, several_devices};
 use crate::workers::Team;
+
+/// The first device that `--device` names, and the second one, which can take half of the guidance; none where it names
+/// one.
+pub fn first_and_second(global: &Global) -> Result<(Runtime, Option<Device>)> {
+    let Some(devices) = several_devices(&global.device)? else { return Ok((Runtime::new(global)?, None)) };
+    let second = devices.get(1).map(|name| match name.strip_prefix("cuda:").and_then(|gpu| gpu.parse().ok()) {
+        Some(gpu) => Device::Cuda(gpu),
+        None => Device::Cpu,
+    });
+    if devices.len() > 2 {
+        tracing::info!("two devices are used here: {} and {}", devices[0], devices[1]);
+    }
+    Ok((Runtime::new(RuntimeOptions { device: devices[0].clone(), ..global.into() })?, second))
+}
+
+/// Has the second device, where there is one, take half of the guidance of these requests.
+pub fn share_guidance(generator: &mut dyn Generator, second: Option<Device>, scale: f64) -> Result<()> {
+    match second {
+        Some(device) if scale > 1.0 => {
+            generator.share_guidance(device)?;
+            tracing::debug!("{device:?} computes the unwanted half of the guidance");
+        }
+        Some(device) => tracing::debug!("without guidance one device draws: {device:?} is not used"),
+        None => {}
+    }
+    Ok(())
+}
 
 /// The workers that `--device` asks for, and the choices for what this process does on the first device; none where it
 /// names one device.

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use image::RgbImage;
-use tch::Kind;
+use tch::{Device, Kind};
 
 use crate::error::usage;
 use crate::images::ControlMap;
@@ -244,6 +244,15 @@ pub trait PhasedGenerator: Generator {
 pub trait Generator {
     /// One picture for each prompt. Text is encoded once for equal prompts over the life of the model.
     fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>>;
+
+    /// Has another device compute the unwanted half of classifier-free guidance from now on, at the same time: faster,
+    /// and but for rounding the same pictures. Where a request is without guidance, that device has nothing to do.
+    ///
+    /// # Errors
+    /// Wrong usage where a generator works on one device alone; what goes wrong in loading the denoiser there.
+    fn share_guidance(&mut self, _device: Device) -> Result<()> {
+        Err(usage("this generator draws on one device: name one in --device"))
+    }
 
     /// Width and height that the model was made for, in pixels.
     fn own_size(&self) -> (usize, usize);

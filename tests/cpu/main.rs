@@ -59,5 +59,6 @@ mod statistics;
 mod submit;
 mod terminal;
 mod text_tokenizers;
+mod two_devices;
 mod view;
 mod workers;

@@ -16,10 +16,16 @@ use crate::runtime::machine::process_seconds;
 const PROMPT: &str = "a young woman with long red hair and round glasses, oil painting, thick brush strokes, number";
 
 /// One round to warm up, then `repeat` rounds; the medians.
-pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
-    let (generator, load_seconds) = timed(rt.device, || match args.random_weights {
-        true => (family.random)(rt),
-        false => (family.load)(&locate(&args.model, rt)?.path, rt),
+///
+/// `second`: a device that takes half of the guidance.
+pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: Option<Device>) -> Result<Figures> {
+    let (generator, load_seconds) = timed(rt.device, || {
+        let mut generator = match args.random_weights {
+            true => (family.random)(rt)?,
+            false => (family.load)(&locate(&args.model, rt)?.path, rt)?,
+        };
+        second.map_or(Ok(()), |second| generator.share_guidance(second))?;
+        Ok(generator)
     })?;
     let (width, height) = generator.own_size();
     let (width, height) = (args.width.unwrap_or(width), args.height.unwrap_or(height));

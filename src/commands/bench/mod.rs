@@ -6,9 +6,11 @@ mod figures;
 mod generator;
 
 use anyhow::{Result, bail};
+use tch::Device;
 
 use self::figures::{Figures, device_name};
 use crate::cli::{BenchArgs, Global};
+use crate::commands::team::first_and_second;
 use crate::error::{Outcome, nearest, usage};
 use crate::models::{FAMILIES, Family, MODELS, MetricNetTask, Task, locate};
 use crate::runtime::{Runtime, peak_memory, set_eager};
@@ -17,27 +19,29 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.repeat == 0 || args.batch_size == 0 {
         return Err(usage("--repeat and --batch-size must be at least 1"));
     }
-    let rt = Runtime::new(global)?;
+    let (rt, second) = first_and_second(global)?;
     set_eager(args.plain);
     let family = family(&args, &rt)?;
+    let second = second.filter(|_| family.is_generator());
     if args.strength.is_some() && !family.is_generator() {
         return Err(usage("--strength is for models that draw pictures"));
     }
     if args.pictures.is_some() && !is_in_artfid(family) {
         return Err(usage("--pictures is for artfid"));
     }
-    let mut figures = measure(family, &args, &rt)?;
+    let mut figures = measure(family, &args, &rt, second)?;
     figures.add("peak_memory_bytes", peak_memory(rt.device));
-    figures.add("device", device_name(rt.device));
+    let devices: Vec<String> = [Some(rt.device), second].into_iter().flatten().map(device_name).collect();
+    figures.add("device", devices.join(","));
     figures.add("batch_size", args.batch_size);
     figures.print(args.format)?;
     Ok(Outcome::Done)
 }
 
-fn measure(family: &Family, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
+fn measure(family: &Family, args: &BenchArgs, rt: &Runtime, second: Option<Device>) -> Result<Figures> {
     match &family.task {
         Task::Caption(captioner) => captioner::measure(captioner, args, rt),
-        Task::Generate(generator) => generator::measure(generator, args, rt),
+        Task::Generate(generator) => generator::measure(generator, args, rt, second),
         Task::Measure(MetricNetTask { in_artfid: true, .. }) => artfid::measure(args, rt),
         Task::Measure(_) => bail!("nothing is measured of a {}", family.title()),
     }

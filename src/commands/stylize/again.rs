@@ -8,12 +8,13 @@ use clap::ValueEnum;
 use super::work::remark;
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
+use crate::commands::team::{first_and_second, share_guidance};
 use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images;
 use crate::models::{LoraChoice, load_generator, load_outline, locate};
 use crate::pipelines::{Origin, Recipe};
-use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, log_peak_memory};
+use crate::runtime::{DtypeChoice, log_peak_memory};
 
 pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> {
     let recipe = Recipe::read(from)?;
@@ -28,7 +29,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     let own = DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto);
     let dtype = if global.dtype == DtypeChoice::Auto { own } else { global.dtype };
     // A file may name any model: what is not here is not fetched for it.
-    let rt = Runtime::new(RuntimeOptions { dtype, offline: true, ..global.into() })?;
+    let (rt, second) = first_and_second(&Global { dtype, offline: true, ..global.clone() })?;
     let model = args.model.as_deref().unwrap_or(&recipe.model);
     let path = locate(model, &rt).with_context(|| format!("{}: drawn by {model}", from.display()))?.path;
     let photo = match &recipe.photo {
@@ -47,8 +48,9 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     let request = recipe.request(photo, loras.clone());
     load_outline(model, &rt)?.check(&request)?;
     let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &loras)?;
-    let generator = load_generator(model, &rt)?;
+    let mut generator = load_generator(model, &rt)?;
     let settled = generator.settled(&request, 0)?;
+    share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     let again = Recipe {
         photo: recipe.photo.clone(),
         lora: recipe.lora.clone(),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use self::work::{ControlSource, Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
+use crate::commands::team::{first_and_second, share_guidance};
 use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images::ControlMap;
@@ -26,7 +27,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if let Some(from) = &args.from {
         return again::run(from, &args, global);
     }
-    let rt = Runtime::new(global)?;
+    let (rt, second) = first_and_second(global)?;
     if !args.strength.is_empty() && args.image.is_none() && args.photo.is_none() {
         return Err(usage("--strength needs a photo to start from: --image FILE, or --photo FILE"));
     }
@@ -41,7 +42,9 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
     }
-    let generator = load_generator(model(&args), &rt)?;
+    let mut generator = load_generator(model(&args), &rt)?;
+    let settled = generator.settled(&request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]), 0)?;
+    share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     for prompt in &work.prompts {
         warn_if_cut(generator.token_budget(), prompt)?;
     }

@@ -2,6 +2,7 @@
 
 pub mod autoencoder_kl;
 mod float32_fallback;
+mod guidance;
 mod lora;
 pub mod model;
 pub mod pipeline;

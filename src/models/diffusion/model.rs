@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl;
+use super::guidance::Ways;
 use super::lora::{self, Index, Lora};
 use super::pipeline_part::Part;
 use super::pipeline_source::PipelineSource;
@@ -83,6 +84,10 @@ pub trait DiffusionModel: Sized + 'static {
 
     fn open(outline: Self::Outline, device: Device, kind: Kind) -> Result<Self>;
 
+    /// The same model with a denoiser of its own on another device, for half of the guidance; texts are encoded where
+    /// they were.
+    fn on_second(&self, device: Device) -> Result<Self>;
+
     fn outline(&self) -> &Self::Outline;
 
     /// The autoencoder's number type, where the pipeline's is `kind`.
@@ -111,11 +116,11 @@ pub trait DiffusionModel: Sized + 'static {
     fn control(&self, request: &GenerateRequest, size: (i64, i64)) -> Result<Self::Control>;
 
     /// The denoiser, and all that it knows before the first step. With guidance the first of `texts` is what is unwanted
-    /// in all pictures (see [`both_ways`]).
+    /// in all pictures (see [`Ways::rows`]). The texts may be on another device.
     fn condition(
         &self,
         texts: &Self::Texts,
-        guidance: Option<f64>,
+        ways: Ways,
         times: &[f64],
         control: &Self::Control,
     ) -> Result<Conditioned<Self::Denoiser>>;
@@ -151,20 +156,4 @@ pub trait DiffusionModel: Sized + 'static {
     fn review(&self, _request: &GenerateRequest, drawn: Vec<Generated>) -> Result<Vec<Generated>> {
         Ok(drawn)
     }
-}
-
-/// Encoded texts as the denoiser reads them. With guidance the first row is unwanted in all pictures:
-/// [1 + batch, …] → [2 · batch, …], what is unwanted first.
-pub fn both_ways(texts: &Tensor, guidance: Option<f64>) -> Tensor {
-    if guidance.is_none() {
-        return texts.shallow_clone();
-    }
-    let wanted = texts.narrow(0, 1, texts.size()[0] - 1);
-    Tensor::cat(&[texts.narrow(0, 0, 1).expand_as(&wanted), wanted], 0)
-}
-
-/// Away from what is unwanted, the first half of `outputs`: [2 · batch, …] → [batch, …].
-pub fn guide(outputs: &Tensor, guidance: f64) -> Tensor {
-    let parts = outputs.chunk(2, 0);
-    &parts[0] + (&parts[1] - &parts[0]) * guidance
 }

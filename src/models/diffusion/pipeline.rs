@@ -10,10 +10,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl::AutoencoderKl;
 use super::float32_fallback::{self, Decoded, Float32Fallback};
+use super::guidance::GuidedSteps;
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
-use super::steps::DenoisingSteps;
 use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
@@ -30,6 +30,8 @@ const LARGE: i64 = 6;
 pub struct Job<M: DiffusionModel> {
     texts: M::Texts,
     control: M::Control,
+    /// The same for the device that computes the unwanted half.
+    second_control: Option<M::Control>,
     /// None = without guidance.
     guidance: Option<f64>,
     latents: Tensor,
@@ -50,6 +52,8 @@ impl<M: DiffusionModel> Job<M> {
 #[derive(Debug)]
 pub struct Pipeline<M> {
     pub(super) model: M,
+    /// What computes the unwanted half of guidance on another device.
+    pub(super) second: Option<(M, Device)>,
     vae: AutoencoderKl,
     device: Device,
     kind: Kind,
@@ -95,6 +99,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let budget = model.budget();
         Ok(Self {
             model,
+            second: None,
             vae,
             device,
             kind,
@@ -156,6 +161,11 @@ impl<M: DiffusionModel> Pipeline<M> {
         Some(request.guidance_scale.unwrap_or(M::GUIDANCE)).filter(|&guidance| guidance > 1.0)
     }
 
+    /// The model on the second device, where there is one and guidance needs it.
+    fn second_for(&self, guidance: Option<f64>) -> Option<&(M, Device)> {
+        self.second.as_ref().filter(|_| guidance.is_some())
+    }
+
     /// Texts as the denoiser reads them, a row each.
     pub fn encode(&self, texts: &[String]) -> Result<M::Texts> {
         self.model.encode(texts)
@@ -166,9 +176,12 @@ impl<M: DiffusionModel> Pipeline<M> {
         if self.adapted.borrow().as_ref() == Some(&request.loras) {
             return Ok(());
         }
-        let loras = self.model.outline().loras(request)?;
+        let outline = self.model.outline();
         *self.adapted.borrow_mut() = None;
-        self.model.adapt(loras)?;
+        self.model.adapt(outline.loras(request)?)?;
+        if let Some((second, _)) = &self.second {
+            second.adapt(outline.loras(request)?)?;
+        }
         *self.adapted.borrow_mut() = Some(request.loras.clone());
         Ok(())
     }
@@ -191,7 +204,9 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.adapt(request)?;
         let texts = self.encode_request(request)?;
         self.model.make_room(request.prompts.len(), size)?;
+        let guidance = Self::guidance(request);
         let control = self.model.control(request, size)?;
+        let second_control = self.second_for(guidance).map(|(second, _)| second.control(request, size)).transpose()?;
         let latents = self.start(request, size, solver.as_ref(), first)?;
         let noise = StepNoise {
             seeds: request.seeds.clone(),
@@ -204,20 +219,21 @@ impl<M: DiffusionModel> Pipeline<M> {
             drawn: None,
             next: 0,
         };
-        Ok(Job { texts, control, guidance: Self::guidance(request), latents, solver, first, noise })
+        Ok(Job { texts, control, second_control, guidance, latents, solver, first, noise })
     }
 
     /// The denoising loop, to the latents of the pictures. Nothing in it waits for the device.
     pub fn denoise(&self, job: Job<M>) -> Result<Tensor> {
-        let Job { texts, control, guidance, mut latents, mut solver, first, mut noise } = job;
+        let Job { texts, control, second_control, guidance, mut latents, mut solver, first, mut noise } = job;
         let timesteps = solver.timesteps()[first..].to_vec();
-        let conditioned = self.model.condition(&texts, guidance, &timesteps, &control)?;
+        let second = self.second_for(guidance).zip(second_control.as_ref());
+        let second = second.map(|((model, device), control)| (model, control, *device));
+        let mut steps = GuidedSteps::new(&self.model, second, &texts, guidance, &timesteps, &control)?;
         M::while_denoising(|| {
-            let mut steps = DenoisingSteps::new(conditioned, self.model.capture());
             for step in 0..timesteps.len() {
                 let index = first + step;
                 let input = solver.scale_model_input(&latents, index);
-                let output = M::predict(&mut steps, &input, step, guidance)?;
+                let output = steps.predict(&input, step)?;
                 latents = solver.step(&output, index, &latents, &mut || noise.next())?;
             }
             Ok(latents)
@@ -314,6 +330,12 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
 
     fn own_size(&self) -> (usize, usize) {
         self.model.outline().own_size()
+    }
+
+    fn share_guidance(&mut self, device: Device) -> Result<()> {
+        self.second = Some((self.model.on_second(device)?, device));
+        *self.adapted.borrow_mut() = None;
+        Ok(())
     }
 
     fn settled(&self, request: &GenerateRequest, at: usize) -> Result<Settled> {

@@ -34,8 +34,9 @@ use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
 use self::steps::SdTexts;
 use self::unet::Unet;
+use super::guidance::{Ways, guide};
 use super::lora::{Adaptable, Lora};
-use super::model::{DiffusionModel, both_ways, guide};
+use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
@@ -64,7 +65,7 @@ pub struct SdModel {
     outline: SdOutline,
     device: Device,
     kind: Kind,
-    prompts: PromptEncoder,
+    prompts: Rc<PromptEncoder>,
     unet: Rc<Unet>,
     unet_weights: Adaptable,
     capture: CaptureSlot<Unet>,
@@ -80,6 +81,15 @@ impl StableDiffusion {
 }
 
 impl SdModel {
+    /// Loads the U-Net beside an encoder.
+    fn with_unet(outline: SdOutline, prompts: Rc<PromptEncoder>, device: Device, kind: Kind) -> Result<Self> {
+        let SdOutline { source, unet: config, .. } = &outline;
+        let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
+        let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
+        let controlnet = RefCell::default();
+        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, controlnet, checker })
+    }
+
     /// The checker, which is loaded when it is first asked for.
     fn checker(&self) -> Result<&SafetyChecker> {
         if let Some(checker) = self.checker.get() {
@@ -126,7 +136,7 @@ impl DiffusionModel for SdModel {
 
     fn open(outline: SdOutline, device: Device, kind: Kind) -> Result<Self> {
         let SdOutline { source, unet: config, .. } = &outline;
-        let prompts = PromptEncoder::load(source, device, kind)?;
+        let prompts = Rc::new(PromptEncoder::load(source, device, kind)?);
         if let Some(size) = config.layout()?.sizes.iter().find(|size| size.text != prompts.width()) {
             return Err(usage(format!(
                 "the text encoder gives {} values (hidden_size of text_encoder) and the U-Net reads {} (cross_attention_dim)",
@@ -134,10 +144,12 @@ impl DiffusionModel for SdModel {
                 size.text
             )));
         }
-        let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
-        let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
-        let controlnet = RefCell::default();
-        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, controlnet, checker })
+        Self::with_unet(outline, prompts, device, kind)
+    }
+
+    fn on_second(&self, device: Device) -> Result<Self> {
+        let outline = SdOutline::read(self.outline.source.clone())?;
+        Self::with_unet(outline, self.prompts.clone(), device, self.kind)
     }
 
     fn outline(&self) -> &SdOutline {
@@ -175,14 +187,14 @@ impl DiffusionModel for SdModel {
     fn condition(
         &self,
         texts: &Tensor,
-        guidance: Option<f64>,
+        ways: Ways,
         times: &[f64],
         control: &Option<Control>,
     ) -> Result<Conditioned<Unet>> {
-        let texts = both_ways(texts, guidance);
+        let texts = ways.rows(texts).to_device(self.device);
         let unet::Conditioning { times: own, texts: read } = self.unet.condition(&texts, times);
         let (steering, times) = match control {
-            Some(control) => control.steer(&texts, guidance.is_some(), times, own),
+            Some(control) => control.steer(&texts, ways.scale().is_some(), times, own),
             None => (None, own),
         };
         Ok(Conditioned { denoiser: self.unet.clone(), texts: SdTexts { texts: read, steering }, times })

@@ -25,8 +25,9 @@ use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::MmditTexts;
+use super::guidance::Ways;
 use super::lora::{Adaptable, Lora};
-use super::model::{DiffusionModel, both_ways};
+use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
@@ -66,7 +67,7 @@ pub struct Sd3Model {
     outline: Sd3Outline,
     device: Device,
     kind: Kind,
-    prompts: PromptEncoder,
+    prompts: Rc<PromptEncoder>,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     fits_in_vram: bool,
     transformer: RefCell<Option<(Rc<Mmdit>, Adaptable)>>,
@@ -116,6 +117,7 @@ impl DiffusionModel for Sd3Model {
     fn open(outline: Sd3Outline, device: Device, kind: Kind) -> Result<Self> {
         let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
         let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
+        let prompts = Rc::new(prompts);
         let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
         let fits_in_vram = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
         let (transformer, capture, loras) = (RefCell::default(), CaptureSlot::default(), RefCell::default());
@@ -125,6 +127,15 @@ impl DiffusionModel for Sd3Model {
         } else {
             tracing::info!("device memory is short: text encoders and denoiser take turns on it");
         }
+        model.transformer()?;
+        Ok(model)
+    }
+
+    fn on_second(&self, device: Device) -> Result<Self> {
+        let outline = Sd3Outline::read(self.outline.source.clone())?;
+        let (kind, prompts, loras) = (self.kind, self.prompts.clone(), self.loras.clone());
+        let (transformer, capture) = (RefCell::default(), CaptureSlot::default());
+        let model = Self { outline, device, kind, prompts, fits_in_vram: true, transformer, capture, loras };
         model.transformer()?;
         Ok(model)
     }
@@ -187,18 +198,12 @@ impl DiffusionModel for Sd3Model {
         Ok(())
     }
 
-    fn condition(
-        &self,
-        texts: &Embeddings,
-        guidance: Option<f64>,
-        times: &[f64],
-        _control: &(),
-    ) -> Result<Conditioned<Mmdit>> {
+    fn condition(&self, texts: &Embeddings, ways: Ways, times: &[f64], _control: &()) -> Result<Conditioned<Mmdit>> {
         let denoiser = self.transformer()?;
         let times: Vec<f32> = times.iter().map(|&time| time as f32).collect();
-        let (prompt, pooled) = (both_ways(&texts.prompt, guidance), both_ways(&texts.pooled, guidance));
+        let [prompt, pooled] = [&texts.prompt, &texts.pooled].map(|rows| ways.rows(rows).to_device(self.device));
         let mmdit::Conditioning { context, modulations } = denoiser.condition(&prompt, &pooled, &times);
-        Ok(Conditioned { denoiser, texts: MmditTexts { context, guidance }, times: modulations })
+        Ok(Conditioned { denoiser, texts: MmditTexts { context, guidance: ways.scale() }, times: modulations })
     }
 
     fn capture(&self) -> &CaptureSlot<Mmdit> {

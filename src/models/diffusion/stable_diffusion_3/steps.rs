@@ -3,13 +3,14 @@
 use tch::Tensor;
 
 use super::mmdit::Mmdit;
-use crate::models::diffusion::model::guide;
+use crate::models::diffusion::guidance::guide;
 use crate::models::diffusion::steps::Denoiser;
 
 /// Texts as the blocks read them, and what is done with both ways of guidance.
 pub struct MmditTexts {
     /// [tokens, texts, size]: with guidance the unwanted of all pictures first.
     pub context: Tensor,
+    /// Where both ways are computed here.
     pub guidance: Option<f64>,
 }
 
