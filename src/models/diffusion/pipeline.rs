@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl::AutoencoderKl;
 use super::float32_fallback::{self, Decoded, Float32Fallback};
-use super::guidance::GuidedSteps;
+use super::guided_steps::GuidedSteps;
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
