@@ -11,6 +11,7 @@
 pub mod caption;
 mod choices;
 mod describe;
+mod embed;
 pub mod extent;
 pub mod folder;
 pub mod forecast;

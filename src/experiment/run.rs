@@ -54,11 +54,11 @@ pub fn run<K: Kind>(
         *work.crew.borrow_mut() = Some(Crew::new(team, &Task::of(&work)?)?);
     }
     rows.extend(K::work(&work, journal, &mut kept)?);
-    // Their devices are free for what follows, and what a killed one left unfinished goes.
+    K::measure(&work, &mut rows)?;
+    // Nothing that follows needs a device, and what a killed worker left unfinished goes.
     if work.crew.borrow_mut().take().is_some() {
         guard::tidy(dir)?;
     }
-    K::measure(&work, &mut rows)?;
     let _scoring = progress.stage(SCORING);
     conclude::<K>(&folder, config, &kept, rows, manifest)
 }

@@ -264,7 +264,8 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
     let photos = mini("photos");
     let runs = ["cpu", "cpu,cpu"].map(|device| {
         let out = dir.path().join(device);
-        output(&[
+        let run = output(&[
+            "-v",
             "experiment",
             "caption_benchmark",
             "--limit",
@@ -274,6 +275,9 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
             "--out",
             out.to_str().unwrap(),
         ]);
+        let said = String::from_utf8_lossy(&run.stderr);
+        // CLIPScore's pictures and texts too.
+        assert_eq!(said.contains("worker 1 (cpu): measuring"), device != "cpu", "{said}");
         out
     });
     assert_same_results(&runs[1], &runs[0]);
@@ -291,7 +295,36 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
     }
     let nets = ["--lpips-backbone", "mini-lpips", "--lpips-linear", "mini-lpips"];
     let (style, drawn) = (mini("styles/lorelei"), mini("styles/open-peeps"));
-    let evaluations: [&[&str]; 3] = [
+    let images = dir.path().join("described");
+    fs::create_dir(&images).unwrap();
+    for file in &files {
+        fs::copy(file, images.join(Path::new(file).file_name().unwrap())).unwrap();
+    }
+    let ids: Vec<String> =
+        files.iter().map(|file| Path::new(file).file_stem().unwrap().to_str().unwrap().to_string()).collect();
+    let captions: serde_json::Map<String, serde_json::Value> =
+        ids.iter().map(|id| (id.clone(), format!("a face of {id}").into())).collect();
+    let references: serde_json::Map<String, serde_json::Value> =
+        ids.iter().map(|id| (id.clone(), serde_json::json!(["a face", format!("{id} looks on")]))).collect();
+    let [captions, references] = [("captions.json", captions), ("references.json", references)].map(|(name, map)| {
+        let file = dir.path().join(name);
+        fs::write(&file, serde_json::to_vec(&map).unwrap()).unwrap();
+        file.to_str().unwrap().to_string()
+    });
+    let images = images.to_str().unwrap();
+    let evaluations: [&[&str]; 5] = [
+        &[
+            "clip-score",
+            "--images",
+            images,
+            "--predictions",
+            &captions,
+            "--references",
+            &references,
+            "--model",
+            "mini-clip",
+        ],
+        &["cmmd", &style, &drawn, "--model", "mini-clip"],
         &[
             "artfid",
             "--content",
@@ -307,9 +340,9 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         &["fid", &style, &drawn, "--inception", "mini-art-inception"],
     ];
     for evaluation in evaluations {
-        let more: &[&str] = if evaluation[0] == "fid" { &[] } else { &nets };
+        let more: &[&str] = if ["artfid", "lpips"].contains(&evaluation[0]) { &nets } else { &[] };
         let evaluate = |device: &str| {
-            let rest = ["--batch-size", "7", "--format", "json", "--device", device];
+            let rest = ["--batch-size", "3", "--format", "json", "--device", device];
             output(&[&["evaluate"], evaluation, more, &rest].concat()).stdout
         };
         let plain = evaluate("cpu");

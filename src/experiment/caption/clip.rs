@@ -1,29 +1,24 @@
 //! CLIPScore of a run's captions: the pictures are looked at again when all are described, each once for all models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tch::Tensor;
 
 use super::Captioning;
 use super::config::CaptionConfig;
 use super::plan::Part;
 use crate::datasets::Picture;
-use crate::experiment::kind::Work;
-use crate::experiment::progress::Progress;
+use crate::experiment::embed::{BATCH, Embed, EmbedBatch, EmbeddingPass, Shown, Taker};
+use crate::experiment::kind::{Inputs, Work};
+use crate::experiment::stage::pass;
 use crate::images;
-use crate::metrics::image::Embedder;
+use crate::metrics::image::features::TEXTS;
 use crate::metrics::image::networks::Network;
-use crate::metrics::text::clip_score::{Said, score};
+use crate::metrics::text::clip_score::{ClipScores, Said, score_of, texts};
 use crate::metrics::text::{CaptionMetric, Profile};
 use crate::metrics::{is_asked, of_captions};
 use crate::run::caption::CaptionItem;
-
-/// Of its bar.
-pub const LABEL: &str = "measuring";
-
-/// Pictures that the network sees at a time.
-const BATCH: usize = 64;
 
 /// The metrics of a run that need the pictures.
 pub fn asked(config: &CaptionConfig) -> impl Iterator<Item = &'static dyn CaptionMetric> {
@@ -38,69 +33,132 @@ pub fn model(config: &CaptionConfig) -> &str {
 
 /// Fills in the values of the captions that have none yet.
 pub fn fill(work: &Work<Captioning>, rows: &mut [CaptionItem]) -> Result<()> {
-    let Work { plan, config, models, progress, .. } = *work;
+    let Work { plan, config, .. } = *work;
     let names: Vec<&str> = asked(config).map(|metric| metric.about().name).collect();
     let lacks = |row: &CaptionItem| row.is_done() && names.iter().any(|name| row.values.value(name).is_none());
     if !rows.iter().any(lacks) {
         return Ok(());
     }
-    let net = models.embedder(Network::Clip, model(config))?;
-    for part in &plan.parts {
-        let places: Vec<usize> =
-            (0..rows.len()).filter(|at| rows[*at].dataset == part.name && lacks(&rows[*at])).collect();
-        let wanted: Vec<&str> = places.iter().map(|at| rows[*at].id.as_str()).collect();
-        let (features, pictures) = look(net.as_ref(), part, &wanted, progress)?;
-        let references: BTreeMap<&str, &[String]> =
-            part.set.items.iter().map(|item| (item.id.as_str(), item.references.as_slice())).collect();
-        let said: Vec<Said> = places
-            .iter()
-            .map(|at| {
-                let row = &rows[*at];
-                let references = references.get(row.id.as_str()).copied().unwrap_or_default();
-                Said { caption: &row.caption, picture: pictures[row.id.as_str()], references }
-            })
-            .collect();
-        let scores = score(net.as_ref(), &features, &said)?;
-        drop(said);
-        for (at, scores) in places.into_iter().zip(scores) {
-            rows[at].values.set_value("clip_score", Some(scores.clip_score));
-            rows[at].values.set_value("ref_clip_score", scores.ref_clip_score);
+    let mut wanted = Vec::new();
+    for (at, part) in plan.parts.iter().enumerate() {
+        let own: Vec<usize> =
+            (0..rows.len()).filter(|row| rows[*row].dataset == part.name && lacks(&rows[*row])).collect();
+        wanted.push(Wanted::new(part, at, &own, rows));
+    }
+    let batches = wanted.iter().flat_map(Wanted::batches).collect();
+    let mut embedding = EmbeddingPass { stage: stage(work.inputs()), batches, taker: wanted };
+    pass(&mut embedding, work.progress, &work.crew, None)?;
+    for wanted in embedding.taker {
+        let scores = wanted.scores(rows)?;
+        for (row, scores) in wanted.rows.into_iter().zip(scores) {
+            rows[row].values.set_value("clip_score", Some(scores.clip_score));
+            rows[row].values.set_value("ref_clip_score", scores.ref_clip_score);
         }
     }
     Ok(())
 }
 
-/// The features of the pictures of these ids, and the row of each.
-fn look<'a>(
-    net: &dyn Embedder,
-    part: &'a Part,
-    wanted: &[&str],
-    progress: Progress,
-) -> Result<(Tensor, BTreeMap<&'a str, usize>)> {
-    let wanted: std::collections::BTreeSet<&str> = wanted.iter().copied().collect();
-    let items: Vec<(&str, Picture)> = part
-        .set
-        .items
-        .iter()
-        .filter(|item| wanted.contains(item.id.as_str()))
-        .map(|item| (item.id.as_str(), item.picture.clone()))
-        .collect();
-    let places = items.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
-    let bar = progress.bar(LABEL, items.len(), 0);
-    let sources: Vec<Picture> = items.iter().map(|(_, picture)| picture.clone()).collect();
-    let mut decoded = images::stream_with(sources, 2 * BATCH, Picture::load);
-    let mut features: Vec<f32> = Vec::new();
-    for batch in items.chunks(BATCH) {
-        let pictures = decoded.by_ref().take(batch.len()).map(|(_, picture)| picture).collect::<Result<Vec<_>>>()?;
-        for ((id, _), row) in batch.iter().zip(net.pictures(&pictures)?) {
-            if row.iter().any(|value| !value.is_finite()) {
-                bail!("{id} of {}: its features are not all finite numbers: are the weights damaged?", part.name);
-            }
-            features.extend(row);
-        }
-        bar.inc(batch.len() as u64);
+/// The network, and how what it sees is decoded.
+pub fn stage<'a>(inputs: Inputs<'a, Captioning>) -> Embed<'a> {
+    let Inputs { plan, config, models, .. } = inputs;
+    Embed {
+        open: Box::new(|network| models.embedder(network, model(config))),
+        decode: Box::new(|shown| {
+            let (part, items) =
+                if let Shown::Items(part, items) = shown { (*part, items.as_slice()) } else { (0, &[][..]) };
+            let pictures: Vec<Picture> =
+                items.iter().map(|item| plan.parts[part].set.items[*item].picture.clone()).collect();
+            let count = pictures.len();
+            Box::new(images::stream_with(pictures, count, Picture::load).map(|(_, picture)| picture))
+        }),
     }
-    let rows = items.len() as i64;
-    let width = features.len() as i64 / rows.max(1);
-    Ok((Tensor::from_slice(&features).view([rows, width]), places))
+}
+
+/// What is scored of a part, and the features for it: pictures are of the even groups, texts of the odd ones.
+struct Wanted<'a> {
+    part: &'a Part,
+    at: usize,
+    /// Rows of the run.
+    rows: Vec<usize>,
+    /// Items of the part, and where each id stands among them.
+    items: Vec<usize>,
+    places: BTreeMap<&'a str, usize>,
+    references: BTreeMap<&'a str, &'a [String]>,
+    texts: Vec<String>,
+    pictures: Vec<Vec<f32>>,
+    of_texts: Vec<Vec<f32>>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(part: &'a Part, at: usize, own: &[usize], rows: &[CaptionItem]) -> Self {
+        let ids: BTreeSet<&str> = own.iter().map(|row| rows[*row].id.as_str()).collect();
+        let all = &part.set.items;
+        let items: Vec<usize> = (0..all.len()).filter(|item| ids.contains(all[*item].id.as_str())).collect();
+        let places = items.iter().enumerate().map(|(place, item)| (all[*item].id.as_str(), place)).collect();
+        let references = all.iter().map(|item| (item.id.as_str(), item.references.as_slice())).collect();
+        let mut wanted = Self {
+            part,
+            at,
+            rows: own.to_vec(),
+            pictures: vec![Vec::new(); items.len()],
+            items,
+            places,
+            references,
+            texts: Vec::new(),
+            of_texts: Vec::new(),
+        };
+        wanted.texts = texts(&wanted.said(rows));
+        wanted.of_texts = vec![Vec::new(); wanted.texts.len()];
+        wanted
+    }
+
+    fn said<'b>(&'b self, rows: &'b [CaptionItem]) -> Vec<Said<'b>> {
+        let said = |row: &usize| {
+            let row = &rows[*row];
+            let references = self.references.get(row.id.as_str()).copied().unwrap_or_default();
+            Said { caption: &row.caption, picture: self.places[row.id.as_str()], references }
+        };
+        self.rows.iter().map(said).collect()
+    }
+
+    fn batches(&self) -> Vec<EmbedBatch> {
+        let batch =
+            |group, start, shown| EmbedBatch { group, start, network: Network::Clip.model().to_string(), shown };
+        let pictures = self
+            .items
+            .chunks(BATCH)
+            .enumerate()
+            .map(|(number, items)| batch(2 * self.at, number * BATCH, Shown::Items(self.at, items.to_vec())));
+        let texts = self
+            .texts
+            .chunks(TEXTS)
+            .enumerate()
+            .map(|(number, texts)| batch(2 * self.at + 1, number * TEXTS, Shown::Texts(texts.to_vec())));
+        pictures.chain(texts).collect()
+    }
+
+    fn scores(&self, rows: &[CaptionItem]) -> Result<Vec<ClipScores>> {
+        if self.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let matrix = |rows: &[Vec<f32>]| Tensor::from_slice(&rows.concat()).view([rows.len() as i64, -1]);
+        score_of(&matrix(&self.of_texts), &matrix(&self.pictures), &self.said(rows))
+    }
+}
+
+impl Taker for Vec<Wanted<'_>> {
+    fn take(&mut self, batch: &EmbedBatch, rows: Vec<Vec<f32>>) -> Result<()> {
+        let wanted = &mut self[batch.group / 2];
+        let all = if batch.group % 2 == 0 { &mut wanted.pictures } else { &mut wanted.of_texts };
+        all.splice(batch.start..batch.start + rows.len(), rows);
+        Ok(())
+    }
+
+    fn name(&self, batch: &EmbedBatch, at: usize) -> String {
+        let wanted = &self[batch.group / 2];
+        match &batch.shown {
+            Shown::Texts(texts) => format!("{:?}", texts[at]),
+            _ => format!("{} of {}", wanted.part.set.items[wanted.items[batch.start + at]].id, wanted.part.name),
+        }
+    }
 }

@@ -28,6 +28,7 @@ use anyhow::{Context, Result, bail};
 use self::captioning::{Caption, Captions};
 use self::plan::{Part, variants};
 use self::references::References;
+use super::embed::Embed;
 use super::extent::{DataSource, Extent, png_bytes};
 use super::folder::RunFolder;
 use super::kind::{self, Failure, Inputs, Item, Kind, SCORING, Work};
@@ -79,7 +80,7 @@ impl Kind for Captioning {
     }
 
     fn stages(config: &CaptionConfig) -> &'static [&'static str] {
-        const ALL: [&str; 3] = [captioning::LABEL, clip::LABEL, SCORING];
+        const ALL: [&str; 3] = [captioning::LABEL, Embed::LABEL, SCORING];
         const WITHOUT: [&str; 2] = [captioning::LABEL, SCORING];
         if clip::asked(config).next().is_some() { &ALL } else { &WITHOUT }
     }
@@ -169,6 +170,7 @@ impl Kind for Captioning {
         while let Some(stage) = desk.stage() {
             match stage.as_str() {
                 Caption::LABEL => desk.run(&Caption(inputs))?,
+                Embed::LABEL => desk.run(&clip::stage(inputs))?,
                 other => bail!("no stage is called {other}"),
             }
         }

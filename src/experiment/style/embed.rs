@@ -14,20 +14,16 @@ use tch::Tensor;
 use super::StyleTransfer;
 use super::config::Config;
 use super::features::{FeatureStore, Features, key};
-use crate::experiment::kind::{Item, Work};
-use crate::experiment::progress::Bar;
+use crate::experiment::embed::{BATCH, Embed, EmbedBatch, EmbeddingPass, Shown, Taker};
+use crate::experiment::kind::{Inputs, Item, Work};
+use crate::experiment::stage::pass;
 use crate::images::{self, Filter, resize};
-use crate::metrics::image::Embedder;
 use crate::metrics::image::embedded::{Beside, Embedded, Embedding};
 use crate::metrics::image::networks::Network;
 use crate::run::layout::{image_path, photo_path};
 use crate::run::style::ItemRow;
+use crate::workers::Paths;
 
-/// Of its bar.
-pub const LABEL: &str = "measuring";
-
-/// Pictures or texts that a network sees at a time.
-const BATCH: usize = 64;
 /// So many are computed before they are written.
 const CHUNK: usize = 1024;
 
@@ -81,53 +77,119 @@ fn hashed(text: &str) -> String {
     format!("{:x}", Sha256::digest(text))
 }
 
+/// Networks and decoding, as a run's process and its workers have them.
+pub fn stage<'a>(inputs: Inputs<'a, StyleTransfer>) -> Embed<'a> {
+    let Inputs { config, models, .. } = inputs;
+    let side = config.comparison_size;
+    Embed {
+        open: Box::new(|network| models.embedder(network, config.network(network))),
+        decode: Box::new(move |shown| {
+            let files = if let Shown::Files(Paths(files)) = shown { files.clone() } else { Vec::new() };
+            let count = files.len();
+            let load = move |path: &PathBuf| Ok(resize(&images::load(path)?, side, side, Filter::Bicubic));
+            Box::new(images::stream_with(files, count, load).map(|(_, picture)| picture))
+        }),
+    }
+}
+
+/// What a network describes of one kind, as far as it is known.
+struct Group {
+    network: Network,
+    store: FeatureStore,
+    known: Features,
+    /// Names and sources of what is missing.
+    missing: Vec<(String, Source)>,
+    /// Whether something was kept that is no longer wanted.
+    is_stale: bool,
+    /// Not written yet.
+    new: Features,
+}
+
+impl Group {
+    fn write(&mut self) -> Result<()> {
+        let new = std::mem::take(&mut self.new);
+        if !new.is_empty() {
+            self.store.add(&new)?;
+            self.known.extend(new);
+        }
+        Ok(())
+    }
+
+    /// Its batches, as the `at`-th group.
+    fn batches(&self, at: usize) -> impl Iterator<Item = EmbedBatch> {
+        self.missing.chunks(BATCH).enumerate().map(move |(number, some)| {
+            let texts: Vec<String> = some.iter().filter_map(|(_, source)| source.text()).map(str::to_string).collect();
+            let files = some.iter().filter_map(|(_, source)| source.file()).map(Path::to_path_buf).collect();
+            let shown = if texts.is_empty() { Shown::Files(Paths(files)) } else { Shown::Texts(texts) };
+            EmbedBatch { group: at, start: number * BATCH, network: self.network.model().to_string(), shown }
+        })
+    }
+}
+
+impl Taker for Vec<Group> {
+    fn take(&mut self, batch: &EmbedBatch, rows: Vec<Vec<f32>>) -> Result<()> {
+        let group = &mut self[batch.group];
+        let names = group.missing[batch.start..].iter().map(|(name, _)| name.clone());
+        group.new.extend(names.zip(rows));
+        if group.new.len() >= CHUNK { group.write() } else { Ok(()) }
+    }
+
+    fn name(&self, batch: &EmbedBatch, at: usize) -> String {
+        match &self[batch.group].missing[batch.start + at].1 {
+            Source::File(path) => path.display().to_string(),
+            Source::Text(text) => format!("{text:?}"),
+        }
+    }
+}
+
 /// Computes what is missing for the rows that are done.
 pub fn embed(work: &Work<StyleTransfer>, rows: &[ItemRow]) -> Result<()> {
-    let Work { plan, config, folder, models, progress, .. } = work;
-    let done = || rows.iter().filter(|row| row.is_done());
-    // What this process drew may have stood there otherwise before.
-    let redrawn: BTreeSet<String> =
-        done().filter(|row| !work.done.contains(&row.key())).map(|row| key(&row.strategy, &row.id)).collect();
-    let mut loaded: Option<(Network, Box<dyn Embedder>)> = None;
-    for (network, of) in needed(config) {
-        let (mut store, mut known) = store(&folder.dir, network, of)?;
-        let wanted: BTreeMap<String, Source> = match of {
-            Of::Images => done()
-                .map(|row| (key(&row.strategy, &row.id), folder.path(&image_path(&row.strategy, &row.id)).into()))
-                .collect(),
-            Of::Photos => done().map(|row| (row.id.clone(), folder.path(&photo_path(&row.id)).into())).collect(),
-            Of::Prompts => done().map(|row| (hashed(&row.prompt), Source::Text(row.prompt.clone()))).collect(),
-            Of::StylePictures => {
-                let files = plan.style_pictures.iter().enumerate();
-                files.map(|(at, file)| (format!("{at:08}"), file.clone().into())).collect()
-            }
-        };
-        let before = known.len();
-        known.retain(|name, _| wanted.contains_key(name) && !(of == Of::Images && redrawn.contains(name)));
-        if of == Of::StylePictures && before != wanted.len() {
-            // Of another set of pictures.
-            known.clear();
-        }
-        let missing: Vec<(&String, &Source)> = wanted.iter().filter(|(name, _)| !known.contains_key(*name)).collect();
-        if !missing.is_empty() {
-            if loaded.as_ref().is_none_or(|(held, _)| *held != network) {
-                // The old one goes before the new one comes.
-                drop(loaded.take());
-                loaded = Some((network, models.embedder(network, config.network(network))?));
-            }
-            let Some((_, net)) = &loaded else { continue };
-            let bar = progress.bar(LABEL, missing.len(), 0);
-            for chunk in missing.chunks(CHUNK) {
-                let new = describe(net.as_ref(), chunk, config.comparison_size, &bar)?;
-                store.add(&new)?;
-                known.extend(new);
-            }
-        }
-        if !missing.is_empty() || before != known.len() {
-            store.join(&known)?;
+    let groups = needed(work.config).into_iter().map(|(network, of)| group(work, rows, network, of));
+    let groups = groups.collect::<Result<Vec<Group>>>()?;
+    let batches: Vec<EmbedBatch> = groups.iter().enumerate().flat_map(|(at, group)| group.batches(at)).collect();
+    let mut embedding = EmbeddingPass { stage: stage(work.inputs()), batches, taker: groups };
+    if !embedding.batches.is_empty() {
+        pass(&mut embedding, work.progress, &work.crew, None)?;
+    }
+    for mut group in embedding.taker {
+        group.write()?;
+        if group.is_stale || !group.missing.is_empty() {
+            group.store.join(&group.known)?;
         }
     }
     Ok(())
+}
+
+fn group(work: &Work<StyleTransfer>, rows: &[ItemRow], network: Network, of: Of) -> Result<Group> {
+    let Work { plan, folder, .. } = work;
+    let done = || rows.iter().filter(|row| row.is_done());
+    let (store, mut known) = store(&folder.dir, network, of)?;
+    let wanted: BTreeMap<String, Source> = match of {
+        Of::Images => done()
+            .map(|row| (key(&row.strategy, &row.id), folder.path(&image_path(&row.strategy, &row.id)).into()))
+            .collect(),
+        Of::Photos => done().map(|row| (row.id.clone(), folder.path(&photo_path(&row.id)).into())).collect(),
+        Of::Prompts => done().map(|row| (hashed(&row.prompt), Source::Text(row.prompt.clone()))).collect(),
+        Of::StylePictures => {
+            let files = plan.style_pictures.iter().enumerate();
+            files.map(|(at, file)| (format!("{at:08}"), file.clone().into())).collect()
+        }
+    };
+    let before = known.len();
+    // What this process drew may have stood there otherwise before.
+    let redrawn: BTreeSet<String> = match of {
+        Of::Images => {
+            done().filter(|row| !work.done.contains(&row.key())).map(|row| key(&row.strategy, &row.id)).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    known.retain(|name, _| wanted.contains_key(name) && !redrawn.contains(name));
+    if of == Of::StylePictures && before != wanted.len() {
+        // Of another set of pictures.
+        known.clear();
+    }
+    let missing = wanted.into_iter().filter(|(name, _)| !known.contains_key(name)).collect();
+    Ok(Group { network, store, is_stale: before != known.len(), known, missing, new: Features::new() })
 }
 
 /// A picture's file, or a text.
@@ -136,51 +198,20 @@ enum Source {
     Text(String),
 }
 
+impl Source {
+    fn file(&self) -> Option<&Path> {
+        if let Self::File(path) = self { Some(path) } else { None }
+    }
+
+    fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+}
+
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Self {
         Self::File(path)
     }
-}
-
-/// All are files, or all are texts.
-fn describe(net: &dyn Embedder, sources: &[(&String, &Source)], side: u32, bar: &Bar) -> Result<Features> {
-    let file = |source: &Source| match source {
-        Source::File(path) => Some(path.clone()),
-        Source::Text(_) => None,
-    };
-    let files: Vec<PathBuf> = sources.iter().filter_map(|(_, source)| file(source)).collect();
-    let mut decoded = images::stream_with(files, 2 * BATCH, move |path: &PathBuf| {
-        Ok(resize(&images::load(path)?, side, side, Filter::Bicubic))
-    });
-    let mut features = Features::new();
-    for batch in sources.chunks(BATCH) {
-        let texts: Vec<String> = batch
-            .iter()
-            .filter_map(|(_, source)| match source {
-                Source::Text(text) => Some(text.clone()),
-                Source::File(_) => None,
-            })
-            .collect();
-        let rows = if texts.is_empty() {
-            let pictures =
-                decoded.by_ref().take(batch.len()).map(|(_, picture)| picture).collect::<Result<Vec<_>>>()?;
-            net.pictures(&pictures)?
-        } else {
-            net.texts(&texts)?
-        };
-        for ((name, source), row) in batch.iter().zip(rows) {
-            if row.iter().any(|value| !value.is_finite()) {
-                let shown = match source {
-                    Source::File(path) => path.display().to_string(),
-                    Source::Text(text) => format!("{text:?}"),
-                };
-                bail!("{shown}: its features are not all finite numbers: are the network's weights damaged?");
-            }
-            features.insert((*name).clone(), row);
-        }
-        bar.inc(batch.len() as u64);
-    }
-    Ok(features)
 }
 
 /// Joins what finished parts of a run hold in the folder of the whole.

@@ -39,6 +39,7 @@ use self::features::{FeatureStore, Features, key};
 use self::models::Models;
 use self::plan::Cell;
 use crate::axes::{AxisValue, captioner, generator, lora, seed};
+use crate::experiment::embed::LABEL as MEASURING;
 use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Failure, Inputs, Item, Kind, Part, SCORING, Work};
@@ -98,7 +99,7 @@ impl Kind for StyleTransfer {
     }
 
     fn stages(config: &Config) -> &'static [&'static str] {
-        const ALL: [&str; 5] = [style_pictures::LABEL, describe::LABEL, draw::LABEL, embed::LABEL, SCORING];
+        const ALL: [&str; 5] = [style_pictures::LABEL, describe::LABEL, draw::LABEL, MEASURING, SCORING];
         const WITHOUT: [&str; 4] = [style_pictures::LABEL, describe::LABEL, draw::LABEL, SCORING];
         if config.embeddings().next().is_some() { &ALL } else { &WITHOUT }
     }

@@ -11,7 +11,7 @@ use super::config::Config;
 use super::describe::{Describe, Describing, caption_options};
 use super::draw::{Draw, Drawing, Origins, first_generator, origins, request};
 use super::effects::effects;
-use super::embed::Embeddings;
+use super::embed::{self, Embeddings};
 use super::features::{FeatureStore, Features, key};
 use super::models::{ImageScorer, Models};
 use super::plan::{Cell, Plan, cells};
@@ -21,6 +21,7 @@ use super::style_pictures::{Measure, Measuring};
 use super::{Kept, StyleTransfer};
 use crate::axes::{captioner, generator, instruction, scheduler, style_text};
 use crate::error::usage;
+use crate::experiment::embed::Embed;
 use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Inputs, Kind, Work};
 use crate::experiment::models::Role;
@@ -133,6 +134,7 @@ pub fn serve(inputs: Inputs<StyleTransfer>, desk: &mut Desk) -> Result<()> {
             Measure::LABEL => desk.run(&Measure { inputs, scorer })?,
             Describe::LABEL => desk.run(&Describe(inputs))?,
             Draw::LABEL => desk.run(&Draw::new(inputs, scorer, origins.clone()))?,
+            Embed::LABEL => desk.run(&embed::stage(inputs))?,
             other => bail!("no stage is called {other}"),
         }
     }

@@ -7,27 +7,14 @@ use image::RgbImage;
 
 use super::StyleTransfer;
 use super::models::ImageScorer;
+use crate::experiment::embed::Rows;
 use crate::experiment::kind::Inputs;
 use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{Filter, resize};
-use crate::workers::{Ledger, Packed, Parcel, Stage, from_le_bytes, to_le_bytes};
+use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
 pub const LABEL: &str = "style pictures";
-
-/// Features, a row a picture; all rows have one width.
-#[derive(Debug, PartialEq)]
-pub struct Rows(pub Vec<Vec<f32>>);
-
-impl Parcel for Rows {
-    fn pack(self) -> Result<Packed> {
-        Ok(Packed { blobs: self.0.iter().map(|row| to_le_bytes(row)).collect(), ..Packed::default() })
-    }
-
-    fn unpack(packed: Packed) -> Result<Self> {
-        Ok(Self(packed.blobs.iter().map(|bytes| from_le_bytes(bytes)).collect()))
-    }
-}
 
 /// The work of the scorer on style pictures.
 pub struct Measure<'a> {

@@ -47,7 +47,7 @@ impl Net {
 }
 
 /// Texts that CLIP sees at a time.
-const TEXTS: usize = 128;
+pub const TEXTS: usize = 128;
 
 impl FeatureNet {
     /// A network by the name, the folder or the file of its weights (none: the published ones).
@@ -218,8 +218,8 @@ pub fn warm_up(device: Device, kind: Kind) -> Option<Background> {
     device.is_cuda().then(|| Background::start(work))
 }
 
-/// Refuses a row [rows, width] with a number that is not finite, by its name.
-fn check_finite(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
+/// Refuses a row of `rows` [rows, width] with a number that is not finite, by its name.
+pub fn check_finite(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
     let finite = Vec::<bool>::try_from(rows.isfinite().all_dim(1, false))?;
     match finite.iter().position(|finite| !finite) {
         Some(at) => bail!(

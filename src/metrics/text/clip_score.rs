@@ -4,7 +4,7 @@
 //! Source: <https://github.com/jmhessel/clipscore> (`clipscore.py`). Texts stand after "A photo depicts " and are cut at the
 //! encoder's 77 tokens. A sum of two scores that are 0 has no harmonic mean; it counts as 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
@@ -107,16 +107,27 @@ pub struct Said<'a> {
 
 /// Scores captions of pictures with features [pictures, width]; each distinct text is encoded once.
 pub fn score(net: &dyn Embedder, pictures: &Tensor, said: &[Said]) -> Result<Vec<ClipScores>> {
-    let all = said.iter().flat_map(|said| [said.caption].into_iter().chain(said.references.iter().map(String::as_str)));
-    let places: BTreeMap<&str, i64> = all.map(|text| (text, 0)).collect();
-    let texts: Vec<String> = places.keys().map(|text| format!("{PREFIX}{text}")).collect();
-    let places: BTreeMap<&str, i64> = places.into_keys().zip(0..).collect();
     if said.is_empty() {
         return Ok(Vec::new());
     }
-    let features = net.texts(&texts)?;
+    let features = net.texts(&texts(said))?;
     let width = features.first().map_or(0, Vec::len) as i64;
-    let features = Tensor::from_slice(&features.concat()).view([-1, width]);
+    score_of(&Tensor::from_slice(&features.concat()).view([-1, width]), pictures, said)
+}
+
+/// Every text once, in an order of its own.
+fn distinct<'a>(said: &[Said<'a>]) -> BTreeSet<&'a str> {
+    said.iter().flat_map(|said| [said.caption].into_iter().chain(said.references.iter().map(String::as_str))).collect()
+}
+
+/// The texts that are encoded to score these captions.
+pub fn texts(said: &[Said]) -> Vec<String> {
+    distinct(said).into_iter().map(|text| format!("{PREFIX}{text}")).collect()
+}
+
+/// Scores captions with features [pictures, width] of pictures and `features` [texts, width] of [`texts`].
+pub fn score_of(features: &Tensor, pictures: &Tensor, said: &[Said]) -> Result<Vec<ClipScores>> {
+    let places: BTreeMap<&str, i64> = distinct(said).into_iter().zip(0..).collect();
     ensure!(pictures.size()[1] == features.size()[1], "pictures and texts are not of one network");
     let rows = |places: Vec<i64>| features.index_select(0, &Tensor::from_slice(&places));
     let place = |text: &str| places.get(text).copied().context("a text that was not encoded");
