@@ -627,7 +627,7 @@ pub enum MetricsCommand {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// A model, or artfid
+    /// A model, artfid, or pictures: what the processor does for GPUs, decoding and writing
     pub model: String,
     /// Build the model at its published size with random weights; nothing is downloaded
     #[arg(long)]
@@ -647,10 +647,10 @@ pub struct BenchArgs {
     /// --profile-from-start off`) sees the first
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub repeat: usize,
-    /// Width in pixels of generated pictures (default: the model's own)
+    /// Width in pixels of generated pictures (default: the model's own; pictures: 1024)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,
-    /// Height in pixels of generated pictures (default: the model's own)
+    /// Height in pixels of generated pictures (default: the model's own; pictures: 1024)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
     /// artfid: also evaluate three folders of N JPEGs, which are written for it, files and all

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What a second GPU brings, and whether results stay the same: style_ablation's drawing, `caption` of 1,000 pictures by
-Phi-4 and `evaluate artfid` on 3 x 5,000 pictures, on one GPU and on several, compared byte for byte; and `caption` with a
-worker that is ended by `kill -9` in the middle. The models have the real sizes and random weights, in the published
+Phi-4 and `evaluate artfid` on 3 x 5,000 pictures, on one GPU and on several, compared byte for byte; `caption` with a
+worker that is ended by `kill -9` in the middle; and single pictures, a half of guidance on each of two GPUs. The models have the real sizes and random weights, in the published
 layouts; they are made first, with torch.
 
     python3 several_gpus.py --toolkit target/release/toolkit [--scratch DIR] [--devices cuda:all] [PART ...]
     python3 several_gpus.py --toolkit target/debug/toolkit --tiny       # the embedded models on the CPU
 
-Parts: make, draw, caption, kill, evaluate; all where none is named. `make` is done once a scratch folder.
+Parts: make, draw, caption, kill, evaluate, picture; all where none is named. `make` is done once a scratch folder. With
+`--moments` the moments that `evaluate -v` tells go to standard error.
 """
 
 import argparse
@@ -16,8 +17,10 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
+import statistics
 import struct
 import subprocess
 import sys
@@ -30,7 +33,7 @@ import sd3_folder
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINI = REPOSITORY / "experiments/mini"
 SOURCES = REPOSITORY / "src/models"
-PARTS = ("make", "draw", "caption", "kill", "evaluate")
+PARTS = ("make", "draw", "caption", "kill", "evaluate", "picture")
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------
@@ -355,6 +358,7 @@ class Watched:
             reader.join()
         if process.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}: status {process.returncode}\n{''.join(errors[-30:])}")
+        self.said_of_moments = [line for line in errors if re.search(r"\d\.\d\d s: ", line)]
 
     @staticmethod
     def said(pipe):
@@ -400,6 +404,7 @@ def items(run):
 class Measurement:
     def __init__(self, options):
         self.toolkit, self.scratch, self.tiny = options.toolkit, options.scratch, options.tiny
+        self.moments, self.pictures = options.moments, options.pictures
         self.one, self.several = ("cpu", "cpu,cpu") if self.tiny else ("cuda:0", options.devices)
         self.table = []
 
@@ -411,12 +416,12 @@ class Measurement:
         start = time.monotonic()
         marker = self.scratch / "whole"
         if not marker.exists():
-            counts = (4, 6, 8) if self.tiny else (32, 1000, 5000)
+            counts = (4, 6, 8) if self.tiny else (32, 1000, self.pictures)
             make_pictures(self.scratch / "photos", counts[0], (512, 512))
             make_pictures(self.scratch / "to_describe", counts[1], (448, 448))
             for name in ("content", "style", "stylized"):
                 make_pictures(self.scratch / name, counts[2], (224, 224))
-            if not self.tiny:
+            if not self.tiny and not (self.scratch / "models").exists():
                 make_models(self.scratch / "models")
             marker.touch()
         print(f"made in {time.monotonic() - start:.0f} s", file=sys.stderr)
@@ -485,23 +490,41 @@ class Measurement:
         inception, backbone, heads = self.nets()
         folders = [part for name in ("content", "style", "stylized") for part in (f"--{name}", self.scratch / name)]
         nets = ["--inception", inception, "--lpips-backbone", backbone, "--lpips-linear", heads]
-        watched = []
-        for device in (self.one, self.several):
-            command = [self.toolkit, "evaluate", "artfid", *folders, *nets, "--device", device, "--format", "json"]
-            # The first pass reads the files from the disk.
-            repeat = 1 if self.tiny else 2
-            watched.append([Watched(command, lambda _: 0) for _ in range(repeat)][-1])
-        one, several = watched
-        self.add("evaluate artfid, whole command, s", one.wall, several.wall, one.lines == several.lines)
+        devices = (self.one, self.several)
+        command = [self.toolkit, "-v", "evaluate", "artfid", *folders, *nets, "--format", "json", "--device"]
+        # In turn; the first pass reads the files from the disk.
+        passes = [[Watched([*command, device], lambda _: 0) for device in devices] for _ in range(1 if self.tiny else 6)]
+        one, several = ([watched[at] for watched in passes[0 if self.tiny else 1 :]] for at in (0, 1))
+        if self.moments:
+            sys.stderr.writelines([*one[-1].said_of_moments, "\n", *several[-1].said_of_moments])
+        same = all(watched.lines == one[0].lines for watched in one + several)
+        walls = [statistics.median(watched.wall for watched in all) for all in (one, several)]
+        self.add("evaluate artfid, whole command, median s", *walls, same)
+
+    def picture(self):
+        """One picture, or one batch, on one GPU and with a half of guidance on each of two."""
+        one, two = ("cpu", "cpu,cpu") if self.tiny else ("cuda:0", "cuda:0,1")
+        cases = [("mini-sd3", [1], []), ("mini-sd-v1-5", [1], ["--strength", "0.6"])]
+        if not self.tiny:
+            cases = [("sd3-medium", [1, 4], []), ("sd-v1-5", [1, 8], []), ("sd-v1-5", [1, 8], ["--strength", "0.6"])]
+        for model, batches, more in cases:
+            for batch in batches:
+                command = [self.toolkit, "bench", model, "--batch-size", batch, "--format", "json", *more]
+                command += ["--steps", 2, "--repeat", 1] if self.tiny else ["--random-weights"]
+                run = lambda device: json.loads("".join(Watched([*command, "--device", device], lambda _: 0).lines))
+                figures = [run(device) for device in (one, two)]
+                for key in ("seconds_per_image", "step_seconds"):
+                    name = f"bench {model} {' '.join(more)}, {batch} at a time, {key}"
+                    self.add(name, figures[0][key], figures[1][key], None)
 
     def show(self):
-        number = lambda value: "-" if value is None else f"{value:.3f}"
+        number = lambda value: "-" if value is None else f"{value:.4g}"
         verdict = {True: "yes", False: "NO", None: "-"}
         print(f"\n| what | {self.one} | {self.several} | factor | equal |\n|---|---|---|---|---|")
         for what, one, several, same in self.table:
             factor = None
             if one and several:
-                factor = several / one if "/s" in what else one / several
+                factor = several / one if "pictures/s" in what else one / several
             print(f"| {what} | {number(one)} | {number(several)} | {number(factor)} | {verdict[same]} |")
         return all(same is not False for *_, same in self.table)
 
@@ -512,6 +535,8 @@ def main():
     parser.add_argument("--scratch", type=Path, default=Path("several-gpus"))
     parser.add_argument("--devices", default="cuda:all")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--moments", action="store_true")
+    parser.add_argument("--pictures", type=int, default=5000, help="that `evaluate` finds in each folder")
     parser.add_argument("parts", nargs="*", metavar="PART")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
@@ -520,7 +545,8 @@ def main():
     options.scratch, options.toolkit = options.scratch.resolve(), options.toolkit.resolve()
     options.scratch.mkdir(parents=True, exist_ok=True)
     measurement = Measurement(options)
-    measurement.make()
+    if options.parts != ["picture"]:
+        measurement.make()
     try:
         for part in PARTS[1:]:
             if part in options.parts or not options.parts:

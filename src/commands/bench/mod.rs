@@ -4,6 +4,7 @@ mod artfid;
 mod captioner;
 mod figures;
 mod generator;
+mod pictures;
 
 use anyhow::{Result, bail};
 use tch::Device;
@@ -18,6 +19,11 @@ use crate::runtime::{Runtime, peak_memory, set_eager};
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.repeat == 0 || args.batch_size == 0 {
         return Err(usage("--repeat and --batch-size must be at least 1"));
+    }
+    if args.model == "pictures" {
+        Runtime::foresee(global)?;
+        pictures::measure(&args)?.print(args.format)?;
+        return Ok(Outcome::Done);
     }
     let (rt, second) = first_and_second(global)?;
     set_eager(args.plain);
