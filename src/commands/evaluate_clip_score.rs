@@ -1,23 +1,27 @@
 //! `toolkit evaluate clip-score`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value, json};
+use tch::{Device, Tensor};
 
 use super::evaluate_captions::{lacks, read_entries, read_references};
+use super::evaluate_shared::{Nets, Set, look};
 use super::print::{self, say};
+use super::team::team;
 use crate::cli::{ClipScoreArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images::{self, Same};
 use crate::metrics::image::artfid::ScoreOptions;
-use crate::metrics::image::features::FeatureNet;
+use crate::metrics::image::features::{FeatureNet, check_finite};
 use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::check_readable;
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::metrics::text::clip_score::{self, ClipScores, Said};
-use crate::runtime::{Runtime, log_peak_memory};
+use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory};
+use crate::workers::Team;
 
 pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let (files, captions) = (images::list(&args.images)?, captions(&args.predictions)?);
@@ -29,9 +33,6 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     if args.batch_size == Some(0) {
         return Err(usage("--batch-size must be at least 1"));
     }
-    let rt = Runtime::new(global)?;
-    let net = FeatureNet::open(Network::Clip, args.model.as_deref(), &rt)?;
-    let pictures = net.describe(&files, args.batch_size)?;
     let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     let of = |(id, caption): &'_ (String, String)| -> (usize, Vec<String>, String) {
         let references = references.as_ref().and_then(|all| all.get(id)).cloned().unwrap_or_default();
@@ -40,12 +41,41 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let said: Vec<(usize, Vec<String>, String)> = captions.iter().map(of).collect();
     let said: Vec<Said> =
         said.iter().map(|(picture, references, caption)| Said { caption, picture: *picture, references }).collect();
-    let scores = clip_score::score(&net, &pictures, &said)?;
-    log_peak_memory(rt.device);
+    let scores = match team(global)? {
+        Some((team, options)) => together(args, (&files, &said), &team, options)?,
+        None => {
+            let rt = Runtime::new(global)?;
+            let net = FeatureNet::open(Network::Clip, args.model.as_deref(), &rt)?;
+            let scores = clip_score::score(&net, &net.describe(&files, args.batch_size)?, &said)?;
+            log_peak_memory(rt.device);
+            scores
+        }
+    };
     let ids = captions.into_iter().map(|(id, _)| id).collect();
     let network = args.model.as_deref().unwrap_or(Network::Clip.model());
     Report::new(ids, scores, network)?.print(args.format)?;
     Ok(Outcome::Done)
+}
+
+/// The scores by workers, who look at the pictures and read the texts.
+fn together(
+    args: &ClipScoreArgs,
+    (files, said): (&[PathBuf], &[Said]),
+    team: &Team,
+    options: RuntimeOptions,
+) -> Result<Vec<ClipScores>> {
+    let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
+    Network::Clip.locate(args.model.as_deref().unwrap_or(Network::Clip.model()), &rt)?;
+    let texts = clip_score::texts(said);
+    let nets = Nets::Features(Network::Clip.model().to_string(), args.model.clone());
+    let sets = vec![Set::files(files), Set::texts(texts.clone())];
+    let (_, seen) = look(team, options, nets, sets, args.batch_size)?;
+    let features = seen.into_iter().map(|seen| seen.features.context("a worker has not said all"));
+    let [pictures, of_texts] = <[Tensor; 2]>::try_from(features.collect::<Result<Vec<_>>>()?)
+        .map_err(|_| anyhow!("not every set was measured"))?;
+    check_finite(&pictures, |at| files[at].display().to_string())?;
+    check_finite(&of_texts, |at| format!("{:?}", texts[at]))?;
+    clip_score::score_of(&of_texts, &pictures, said)
 }
 
 fn captions(file: &Path) -> Result<Vec<(String, String)>> {

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::evaluate_shared::{Nets, Seen, Set, look};
 use super::print::{self, say};
-use super::team::team;
+use super::team::{foresee_team, team};
 use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
@@ -22,16 +22,18 @@ use crate::metrics::image::pictures::{Decoding, Pair, check_headers, check_reada
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
 use crate::models::{LpipsFiles, locate_inception, locate_lpips};
-use crate::runtime::{self, Background, Runtime, log_peak_memory, wait_asleep};
-use crate::workers::Team;
+use crate::runtime::{self, Background, Runtime, log_moment, log_peak_memory, wait_asleep};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
+    log_moment("begins");
+    let _driver = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
     check_pairs(&pairs, inception::MIN_SIZE)?;
     check_headers(&style_files, inception::MIN_SIZE)?;
+    log_moment("the headers of all pictures are read");
     let find = |rt: &Runtime| -> Result<(PathBuf, LpipsFiles)> {
         let inception = locate_inception(named(&args.nets.inception, "art-inception"), rt)?;
         let [backbone, linear] =
@@ -41,7 +43,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
         let (inception, lpips) = find(&finding(&options))?;
         let sets = vec![Set::pairs(&pairs), Set::files(&style_files)];
-        let (rt, seen) = shared(&team, options, Nets::art_fid(inception, lpips), sets, batch)?;
+        let (rt, seen) = look(&team, options, Nets::art_fid(inception, lpips), sets, batch)?;
         let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
     } else {
@@ -50,16 +52,19 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
         let rt = Runtime::new(global)?;
         let _libraries = warm_up(&rt);
+        log_moment("the device is ready");
         let (device, kind) = (rt.device, rt.kind(Kind::Float));
         // The first batch is laid out while the networks are loaded.
         let decoding = decoding.batches(batch, device, kind);
         let (inception, lpips) = find(&rt)?;
         let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, device, kind)?;
+        log_moment("the networks are loaded");
         let (stylized, lpips) = nets.measure_files(decoding)?;
         let style = nets.inception.features_of_files(style.batches(batch, device, kind))?;
         (rt, [stylized, style], lpips)
     };
     let lpips = numbers(&[lpips])?;
+    log_moment("what is known of all pictures is here");
     let options = ScoreOptions {
         mode: mode(args.mode),
         points: args.points,
@@ -68,6 +73,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         resamples: args.resamples,
     };
     let scores = artfid::score(&style, &stylized, &lpips, &options)?;
+    log_moment("scored");
     log_peak_memory(rt.device);
     for warning in &scores.warnings {
         tracing::warn!("{warning}");
@@ -96,7 +102,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let ([a, b], width) = if let Some((team, options)) = team(global)? {
         network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
         let nets = Nets::Features(network.model().to_string(), args.inception.clone());
-        let (rt, seen) = shared(&team, options, nets, files.map(|files| Set::files(files)).into(), batch)?;
+        let (rt, seen) = look(&team, options, nets, files.map(|files| Set::files(files)).into(), batch)?;
         let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
         let width = a.size().last().copied().unwrap_or(0);
@@ -159,25 +165,6 @@ fn finding(options: &runtime::RuntimeOptions) -> Runtime {
     Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline }
 }
 
-/// What workers see of the sets, and the first device, on which this process scores.
-fn shared(
-    team: &Team,
-    options: runtime::RuntimeOptions,
-    nets: Nets,
-    sets: Vec<Set>,
-    batch: Option<usize>,
-) -> Result<(Runtime, Vec<Seen>)> {
-    let device = if options.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
-    let mut place = None;
-    let seen = look(team, nets, sets, (batch, device), || {
-        let rt = Runtime::new(options)?;
-        place = Some((rt, warm_up(&rt)));
-        Ok(())
-    })?;
-    let (rt, _libraries) = place.context("no device")?;
-    Ok((rt, seen))
-}
-
 /// What workers have seen, on the device of this process.
 fn on(rt: &Runtime, seen: Option<Tensor>) -> Result<Tensor> {
     Ok(seen.context("a worker has not said all")?.to_device(rt.device))
@@ -193,7 +180,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     };
     let values = if let Some((team, options)) = team(global)? {
         let nets = Nets::lpips(find(&finding(&options))?);
-        let (rt, seen) = shared(&team, options, nets, vec![Set::pairs(&pairs)], batch)?;
+        let (rt, seen) = look(&team, options, nets, vec![Set::pairs(&pairs)], batch)?;
         let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
         numbers(&values)?
     } else {

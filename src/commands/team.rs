@@ -9,17 +9,14 @@ use tch::Device;
 
 use crate::cli::Global;
 use crate::models::Generator;
-use crate::runtime::{Runtime, RuntimeOptions, several_devices};
+use crate::runtime::{Background, Runtime, RuntimeOptions, device_named, several_devices};
 use crate::workers::Team;
 
 /// The first device that `--device` names, and the second one, which can take half of the guidance; none where it names
 /// one.
 pub fn first_and_second(global: &Global) -> Result<(Runtime, Option<Device>)> {
     let Some(devices) = several_devices(&global.device)? else { return Ok((Runtime::new(global)?, None)) };
-    let second = devices.get(1).map(|name| match name.strip_prefix("cuda:").and_then(|gpu| gpu.parse().ok()) {
-        Some(gpu) => Device::Cuda(gpu),
-        None => Device::Cpu,
-    });
+    let second = devices.get(1).map(|name| device_named(name));
     if devices.len() > 2 {
         tracing::info!("two devices are used here: {} and {}", devices[0], devices[1]);
     }
@@ -37,6 +34,14 @@ pub fn share_guidance(generator: &mut dyn Generator, second: Option<Device>, sca
         None => {}
     }
     Ok(())
+}
+
+/// Has the driver count its GPUs in the background, where [`team`] will ask for them: that takes a moment which can pass
+/// meanwhile.
+pub fn foresee_team(global: &Global) -> Background {
+    let device = global.device.clone();
+    // What is wrong with it is said by `team`.
+    Background::start(move || drop(several_devices(&device)))
 }
 
 /// The workers that `--device` asks for, and the choices for what this process does on the first device; none where it

@@ -19,6 +19,10 @@ pub fn run(global: &Global) -> Result<Outcome> {
 }
 
 fn serve(global: &Global, desk: &mut Desk) -> Result<()> {
+    if let Some(look) = desk.task(evaluate_shared::TASK) {
+        // Decodes before its device is there.
+        return evaluate_shared::serve(look?, global.into(), desk);
+    }
     let rt = Runtime::new(global)?;
     desk.is_on(rt.device);
     if let Some(run) = desk.task::<Run>(TASK) {
@@ -27,9 +31,6 @@ fn serve(global: &Global, desk: &mut Desk) -> Result<()> {
     }
     if let Some(task) = desk.task(caption::TASK) {
         return caption::serve(task?, rt, desk);
-    }
-    if let Some(task) = desk.task(evaluate_shared::TASK) {
-        return evaluate_shared::serve(task?, rt, desk);
     }
     bail!("the task of a worker is not known")
 }

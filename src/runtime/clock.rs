@@ -22,6 +22,15 @@ pub fn now() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
+/// Says with `-v` what is done so many seconds after the process was started: where a short command spends its time.
+pub fn log_moment(what: &str) {
+    if tracing::enabled!(tracing::Level::DEBUG)
+        && let Some(seconds) = super::machine::process_seconds()
+    {
+        tracing::debug!("{seconds:.2} s: {what}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::utc;

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 
 use anyhow::Result;
+use tch::Device;
 
 use super::wake::driver_function;
 use crate::error::usage;
@@ -14,6 +15,11 @@ use crate::error::usage;
 /// Wrong usage: what is no device, GPUs that are not here or named twice, and devices of two kinds, whose results differ.
 pub fn several_devices(device: &str) -> Result<Option<Vec<String>>> {
     if device == "cuda:all" || device.contains(',') { listed(device, gpu_count()).map(Some) } else { Ok(None) }
+}
+
+/// The device of a name that [`several_devices`] gives.
+pub fn device_named(name: &str) -> Device {
+    name.strip_prefix("cuda:").and_then(|gpu| gpu.parse().ok()).map_or(Device::Cpu, Device::Cuda)
 }
 
 fn listed(device: &str, gpus: usize) -> Result<Vec<String>> {

@@ -12,8 +12,6 @@ use super::process::{Event, Heard, Process, Team};
 use super::stage::{Ledger, Packed, Parcel, Stage};
 use crate::error::usage;
 
-/// Batches that a worker holds: one is computed, others are being decoded.
-const DEPTH: usize = 3;
 /// So many workers may be lost by one batch, and so often may a worker be lost without a batch done in between.
 const PATIENCE: usize = 3;
 
@@ -82,7 +80,7 @@ impl Crew {
         next: Option<&Hint>,
         mut done: impl FnMut(usize),
     ) -> Result<()> {
-        let mut pass = Pass::new(L::Stage::LABEL, batches.len());
+        let mut pass = Pass::new(L::Stage::LABEL, L::Stage::DEPTH, batches.len());
         self.workers.iter_mut().for_each(|worker| worker.is_told = false);
         while pass.left > 0 {
             self.start(pass.queue.len())?;
@@ -124,7 +122,7 @@ impl Crew {
     pub fn load(&mut self, hint: &Hint) -> Result<Option<u64>> {
         let mut asked = vec![0; self.workers.len()];
         let mut loaded = vec![None; self.workers.len()];
-        let mut pass = Pass::new(hint.stage, 0);
+        let mut pass = Pass::new(hint.stage, 1, 0);
         loop {
             self.start(usize::MAX)?;
             for (worker, asked) in self.workers.iter_mut().zip(&mut asked) {
@@ -163,13 +161,14 @@ impl Crew {
         Ok(())
     }
 
-    /// Gives every worker something to do, and a batch beside it as long as there is enough for the others.
+    /// Gives every worker something to do, and batches beside it as long as there are as many for each of the others: towards
+    /// the end of a pass a worker holds fewer.
     fn hand_out<B: Serialize>(&mut self, pass: &mut Pass, batches: &[B]) -> Result<()> {
         let able: Vec<usize> = (0..self.workers.len()).filter(|at| !self.workers[*at].is_given_up).collect();
-        for level in 0..DEPTH {
+        for level in 0..pass.depth {
             for &at in &able {
                 let worker = &mut self.workers[at];
-                let spared = level > 0 && pass.queue.len() < able.len();
+                let spared = pass.queue.len() < able.len() * level;
                 if !worker.is_ready || worker.holds.len() != level || spared {
                     continue;
                 }
@@ -274,6 +273,8 @@ impl Worker {
 /// The batches of a pass by their places.
 struct Pass {
     label: &'static str,
+    /// Batches that a worker holds at most.
+    depth: usize,
     len: usize,
     /// Those that no worker has.
     queue: VecDeque<usize>,
@@ -283,8 +284,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(label: &'static str, len: usize) -> Self {
-        Self { label, len, queue: (0..len).collect(), left: len, lost: vec![Vec::new(); len] }
+    fn new(label: &'static str, depth: usize, len: usize) -> Self {
+        Self { label, depth, len, queue: (0..len).collect(), left: len, lost: vec![Vec::new(); len] }
     }
 
     /// The next batch for a worker: none that it was lost over, unless all were.

@@ -66,8 +66,10 @@ impl Desk {
     /// Does the orders of this stage, until one of another comes.
     pub fn run<S: Stage>(&mut self, stage: &S) -> Result<()> {
         let (mut waiting, mut loaded) = (VecDeque::new(), Loaded::default());
+        // What the device was asked for and is not told yet.
+        let mut asked: Option<(usize, S::Made)> = None;
         loop {
-            while let Some(order) = self.take(S::LABEL, waiting.is_empty()) {
+            while let Some(order) = self.take(S::LABEL, waiting.is_empty() && asked.is_none()) {
                 match order {
                     Order::Batch { at, batch, .. } => {
                         let batch: S::Batch = serde_json::from_value(batch).context("an order is damaged")?;
@@ -80,23 +82,49 @@ impl Desk {
                     }
                 }
             }
-            let Some((at, batch, ready)) = waiting.pop_front() else { break };
-            let model = loaded.get(stage, &stage.model(&batch))?;
-            match stage.work(&batch, ready, model).and_then(Parcel::pack) {
-                Ok(Packed { value, blobs }) => {
-                    self.check_device();
-                    let lengths = blobs.iter().map(Vec::len).collect();
-                    self.say(&Reply::Made { at, value, blobs: lengths }, &blobs)?;
+            let next = waiting.pop_front();
+            let is_last = next.is_none();
+            let made = match next {
+                Some((at, batch, ready)) => {
+                    let model = loaded.get(stage, &stage.model(&batch))?;
+                    Some((at, stage.work(&batch, ready, model)))
                 }
-                Err(error) => {
-                    self.check_device();
-                    let (error, usage) = told(&error);
-                    self.say(&Reply::Failed { error, usage }, &[])?;
-                }
+                None => None,
+            };
+            let before = asked.take();
+            if is_last && before.is_none() {
+                break;
+            }
+            if let Some((at, made)) = before {
+                self.answer::<S>(at, Ok(made))?;
+            }
+            match made {
+                Some((at, Ok(made))) if S::IS_DEFERRED => asked = Some((at, made)),
+                Some((at, made)) => self.answer::<S>(at, made)?,
+                None => {}
             }
         }
         loaded.forget();
         Ok(())
+    }
+
+    /// Tells what a batch came to.
+    fn answer<S: Stage>(&mut self, at: usize, made: Result<S::Made>) -> Result<()> {
+        match made.and_then(Parcel::pack) {
+            Ok(Packed { value, blobs }) => {
+                if !S::IS_DEFERRED {
+                    // The other has waited for the device, and this would wait for the next batch.
+                    self.check_device();
+                }
+                let lengths = blobs.iter().map(Vec::len).collect();
+                self.say(&Reply::Made { at, value, blobs: lengths }, &blobs)
+            }
+            Err(error) => {
+                self.check_device();
+                let (error, usage) = told(&error);
+                self.say(&Reply::Failed { error, usage }, &[])
+            }
+        }
     }
 
     /// The next order of a stage; one of another stays for later.

@@ -52,6 +52,11 @@ pub fn from_le_bytes(bytes: &[u8]) -> Vec<f32> {
 pub trait Stage {
     /// Its name among the stages of a task, and what the bar says.
     const LABEL: &'static str;
+    /// Batches that a worker holds at most: one is computed, others are being made ready.
+    const DEPTH: usize = 3;
+    /// Whether [`Self::work`] only asks the device for a batch, and what it comes to is waited for when it is packed: then
+    /// the next batch is asked for before that.
+    const IS_DEFERRED: bool = false;
 
     /// What is computed together.
     type Batch: Serialize + DeserializeOwned;

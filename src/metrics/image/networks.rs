@@ -46,6 +46,11 @@ impl Network {
         matches!(self, Self::ArtInception | Self::InceptionV3)
     }
 
+    /// Width and height that the published network brings pictures to, where it does.
+    pub const fn usual_size(self) -> (u32, u32) {
+        if matches!(self, Self::ClipLarge) { (336, 336) } else { (224, 224) }
+    }
+
     /// The smallest width and height of a picture.
     pub fn least(self) -> u32 {
         if self == Self::ArtInception { Variant::Art.least() } else { 1 }

@@ -181,17 +181,17 @@ impl Decoding {
         self.laid_out(most, None, device, kind)
     }
 
-    /// Batches of this many pictures of each set, a last one that is smaller filled up on a GPU: as [`Self::batches`]
-    /// lays them out of more pictures than these.
-    pub fn batches_of(self, rows: usize, device: Device, kind: Kind) -> Batches {
-        self.laid_out(None, Some(rows), device, kind)
+    /// The same of some of `all` pictures (or pairs): batches as large as those of all, a last one that is smaller filled
+    /// up on a GPU.
+    pub fn batches_of(self, all: usize, most: Option<usize>, device: Device, kind: Kind) -> Batches {
+        self.laid_out(most, Some(all), device, kind)
     }
 
-    fn laid_out(self, most: Option<usize>, rows: Option<usize>, device: Device, kind: Kind) -> Batches {
+    fn laid_out(self, most: Option<usize>, all: Option<usize>, device: Device, kind: Kind) -> Batches {
         // One waits, one is being laid out, one is on the device.
         let (sender, receiver) = sync_channel(1);
         let layout = Background::start(move || {
-            let mut layout = Layout { pictures: self, most, device, rows };
+            let mut layout = Layout { pictures: self, most, all, device, rows: None };
             // Ends with the pictures, after an error, and when nobody takes batches any more.
             while let Some(batch) = catch_panics(|| layout.next()).transpose() {
                 let failed = batch.is_err();
@@ -208,6 +208,8 @@ impl Decoding {
 struct Layout {
     pictures: Decoding,
     most: Option<usize>,
+    /// Pictures of each set that these are some of, where they are not all.
+    all: Option<usize>,
     device: Device,
     /// Pictures of each set in a batch, once the first picture is there.
     rows: Option<usize>,
@@ -219,7 +221,7 @@ impl Layout {
         let rows = match self.rows {
             Some(rows) => rows,
             None => {
-                let all = self.pictures.pictures.len() / sets;
+                let all = self.all.unwrap_or(self.pictures.pictures.len() / sets);
                 pictures = self.pictures.take(1)?;
                 let Some(first) = pictures.first() else { return Ok(None) };
                 *self.rows.insert(self.rows(all, first.dimensions()))
@@ -422,8 +424,13 @@ mod tests {
 
     #[test]
     fn batches_on_a_gpu_are_equal_and_fit_its_memory() {
-        let layout =
-            |most| Layout { pictures: Decoding::files(Vec::new(), 1, true), most, device: Device::Cuda(0), rows: None };
+        let layout = |most| Layout {
+            pictures: Decoding::files(Vec::new(), 1, true),
+            most,
+            all: None,
+            device: Device::Cuda(0),
+            rows: None,
+        };
         assert_eq!(layout(None).rows(5000, (224, 224)), 250);
         assert_eq!(layout(None).rows(3, (224, 224)), 3);
         assert_eq!(layout(None).rows(5000, (1024, 1024)), 16);
