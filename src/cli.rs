@@ -575,6 +575,21 @@ pub enum ExportCommand {
     Notebook(NotebookArgs),
     /// The results as a table for a paper (LaTeX with booktabs) or a README (Markdown)
     Table(TableArgs),
+    /// Runs on an MLflow server: one a strategy (or a model and data set) with metrics, settings, results.csv, report.html
+    Mlflow(MlflowArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct MlflowArgs {
+    /// A run folder
+    pub run: PathBuf,
+    /// The server, such as http://127.0.0.1:5000; who asks is said by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,
+    /// or by MLFLOW_TRACKING_TOKEN
+    #[arg(long, env = "MLFLOW_TRACKING_URI", hide_env_values = true)]
+    pub uri: String,
+    /// The experiment on the server, made where it is not there (default: the run's name)
+    #[arg(long, value_name = "NAME", env = "MLFLOW_EXPERIMENT_NAME")]
+    pub experiment: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@
 //! batches of a command among processes, a GPU each. [`commands`] starts it all.
 //! Imports point down and right only: [`report`] never sees a model or an experiment (it works from the files of [`run`]
 //! alone), [`models`] never see an experiment, [`prompts`] and [`schedulers`] are pure functions, and nothing but
-//! [`commands`] sees [`cli`]; [`view`] serves a run to a browser. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
+//! [`commands`] sees [`cli`]; [`view`] serves a run to a browser, and [`mlflow`] tells an MLflow server of it. `tests/architecture` holds that; ARCHITECTURE.md has a line for each folder.
 
 pub mod axes;
 pub mod checkpoints;
@@ -27,6 +27,7 @@ pub mod experiment;
 pub mod hub;
 pub mod images;
 pub mod metrics;
+pub mod mlflow;
 pub mod models;
 pub mod nn;
 pub mod pipelines;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use xet::xet_session::XetDownloadStream;
 
-use super::http::{Answer, Client, Failure, RETRIES, pause};
+use super::http::{HttpAnswer, HttpClient, HttpFailure, RETRIES, pause};
 use super::progress::Progress;
 use super::xet::{Storage, reason};
 
@@ -30,7 +30,7 @@ impl Expected {
 
 /// Where a file comes from.
 pub(super) struct Source<'a> {
-    pub client: &'a Client,
+    pub client: &'a HttpClient,
     /// Its plain address: every file has one.
     pub url: &'a Url,
     /// The Xet storage, which is asked first, and the file's name there.
@@ -50,13 +50,13 @@ impl<'a> Source<'a> {
 /// What went wrong in one attempt.
 enum Trouble {
     /// What came was broken or wrong: another attempt may help.
-    Remote(Failure),
+    Remote(HttpFailure),
     /// The server refuses although it was asked several times, or this machine fails: a full disk, say.
     Final(anyhow::Error),
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
+impl From<HttpFailure> for Trouble {
+    fn from(failure: HttpFailure) -> Self {
         Self::Remote(failure)
     }
 }
@@ -191,7 +191,7 @@ fn attempt(source: &Source, file: &mut Partial, expected: &Expected) -> Result<(
     }
     file.discard()?;
     let wanted = expected.sha256.as_deref().unwrap_or_default();
-    Err(Failure::wrong(source.url, format!("sends wrong bytes: their sha256 is {digits}, not {wanted}")).into())
+    Err(HttpFailure::wrong(source.url, format!("sends wrong bytes: their sha256 is {digits}, not {wanted}")).into())
 }
 
 /// `url` is the plain address, for what is said.
@@ -220,7 +220,7 @@ fn from_storage(
     if file.length <= before {
         storage.give_up(fault);
     }
-    Err(Failure::broken(url, format!("the Xet storage {fault}")).into())
+    Err(HttpFailure::broken(url, format!("the Xet storage {fault}")).into())
 }
 
 fn from_address(source: &Source, file: &mut Partial, expected: &Expected) -> Result<(), Trouble> {
@@ -232,9 +232,9 @@ fn from_address(source: &Source, file: &mut Partial, expected: &Expected) -> Res
         206 if from.is_some() && range_start(&answer) == from => {}
         206 | 416 => {
             file.discard()?;
-            return Err(Failure::wrong(&answer.url, "sends another part than was asked for").into());
+            return Err(HttpFailure::wrong(&answer.url, "sends another part than was asked for").into());
         }
-        status => return Err(Failure::wrong(&answer.url, format!("answers with status {status}")).into()),
+        status => return Err(HttpFailure::wrong(&answer.url, format!("answers with status {status}")).into()),
     }
     let total = total(&answer, file.length, expected)?;
     if let (None, Some(total)) = (expected.size, total) {
@@ -244,25 +244,25 @@ fn from_address(source: &Source, file: &mut Partial, expected: &Expected) -> Res
 }
 
 /// `Content-Range: bytes 7-99/100`: 7.
-fn range_start(answer: &Answer) -> Option<u64> {
+fn range_start(answer: &HttpAnswer) -> Option<u64> {
     answer.header("content-range")?.trim().strip_prefix("bytes")?.trim().split_once('-')?.0.parse().ok()
 }
 
 /// The length of the whole file, of which `here` bytes are there; None where only the chunks say
 /// where it ends.
-fn total(answer: &Answer, here: u64, expected: &Expected) -> Result<Option<u64>, Failure> {
+fn total(answer: &HttpAnswer, here: u64, expected: &Expected) -> Result<Option<u64>, HttpFailure> {
     let announced = answer.number("content-length").map(|rest| here + rest);
     let chunked = answer.header("transfer-encoding").is_some_and(|text| text.to_ascii_lowercase().contains("chunked"));
     match (expected.size, announced) {
         (Some(size), Some(announced)) if size != announced => {
-            Err(Failure::wrong(&answer.url, format!("sends {announced} bytes of a file of {size}")))
+            Err(HttpFailure::wrong(&answer.url, format!("sends {announced} bytes of a file of {size}")))
         }
-        (None, None) if !chunked => Err(Failure::wrong(&answer.url, "does not say how long its file is")),
+        (None, None) if !chunked => Err(HttpFailure::wrong(&answer.url, "does not say how long its file is")),
         (size, announced) => Ok(size.or(announced)),
     }
 }
 
-fn receive(answer: Answer, file: &mut Partial, total: Option<u64>) -> Result<(), Trouble> {
+fn receive(answer: HttpAnswer, file: &mut Partial, total: Option<u64>) -> Result<(), Trouble> {
     let url = answer.url.clone();
     let mut source = answer.into_reader();
     let mut buffer = vec![0; 1 << 18];
@@ -271,18 +271,18 @@ fn receive(answer: Answer, file: &mut Partial, total: Option<u64>) -> Result<(),
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Failure::broken(&url, format!("the connection broke ({error})")).into()),
+            Err(error) => return Err(HttpFailure::broken(&url, format!("the connection broke ({error})")).into()),
         };
         if total.is_some_and(|total| file.length + count as u64 > total) {
             file.discard()?;
-            return Err(Failure::wrong(&url, "sends more bytes than its file has").into());
+            return Err(HttpFailure::wrong(&url, "sends more bytes than its file has").into());
         }
         file.write(&buffer[..count]).map_err(|error| file.full(error))?;
     }
     match total {
         Some(total) if file.length < total => {
             let (here, of) = (file.length, total);
-            Err(Failure::broken(&url, format!("the connection broke after {here} of {of} bytes")).into())
+            Err(HttpFailure::broken(&url, format!("the connection broke after {here} of {of} bytes")).into())
         }
         _ => Ok(()),
     }

@@ -1,13 +1,13 @@
-//! Requests to a hub: redirects that never carry the token away, and patience with servers that are
-//! busy.
+//! Requests to a hub, or to another server: redirects that never carry the token away, and patience with servers that
+//! are busy.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::blocking::Response;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::blocking::{RequestBuilder, Response};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method, Proxy};
 use url::{Origin, Url};
@@ -24,10 +24,11 @@ const MAX_REDIRECTS: usize = 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// `place` is the address without user, password and query.
+pub enum HttpFailure {
+    /// The server says that it cannot. `place` is the address without user, password and query.
     #[error("{place} answers with status {status}{detail}")]
     Status { status: u16, place: String, code: Option<String>, detail: String },
+    /// No answer, or half of one; `transient`: another attempt may help.
     #[error("{place}: {reason}")]
     Unreachable { place: String, reason: String, transient: bool },
     /// An answer that makes no sense, or one that would do harm.
@@ -38,7 +39,7 @@ pub(super) enum Failure {
     Settings(anyhow::Error),
 }
 
-impl Failure {
+impl HttpFailure {
     pub fn wrong(url: &Url, fault: impl Into<String>) -> Self {
         Self::Wrong { place: place(url), fault: fault.into() }
     }
@@ -54,6 +55,16 @@ impl Failure {
     /// Bytes stopped coming.
     pub fn broken(url: &Url, reason: impl Into<String>) -> Self {
         Self::Unreachable { place: place(url), reason: reason.into(), transient: true }
+    }
+
+    /// What may have been done already is not asked for twice.
+    fn once_unless(self, repeatable: bool) -> Self {
+        match self {
+            Self::Unreachable { place, reason, .. } if !repeatable => {
+                Self::Unreachable { place, reason, transient: false }
+            }
+            other => other,
+        }
     }
 
     /// Whether another attempt may help.
@@ -72,17 +83,20 @@ pub(super) fn place(url: &Url) -> String {
 }
 
 /// What a server answered, its body not read yet.
-pub(super) struct Answer {
+#[derive(Debug)]
+pub struct HttpAnswer {
     /// Where it came from, after all redirects.
     pub url: Url,
     response: Response,
 }
 
-impl Answer {
+impl HttpAnswer {
+    /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
 
+    /// A header, where it is there and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
@@ -92,24 +106,29 @@ impl Answer {
         self.header(name)?.trim().parse().ok()
     }
 
+    /// The body as it comes.
     pub fn into_reader(self) -> impl Read {
         self.response
     }
 
     /// The whole body, and an error where it is longer than `most`.
-    pub fn into_bytes(self, most: u64) -> Result<Vec<u8>, Failure> {
+    ///
+    /// # Errors
+    /// A longer body, or one that stops coming.
+    pub fn into_bytes(self, most: u64) -> Result<Vec<u8>, HttpFailure> {
         let (url, mut bytes) = (self.url, Vec::new());
         let read = self.response.take(most + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::broken(&url, error.to_string()))?;
+        read.map_err(|error| HttpFailure::broken(&url, error.to_string()))?;
         if bytes.len() as u64 > most {
-            return Err(Failure::wrong(&url, format!("sends more than {most} bytes, which is no answer to this")));
+            return Err(HttpFailure::wrong(&url, format!("sends more than {most} bytes, which is no answer to this")));
         }
         Ok(bytes)
     }
 }
 
 /// Asks servers. Shared between threads.
-pub(super) struct Client {
+#[derive(Debug)]
+pub struct HttpClient {
     client: reqwest::blocking::Client,
     /// Who is given the header `Authorization`.
     secret: Option<(Origin, String)>,
@@ -117,7 +136,7 @@ pub(super) struct Client {
     answered: AtomicBool,
 }
 
-impl Client {
+impl HttpClient {
     /// One that is known to nobody.
     ///
     /// # Errors
@@ -147,23 +166,73 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`Self::anonymous`].
-    pub fn of(endpoint: &Endpoint) -> Result<Self> {
-        let secret = endpoint.authorization.as_ref().map(|text| (endpoint.url.origin(), text.clone()));
+    pub(super) fn of(endpoint: &Endpoint) -> Result<Self> {
+        Self::showing(&endpoint.url, endpoint.authorization.clone())
+    }
+
+    /// One that gives the header `Authorization` to the server of an address, and to nobody else.
+    ///
+    /// # Errors
+    /// Those of [`Self::anonymous`].
+    pub fn showing(url: &Url, authorization: Option<String>) -> Result<Self> {
+        let secret = authorization.map(|text| (url.origin(), text));
         Ok(Self { secret, ..Self::anonymous()? })
     }
 
     /// The body, from byte `from` on where one is given. Also returns a 416, the answer to a `from`
     /// behind the end.
-    pub fn get(&self, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
+    pub fn get(&self, url: &Url, from: Option<u64>) -> Result<HttpAnswer, HttpFailure> {
         self.patiently(|| self.follow(&Method::GET, url, from))
     }
 
     /// The headers of a file of the hub: where its CDN holds the bytes, those of the redirect there.
-    pub fn head(&self, url: &Url) -> Result<Answer, Failure> {
+    pub fn head(&self, url: &Url) -> Result<HttpAnswer, HttpFailure> {
         self.patiently(|| self.follow(&Method::HEAD, url, None))
     }
 
-    fn patiently(&self, ask: impl Fn() -> Result<Answer, (Failure, Option<Duration>)>) -> Result<Answer, Failure> {
+    /// Sends a body of this type, and gives the answer with its body whatever its status is, so that what the server says
+    /// of a refusal can be read. A busy server is asked again; without `repeatable` only where it has not begun.
+    ///
+    /// # Errors
+    /// No answer, or a redirect: it would turn what is sent into a mere question.
+    pub fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        sent: (&str, &[u8]),
+        repeatable: bool,
+    ) -> Result<HttpAnswer, HttpFailure> {
+        let may_again =
+            |status: u16| matches!(status, 429 | 503) || repeatable && matches!(status, 408 | 500 | 502 | 504);
+        let last = std::cell::Cell::new(None);
+        let tried = self.patiently(|| {
+            let request = self.request(method, url).map_err(|failure| (failure, None))?;
+            let request = request.header(CONTENT_TYPE, sent.0).body(sent.1.to_vec());
+            let answer = self.answer(url, request).map_err(|failure| (failure.once_unless(repeatable), None))?;
+            match answer.status() {
+                300..=399 => {
+                    let to = next(url, &answer).map_err(|failure| (failure, None))?;
+                    Err((HttpFailure::wrong(url, format!("redirects to {}: give that address", place(&to))), None))
+                }
+                status if may_again(status) => {
+                    let refused = refusal(&answer);
+                    last.set(Some(answer));
+                    Err(refused)
+                }
+                _ => Ok(answer),
+            }
+        });
+        // The server's own words say more than its status.
+        match (tried, last.take()) {
+            (Err(HttpFailure::Status { .. }), Some(answer)) => Ok(answer),
+            (tried, _) => tried,
+        }
+    }
+
+    fn patiently(
+        &self,
+        ask: impl Fn() -> Result<HttpAnswer, (HttpFailure, Option<Duration>)>,
+    ) -> Result<HttpAnswer, HttpFailure> {
         let mut failed = 0;
         loop {
             match ask() {
@@ -181,7 +250,12 @@ impl Client {
         }
     }
 
-    fn follow(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Answer, (Failure, Option<Duration>)> {
+    fn follow(
+        &self,
+        method: &Method,
+        url: &Url,
+        from: Option<u64>,
+    ) -> Result<HttpAnswer, (HttpFailure, Option<Duration>)> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.once(method, &url, from).map_err(|failure| (failure, None))?;
@@ -194,28 +268,37 @@ impl Client {
                 _ => return Err(refusal(&answer)),
             }
         }
-        Err((Failure::wrong(&url, "redirects without end"), None))
+        Err((HttpFailure::wrong(&url, "redirects without end"), None))
     }
 
-    fn once(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<Answer, Failure> {
-        proxy_for(url).map_err(Failure::Settings)?;
-        let mut request = self.client.request(method.clone(), url.clone());
+    fn once(&self, method: &Method, url: &Url, from: Option<u64>) -> Result<HttpAnswer, HttpFailure> {
+        let mut request = self.request(method, url)?;
         if let Some(from) = from {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
+        self.answer(url, request)
+    }
+
+    fn request(&self, method: &Method, url: &Url) -> Result<RequestBuilder, HttpFailure> {
+        proxy_for(url).map_err(HttpFailure::Settings)?;
+        let mut request = self.client.request(method.clone(), url.clone());
         if let Some((origin, secret)) = &self.secret
             && url.origin() == *origin
         {
             request = request.header(AUTHORIZATION, secret);
         }
-        let response = request.send().map_err(|error| self.unreachable(url, error))?;
-        self.answered.store(true, Ordering::Relaxed);
-        Ok(Answer { url: url.clone(), response })
+        Ok(request)
     }
 
-    fn unreachable(&self, url: &Url, error: reqwest::Error) -> Failure {
+    fn answer(&self, url: &Url, request: RequestBuilder) -> Result<HttpAnswer, HttpFailure> {
+        let response = request.send().map_err(|error| self.unreachable(url, error))?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(HttpAnswer { url: url.clone(), response })
+    }
+
+    fn unreachable(&self, url: &Url, error: reqwest::Error) -> HttpFailure {
         let transient = if error.is_connect() { self.answered.load(Ordering::Relaxed) } else { !error.is_builder() };
-        Failure::Unreachable { place: place(url), reason: reason(&error.without_url()), transient }
+        HttpFailure::Unreachable { place: place(url), reason: reason(&error.without_url()), transient }
     }
 }
 
@@ -239,20 +322,20 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 /// Where a redirect leads.
-fn next(url: &Url, answer: &Answer) -> Result<Url, Failure> {
+fn next(url: &Url, answer: &HttpAnswer) -> Result<Url, HttpFailure> {
     let location = answer.header("location").and_then(|location| url.join(location).ok());
     let Some(mut to) = location else {
-        return Err(Failure::wrong(url, "redirects to nowhere"));
+        return Err(HttpFailure::wrong(url, "redirects to nowhere"));
     };
     if to.scheme() != url.scheme() && to.scheme() != "https" {
-        return Err(Failure::wrong(url, format!("redirects to an address of {}:", to.scheme())));
+        return Err(HttpFailure::wrong(url, format!("redirects to an address of {}:", to.scheme())));
     }
     strip_user(&mut to);
     Ok(to)
 }
 
 /// The failure that a status says, and how long the server wants to be left alone.
-fn refusal(answer: &Answer) -> (Failure, Option<Duration>) {
+fn refusal(answer: &HttpAnswer) -> (HttpFailure, Option<Duration>) {
     let code = answer.header("x-error-code").map(str::to_string);
     let limit = || if answer.status() == 429 { answer.header("ratelimit").and_then(seconds_left) } else { None };
     let wait = answer.number("retry-after").or_else(limit).map(Duration::from_secs);
@@ -261,7 +344,7 @@ fn refusal(answer: &Answer) -> (Failure, Option<Duration>) {
         (Some(code), _) => format!(" ({})", code.chars().filter(char::is_ascii_alphanumeric).collect::<String>()),
         _ => String::new(),
     };
-    (Failure::Status { status: answer.status(), place: place(&answer.url), code, detail }, wait)
+    (HttpFailure::Status { status: answer.status(), place: place(&answer.url), code, detail }, wait)
 }
 
 /// `"api";r=0;t=55`, as the hub says where no requests are left: 55 seconds until there are again.

@@ -19,5 +19,6 @@ mod xet;
 
 pub use environment::cache_dir;
 pub use fetch::sha256;
+pub use http::{HttpAnswer, HttpClient, HttpFailure};
 pub use listing::{Contents, FolderListing, Listing, Needed};
 pub use repository::{Kind, Repository};

@@ -11,7 +11,7 @@ use url::Url;
 use super::cache::{RepositoryFolder, is_plain, stays_inside};
 use super::environment::{cache_dir, endpoint, xet_is_wanted};
 use super::fetch::{Expected, Source, fetch};
-use super::http::{Client, Failure};
+use super::http::{HttpClient, HttpFailure};
 use super::listing::{Contents, FolderListing, Listing};
 use super::progress::Progress;
 use super::xet::Storage;
@@ -139,29 +139,29 @@ impl Repository {
     }
 
     /// What the user can do about it.
-    fn explain(&self, failure: Failure) -> anyhow::Error {
+    fn explain(&self, failure: HttpFailure) -> anyhow::Error {
         let id = &self.id;
         match &failure {
-            Failure::Status { status: 401 | 403, code, .. } if code.as_deref() == Some("GatedRepo") => {
+            HttpFailure::Status { status: 401 | 403, code, .. } if code.as_deref() == Some("GatedRepo") => {
                 anyhow!("{id} has a licence: accept it on its page and set HF_TOKEN ({failure})")
             }
-            Failure::Status { status: 401 | 403, .. } => anyhow!(
+            HttpFailure::Status { status: 401 | 403, .. } => anyhow!(
                 "the hub refuses {id}: accept its licence on its page and set HF_TOKEN, or check the name ({failure})"
             ),
-            Failure::Status { status: 404, .. } => {
+            HttpFailure::Status { status: 404, .. } => {
                 anyhow!("{id} is not on the hub at revision {} ({failure})", self.revision)
             }
-            Failure::Status { status: 408 | 429 | 500..=599, .. } => {
+            HttpFailure::Status { status: 408 | 429 | 500..=599, .. } => {
                 anyhow!("the hub is too busy for {id}: try again later, what came so far is kept ({failure})")
             }
-            Failure::Unreachable { transient: true, .. } => {
+            HttpFailure::Unreachable { transient: true, .. } => {
                 anyhow!("the connection to the hub is bad: try again, what came so far is kept ({failure})")
             }
-            Failure::Unreachable { .. } => {
+            HttpFailure::Unreachable { .. } => {
                 anyhow!("the hub cannot be reached: use a local folder, or --offline with a filled cache ({failure})")
             }
-            Failure::Status { .. } | Failure::Wrong { .. } => anyhow!("{id} cannot be downloaded: {failure}"),
-            Failure::Settings(_) => failure.into_error(),
+            HttpFailure::Status { .. } | HttpFailure::Wrong { .. } => anyhow!("{id} cannot be downloaded: {failure}"),
+            HttpFailure::Settings(_) => failure.into_error(),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Repository {
 /// A repository as the hub has it at one commit.
 struct Remote<'a> {
     repository: &'a Repository,
-    client: Client,
+    client: HttpClient,
     endpoint: Url,
     commit: String,
     files: BTreeSet<String>,
@@ -197,7 +197,7 @@ impl<'a> Remote<'a> {
             rfilename: String,
         }
         let endpoint = endpoint()?;
-        let client = Client::of(&endpoint)?;
+        let client = HttpClient::of(&endpoint)?;
         let kind = match repository.kind {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
@@ -212,14 +212,14 @@ impl<'a> Remote<'a> {
         // The largest repositories have lists of some megabytes.
         let text = answer.into_bytes(64 << 20).map_err(explain)?;
         let info: Info = serde_json::from_slice(&text)
-            .map_err(|error| explain(Failure::wrong(&url, format!("sends no list of files ({error})"))))?;
+            .map_err(|error| explain(HttpFailure::wrong(&url, format!("sends no list of files ({error})"))))?;
         if !is_plain(&info.sha) {
-            return Err(explain(Failure::wrong(&url, format!("calls the commit {:?}, which is none", info.sha))));
+            return Err(explain(HttpFailure::wrong(&url, format!("calls the commit {:?}, which is none", info.sha))));
         }
         let files: BTreeSet<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         if let Some(file) = files.iter().find(|file| !stays_inside(file)) {
             let fault = format!("lists the file {file:?}, which leads out of the repository's folder");
-            return Err(explain(Failure::wrong(&url, fault)));
+            return Err(explain(HttpFailure::wrong(&url, fault)));
         }
         let storage = xet_is_wanted().then(|| Storage::new(&repository.id, api(["xet-read-token", &info.sha])));
         Ok(Self { repository, client, endpoint: endpoint.url, commit: info.sha, files, storage })
@@ -255,7 +255,7 @@ impl<'a> Remote<'a> {
                 xet: self.storage.as_ref().zip(metadata.xet.as_deref()),
             };
             fetch(&source, &partial, &metadata.expected, progress).map_err(|error| {
-                match error.downcast::<Failure>() {
+                match error.downcast::<HttpFailure>() {
                     Ok(failure) => self.repository.explain(failure),
                     Err(other) => other,
                 }
@@ -280,7 +280,7 @@ impl<'a> Remote<'a> {
         let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_string();
         if !is_plain(&etag) {
             let fault = format!("gives the ETag {etag:?}, which cannot be the name of a file");
-            return Err(explain(Failure::wrong(&url, fault)));
+            return Err(explain(HttpFailure::wrong(&url, fault)));
         }
         let is_redirect = (300..400).contains(&answer.status());
         let length = (!is_redirect).then(|| answer.number("content-length")).flatten();

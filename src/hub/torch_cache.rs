@@ -9,7 +9,7 @@ use url::Url;
 
 use super::environment::user_cache;
 use super::fetch::{Expected, Source, fetch, sha256};
-use super::http::Client;
+use super::http::HttpClient;
 use super::progress::Progress;
 
 /// The file, if it is in the cache.
@@ -58,7 +58,7 @@ fn download_into(folder: &Path, file: &str, url: &str) -> Result<PathBuf> {
         let _ = std::fs::remove_file(&partial);
         return Ok(path);
     }
-    let source = Source { client: &Client::anonymous()?, url: &address, xet: None };
+    let source = Source { client: &HttpClient::anonymous()?, url: &address, xet: None };
     fetch(&source, &partial, &expected, &Progress::new(file, 0)).with_context(|| format!("cannot download {url}"))?;
     std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -27,7 +27,7 @@ use xet::XetError;
 use xet::xet_session::{XetConfig, XetDownloadStream, XetDownloadStreamGroup, XetFileInfo, XetSessionBuilder};
 
 use super::environment::{patience, strip_user};
-use super::http::{Client, place};
+use super::http::{HttpClient, place};
 use crate::runtime::catch_panics;
 
 /// A token is renewed when it ends in less than so many seconds; `hf-xet` takes none in its last 30.
@@ -74,7 +74,7 @@ impl Storage {
 
     /// The bytes of a file from `from` on, which come as they are asked for. None where it is to be
     /// taken from the plain address.
-    pub fn open(&self, client: &Client, hash: &str, from: u64, size: u64) -> Option<XetDownloadStream> {
+    pub fn open(&self, client: &HttpClient, hash: &str, from: u64, size: u64) -> Option<XetDownloadStream> {
         // The others wait here for the one that asks.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(&*state, State::Open(access) if access.until < now() + MARGIN) {
@@ -110,7 +110,7 @@ impl Storage {
         tracing::warn!("the Xet storage {place} {reason}: {} comes from the hub's plain addresses", self.id);
     }
 
-    fn ask(&self, client: &Client) -> State {
+    fn ask(&self, client: &HttpClient) -> State {
         let asked = client.get(&self.token_address, None).and_then(|answer| answer.into_bytes(1 << 16));
         let token = match asked {
             Ok(token) => token,

@@ -23,6 +23,7 @@ mod plots;
 pub mod style;
 pub mod table;
 mod thumbnails;
+mod tracked;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use anyhow::{Context, Result};
 use self::figure::Figure;
 use self::folder::Folder;
 use self::notebook::cells::Cell;
+pub use self::tracked::{TrackedEntry, TrackedRun};
 use crate::run::guard;
 use crate::run::layout::kind_of;
 use crate::runtime::write_whole;
@@ -52,6 +54,9 @@ trait Report {
 
     /// The results as tables for papers.
     fn tables(&self) -> Vec<table::Results>;
+
+    /// What a tracker of experiments is told.
+    fn tracked(&self) -> Vec<TrackedEntry>;
 
     /// `report.html` as text.
     fn html(&self) -> Result<String>;
@@ -126,6 +131,12 @@ const NOTEBOOKS: &str = "notebooks-export";
 /// The results of a run folder as tables in this format, one below the other.
 pub fn table(run_dir: &Path, format: &table::Format) -> Result<String> {
     Ok(open(run_dir)?.tables().iter().map(format.write).collect::<Vec<_>>().join("\n"))
+}
+
+/// What a run folder tells a tracker of experiments; see [`crate::mlflow`].
+pub fn tracked(run_dir: &Path) -> Result<TrackedRun> {
+    let run = open(run_dir)?;
+    Ok(TrackedRun::new(run.folder(), run.tracked()))
 }
 
 /// Writes text as a file, whole or not at all, making its folder first.

@@ -30,6 +30,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("run", &["axes", "error", "metrics", "runtime"]),
     ("report", &["axes", "error", "images", "metrics", "run", "runtime"]),
     ("view", &["error", "images", "metrics", "report", "run", "runtime"]),
+    ("mlflow", &["error", "hub", "report", "runtime"]),
     ("workers", &["error", "runtime"]),
     (
         "experiment",
@@ -60,6 +61,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "hub",
             "images",
             "metrics",
+            "mlflow",
             "models",
             "pipelines",
             "prompts",

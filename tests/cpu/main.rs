@@ -37,6 +37,7 @@ mod mini;
 mod mini_metrics;
 mod mini_pictures;
 mod mini_world;
+mod mlflow;
 mod models;
 #[path = "../common/notebook_python.rs"]
 mod notebook_python;

@@ -2,6 +2,7 @@
 
 use super::{CaptionRun, tables};
 use crate::metrics::{About, Show};
+use crate::report::TrackedEntry;
 use crate::report::number::short;
 use crate::report::table::{Cell, Column, Results, Row};
 use crate::run::caption::CaptionResult;
@@ -49,4 +50,27 @@ pub fn results(run: &CaptionRun) -> Results {
     let question = run.folder.setting("question");
     let caption = format!("{question} In brackets 95 % bootstrap intervals over the pictures.");
     Results { name: run.folder.title().to_string(), caption: caption.trim().to_string(), columns, rows }
+}
+
+/// An entry a model and data set, in the order of results.csv.
+pub fn tracked(run: &CaptionRun) -> Vec<TrackedEntry> {
+    let entry = |row: &CaptionResult| {
+        let mut entry = TrackedEntry { name: format!("{} on {}", row.model, row.dataset), ..TrackedEntry::default() };
+        entry.measured(&row.values);
+        entry.number("n", Some(row.n as f64));
+        entry.number("failed", Some(row.failed as f64));
+        entry.number("images_per_second", row.images_per_second);
+        entry.number("words", row.words);
+        entry.number("reference_words", row.reference_words);
+        let settings = [
+            ("model", &row.model),
+            ("dataset", &row.dataset),
+            ("captioner", &row.captioner),
+            ("strategy", &row.strategy),
+            ("prompt", &row.prompt),
+        ];
+        settings.into_iter().for_each(|(name, text)| entry.setting(name, text));
+        entry
+    };
+    run.results.iter().map(entry).collect()
 }

@@ -24,11 +24,11 @@ const OF_CASES: [&str; 4] = [DECIDING, "bleu", "rouge1", "cider"];
 /// What is held against the length of captions.
 const AGAINST_LENGTH: [&str; 2] = ["bleu", DECIDING];
 
-use super::Report;
 use super::figure::Figure;
 use super::folder::Folder;
 use super::notebook::cells::Cell;
 use super::table::Results;
+use super::{Report, TrackedEntry};
 
 impl Report for CaptionRun {
     fn folder(&self) -> &Folder {
@@ -45,6 +45,10 @@ impl Report for CaptionRun {
 
     fn tables(&self) -> Vec<Results> {
         vec![export::results(self)]
+    }
+
+    fn tracked(&self) -> Vec<TrackedEntry> {
+        export::tracked(self)
     }
 
     fn html(&self) -> Result<String> {

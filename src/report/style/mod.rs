@@ -28,9 +28,9 @@ const DECIDING: &About = &artfid::ABOUT;
 const STYLE: &About = &fid::ABOUT;
 const PHOTO: &About = &lpips::ABOUT;
 
-use super::Report;
 use super::folder::Folder;
 use super::notebook::cells::Cell;
+use super::{Report, TrackedEntry};
 use crate::metrics::About;
 use crate::metrics::image::{artfid, fid, lpips};
 use crate::report::figure::Figure;
@@ -55,6 +55,10 @@ impl Report for StyleRun {
 
     fn tables(&self) -> Vec<Results> {
         export::tables(self)
+    }
+
+    fn tracked(&self) -> Vec<TrackedEntry> {
+        export::tracked(self)
     }
 
     fn html(&self) -> Result<String> {

@@ -3,7 +3,10 @@
 mod people;
 
 use super::StyleRun;
+use super::people::said;
+use crate::axes::AXES;
 use crate::metrics::{About, Show};
+use crate::report::TrackedEntry;
 use crate::report::number::short;
 use crate::report::table::{Cell, Column, Results, Row};
 use crate::run::shown;
@@ -15,6 +18,29 @@ pub use people::tables as of_people;
 /// Strategies, best ArtFID first; below them what people said.
 pub fn tables(run: &StyleRun) -> Vec<Results> {
     [vec![results(run)], of_people(run)].concat()
+}
+
+/// An entry a strategy, in the order of results.csv; with what people said, where they said anything.
+pub fn tracked(run: &StyleRun) -> Vec<TrackedEntry> {
+    let said = said(run);
+    let entry = |(at, row): (usize, &ResultRow)| {
+        let mut entry = TrackedEntry { name: row.strategy.clone(), ..TrackedEntry::default() };
+        entry.measured(&row.values);
+        entry.number("n", Some(row.n as f64));
+        entry.number("failed", Some(row.failed as f64));
+        entry.number("seconds_per_image", row.seconds_per_image);
+        if let Some(of) = said.as_ref().and_then(|said| said.strategies.get(at)) {
+            for (name, known) in [("success_rate", of.success), ("strength", of.strength)] {
+                entry.number(name, known.map(|(value, _)| value));
+                entry.number(&format!("{name}_low"), known.map(|(_, interval)| interval.low));
+                entry.number(&format!("{name}_high"), known.map(|(_, interval)| interval.high));
+            }
+        }
+        entry.setting("strategy", &row.strategy);
+        AXES.iter().for_each(|axis| entry.setting(axis.key, row.axes.get(axis).to_string()));
+        entry
+    };
+    run.results[..run.listed].iter().enumerate().map(entry).collect()
 }
 
 fn results(run: &StyleRun) -> Results {
