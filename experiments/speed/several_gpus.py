@@ -333,7 +333,8 @@ class Watched:
 
     def __init__(self, command, count, disturb=None):
         self.start, self.moments, self.lines = time.monotonic(), [], []
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        # As the launcher `./toolkit` has it; without that the program starts itself again.
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
         process = subprocess.Popen(
             [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use super::evaluate_captions::{lacks, read_entries, read_references};
 use super::evaluate_shared::{Nets, Set, look};
 use super::print::{self, say};
-use super::team::team;
+use super::team::{Foreseen, foresee_team, team};
 use crate::cli::{ClipScoreArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images::{self, Same};
@@ -24,6 +24,7 @@ use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory};
 use crate::workers::Team;
 
 pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
+    let mut foreseen = foresee_team(global);
     let (files, captions) = (images::list(&args.images)?, captions(&args.predictions)?);
     let ids = images::ids(&files, Same::Exactly)?;
     let references = args.references.as_deref().map(read_references).transpose()?;
@@ -42,7 +43,7 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let said: Vec<Said> =
         said.iter().map(|(picture, references, caption)| Said { caption, picture: *picture, references }).collect();
     let scores = match team(global)? {
-        Some((team, options)) => together(args, (&files, &said), &team, options)?,
+        Some((team, options)) => together(args, (&files, &said), (&team, options), &mut foreseen)?,
         None => {
             let rt = Runtime::new(global)?;
             let net = FeatureNet::open(Network::Clip, args.model.as_deref(), &rt)?;
@@ -61,15 +62,15 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
 fn together(
     args: &ClipScoreArgs,
     (files, said): (&[PathBuf], &[Said]),
-    team: &Team,
-    options: RuntimeOptions,
+    (team, options): (&Team, RuntimeOptions),
+    foreseen: &mut Foreseen,
 ) -> Result<Vec<ClipScores>> {
     let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
     Network::Clip.locate(args.model.as_deref().unwrap_or(Network::Clip.model()), &rt)?;
     let texts = clip_score::texts(said);
     let nets = Nets::Features(Network::Clip.model().to_string(), args.model.clone());
     let sets = vec![Set::files(files), Set::texts(texts.clone())];
-    let (_, seen) = look(team, options, nets, sets, args.batch_size)?;
+    let (_, seen) = look((team, options), foreseen, nets, sets, args.batch_size)?;
     let features = seen.into_iter().map(|seen| seen.features.context("a worker has not said all"));
     let [pictures, of_texts] = <[Tensor; 2]>::try_from(features.collect::<Result<Vec<_>>>()?)
         .map_err(|_| anyhow!("not every set was measured"))?;

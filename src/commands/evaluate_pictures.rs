@@ -27,7 +27,7 @@ use crate::runtime::{self, Background, Runtime, log_moment, log_peak_memory, wai
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
     log_moment("begins");
-    let _driver = foresee_team(global);
+    let mut foreseen = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
@@ -43,7 +43,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
         let (inception, lpips) = find(&finding(&options))?;
         let sets = vec![Set::pairs(&pairs), Set::files(&style_files)];
-        let (rt, seen) = look(&team, options, Nets::art_fid(inception, lpips), sets, batch)?;
+        let (rt, seen) = look((&team, options), &mut foreseen, Nets::art_fid(inception, lpips), sets, batch)?;
         let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
     } else {
@@ -92,6 +92,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let between = metric.of_features().with_context(|| format!("{} is not of two folders", about.label))?;
     let network = Network::choose(args.network.as_deref(), between.networks)?;
     wait_asleep();
+    let mut foreseen = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
     let own_size = network.takes_own_size();
@@ -102,7 +103,8 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let ([a, b], width) = if let Some((team, options)) = team(global)? {
         network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
         let nets = Nets::Features(network.model().to_string(), args.inception.clone());
-        let (rt, seen) = look(&team, options, nets, files.map(|files| Set::files(files)).into(), batch)?;
+        let (rt, seen) =
+            look((&team, options), &mut foreseen, nets, files.map(|files| Set::files(files)).into(), batch)?;
         let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
         let width = a.size().last().copied().unwrap_or(0);
@@ -172,6 +174,7 @@ fn on(rt: &Runtime, seen: Option<Tensor>) -> Result<Tensor> {
 
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     wait_asleep();
+    let mut foreseen = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     check_pairs(&pairs, alexnet::MIN_SIZE)?;
@@ -180,7 +183,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     };
     let values = if let Some((team, options)) = team(global)? {
         let nets = Nets::lpips(find(&finding(&options))?);
-        let (rt, seen) = look(&team, options, nets, vec![Set::pairs(&pairs)], batch)?;
+        let (rt, seen) = look((&team, options), &mut foreseen, nets, vec![Set::pairs(&pairs)], batch)?;
         let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
         numbers(&values)?
     } else {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
+use super::team::Foreseen;
 use crate::images;
 use crate::metrics::image::Embedder;
 use crate::metrics::image::artfid::ArtFidNets;
@@ -24,7 +25,7 @@ use crate::metrics::image::pictures::{Batches, Decoding, Pair, rows};
 use crate::models::LpipsFiles;
 use crate::runtime::upload::{Reached, Uploads};
 use crate::runtime::{Background, Runtime, RuntimeOptions, device_named, log_moment};
-use crate::workers::{Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team, from_le_bytes, to_le_bytes};
+use crate::workers::{Desk, Ledger, Packed, Parcel, Paths, Stage, Team, from_le_bytes, to_le_bytes};
 
 /// The part of a worker's task that this command is.
 pub const TASK: &str = "pictures";
@@ -105,18 +106,17 @@ pub struct Seen {
 
 /// Has workers look at all sets, while what scores them is loaded on the first device: with that device.
 pub fn look(
-    team: &Team,
-    options: RuntimeOptions,
+    (team, options): (&Team, RuntimeOptions),
+    foreseen: &mut Foreseen,
     nets: Nets,
     sets: Vec<Set>,
     most: Option<usize>,
 ) -> Result<(Runtime, Vec<Seen>)> {
     let device = device_named(&options.device);
     let look = Look { nets, sets, most };
-    let mut crew = Crew::new(team, &json!({ TASK: look }))?;
-    crew.begin()?;
-    log_moment("workers are started");
-    let own = options.clone();
+    let mut crew = foreseen.crew(team, &json!({ TASK: look }))?;
+    log_moment("workers have their task");
+    let own = RuntimeOptions { memory_limit: None, ..options.clone() };
     // What goes wrong here goes wrong again below.
     let loading = Background::start(move || {
         if let Ok(rt) = Runtime::new(own) {
@@ -132,9 +132,11 @@ pub fn look(
     let seen = look.sets.iter().map(|set| std::iter::repeat_with(Made::default).take(set.len()).collect()).collect();
     let mut ledger = Table { stage: Measure::new(&look, None), seen };
     crew.pass(&mut ledger, &batches, None, |_| ())?;
+    foreseen.let_go(crew);
     log_moment("all pictures are measured");
     drop(loading);
-    let rt = Runtime::new(options)?;
+    // A limit is for those who measure.
+    let rt = Runtime::new(RuntimeOptions { memory_limit: None, ..options })?;
     Ok((rt, ledger.seen.into_iter().map(joined).collect::<Result<_>>()?))
 }
 

@@ -12,6 +12,8 @@ use crate::runtime::Runtime;
 use crate::workers::Desk;
 
 pub fn run(global: &Global) -> Result<Outcome> {
+    // CUDA is loaded while the task comes; what goes wrong is said when it is needed.
+    let _loading = Runtime::begin(global);
     let mut desk = Desk::open()?;
     let ended = serve(global, &mut desk);
     desk.close(ended)?;

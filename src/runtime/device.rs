@@ -7,6 +7,7 @@ use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
 use super::gpus::several_devices;
 use super::limit_memory;
+use super::threads::Background;
 use super::wake::wake_gpu;
 use crate::error::usage;
 
@@ -59,6 +60,14 @@ impl Runtime {
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
         Ok(!options.device.starts_with("cpu") && cuda_is_likely())
+    }
+
+    /// Loads CUDA in the background, where a GPU will be used, and does nothing more: [`Self::new`] then takes less time,
+    /// and says what goes wrong.
+    pub fn begin(options: impl Into<RuntimeOptions>) -> Option<Background> {
+        let options = RuntimeOptions { memory_limit: None, ..options.into() };
+        let for_gpu = Self::foresee_with(&options).ok()?;
+        for_gpu.then(|| Background::start(move || drop(Self::new(options))))
     }
 
     /// An unknown or absent device is wrong usage.

@@ -17,6 +17,22 @@ pub fn several_devices(device: &str) -> Result<Option<Vec<String>>> {
     if device == "cuda:all" || device.contains(',') { listed(device, gpu_count()).map(Some) } else { Ok(None) }
 }
 
+/// What [`several_devices`] will most likely say, told without the driver, which takes a moment to answer.
+pub fn foreseen_devices(device: &str) -> Option<Vec<String>> {
+    if device != "cuda:all" {
+        return if device.contains(',') { listed(device, usize::MAX).ok() } else { None };
+    }
+    let gpus = match std::env::var("CUDA_VISIBLE_DEVICES") {
+        Ok(visible) => visible.split(',').filter(|gpu| !gpu.trim().is_empty()).count(),
+        Err(_) => {
+            let names =
+                std::fs::read_dir("/dev").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter(|name| name.strip_prefix("nvidia").is_some_and(|gpu| gpu.parse::<u32>().is_ok())).count()
+        }
+    };
+    listed(device, gpus).ok()
+}
+
 /// The device of a name that [`several_devices`] gives.
 pub fn device_named(name: &str) -> Device {
     name.strip_prefix("cuda:").and_then(|gpu| gpu.parse().ok()).map_or(Device::Cpu, Device::Cuda)
@@ -116,5 +132,7 @@ mod tests {
             assert!(error.is::<crate::error::UsageError>() && error.to_string().contains(says), "{device}: {error}");
         }
         assert_eq!(several_devices("cuda:1").unwrap(), None);
+        assert_eq!(foreseen_devices("cuda:1,0").unwrap(), ["cuda:1", "cuda:0"]);
+        assert_eq!((foreseen_devices("cuda:1"), foreseen_devices("gpu,cpu")), (None, None));
     }
 }

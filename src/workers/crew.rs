@@ -11,6 +11,7 @@ use super::message::{Order, Reply};
 use super::process::{Event, Heard, Process, Team};
 use super::stage::{Ledger, Packed, Parcel, Stage};
 use crate::error::usage;
+use crate::runtime::Background;
 
 /// So many workers may be lost by one batch, and so often may a worker be lost without a batch done in between.
 const PATIENCE: usize = 3;
@@ -39,6 +40,8 @@ struct Worker {
     name: String,
     device: String,
     process: Option<Process>,
+    /// A process that was started before there was a task.
+    early: Option<Process>,
     /// The number of the process.
     number: u64,
     is_ready: bool,
@@ -58,6 +61,7 @@ impl Crew {
             name: format!("worker {} ({device})", at + 1),
             device: device.clone(),
             process: None,
+            early: None,
             number: 0,
             is_ready: false,
             holds: VecDeque::new(),
@@ -69,6 +73,33 @@ impl Crew {
         let (sender, events) = channel();
         let task = serde_json::to_value(task)?;
         Ok(Self { team: team.clone(), task, workers, events, sender, started: 0, reason: None })
+    }
+
+    /// Starts all workers before it is known what they will do; [`Self::give`] tells them.
+    pub fn early(team: &Team) -> Result<Self> {
+        let mut crew = Self::new(team, &Value::Null)?;
+        for worker in &mut crew.workers {
+            worker.early = Some(Process::spawn((team.command)(&worker.device), &worker.name)?);
+        }
+        Ok(crew)
+    }
+
+    /// The task of workers that were started without one.
+    pub fn give(&mut self, task: &impl Serialize) -> Result<()> {
+        self.task = serde_json::to_value(task)?;
+        Ok(())
+    }
+
+    /// Ends all workers at once, and waits for them in the background: giving a GPU back takes a moment.
+    pub fn dismiss(mut self) -> Background {
+        let mut processes: Vec<Process> = self.workers.iter_mut().filter_map(|worker| worker.process.take()).collect();
+        processes.iter_mut().for_each(Process::kill);
+        Background::start(move || drop(processes))
+    }
+
+    /// Whether these are the workers of such a team.
+    pub fn is_of(&self, team: &Team) -> bool {
+        self.team.devices == team.devices
     }
 
     /// Has the batches computed and records them as they come; `done` hears how many things are. `next` is what will be
@@ -150,8 +181,11 @@ impl Crew {
         let missing = self.workers.iter_mut().enumerate();
         for (at, worker) in missing.filter(|(_, worker)| worker.process.is_none() && !worker.is_given_up).take(wanted) {
             self.started += 1;
-            let (command, place) = ((self.team.command)(&worker.device), (at, self.started));
-            let process = Process::start(command, &worker.name, &self.task, place, self.sender.clone())?;
+            let mut process = match worker.early.take() {
+                Some(process) => process,
+                None => Process::spawn((self.team.command)(&worker.device), &worker.name)?,
+            };
+            process.begin(&self.task, (at, self.started), self.sender.clone())?;
             tracing::debug!("{}: started as process {}", worker.name, process.id());
             (worker.number, worker.is_ready, worker.process) = (self.started, false, Some(process));
         }

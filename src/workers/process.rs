@@ -50,14 +50,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it with its task. `sender` hears of it as the `at`-th worker's process of this `number`.
-    pub fn start(
-        mut command: Command,
-        name: &str,
-        task: &impl Serialize,
-        (at, number): (usize, u64),
-        sender: Sender<Heard>,
-    ) -> Result<Self> {
+    /// Starts it; it waits for its task.
+    pub fn spawn(mut command: Command, name: &str) -> Result<Self> {
         let (socket, of_worker) = UnixStream::pair().context("no socket for a worker")?;
         command.stdin(OwnedFd::from(of_worker)).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -66,7 +60,12 @@ impl Process {
         let last_line = Arc::new(Mutex::new(String::new()));
         let (lines, title) = (last_line.clone(), name.to_string());
         let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || pass_on(&title, pipe, &lines)));
-        let mut from = BufReader::new(socket.try_clone()?);
+        Ok(Self { child, socket, last_line, stderr })
+    }
+
+    /// Gives it its task. `sender` hears of it as the `at`-th worker's process of this `number`.
+    pub fn begin(&mut self, task: &impl Serialize, (at, number): (usize, u64), sender: Sender<Heard>) -> Result<()> {
+        let mut from = BufReader::new(self.socket.try_clone()?);
         std::thread::spawn(move || {
             while let Ok(Some(reply)) = read::<Reply>(&mut from) {
                 let lengths = if let Reply::Made { blobs, .. } = &reply { blobs.as_slice() } else { &[] };
@@ -77,9 +76,7 @@ impl Process {
             }
             let _ = sender.send((at, number, Event::Gone));
         });
-        let mut process = Self { child, socket, last_line, stderr };
-        process.say(task)?;
-        Ok(process)
+        self.say(task)
     }
 
     /// Sends a message. That nobody listens is heard of as [`Event::Gone`].
@@ -114,9 +111,15 @@ impl Process {
         }
     }
 
-    fn stop(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+    /// Has it end, without waiting for that.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
+    }
+
+    fn stop(&mut self) {
+        // In this order: one that waits for its task would complain that there is none.
+        self.kill();
+        let _ = self.socket.shutdown(Shutdown::Both);
         let _ = self.child.wait();
         if let Some(stderr) = self.stderr.take() {
             let _ = stderr.join();

@@ -62,7 +62,7 @@ fn stylize_and_bench_use_two_devices() {
             dir.path(),
         );
         assert_eq!(status, 0, "{said}");
-        (images::load(&dir.path().join(out)).unwrap(), said)
+        (images::load(dir.path().join(out)).unwrap(), said)
     };
     let (one, said) = draw("cpu", "5", "one.png");
     assert!(!said.contains("guidance"), "{said}");
@@ -77,7 +77,7 @@ fn stylize_and_bench_use_two_devices() {
     let (status, said) =
         toolkit(&["-v", "--device", "cpu,cpu", "stylize", "--from", "two.png", "--out", "again.png"], dir.path());
     assert!(status == 0 && said.contains("unwanted half"), "{said}");
-    assert!(images::load(&dir.path().join("again.png")).unwrap() == two);
+    assert!(images::load(dir.path().join("again.png")).unwrap() == two);
 
     let bench = ["--device", "cpu,cpu", "bench", "mini-sd-v1-5", "--steps", "2", "--repeat", "1", "--format", "json"];
     let output = Command::cargo_bin("toolkit").unwrap().args(bench).output().unwrap();

@@ -6,6 +6,7 @@ use crate::doubles;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -347,6 +348,33 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         };
         let plain = evaluate("cpu");
         assert_eq!(evaluate("cpu,cpu"), plain, "{evaluation:?}");
+    }
+}
+
+/// `evaluate`, whose workers are started early and hold many batches: killed while they load, and while they measure.
+#[test]
+fn an_evaluation_whose_workers_are_killed_ends_the_same() {
+    let mini = |path: &str| format!("{}/experiments/mini/{path}", env!("CARGO_MANIFEST_DIR"));
+    let (style, photos) = (mini("styles/lorelei"), mini("photos"));
+    let evaluation = ["fid", &photos, &style, "--inception", "mini-art-inception", "--batch-size", "1"];
+    let start = |device: &str| {
+        let rest = ["-v", "--format", "json", "--device", device];
+        let mut command = toolkit(&[&["evaluate"], &evaluation[..], &rest].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let plain = start("cpu").wait_with_output().unwrap().stdout;
+    for measured in [0, 5] {
+        let mut child = start("cpu,cpu");
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        wait_until("no worker", || workers_of(child.id()).len() == 2);
+        if measured > 0 {
+            said.by_ref().filter(|line| line.contains(": measuring ")).nth(measured).unwrap();
+        }
+        workers_of(child.id()).into_iter().take(1).for_each(|pid| kill("-KILL", pid));
+        let rest: Vec<String> = said.collect();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stdout == plain, "{}", rest.join("\n"));
+        assert!(rest.iter().any(|line| line.contains("ended by signal 9")), "{}", rest.join("\n"));
     }
 }
 

@@ -23,6 +23,9 @@ const COMPARED: u32 = 224;
 const GRAINS: u32 = 48;
 const NOISE: i8 = 6;
 
+/// Something that is done to a picture, as the so-manieth time.
+type Work<'a> = dyn Fn(usize) -> Result<()> + Sync + 'a;
+
 /// Seconds of one core for one picture, and pictures a second of all cores.
 pub fn measure(args: &BenchArgs) -> Result<Figures> {
     let (width, height) = (args.width.unwrap_or(SIDE) as u32, args.height.unwrap_or(SIDE) as u32);
@@ -44,7 +47,7 @@ pub fn measure(args: &BenchArgs) -> Result<Figures> {
     };
     let read = || images::load(&png).map(drop);
     let write = |at: usize| images::save(&photo, folder.path().join(format!("{at}.png")));
-    let works: [(&str, &(dyn Fn(usize) -> Result<()> + Sync)); 4] =
+    let works: [(&str, &Work); 4] =
         [("jpeg_decode", &|_| decode()), ("resize", &|_| resize()), ("png_decode", &|_| read()), ("png_write", &write)];
     for (name, work) in works {
         work(0)?;

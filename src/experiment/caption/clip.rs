@@ -149,7 +149,7 @@ impl<'a> Wanted<'a> {
 impl Taker for Vec<Wanted<'_>> {
     fn take(&mut self, batch: &EmbedBatch, rows: Vec<Vec<f32>>) -> Result<()> {
         let wanted = &mut self[batch.group / 2];
-        let all = if batch.group % 2 == 0 { &mut wanted.pictures } else { &mut wanted.of_texts };
+        let all = if batch.group.is_multiple_of(2) { &mut wanted.pictures } else { &mut wanted.of_texts };
         all.splice(batch.start..batch.start + rows.len(), rows);
         Ok(())
     }

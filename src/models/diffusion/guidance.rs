@@ -3,7 +3,8 @@
 
 use tch::Tensor;
 
-/// What a denoiser computes of guidance.
+/// What a denoiser computes of guidance. Whatever is read beside the texts has two sides as they have: [`Self::Both`] reads both,
+/// [`Self::Unwanted`] what stands against the wish, the others the wish alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ways {
     /// Nothing: there is none, and no unwanted text.
