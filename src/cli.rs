@@ -148,10 +148,11 @@ pub struct StylizeArgs {
     /// A built-in name, a folder, a single-file checkpoint, or a hub id
     #[arg(long, required_unless_present = "from")]
     pub model: Option<String>,
-    /// Draw a picture again from what its PNG file says; --image and --model say where its photo and its model are now
+    /// Draw a picture again from what its PNG file says; --image, --ip-adapter with --ip-image, and --model say where its photo,
+    /// what it was drawn after, and its model are now
     #[arg(long, value_name = "PNG", conflicts_with_all = [
         "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "lora", "width", "height",
-        "safety_checker", "controlnet", "seed", "contact_sheet",
+        "safety_checker", "controlnet", "ip_scale", "seed", "contact_sheet",
     ])]
     pub from: Option<PathBuf>,
     /// What to draw
@@ -206,6 +207,16 @@ pub struct StylizeArgs {
     /// The share of the steps up to which the ControlNet counts, 0 to 1
     #[arg(long, value_name = "E", default_value_t = 1.0, requires = "controlnet")]
     pub control_end: f64,
+    /// An IP-Adapter that lets pictures be drawn after: a file as published, with its folder image_encoder beside it (Stable
+    /// Diffusion 1.5)
+    #[arg(long, value_name = "FILE", requires = "ip_image")]
+    pub ip_adapter: Option<PathBuf>,
+    /// A picture that is drawn after (several count together)
+    #[arg(long, value_name = "FILE", requires = "ip_adapter")]
+    pub ip_image: Vec<PathBuf>,
+    /// How much the pictures count beside the text
+    #[arg(long, value_name = "S", default_value_t = 1.0, requires = "ip_adapter")]
+    pub ip_scale: f64,
     /// Width in pixels (default: the model's own; with Stable Diffusion 1 and a photo, the photo's)
     #[arg(long, value_name = "W")]
     pub width: Option<usize>,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::weighted::{join_weight, show_weight, split_weight};
 
 /// What stands between several of them.
-const AND: &str = " + ";
+pub(super) const AND: &str = " + ";
 
 /// One file of low-rank adapters, and how strongly it counts.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,7 @@ mod detect;
 pub mod diffusion;
 mod family;
 mod files;
+mod ip_adapter_choice;
 mod load;
 mod locate;
 mod lora_choice;
@@ -29,6 +30,7 @@ use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use detect::family_of;
 pub use family::{CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
+pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_csd, locate_dinov2, locate_inception,
@@ -107,6 +109,8 @@ pub struct GenerateRequest {
     pub solver_options: SolverOptions,
     /// A picture, of edges for example, that steers the drawing through a ControlNet; Stable Diffusion 1 alone.
     pub control: Option<ControlRequest>,
+    /// Pictures that are drawn after, through an IP-Adapter; Stable Diffusion 1 alone.
+    pub ip_adapter: Option<IpAdapterChoice>,
     /// Low-rank adapters that change the model's weights; they add up.
     pub loras: Vec<LoraChoice>,
     /// Whether pictures that the checkpoint's safety checker objects to become black; only where it has one.
@@ -183,6 +187,9 @@ impl GenerateRequest {
         }
         if let Some(control) = &self.control {
             control.check(count)?;
+        }
+        if let Some(choice) = &self.ip_adapter {
+            choice.check().map_err(usage)?;
         }
         if self.guidance_scale.is_some_and(|guidance| !guidance.is_finite()) {
             return Err(usage("the guidance scale must be a number"));

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::usage;
 use crate::images::{Text, read_text};
-use crate::models::{GenerateRequest, LoraChoice, Settled};
+use crate::models::{GenerateRequest, IpAdapterChoice, LoraChoice, Settled};
 use crate::runtime::{files_below, sha256_of};
 use crate::schedulers::{SchedulerName, SolverOptions};
 
@@ -59,6 +59,8 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lora: Vec<FileOrigin>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_adapter: Option<IpAdapterOrigin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlOrigin>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub safety_checker: bool,
@@ -86,6 +88,52 @@ pub struct ControlOrigin {
     pub end: f64,
 }
 
+/// An IP-Adapter, its scale as its weight, and the pictures that it was shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IpAdapterOrigin {
+    #[serde(flatten)]
+    pub adapter: FileOrigin,
+    pub pictures: Vec<FileOrigin>,
+}
+
+impl IpAdapterOrigin {
+    fn of(choice: &IpAdapterChoice) -> Result<Self> {
+        Ok(Self {
+            adapter: FileOrigin { weight: Some(choice.scale), ..FileOrigin::of("", &choice.file)? },
+            pictures: choice.picture_files()?.iter().map(|file| FileOrigin::of("", file)).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The same adapter and pictures as they are now: `given`, else where they were (see [`FileOrigin::find`]).
+    pub fn find(&self, given: Option<(&Path, &[PathBuf])>, beside: &Path) -> Result<IpAdapterChoice> {
+        let pictures = given.map(|(_, pictures)| pictures);
+        if let Some(given) = pictures.filter(|given| given.len() != self.pictures.len()) {
+            return Err(usage(format!(
+                "{} times --ip-image, and the picture was drawn after {}: give them all, in their order",
+                given.len(),
+                self.pictures.len()
+            )));
+        }
+        let find = |(at, picture): (usize, &FileOrigin)| {
+            let given = pictures.and_then(|given| given.get(at));
+            picture.find(
+                given.map(PathBuf::as_path),
+                beside,
+                "--ip-image FILE (and the adapter with --ip-adapter FILE)",
+            )
+        };
+        Ok(IpAdapterChoice {
+            file: self.adapter.find(
+                given.map(|(adapter, _)| adapter),
+                beside,
+                "--ip-adapter FILE (and its pictures with --ip-image FILE)",
+            )?,
+            pictures: self.pictures.iter().enumerate().map(find).collect::<Result<_>>()?,
+            scale: self.adapter.weight.unwrap_or(1.0),
+        })
+    }
+}
+
 /// A file that a picture was drawn from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileOrigin {
@@ -95,7 +143,7 @@ pub struct FileOrigin {
     /// As it was given; of a picture of a run as seen from that picture's folder.
     pub path: PathBuf,
     pub sha256: String,
-    /// How strongly a low-rank adapter counts.
+    /// How strongly an adapter counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
 }
@@ -142,11 +190,18 @@ pub struct Origin {
     device: String,
     dtype: String,
     lora: Vec<FileOrigin>,
+    ip_adapter: Option<IpAdapterOrigin>,
 }
 
 impl Origin {
     /// Of a model and the adapters on it, by the model's name and where it is; `place` is device and number type.
-    pub fn new(model: &str, path: &Path, (device, dtype): (String, String), lora: &[LoraChoice]) -> Result<Self> {
+    pub fn new(
+        model: &str,
+        path: &Path,
+        (device, dtype): (String, String),
+        lora: &[LoraChoice],
+        ip_adapter: Option<&IpAdapterChoice>,
+    ) -> Result<Self> {
         let adapter = |choice: &LoraChoice| {
             let origin = FileOrigin::of("", &choice.file)?;
             Ok(FileOrigin { weight: Some(choice.weight), ..origin })
@@ -158,6 +213,7 @@ impl Origin {
             device: device.split(':').next().unwrap_or_default().to_string(),
             dtype: if dtype.contains(' ') { "auto".to_string() } else { dtype },
             lora: lora.iter().map(adapter).collect::<Result<_>>()?,
+            ip_adapter: ip_adapter.map(IpAdapterOrigin::of).transpose()?,
         })
     }
 
@@ -212,6 +268,7 @@ impl Recipe {
             images: _,
             strength: _,
             loras: _,
+            ip_adapter: _,
         } = request;
         Self {
             prompt: prompts[at].clone(),
@@ -229,6 +286,7 @@ impl Recipe {
             scheduler: *scheduler,
             eta: Some(solver_options.get("eta")).filter(|eta| *eta != 0.0),
             lora: origin.lora.clone(),
+            ip_adapter: origin.ip_adapter.clone(),
             control: control.as_ref().map(|control| ControlOrigin {
                 model: control.model.clone(),
                 scale: control.scale,
@@ -243,7 +301,12 @@ impl Recipe {
     }
 
     /// The request for this picture alone.
-    pub fn request(&self, photo: Option<RgbImage>, loras: Vec<LoraChoice>) -> GenerateRequest {
+    pub fn request(
+        &self,
+        photo: Option<RgbImage>,
+        loras: Vec<LoraChoice>,
+        ip_adapter: Option<IpAdapterChoice>,
+    ) -> GenerateRequest {
         let mut solver_options = SolverOptions::default();
         if let Some(eta) = self.eta {
             solver_options.set("eta", eta);
@@ -262,6 +325,7 @@ impl Recipe {
             solver_options,
             loras,
             control: None,
+            ip_adapter,
             safety_checker: self.safety_checker,
         }
     }
@@ -397,7 +461,7 @@ mod tests {
             "a cat \"漢\" 🐈\nNegative prompt: blur\nSteps: 7, Sampler: DDIM, CFG scale: 4.5, Seed: 18446744073709551615, \
              Size: 64x32, Model: m, Version: toolkit 0.1.0"
         );
-        let again = recipe().request(None, Vec::new());
+        let again = recipe().request(None, Vec::new(), None);
         assert_eq!((again.steps, again.solver_options.get("eta"), again.width), (Some(7), 0.5, Some(64)));
     }
 

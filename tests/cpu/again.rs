@@ -75,6 +75,54 @@ fn from_its_file_alone_a_picture_is_drawn_again() {
     assert_eq!(fs::read(at("c.png")).unwrap(), fs::read(at("d.png")).unwrap(), "byte for byte");
 }
 
+/// With an IP-Adapter and its pictures, which may have moved too.
+#[test]
+fn a_picture_drawn_after_others_is_drawn_again() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("image_encoder")).unwrap();
+    let adapter = golden.join("ip_adapter/models/ip-adapter_like_v1.safetensors");
+    fs::copy(&adapter, at("ip.safetensors")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(golden.join("ip_adapter/models/image_encoder").join(name), at("image_encoder").join(name)).unwrap();
+    }
+    for (number, name) in ["one.png", "two.png"].into_iter().enumerate() {
+        fs::copy(golden.join(format!("ip_adapter/prompt_1_{number}.png")), at(name)).unwrap();
+    }
+    let model = golden.join("sd15/like_v1").display().to_string();
+    let drawing = ["--model", &model, "--prompt", "ink", "--steps", "2", "--ip-adapter", "ip.safetensors"];
+    let shown = ["--ip-image", "one.png", "--ip-image", "two.png", "--ip-scale", "0.7", "--out", "a.png"];
+    assert_eq!(stylize(&[&drawing[..], &shown].concat(), dir.path()), (0, String::new()));
+    let said = settings(&at("a.png"));
+    assert_eq!((&said["ip_adapter"]["path"], &said["ip_adapter"]["weight"]), (&"ip.safetensors".into(), &0.7.into()));
+    assert_eq!(said["ip_adapter"]["pictures"][1]["path"], "two.png");
+    assert_eq!(stylize(&["--from", "a.png", "--out", "b.png"], dir.path()), (0, String::new()));
+    assert_eq!(fs::read(at("a.png")).unwrap(), fs::read(at("b.png")).unwrap(), "byte for byte");
+    let plain = [&drawing[..6], &["--out", "plain.png"]].concat();
+    assert_eq!(stylize(&plain, dir.path()), (0, String::new()));
+    assert!(images::load(at("plain.png")).unwrap() != images::load(at("a.png")).unwrap());
+    fs::rename(at("two.png"), at("moved.png")).unwrap();
+    for (given, expected) in [
+        (&[][..], "two.png, which the picture was drawn from, is not here: give it with --ip-image FILE"),
+        (&["--ip-image", "one.png"], "1 times --ip-image, and the picture was drawn after 2"),
+        (
+            &["--ip-image", "moved.png", "--ip-image", "one.png"],
+            "moved.png is not the file that the picture was drawn from",
+        ),
+    ] {
+        let given = if given.is_empty() { vec![] } else { [&["--ip-adapter", "ip.safetensors"], given].concat() };
+        let (status, stderr) = stylize(&[&["--from", "a.png", "--out", "c.png"], &given[..]].concat(), dir.path());
+        assert_eq!((status, stderr.lines().count()), (2, 1), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    let moved = ["--ip-adapter", "ip.safetensors", "--ip-image", "one.png", "--ip-image", "moved.png"];
+    assert_eq!(stylize(&[&["--from", "a.png", "--out", "c.png"], &moved[..]].concat(), dir.path()), (0, String::new()));
+    assert_eq!(fs::read(at("a.png")).unwrap(), fs::read(at("c.png")).unwrap(), "byte for byte");
+    let (status, stderr) = stylize(&[&["--from", "plain.png", "--out", "c.png"], &moved[..]].concat(), dir.path());
+    assert!(status == 2 && stderr.contains("plain.png was drawn without an IP-Adapter"), "{stderr}");
+}
+
 #[test]
 fn what_cannot_be_drawn_again_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -31,6 +31,7 @@ mod gpu;
 mod hostile_configs;
 mod hub;
 mod images;
+mod ip_adapter;
 mod lora;
 #[path = "../common/mini.rs"]
 mod mini;

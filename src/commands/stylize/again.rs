@@ -45,15 +45,24 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
         let file = adapter.find(None, from, "its file at that place")?;
         loras.push(LoraChoice { file, weight: adapter.weight.unwrap_or(1.0) });
     }
-    let request = recipe.request(photo, loras.clone());
+    let given = args.ip_adapter.as_deref().map(|adapter| (adapter, args.ip_image.as_slice()));
+    let shown = match &recipe.ip_adapter {
+        Some(origin) => Some(origin.find(given, from)?),
+        None if given.is_some() => {
+            return Err(usage(format!("{} was drawn without an IP-Adapter: leave --ip-adapter out", from.display())));
+        }
+        None => None,
+    };
+    let request = recipe.request(photo, loras.clone(), shown.clone());
     load_outline(model, &rt)?.check(&request)?;
-    let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &loras)?;
+    let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &loras, shown.as_ref())?;
     let mut generator = load_generator(model, &rt)?;
     let settled = generator.settled(&request, 0)?;
     share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     let again = Recipe {
         photo: recipe.photo.clone(),
         lora: recipe.lora.clone(),
+        ip_adapter: recipe.ip_adapter.clone(),
         ..Recipe::of(&request, 0, &settled, &origin, None)
     };
     say_differences(&recipe, &again);

@@ -59,7 +59,8 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         let photo = args.image.as_ref().or(args.photo.as_ref()).filter(|_| settled.strength.is_some());
         let photo = photo.map(|file| FileOrigin::of("", file)).transpose()?;
         let path = locate(model(&args), &rt)?.path;
-        let origin = Origin::new(model(&args), &path, OnThisMachine::new(rt).place(), &request.loras)?;
+        let place = OnThisMachine::new(rt).place();
+        let origin = Origin::new(model(&args), &path, place, &request.loras, request.ip_adapter.as_ref())?;
         (drawn.image, Outcome::Done, Recipe::of(&request, 0, &settled, &origin, photo).texts()?)
     };
     log_peak_memory(rt.device);

@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use crate::cli::StylizeArgs;
 use crate::images::ControlMap;
-use crate::models::{ControlRequest, GenerateRequest, Generated, LoraChoice};
+use crate::models::{ControlRequest, GenerateRequest, Generated, IpAdapterChoice, LoraChoice};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
         strength,
         scheduler: args.scheduler,
         control: control(args, work, each.len()),
+        ip_adapter: args.ip_adapter.as_ref().map(|file| IpAdapterChoice {
+            file: file.clone(),
+            pictures: args.ip_image.clone(),
+            scale: args.ip_scale,
+        }),
         loras: args.lora.iter().map(|text| LoraChoice::from(text.as_str())).collect(),
         safety_checker: args.safety_checker,
         ..GenerateRequest::default()

@@ -355,7 +355,7 @@ pub fn origins(work: Inputs<StyleTransfer>) -> Result<Origins> {
         if let Entry::Vacant(new) = origins.entry(origin_key(cell)) {
             let (generator, loras) = new.key();
             let path = work.models.find(&Needed::new(generator.clone(), Role::Generator))?;
-            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras))?;
+            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras), None)?;
             new.insert(origin);
         }
     }

@@ -116,11 +116,22 @@ impl ClipVision {
 
     /// What the class token ends as, after the last norm: [batch, 3, side, side] → [batch, hidden]
     pub fn forward(&self, pixels: &Tensor) -> Tensor {
+        let x = self.layers.iter().fold(self.embed(pixels), |x, layer| layer.forward(&x));
+        self.post_layernorm.forward(&x.select(1, 0))
+    }
+
+    /// What the last layer reads, of all places, which no norm has seen: [batch, 3, side, side] → [batch, 1 + patches, hidden]
+    pub fn penultimate(&self, pixels: &Tensor) -> Tensor {
+        let before = &self.layers[..self.layers.len().saturating_sub(1)];
+        before.iter().fold(self.embed(pixels), |x, layer| layer.forward(&x))
+    }
+
+    /// What the first layer reads.
+    fn embed(&self, pixels: &Tensor) -> Tensor {
         let patches = self.patch_embedding.forward(&pixels.to_kind(self.kind)).flatten(2, 3).transpose(1, 2);
         let size = patches.size();
         let class = self.class_embedding.expand([size[0], 1, size[2]], false);
         let x = Tensor::cat(&[class, patches], 1) + &self.position_embedding; // [batch, 1 + patches, hidden]
-        let x = self.layers.iter().fold(self.pre_layrnorm.forward(&x), |x, layer| layer.forward(&x));
-        self.post_layernorm.forward(&x.select(1, 0))
+        self.pre_layrnorm.forward(&x)
     }
 }

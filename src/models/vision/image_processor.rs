@@ -111,6 +111,11 @@ impl ImageProcessor {
         images::standardize(pixels, rescale, self.do_normalize.then_some((self.image_mean, self.image_std)))
     }
 
+    /// That of transformers for CLIP, for pictures of this side.
+    pub fn clip(side: i64) -> Self {
+        Self { size: Size::One(side), crop_size: Size::One(side), ..Self::default() }
+    }
+
     /// OpenAI's own for CLIP, for pictures of this side.
     pub fn openai(side: i64) -> Self {
         Self { size: Size::One(side), crop_size: Size::One(side), with_pillow: true, ..Self::default() }

@@ -8,6 +8,9 @@ mod adapters;
 mod config;
 mod control;
 mod controlnet;
+mod image_projection;
+mod ip_adapter;
+mod kept;
 mod outline;
 mod prompt_encoder;
 pub mod safety_checker;
@@ -18,8 +21,8 @@ pub mod unet;
 mod unet_config;
 mod unet_encoder;
 
-use std::cell::{OnceCell, RefCell};
-use std::path::{Path, PathBuf};
+use std::cell::OnceCell;
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -29,6 +32,8 @@ use tch::{Device, Kind, Tensor};
 use self::config::{SAFETY_CHECKER, UNET, VAE};
 use self::control::Control;
 use self::controlnet::ControlNet;
+use self::ip_adapter::{AdapterFiles, IpAdapter, PicturePrompt};
+use self::kept::Kept;
 use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
@@ -42,7 +47,8 @@ use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::error::usage;
-use crate::models::{Family, GenerateRequest, Generated};
+use crate::models::vision::image_encoder::ImageEncoder;
+use crate::models::{Family, GenerateRequest, Generated, IpAdapterChoice};
 use crate::prompts::TokenBudget;
 
 /// How it is told, loaded and measured.
@@ -69,7 +75,9 @@ pub struct SdModel {
     unet: Rc<Unet>,
     unet_weights: Adaptable,
     capture: CaptureSlot<Unet>,
-    controlnet: RefCell<Option<(PathBuf, Rc<ControlNet>)>>,
+    controlnet: Kept<ControlNet>,
+    ip_adapter: Kept<IpAdapter>,
+    image_encoder: Kept<ImageEncoder>,
     checker: OnceCell<SafetyChecker>,
 }
 
@@ -86,8 +94,20 @@ impl SdModel {
         let SdOutline { source, unet: config, .. } = &outline;
         let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
         let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
-        let controlnet = RefCell::default();
-        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, controlnet, checker })
+        let (controlnet, ip_adapter, image_encoder) = (Kept::default(), Kept::default(), Kept::default());
+        Ok(Self {
+            outline,
+            device,
+            kind,
+            prompts,
+            unet,
+            unet_weights,
+            capture,
+            controlnet,
+            ip_adapter,
+            image_encoder,
+            checker,
+        })
     }
 
     /// The checker, which is loaded when it is first asked for.
@@ -108,17 +128,31 @@ impl SdModel {
 impl SdModel {
     /// The ControlNet of a request; the last one stays.
     fn controlnet(&self, path: &Path) -> Result<Rc<ControlNet>> {
-        if let Some((kept, net)) = self.controlnet.borrow().as_ref()
-            && kept == path
-        {
-            return Ok(net.clone());
-        }
-        let source = controlnet::ControlFiles::open(path, &self.outline.unet)?;
-        let net =
-            Rc::new(source.build(self.device, self.kind).with_context(|| format!("ControlNet {}", path.display()))?);
-        *self.controlnet.borrow_mut() = Some((path.to_path_buf(), net.clone()));
-        Ok(net)
+        self.controlnet.get(path, || {
+            let files = controlnet::ControlFiles::open(path, &self.outline.unet)?;
+            files.build(self.device, self.kind).with_context(|| format!("ControlNet {}", path.display()))
+        })
     }
+
+    /// The pictures to draw after. The last adapter stays, and so does the encoder, which several adapters share.
+    fn picture_prompt(&self, choice: &IpAdapterChoice) -> Result<PicturePrompt> {
+        let adapter = self.ip_adapter.get(&choice.file, || {
+            let files = AdapterFiles::open(&choice.file, &self.outline.unet)?;
+            let extractor = self.outline.feature_extractor();
+            let load = || ImageEncoder::load(&files.encoder, extractor.as_deref(), self.device, self.kind);
+            let encoder = self.image_encoder.get(&files.encoder, load)?;
+            let shown = choice.file.display();
+            files.build(encoder, self.device, self.kind).with_context(|| format!("IP-Adapter {shown}"))
+        })?;
+        PicturePrompt::new(adapter, choice)
+    }
+}
+
+/// What steers one drawing beside its texts.
+#[derive(Debug)]
+pub struct Steered {
+    net: Option<Control>,
+    pictures: Option<PicturePrompt>,
 }
 
 impl DiffusionModel for SdModel {
@@ -132,7 +166,7 @@ impl DiffusionModel for SdModel {
     type Outline = SdOutline;
     type Texts = Tensor;
     type Denoiser = Unet;
-    type Control = Option<Control>;
+    type Control = Steered;
 
     fn open(outline: SdOutline, device: Device, kind: Kind) -> Result<Self> {
         let SdOutline { source, unet: config, .. } = &outline;
@@ -178,22 +212,25 @@ impl DiffusionModel for SdModel {
         self.prompts.forget();
     }
 
-    fn control(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Option<Control>> {
-        let Some(control) = &request.control else { return Ok(None) };
+    fn control(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Steered> {
         let scale = self.outline.vae.scale_factor();
-        Control::new(self.controlnet(&control.model)?, control, (width * scale, height * scale), self.device).map(Some)
+        let size = (width * scale, height * scale);
+        let net = request.control.as_ref().map(|control| {
+            let net = self.controlnet(&control.model)?;
+            Control::new(net, control, size, self.device)
+        });
+        let choice = request.ip_adapter.as_ref().filter(|choice| choice.scale != 0.0);
+        let pictures = choice.map(|choice| self.picture_prompt(choice));
+        Ok(Steered { net: net.transpose()?, pictures: pictures.transpose()? })
     }
 
-    fn condition(
-        &self,
-        texts: &Tensor,
-        ways: Ways,
-        times: &[f64],
-        control: &Option<Control>,
-    ) -> Result<Conditioned<Unet>> {
+    fn condition(&self, texts: &Tensor, ways: Ways, times: &[f64], control: &Steered) -> Result<Conditioned<Unet>> {
         let texts = ways.rows(texts).to_device(self.device);
-        let unet::Conditioning { times: own, texts: read } = self.unet.condition(&texts, times);
-        let (steering, times) = match control {
+        let unet::Conditioning { times: own, texts: mut read } = self.unet.condition(&texts, times);
+        if let Some(pictures) = &control.pictures {
+            pictures.join(&mut read, ways);
+        }
+        let (steering, times) = match &control.net {
             Some(control) => control.steer(&texts, ways.scale().is_some(), times, own),
             None => (None, own),
         };

@@ -1,11 +1,12 @@
 //! What the configuration files of a Stable Diffusion pipeline say of a request, without any weights.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::adapters;
 use super::config::{SAFETY_CHECKER, UNET, VAE};
+use super::ip_adapter::AdapterFiles;
 use super::{controlnet, unet};
 use crate::error::usage;
 use crate::models::diffusion::autoencoder_kl;
@@ -33,6 +34,14 @@ impl SdOutline {
     fn default_size(&self) -> (i64, i64) {
         let (scale, (height, width)) = (self.vae.scale_factor(), self.unet.sides().unwrap_or((64, 64)));
         (height * scale, width * scale)
+    }
+
+    /// How the pipeline prepares pictures for CLIP, where it says so.
+    pub fn feature_extractor(&self) -> Option<PathBuf> {
+        match &self.source {
+            PipelineSource::Folder(folder) => Some(folder.join("feature_extractor")).filter(|folder| folder.is_dir()),
+            _ => None,
+        }
     }
 
     /// Where the checker's folders are, if the checkpoint has one.
@@ -105,6 +114,10 @@ impl PipelineOutline for SdOutline {
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {
         if let Some(control) = &request.control {
             controlnet::ControlFiles::open(&control.model, &self.unet)?;
+        }
+        if let Some(choice) = &request.ip_adapter {
+            AdapterFiles::open(&choice.file, &self.unet)?;
+            choice.check_pictures()?;
         }
         if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }
     }

@@ -18,27 +18,70 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 /// Places of a picture that look at each other from which on cuDNN's attention is worth its plans on CUDA.
 const LONG: i64 = 1024;
 
-/// The text as one attention reads it: [batch, heads, tokens, head_dim] each.
+/// Tokens as one attention reads them: [batch, heads, tokens, head_dim] each.
 #[derive(Debug)]
-pub struct Text {
+struct KeysAndValues {
     keys: Tensor,
     values: Tensor,
 }
 
+impl KeysAndValues {
+    /// [batch, tokens, keys and then values of all heads]
+    fn new(both: &Tensor, heads: i64) -> Self {
+        let parts = both.chunk(2, -1);
+        let split = |x: &Tensor| split_heads(&x.contiguous(), heads);
+        Self { keys: split(&parts[0]), values: split(&parts[1]) }
+    }
+
+    fn attend(&self, queries: &Tensor) -> Tensor {
+        attention(queries, &self.keys, &self.values, None)
+    }
+
+    fn copy(&self) -> Self {
+        Self { keys: self.keys.copy(), values: self.values.copy() }
+    }
+
+    fn become_like(&mut self, other: &Self) {
+        self.keys.copy_(&other.keys);
+        self.values.copy_(&other.values);
+    }
+}
+
+/// What one attention reads beside the latents.
+#[derive(Debug)]
+pub struct Text {
+    text: KeysAndValues,
+    /// Those of an IP-Adapter, which counts in the values.
+    pictures: Option<KeysAndValues>,
+}
+
 impl Text {
+    /// Adds pictures: [rows, tokens, keys and then values of all heads], a row for each or for as many pictures of the batch,
+    /// one after another.
+    pub fn add_pictures(&mut self, both: &Tensor, scale: f64) {
+        let size = self.text.keys.size();
+        let KeysAndValues { keys, values } = KeysAndValues::new(both, size[1]);
+        let rows = |x: &Tensor| x.repeat_interleave_self_int(size[0] / x.size()[0], 0, None::<i64>);
+        // Attention is linear in its values, so that a captured step serves every scale.
+        self.pictures = Some(KeysAndValues { keys: rows(&keys), values: rows(&(values * scale)) });
+    }
+
     /// Whether another text is of this size.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.keys.size() == other.keys.size()
+        let pictures = |text: &Self| text.pictures.as_ref().map(|pictures| pictures.keys.size());
+        self.text.keys.size() == other.text.keys.size() && pictures(self) == pictures(other)
     }
 
     pub fn copy(&self) -> Self {
-        Self { keys: self.keys.copy(), values: self.values.copy() }
+        Self { text: self.text.copy(), pictures: self.pictures.as_ref().map(KeysAndValues::copy) }
     }
 
     /// Becomes another text of the same size, in the same place in memory.
     pub fn become_like(&mut self, other: &Self) {
-        self.keys.copy_(&other.keys);
-        self.values.copy_(&other.values);
+        self.text.become_like(&other.text);
+        if let (Some(own), Some(other)) = (&mut self.pictures, &other.pictures) {
+            own.become_like(other);
+        }
     }
 }
 
@@ -90,14 +133,16 @@ impl CrossAttention {
 
     /// [batch, tokens, text] → its keys and values, which no step changes.
     fn read(&self, text: &Tensor) -> Text {
-        let parts = self.to_kv.forward(text).chunk(2, -1);
-        let heads = |x: &Tensor| split_heads(&x.contiguous(), self.heads);
-        Text { keys: heads(&parts[0]), values: heads(&parts[1]) }
+        Text { text: KeysAndValues::new(&self.to_kv.forward(text), self.heads), pictures: None }
     }
 
     fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
         let queries = split_heads(&self.to_q.forward(x), self.heads);
-        self.to_out.forward(&join_heads(&attention(&queries, &text.keys, &text.values, None)))
+        let mut seen = text.text.attend(&queries);
+        if let Some(pictures) = &text.pictures {
+            seen = seen + pictures.attend(&queries);
+        }
+        self.to_out.forward(&join_heads(&seen))
     }
 }
 

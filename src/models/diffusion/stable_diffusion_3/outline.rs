@@ -79,6 +79,9 @@ impl PipelineOutline for Sd3Outline {
         if request.control.is_some() {
             return Err(usage("Stable Diffusion 3 takes no ControlNet here: use Stable Diffusion 1.5"));
         }
+        if request.ip_adapter.is_some() {
+            return Err(usage("Stable Diffusion 3 takes no IP-Adapter here: use Stable Diffusion 1.5"));
+        }
         if request.safety_checker {
             return Err(usage("Stable Diffusion 3 has no safety checker"));
         }
