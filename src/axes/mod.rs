@@ -11,6 +11,7 @@ pub mod eta;
 pub mod generator;
 pub mod guidance_scale;
 pub mod instruction;
+pub mod ip_adapter;
 pub mod lora;
 pub mod negative_prompt;
 pub mod scheduler;
@@ -31,6 +32,7 @@ pub static AXES: &[&Axis] = &[
     &captioner::AXIS,
     &generator::AXIS,
     &lora::AXIS,
+    &ip_adapter::AXIS,
     &strength::AXIS,
     &scheduler::AXIS,
     &eta::AXIS,

@@ -99,6 +99,8 @@ fn look(needed: &Needed, machine: &OnThisMachine) -> Result<ModelState> {
         Role::Captioner => "captioner",
         Role::Generator => "generator",
         Role::Lora => "lora",
+        Role::IpAdapter => "ip_adapter",
+        Role::IpImages => "ip_images",
         Role::Inception => "inception",
         Role::LpipsBackbone => "lpips_backbone",
         Role::LpipsLinear => "lpips_linear",

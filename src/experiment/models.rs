@@ -13,12 +13,16 @@ use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, gpu_memory, load_cuda
 use crate::workers::Team;
 
 /// What a model of a run is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Captioner,
     Generator,
     /// Low-rank adapters of generators.
     Lora,
+    /// IP-Adapters of generators.
+    IpAdapter,
+    /// The pictures that those are shown: a file, or a folder.
+    IpImages,
     /// The art-Inception network.
     Inception,
     /// LPIPS, its convolutions.
@@ -120,9 +124,22 @@ impl Captioners for OnThisMachine {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.role {
             Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
-            Role::Lora => {
+            Role::Lora | Role::IpAdapter => {
                 let path = PathBuf::from(&needed.name);
-                if path.is_file() { Ok(path) } else { Err(usage(format!("axis lora: {}: no such file", needed.name))) }
+                let axis = if needed.role == Role::Lora { "lora" } else { "ip_adapter" };
+                if path.is_file() {
+                    Ok(path)
+                } else {
+                    Err(usage(format!("axis {axis}: {}: no such file", needed.name)))
+                }
+            }
+            Role::IpImages => {
+                let path = PathBuf::from(&needed.name);
+                if path.exists() {
+                    Ok(path)
+                } else {
+                    Err(usage(format!("axis ip_adapter: {}: no such picture or folder", needed.name)))
+                }
             }
             Role::Inception => models::locate_inception(&needed.name, &self.runtime),
             Role::LpipsBackbone => models::locate_lpips_backbone(&needed.name, &self.runtime),

@@ -64,7 +64,7 @@ pub type Summary = toolkit::experiment::Summary<StyleTransfer>;
 impl Captioners for Doubles {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.name.as_str() {
-            file if needed.role == Role::Lora => Ok(PathBuf::from(file)),
+            file if [Role::Lora, Role::IpAdapter, Role::IpImages].contains(&needed.role) => Ok(PathBuf::from(file)),
             "missing" => bail!("no model is called {:?}", needed.name),
             _ => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
         }
@@ -211,7 +211,8 @@ impl Generator for Painter {
             let salt = salt.wrapping_add(request.guidance_scale.unwrap_or(0.0).to_bits() >> 40);
             let salt = salt.wrapping_add(request.strength.unwrap_or(0.0).to_bits() >> 40);
             let salt = salt.wrapping_add(request.solver_options.get("eta").to_bits() >> 40);
-            let adapters = LoraChoice::join(&request.loras);
+            let shown = request.ip_adapter.as_ref().map(ToString::to_string).unwrap_or_default();
+            let adapters = LoraChoice::join(&request.loras) + &shown;
             let salt = salt.wrapping_add(adapters.bytes().map(u64::from).sum());
             let salt = salt.wrapping_add(request.scheduler.map_or(0, |name| 1 + name.name().len() as u64));
             assert_eq!(request.images.len(), if request.strength.is_some() { request.prompts.len() } else { 0 });

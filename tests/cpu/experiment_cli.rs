@@ -40,7 +40,7 @@ fn wrong_usage_is_one_line_and_status_2() {
     }
     image::RgbImage::new(64, 64).save(dir.path().join("photo.png")).unwrap();
     let long = format!("mini-blip.instruction={}", "word ".repeat(600));
-    let cases: [(&[&str], &str); 31] = [
+    let cases: [(&[&str], &str); 34] = [
         (&["experiment", "style_ablatoin"], "did you mean \"style_ablation\"?"),
         (&["experiment", "none.toml"], "there is no file none.toml"),
         (&["experiment", "bad.toml"], "bad.toml: profile mini: unknown key \"photoz\", did you mean \"photos\"?"),
@@ -148,6 +148,30 @@ fn wrong_usage_is_one_line_and_status_2() {
             "net: no such ControlNet (a folder, or an original single file)",
         ),
         (&["experiment", "style_ablation", "--set", "lora=ink.pt"], "ink.pt: no such file"),
+        (
+            &[
+                "stylize",
+                "--model",
+                "mini-sd-v1-5",
+                "--prompt",
+                "a",
+                "--ip-adapter",
+                "ip.bin",
+                "--ip-image",
+                "photo.png",
+                "--out",
+                "out.png",
+            ],
+            "ip.bin: no such IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it)",
+        ),
+        (
+            &["experiment", "style_ablation", "--set", "ip_adapter=ip.bin"],
+            "is shown no picture: give ip_images = FOLDER, or the pictures behind it",
+        ),
+        (
+            &["experiment", "style_ablation", "--set", "ip_adapter=ip.bin", "--set", "ip_images=gone"],
+            "gone: no such picture to draw after (IP-Adapter)",
+        ),
     ];
     for (arguments, expected) in cases {
         let (status, _, stderr) = run(arguments, dir.path());

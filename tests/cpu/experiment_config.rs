@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toolkit::axes::{generator, guidance_scale, lora, steps};
+use toolkit::axes::{generator, guidance_scale, ip_adapter, lora, steps};
 use toolkit::error::UsageError;
 use toolkit::experiment::caption::CaptionConfig;
 use toolkit::experiment::settings::Settings;
@@ -137,6 +137,36 @@ fn adapters_beside_the_file_are_found_from_everywhere() {
     assert_eq!(again, config);
     let wrong = load(GOOD, "mini", &["lora=ink.pt:nan"]).unwrap_err();
     assert!(wrong.contains("ink.pt:NaN has no weight to work with"), "{wrong}");
+}
+
+/// An adapter that names no picture is shown those of `ip_images`, which `--set` may change; none are taken silently.
+#[test]
+fn adapters_are_shown_the_pictures_that_are_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("my.toml");
+    for name in ["photos", "ink", "wash"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("ip.bin"), "").unwrap();
+    fs::write(folder.path().join("brush.png"), "").unwrap();
+    let axis =
+        "[axes.ip_adapter]\nnone = 'none'\nink = 'ip.bin:0.6'\nalone = ['ip.bin']\nbrush = ['ip.bin', 'brush.png']\n";
+    let text = GOOD.replacen("[axes.style_text]", &format!("{axis}[axes.style_text]"), 1);
+    fs::write(&file, &text).unwrap();
+    let wrong = Config::load(&file, "mini", &[]).unwrap_err().to_string();
+    assert!(wrong.contains("ip.bin:0.6 is shown no picture: give ip_images = FOLDER"), "{wrong}");
+    fs::write(&file, format!("ip_images = 'ink'\n{text}")).unwrap();
+    let config = Config::load(&file, "mini", &[]).unwrap();
+    assert_eq!(names(&config), ["plain__ip-none", "plain__ip-ink", "plain__ip-alone", "plain__ip-brush"]);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let texts = |config: &Config| config.axes.texts(&ip_adapter::AXIS).map(str::to_string).collect::<Vec<_>>();
+    let (ip, ink, brush) = (at("ip.bin"), at("ink"), at("brush.png"));
+    let shown = [String::new(), format!("{ip}:0.6 + {ink}"), format!("{ip} + {ink}"), format!("{ip} + {brush}")];
+    assert_eq!(texts(&config), shown);
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+    let set = Config::load(&file, "mini", &[format!("ip_images={}", at("wash"))]).unwrap();
+    assert_eq!(texts(&set)[1], format!("{ip}:0.6 + {}", at("wash")));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, merge, run_in, without_times};
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
-use toolkit::axes::{guidance_scale, lora, scheduler};
+use toolkit::axes::{guidance_scale, ip_adapter, lora, scheduler};
 use toolkit::error::UsageError;
 use toolkit::experiment::Config;
 use toolkit::experiment::settings::Settings;
@@ -472,6 +472,43 @@ fn adapters_draw_apart_and_are_recorded() {
     report::render(&world.path("run")).unwrap();
     let page = fs::read_to_string(world.path("run/report.html")).unwrap();
     assert!(page.contains("ink + wash-2"));
+}
+
+/// Strategies of different pictures to draw after are drawn apart; adapter and pictures are in the manifest, and in the files of
+/// what was drawn.
+#[test]
+fn pictures_drawn_after_part_strategies_and_are_recorded() {
+    let world = World::new(2);
+    fs::write(world.path("ip.bin"), "adapter").unwrap();
+    fs::create_dir(world.path("shown")).unwrap();
+    for (name, grey) in [("a", 10), ("b", 200)] {
+        let picture = image::RgbImage::from_pixel(80, 80, image::Rgb([grey; 3]));
+        toolkit::images::save(&picture, world.path(&format!("shown/{name}.png"))).unwrap();
+    }
+    let [ip, shown, b] = ["ip.bin", "shown", "shown/b.png"].map(|name| world.path(name).display().to_string());
+    let axis = format!("ip_adapter=['none', '{ip}:0.5', ['{ip}', '{b}']]");
+    let sets = [axis.as_str(), &format!("ip_images={shown}"), "style_text={ plain = 'in ink' }"];
+    let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
+    let recorded: Vec<(&str, &str)> =
+        summary.results.iter().map(|row| (row.strategy.as_str(), row.axes.get(&ip_adapter::AXIS).text())).collect();
+    let (all, one) = (format!("{ip}:0.5 + {shown}"), format!("{ip} + {b}"));
+    assert_eq!(recorded, [("plain__ip-none", ""), ("plain__ip-ip-0.5-shown", &all), ("plain__ip-ip-b", &one)]);
+    let path = |strategy: &str| world.path(&format!("run/images/{strategy}/p01.png"));
+    let pictures: BTreeSet<Vec<u8>> = recorded.iter().map(|(strategy, _)| fs::read(path(strategy)).unwrap()).collect();
+    assert_eq!(pictures.len(), 3);
+    let manifest = fs::read_to_string(world.path("run/manifest.json")).unwrap();
+    let sum = |name: &str| format!("{:x}", Sha256::digest(fs::read(world.path(name)).unwrap()));
+    for name in ["ip.bin", "shown/a.png", "shown/b.png"] {
+        assert!(manifest.contains(&sum(name)), "{name}: {manifest}");
+    }
+    let recipe = toolkit::pipelines::Recipe::read(&path("plain__ip-ip-0.5-shown")).unwrap();
+    let origin = recipe.ip_adapter.unwrap();
+    assert_eq!((origin.adapter.sha256, origin.adapter.weight), (sum("ip.bin"), Some(0.5)));
+    let sums: Vec<String> = origin.pictures.into_iter().map(|picture| picture.sha256).collect();
+    assert_eq!(sums, [sum("shown/a.png"), sum("shown/b.png")]);
+    report::render(&world.path("run")).unwrap();
+    let page = fs::read_to_string(world.path("run/report.html")).unwrap();
+    assert!(page.contains("IP-Adapter") && page.contains("ip + b"));
 }
 
 #[test]

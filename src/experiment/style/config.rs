@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axes::Axes;
-use crate::axes::{NONE, find, keys, lora};
+use super::ip_images;
+use crate::axes::{NONE, find, ip_adapter, keys, lora};
 use crate::error::usage;
 use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::schema::schema_of;
@@ -50,6 +51,10 @@ pub struct Config {
     pub photos: PathBuf,
     /// The folder of pictures in the style to reach.
     pub style_pictures: PathBuf,
+    /// The pictures that IP-Adapters are shown (axis `ip_adapter`) which name none themselves: a folder, or one file. Those of
+    /// `style_pictures` are what all pictures are measured against; what was shown should not be among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_images: Option<PathBuf>,
     /// Side of the square at which pictures are compared, in pixels.
     #[serde(default = "comparison_size")]
     #[schemars(range(min = 75, max = 4096))]
@@ -198,7 +203,7 @@ impl Settings for Config {
     }
 
     fn locate(table: &mut Table, beside: Option<&Path>) {
-        for key in FOLDERS {
+        for key in FOLDERS.into_iter().chain([ip_images::KEY]) {
             if let Some(Value::String(path)) = table.get_mut(key)
                 && !path.is_empty()
                 && let Some(found) = locate(Path::new(path.as_str()), beside).to_str()
@@ -206,12 +211,15 @@ impl Settings for Config {
                 *path = found.to_string();
             }
         }
-        if let Some(values) = table.get_mut("axes").and_then(|axes| axes.get_mut(lora::AXIS.key)) {
-            locate_loras(values, beside);
+        for axis in [&lora::AXIS, &ip_adapter::AXIS] {
+            if let Some(values) = table.get_mut("axes").and_then(|axes| axes.get_mut(axis.key)) {
+                locate_files(values, beside);
+            }
         }
     }
 
-    fn from_keys(table: Table) -> Result<Self> {
+    fn from_keys(mut table: Table) -> Result<Self> {
+        ip_images::give(&mut table);
         for key in FOLDERS {
             if table.get(key).is_some_and(|path| path.as_str().is_none_or(str::is_empty)) {
                 return Err(usage(format!("{key} must be the path of a folder")));
@@ -221,8 +229,8 @@ impl Settings for Config {
     }
 }
 
-/// Makes the paths of low-rank adapters absolute.
-fn locate_loras(values: &mut Value, beside: Option<&Path>) {
+/// Makes the paths of adapters and their pictures absolute.
+fn locate_files(values: &mut Value, beside: Option<&Path>) {
     match values {
         Value::String(text) if text != NONE => {
             let mut choices = LoraChoice::list(text);
@@ -235,8 +243,8 @@ fn locate_loras(values: &mut Value, beside: Option<&Path>) {
             }
             *text = LoraChoice::join(&choices);
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| locate_loras(value, beside)),
-        Value::Table(values) => values.iter_mut().for_each(|(_, value)| locate_loras(value, beside)),
+        Value::Array(values) => values.iter_mut().for_each(|value| locate_files(value, beside)),
+        Value::Table(values) => values.iter_mut().for_each(|(_, value)| locate_files(value, beside)),
         _ => {}
     }
 }

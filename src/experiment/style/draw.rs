@@ -19,7 +19,7 @@ use super::models::ImageScorer;
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
-use crate::axes::{AXES, Reach, generator, lora, strength, style_text};
+use crate::axes::{AXES, Reach, generator, ip_adapter, lora, strength, style_text};
 use crate::datasets::Photo;
 use crate::experiment::kind::{Inputs, Item, Work};
 use crate::experiment::models::{Needed, Role};
@@ -27,7 +27,7 @@ use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{self, Filter, Text, resize};
 use crate::metrics::image::photo::{PhotoMeasures, measure};
 use crate::metrics::{Values, of_pictures};
-use crate::models::{GenerateRequest, Generated, Generator, LoraChoice};
+use crate::models::{GenerateRequest, Generated, Generator, IpAdapterChoice, LoraChoice};
 use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
 use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path, way};
@@ -341,11 +341,11 @@ impl Draw<'_> {
     }
 }
 
-/// By a generator's name and its adapters.
-pub type Origins = BTreeMap<(String, String), Origin>;
+/// By a generator's name and its adapters of both kinds.
+pub type Origins = BTreeMap<[String; 3], Origin>;
 
-fn origin_key(cell: &Cell) -> (String, String) {
-    (cell.text(&generator::AXIS).to_string(), cell.text(&lora::AXIS).to_string())
+fn origin_key(cell: &Cell) -> [String; 3] {
+    [&generator::AXIS, &lora::AXIS, &ip_adapter::AXIS].map(|axis| cell.text(axis).to_string())
 }
 
 /// What the pictures of a plan's generators say of them.
@@ -353,9 +353,10 @@ pub fn origins(work: Inputs<StyleTransfer>) -> Result<Origins> {
     let mut origins = Origins::new();
     for cell in &work.plan.cells {
         if let Entry::Vacant(new) = origins.entry(origin_key(cell)) {
-            let (generator, loras) = new.key();
+            let [generator, loras, shown] = new.key();
             let path = work.models.find(&Needed::new(generator.clone(), Role::Generator))?;
-            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras), None)?;
+            let shown = IpAdapterChoice::read(shown);
+            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras), shown.as_ref())?;
             new.insert(origin);
         }
     }
@@ -465,9 +466,14 @@ mod tests {
     use crate::axes::{AxisValue, seed};
     use crate::experiment::style::config::Config;
 
-    /// A plan over two values of every axis that has an example, and three photos.
+    /// A plan over two values of every axis, and three photos.
     fn plan() -> (Plan, Config) {
-        let axes: String = AXES.iter().map(|axis| format!("{} = {}\n", axis.key, axis.example)).collect();
+        let two = |axis: &&crate::axes::Axis| {
+            let mut table: toml::Table = format!("{} = {}", axis.key, axis.example).parse().unwrap();
+            table[axis.key].as_array_mut().unwrap().truncate(2);
+            table.to_string()
+        };
+        let axes: String = AXES.iter().map(two).collect();
         let text = format!(
             "name = 'a'\nkind = 'style_transfer'\nphotos = 'p'\nstyle_pictures = 's'\ninception = 'i'\n\
              lpips_backbone = 'b'\nlpips_linear = 'l'\n[axes]\n{axes}"

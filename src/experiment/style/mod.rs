@@ -18,6 +18,7 @@ mod draw;
 mod effects;
 mod embed;
 pub mod features;
+mod ip_images;
 pub mod models;
 pub mod plan;
 mod record;
@@ -38,7 +39,7 @@ use anyhow::{Context, Result, bail};
 use self::features::{FeatureStore, Features, key};
 use self::models::Models;
 use self::plan::Cell;
-use crate::axes::{AxisValue, captioner, generator, lora, seed};
+use crate::axes::{AxisValue, captioner, generator, ip_adapter, lora, seed};
 use crate::experiment::embed::LABEL as MEASURING;
 use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
@@ -48,7 +49,7 @@ use crate::experiment::models::{Needed, OnThisMachine, Role};
 use crate::images;
 use crate::metrics::image::networks::Network;
 use crate::metrics::{asked_names, of_pictures};
-use crate::models::LoraChoice;
+use crate::models::{IpAdapterChoice, LoraChoice};
 use crate::run::csv::{read_growing, write};
 use crate::run::journal::Journal;
 use crate::run::layout::{image_path, photo_path};
@@ -110,10 +111,19 @@ impl Kind for StyleTransfer {
         let loras: BTreeSet<PathBuf> =
             config.axes.texts(&lora::AXIS).flat_map(LoraChoice::list).map(|choice| choice.file).collect();
         let loras = loras.into_iter().map(|file| Needed::new(file.to_string_lossy(), Role::Lora));
+        let choices = config.axes.texts(&ip_adapter::AXIS).filter_map(IpAdapterChoice::read);
+        let shown: BTreeSet<(PathBuf, Role)> = choices
+            .flat_map(|choice| {
+                let pictures = choice.pictures.into_iter().map(|picture| (picture, Role::IpImages));
+                [(choice.file, Role::IpAdapter)].into_iter().chain(pictures)
+            })
+            .collect();
+        let shown = shown.into_iter().map(|(file, role)| Needed::new(file.to_string_lossy(), role));
         let networks: BTreeSet<Network> = config.embeddings().map(|(_, embedding)| embedding.network).collect();
         captioners
             .chain(generators)
             .chain(loras)
+            .chain(shown)
             .chain(networks.into_iter().map(|network| Needed::new(config.network(network), Role::Network(network))))
             .chain([
                 Needed::new(&config.inception, Role::Inception),

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::axes::Axes;
 use super::config::Config;
-use crate::axes::{AXES, Axis, AxisValue, AxisValues, seed, style_text};
+use super::ip_images;
+use crate::axes::{AXES, Axis, AxisValue, AxisValues, ip_adapter, seed, style_text};
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
 use crate::experiment::shard::Shard;
@@ -85,6 +86,8 @@ impl Plan {
         if let Some(broken) = images::broken(&images::probe_all(&self.style_pictures)) {
             return Err(usage(format!("style_pictures: {broken}: mend or remove them")));
         }
+        let shown: BTreeSet<&str> = self.cells.iter().map(|cell| cell.text(&ip_adapter::AXIS)).collect();
+        ip_images::warn_of_shown(shown.into_iter(), &self.style_pictures)?;
         let photos: Vec<&PathBuf> = self.photos.iter().map(|photo| &photo.path).collect();
         if let Some(broken) = images::broken(&images::probe_all(&photos)) {
             tracing::warn!("photos: {broken}: they will fail, the others go on");
