@@ -18,8 +18,8 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
 use crate::pipelines::describe;
-use crate::runtime::{Runtime, RuntimeOptions, free_memory, log_peak_memory, one_line, wait_asleep};
-use crate::workers::{self, Crew, Desk, Hint, Ledger, Packed, Parcel, Paths, Stage, Team};
+use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line, wait_asleep};
+use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
 
 /// The part of a worker's task that this command is.
 pub const TASK: &str = "caption";
@@ -33,10 +33,11 @@ struct Row {
     tokens: usize,
 }
 
-/// Device memory that one more picture of a batch may take: its crops on their way through the
-/// largest vision tower, and its keys and values.
-const BYTES_PER_PICTURE: u64 = 3 << 29;
-const LARGEST_BATCH: u64 = 64;
+/// Pictures that a captioner is given at once on a GPU, which divides them as its memory allows: few enough that several
+/// devices end together and that little is lost with a process, enough that the device is seldom without work.
+const SMALLEST_BATCH: usize = 64;
+const LARGEST_BATCH: usize = 512;
+const BATCHES: usize = 4;
 /// On the CPU larger batches gain nothing.
 const CPU_BATCH: usize = 4;
 
@@ -82,14 +83,14 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
 fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) -> Result<Vec<Row>> {
     check_captions(&asked.model, &asked.options(), &rt)?;
     let captioner = load_captioner(&asked.model, &rt)?;
-    let size = batch_size.unwrap_or_else(|| fitting(rt.device, free_memory(rt.device)));
+    let size = batch_size.unwrap_or_else(|| self::batch_size(rt.device, asked.files.0.len()));
     let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::new(Some(captioner)) }, shown);
     workers::alone(&mut ledger, &asked.batches(size), |_| ())?;
     log_peak_memory(rt.device);
     Ok(ledger.rows)
 }
 
-/// On several devices, in a process each. The first says how many pictures at a time there is room for.
+/// On several devices, in a process each.
 fn together(
     asked: &Asked,
     batch_size: Option<usize>,
@@ -105,8 +106,7 @@ fn together(
     let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
     check_captions(&asked.model, &asked.options(), &rt)?;
     let mut crew = Crew::new(team, &json!({ TASK: asked }))?;
-    let free = crew.load(&Hint { stage: Describe::LABEL, model: asked.model.clone() })?;
-    let size = batch_size.unwrap_or_else(|| fitting(device, free));
+    let size = batch_size.unwrap_or_else(|| self::batch_size(device, asked.files.0.len()));
     let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::default() }, shown);
     crew.pass(&mut ledger, &asked.batches(size), None, |_| ())?;
     Ok(ledger.rows)
@@ -322,10 +322,10 @@ fn print(rows: &[Row], format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Pictures at a time: what fits into the memory that the loaded model leaves free.
-fn fitting(device: Device, free: Option<u64>) -> usize {
+/// Pictures at a time. It follows from their number alone, so that results do not depend on who describes them.
+fn batch_size(device: Device, pictures: usize) -> usize {
     match device {
-        Device::Cuda(_) => free.map_or(1, |free| (free / BYTES_PER_PICTURE).clamp(1, LARGEST_BATCH) as usize),
+        Device::Cuda(_) => pictures.div_ceil(BATCHES).clamp(SMALLEST_BATCH, LARGEST_BATCH),
         _ => CPU_BATCH,
     }
 }

@@ -4,6 +4,7 @@
 //! The camera's orientation (EXIF) is *not* applied: `convert("RGB")` does not, and neither do the
 //! reference pipelines, so pixels here and in Python are the same.
 
+mod ahead;
 mod canny;
 mod control_map;
 mod decode;
@@ -27,6 +28,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
+pub use ahead::in_order_ahead;
 pub use canny::canny;
 pub use control_map::ControlMap;
 pub use decode::decode;

@@ -29,6 +29,28 @@ impl KvCache {
         }
     }
 
+    /// The same cache, as far as its first rows.
+    pub fn first_rows(&self, rows: i64) -> Self {
+        let first = |x: &Tensor| x.narrow(0, 0, rows);
+        Self { keys: first(&self.keys), values: first(&self.values), arrivals: first(&self.arrivals) }
+    }
+
+    /// Puts the first `tokens` places of each row of `other` to the places from `start` on of `rows` (int64).
+    pub fn take_over(&self, rows: &Tensor, start: i64, other: &Self, tokens: i64) {
+        for (to, from) in [(&self.keys, &other.keys), (&self.values, &other.values)] {
+            let _ = to.narrow(2, start, tokens).index_copy_(0, rows, &from.narrow(2, 0, tokens));
+        }
+    }
+
+    /// What lies at the places from `by` to `end` moves to the first ones.
+    pub fn move_back(&self, by: i64, end: i64) {
+        for tensor in [&self.keys, &self.values] {
+            // The two overlap.
+            let moved = tensor.narrow(2, by, end - by).copy();
+            tensor.narrow(2, 0, end - by).copy_(&moved);
+        }
+    }
+
     /// Writes tokens to the places from `start` on. `keys`, `values`: [rows, kv_heads, tokens, head_dim].
     pub fn write(&self, start: i64, keys: &Tensor, values: &Tensor) {
         let tokens = keys.size()[2];

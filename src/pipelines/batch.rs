@@ -6,12 +6,9 @@ use anyhow::{Result, anyhow};
 
 use crate::runtime::catch_panics;
 
-/// Runs `work` on items `0..count` in one batch; when that fails, on each alone, so that only the
+/// Runs `work` on items `0..count` in one batch; when that fails, on each half of it, and so on, so that only the
 /// items at fault (or that no longer fit into memory even alone) fail.
 pub fn each<T>(count: usize, work: impl Fn(Range<usize>) -> Result<Vec<T>>) -> Vec<Result<T>> {
-    if count == 0 {
-        return Vec::new();
-    }
     let checked = |range: Range<usize>| -> Result<Vec<T>> {
         let expected = range.len();
         // libtorch's errors come as panics.
@@ -21,13 +18,22 @@ pub fn each<T>(count: usize, work: impl Fn(Range<usize>) -> Result<Vec<T>>) -> V
         }
         Ok(results)
     };
-    match checked(0..count) {
+    in_halves(0..count, &checked)
+}
+
+fn in_halves<T>(range: Range<usize>, checked: &impl Fn(Range<usize>) -> Result<Vec<T>>) -> Vec<Result<T>> {
+    if range.is_empty() {
+        return Vec::new();
+    }
+    match checked(range.clone()) {
         Ok(results) => results.into_iter().map(Ok).collect(),
-        Err(error) if count == 1 => vec![Err(error)],
+        Err(error) if range.len() == 1 => vec![Err(error)],
         Err(error) => {
-            tracing::debug!("a batch of {count} failed, going on one by one: {error:#}");
-            let alone = |at: usize| Ok(checked(at..at + 1)?.remove(0));
-            (0..count).map(alone).collect()
+            tracing::debug!("a batch of {} failed, going on with each half: {error:#}", range.len());
+            let middle = range.start + range.len() / 2;
+            let mut results = in_halves(range.start..middle, checked);
+            results.extend(in_halves(middle..range.end, checked));
+            results
         }
     }
 }

@@ -68,6 +68,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Keys and values that the text decoder keeps of a picture.
+    pub fn numbers_per_picture(&self) -> i64 {
+        let (text, vision) = (&self.text_config, &self.vision_config);
+        let tokens = 1 + (vision.image_size / vision.patch_size).pow(2);
+        2 * text.num_hidden_layers as i64 * text.hidden_size * tokens
+    }
+}
+
 impl Default for VisionConfig {
     fn default() -> Self {
         Self {

@@ -84,14 +84,21 @@ impl ImageProcessor {
 
     /// Pictures of any size → [batch, 3, height, width] on the device.
     pub fn forward(&self, pictures: &[RgbImage], device: Device, kind: Kind) -> Tensor {
-        // Resized on all cores, eight bits a channel travel to the device.
+        // On all cores.
         let resized: Vec<Tensor> = pictures.par_iter().map(|picture| self.resize(picture)).collect();
-        let rescale = self.do_rescale.then_some(self.rescale_factor);
-        let normalize = self.do_normalize.then_some((self.image_mean, self.image_std));
-        images::standardize(&Tensor::cat(&resized, 0).to_device(device), rescale, normalize).to_kind(kind)
+        self.normalise(&resized, device, kind)
     }
 
-    fn resize(&self, picture: &RgbImage) -> Tensor {
+    /// Resized pictures, uint8 [1, 3, height, width] each → [batch, 3, height, width] on the device, where they travel with
+    /// eight bits a channel.
+    pub fn normalise(&self, resized: &[Tensor], device: Device, kind: Kind) -> Tensor {
+        let rescale = self.do_rescale.then_some(self.rescale_factor);
+        let normalize = self.do_normalize.then_some((self.image_mean, self.image_std));
+        images::standardize(&Tensor::cat(resized, 0).to_device(device), rescale, normalize).to_kind(kind)
+    }
+
+    /// The part that is done on the CPU: uint8 [1, 3, height, width].
+    pub fn resize(&self, picture: &RgbImage) -> Tensor {
         let (height, width) = self.sides();
         let pixels = images::to_tensor(picture).unsqueeze(0);
         match self.resample {

@@ -14,20 +14,21 @@ mod vision;
 use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use tokenizers::Tokenizer;
 
 use crate::checkpoints::{self, Checkpoint, Weights};
 use crate::error::usage;
+use crate::images;
 use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts, StepModel};
 use crate::models::needed_files::{BERT_TOKENIZER, PROCESSOR};
 use crate::models::text::tokenizer_file;
 use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
 };
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, free_memory};
 
 pub use config::Config;
 use image_processor::ImageProcessor;
@@ -53,6 +54,9 @@ pub static FAMILY: Family = Family {
         random: |name, rt| Ok(Box::new(RandomBlip::new(name, rt)?)),
     }),
 };
+
+/// Pictures that run at once, at most: more bring nothing.
+const MOST_AT_ONCE: usize = 256;
 
 /// The two networks.
 pub struct Networks {
@@ -239,6 +243,16 @@ impl Blip {
         self.networks.picture_states(pixels)
     }
 
+    /// Pictures at a time: a quarter of what is free is for their keys and values, the rest for the vision model.
+    fn at_once(&self, num_beams: usize) -> usize {
+        let Some(free) = free_memory(self.weights.0) else { return MOST_AT_ONCE };
+        let numbers = self.config.numbers_per_picture() * num_beams.max(1) as i64;
+        let bytes = (numbers as u64 * self.weights.1.elt_size_in_bytes() as u64).max(1);
+        // Rounded, so that a little more or less of free memory changes nothing.
+        let room = (free / 4 / bytes) as usize;
+        room.checked_next_power_of_two().map_or(MOST_AT_ONCE, |next| next / 2).clamp(1, MOST_AT_ONCE)
+    }
+
     fn options(&self, options: &CaptionOptions) -> Result<GenerationOptions> {
         let text = &self.config.text_config;
         let mut generation = self.generation.options(&[text.sep_token_id], Some(text.pad_token_id))?;
@@ -264,13 +278,23 @@ impl Captioner for Blip {
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>> {
         let _guard = tch::no_grad_guard();
         let prompt = self.prompt_ids(options.prompt.as_deref())?;
-        let new = self.networks.generate(&self.pixels(images), &prompt, &self.options(options)?)?;
-        new.iter()
-            .map(|new| {
-                let text = self.decode(&[prompt.as_slice(), new].concat())?;
-                Ok(Caption { text, tokens: new.len() })
-            })
-            .collect()
+        let options = self.options(options)?;
+        let at_once = self.at_once(options.num_beams);
+        let processor = &self.processor;
+        let resize = |picture: &RgbImage| processor.resize(picture);
+        images::in_order_ahead(images, 2 * at_once, resize, |resized| {
+            let mut captions = Vec::with_capacity(images.len());
+            while captions.len() < images.len() {
+                let batch: Vec<Tensor> = std::iter::from_fn(&mut *resized).take(at_once).collect();
+                ensure!(!batch.is_empty(), "no picture was made ready");
+                let pixels = self.processor.normalise(&batch, self.weights.0, self.weights.1);
+                for new in self.networks.generate(&pixels, &prompt, &options)? {
+                    let text = self.decode(&[prompt.as_slice(), &new].concat())?;
+                    captions.push(Caption { text, tokens: new.len() });
+                }
+            }
+            Ok(captions)
+        })
     }
 }
 

@@ -13,6 +13,7 @@
 mod beam;
 mod compaction;
 mod processors;
+mod slots;
 
 use std::path::Path;
 
@@ -24,6 +25,8 @@ use compaction::{Compaction, Next};
 use processors::Processors;
 
 use crate::checkpoints::config;
+
+pub use slots::{READ_TOGETHER, SlotModel, generate_in_slots};
 
 /// How often CUDA is asked whether all texts have ended, in tokens.
 const QUESTION_INTERVAL: usize = 8;
@@ -83,6 +86,14 @@ pub struct GenerationOptions {
 }
 
 impl GenerationOptions {
+    /// Whether the next token follows from the logits alone, however long the text is and whatever was said before.
+    pub fn is_plain_greedy(&self) -> bool {
+        self.num_beams == 1
+            && self.repetition_penalty == 1.0
+            && self.no_repeat_ngram_size == 0
+            && (self.eos.is_empty() || (self.min_length == 0 && self.min_new_tokens == 0))
+    }
+
     /// Texts of a length that is known: without an end token each has it. For measuring speed.
     pub fn endless(max_new_tokens: usize) -> Self {
         Self { max_new_tokens, ..Self::default() }

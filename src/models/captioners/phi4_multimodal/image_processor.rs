@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
+use rayon::prelude::*;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -57,6 +58,27 @@ impl Shape {
             }
         }
         valid
+    }
+}
+
+/// A picture resized, on the white of the whole grid: uint8 [3, rows · size, columns · size].
+#[derive(Debug)]
+pub struct Canvas {
+    pixels: Tensor,
+    shape: Shape,
+}
+
+impl Canvas {
+    /// Cuts it on `device`, where it travels with eight bits a channel.
+    pub fn cut(&self, processor: &ImageProcessor, device: Device) -> Result<Crops> {
+        let (shape, size) = (self.shape, processor.size);
+        let canvas = processor.normalise(&self.pixels.to_device(device))?.unsqueeze(0); // [1, 3, rows · size, columns · size]
+        let global = canvas.f_upsample_bicubic2d([size, size], false, None, None)?;
+        let crops = canvas
+            .view([3, shape.rows, size, shape.columns, size])
+            .permute([1, 3, 0, 2, 4])
+            .reshape([-1, 3, size, size]);
+        Ok(Crops { pixels: Tensor::cat(&[global, crops], 0), shape })
     }
 }
 
@@ -195,20 +217,25 @@ impl ImageProcessor {
         Ok(self.plan(width, height)?.0)
     }
 
-    /// Cuts a picture. One with a side that would end under 10 pixels is an error.
+    /// Cuts a picture, on the CPU. One with a side that would end under 10 pixels is an error.
     pub fn process(&self, picture: &RgbImage) -> Result<Crops> {
+        self.canvas(picture)?.cut(self, Device::Cpu)
+    }
+
+    /// Cuts each picture on `device`. They are resized on all cores.
+    pub fn process_all(&self, pictures: &[RgbImage], device: Device) -> Result<Vec<Crops>> {
+        let canvases: Vec<Canvas> = pictures.par_iter().map(|picture| self.canvas(picture)).collect::<Result<_>>()?;
+        canvases.iter().map(|canvas| canvas.cut(self, device)).collect()
+    }
+
+    /// The part of cutting that is done on the CPU.
+    pub fn canvas(&self, picture: &RgbImage) -> Result<Canvas> {
         let (shape, width, height) = self.plan(picture.width(), picture.height())?;
         let resized = self.resize(picture, width, height)?;
         let (full_width, full_height) = (shape.columns * self.size, shape.rows * self.size);
-        let canvas = Tensor::full([3, full_height, full_width], 255, (Kind::Uint8, Device::Cpu));
-        canvas.narrow(1, 0, height).narrow(2, 0, width).f_copy_(&resized)?;
-        let canvas = self.normalise(&canvas)?.unsqueeze(0); // [1, 3, rows · size, columns · size]
-        let global = canvas.f_upsample_bicubic2d([self.size, self.size], false, None, None)?;
-        let crops = canvas
-            .view([3, shape.rows, self.size, shape.columns, self.size])
-            .permute([1, 3, 0, 2, 4])
-            .reshape([-1, 3, self.size, self.size]);
-        Ok(Crops { pixels: Tensor::cat(&[global, crops], 0), shape })
+        let pixels = Tensor::full([3, full_height, full_width], 255, (Kind::Uint8, Device::Cpu));
+        pixels.narrow(1, 0, height).narrow(2, 0, width).f_copy_(&resized)?;
+        Ok(Canvas { pixels, shape })
     }
 
     /// uint8 [3, height, width]. The hub's code has Pillow resize, transformers has libtorch: both
@@ -229,7 +256,9 @@ impl ImageProcessor {
     /// code does: the last bit depends on it.
     fn normalise(&self, picture: &Tensor) -> Result<Tensor> {
         let picture = picture.to_kind(Kind::Float);
-        let column = |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]);
+        let device = picture.device();
+        let column =
+            |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]).to_device(device);
         let scaled = |values: [f64; 3]| column(values.map(|value| value * 255.0));
         Ok(match self.layout {
             Layout::Original => (picture / 255.0 - column(self.mean)) / column(self.std),

@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
 
 /// Who sees whom, [prompts, 1, length, length] of bool. Padding ([prompts, 1] places of it) sees
 /// itself, or its softmax would be over nothing.
-fn prompt_mask(padding: &Tensor, length: i64, window: Option<i64>) -> Tensor {
+pub(super) fn prompt_mask(padding: &Tensor, length: i64, window: Option<i64>) -> Tensor {
     let places = Tensor::arange(length, (Kind::Int64, padding.device()));
     let (query, key) = (places.view([1, 1, -1, 1]), places.view([1, 1, 1, -1]));
     let mut seen = key.le_tensor(&query).logical_and(&key.ge_tensor(&padding.view([-1, 1, 1, 1])));

@@ -92,6 +92,15 @@ impl Phi4Steps {
         Ok(logits)
     }
 
+    pub fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    /// Places of the caches.
+    pub fn capacity(&self) -> i64 {
+        self.capacity
+    }
+
     pub fn are_captured(&self) -> bool {
         self.captured.is_there()
     }

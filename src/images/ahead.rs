@@ -1,0 +1,68 @@
+//! Work on pictures that runs ahead of the device on all cores.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Does `work` on the items in the background, up to `ahead` of them done or being done and waiting, while `consume` takes
+/// what comes out, in the items' order, from the function that it is given; None after the last one.
+pub fn in_order_ahead<T: Sync, R: Send, O>(
+    items: &[T],
+    ahead: usize,
+    work: impl Fn(&T) -> R + Sync,
+    consume: impl FnOnce(&mut dyn FnMut() -> Option<R>) -> O,
+) -> O {
+    if rayon::current_thread_index().is_some() {
+        // A thread that waited for its own pool could wait for ever.
+        let mut items = items.iter();
+        return consume(&mut || items.next().map(&work));
+    }
+    let work = &work;
+    rayon::in_place_scope_fifo(|scope| {
+        let mut upcoming = items.iter();
+        let mut waiting: VecDeque<Receiver<R>> = VecDeque::new();
+        consume(&mut || {
+            while waiting.len() < ahead.max(1)
+                && let Some(item) = upcoming.next()
+            {
+                let (sender, receiver) = sync_channel(1);
+                scope.spawn_fifo(move |_| {
+                    // Nobody listens when the consumer has left.
+                    let _ = sender.send(work(item));
+                });
+                waiting.push_back(receiver);
+            }
+            // Of work that panicked nothing comes; the panic goes on when all is done.
+            waiting.pop_front()?.recv().ok()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_not_far_ahead() {
+        let items: Vec<usize> = (0..100).collect();
+        let started = AtomicUsize::new(0);
+        let work = |item: &usize| {
+            started.fetch_add(1, Ordering::SeqCst);
+            item * 2
+        };
+        let taken = in_order_ahead(&items, 8, work, |next| {
+            let mut taken = Vec::new();
+            while let Some(result) = next() {
+                taken.push(result);
+                assert!(started.load(Ordering::SeqCst) <= taken.len() + 8);
+            }
+            taken
+        });
+        assert_eq!(taken, items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        let some = in_order_ahead(&items, 3, |item| *item, |next| [next(), next()]);
+        assert_eq!(some, [Some(0), Some(1)]);
+        let inside = rayon::scope(|_| in_order_ahead(&items[..2], 3, |item| *item, |next| [next(), next(), next()]));
+        assert_eq!(inside, [Some(0), Some(1), None]);
+    }
+}
