@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use toolkit::error::UsageError;
 use toolkit::models::{
     ControlRequest, GenerateRequest, Generator, IpAdapterChoice, LoraChoice, load_generator, load_outline,
@@ -87,18 +87,24 @@ fn draw(generator: &dyn Generator, request: &GenerateRequest) -> Vec<RgbImage> {
 }
 
 /// All layouts, one picture and two, scales from 0 to 1.3, from text and from photos, with and without guidance, with LoRA and
-/// ControlNet; all with one generator for each pipeline, so that nothing of one case is left in the next.
+/// ControlNet; all with one generator for each pipeline, so that nothing of one case is left in the next. Then once more with the
+/// halves of guidance on two devices.
 #[test]
 fn pictures_are_those_of_diffusers() {
     for name in ["like_v1", "other"] {
-        let generator = load_generator(&pipeline(name), &cpu()).unwrap();
-        for (number, case) in cases().iter().enumerate().filter(|(_, case)| case.pipeline == name) {
-            let drawn = draw(generator.as_ref(), &case.request());
-            assert_eq!(drawn.len(), case.pictures.len());
-            for (ours, theirs) in drawn.iter().zip(&case.pictures) {
-                let apart = apart(ours, &GOLDEN.picture(theirs));
-                println!("case {number}, {theirs}: {apart}");
-                assert!(apart <= 1, "case {number}, {theirs}: {apart} grey levels");
+        let mut generator = load_generator(&pipeline(name), &cpu()).unwrap();
+        for devices in 1..=2 {
+            if devices == 2 {
+                generator.share_guidance(Device::Cpu).unwrap();
+            }
+            for (number, case) in cases().iter().enumerate().filter(|(_, case)| case.pipeline == name) {
+                let drawn = draw(generator.as_ref(), &case.request());
+                assert_eq!(drawn.len(), case.pictures.len());
+                for (ours, theirs) in drawn.iter().zip(&case.pictures) {
+                    let apart = apart(ours, &GOLDEN.picture(theirs));
+                    println!("case {number}, {theirs}, {devices} devices: {apart}");
+                    assert!(apart <= 1, "case {number}, {theirs}, {devices} devices: {apart} grey levels");
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
 use toolkit::models::diffusion::stable_diffusion::unet::Unet;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::text::clip_text::ClipText;
-use toolkit::models::{GenerateRequest, Generator, LoraChoice, load_generator};
+use toolkit::models::{ControlRequest, GenerateRequest, Generator, IpAdapterChoice, LoraChoice, load_generator};
 use toolkit::nn::fused::{self, Affine};
 use toolkit::runtime::{CapturedFunction, DtypeChoice, Runtime, eager, without_capture};
 
@@ -265,6 +265,67 @@ fn adapters_come_and_go_under_recorded_steps() {
                 assert!(ours == expected, "{pipeline} in {dtype:?}: {loras:?} after others");
             }
             assert!(fresh(&lora(a)) != fresh(&[]) && fresh(&lora(b)) != fresh(&[]));
+        }
+    }
+}
+
+/// A request to the tiny Stable Diffusion 1.5 with what steers it beside its texts.
+fn steered(control: Option<ControlRequest>, ip_adapter: Option<IpAdapterChoice>, guidance: f64) -> GenerateRequest {
+    GenerateRequest {
+        prompts: vec!["a red bird".to_string(), "a house".to_string()],
+        seeds: vec![1, 2],
+        steps: Some(4),
+        guidance_scale: Some(guidance),
+        control,
+        ip_adapter,
+        ..GenerateRequest::default()
+    }
+}
+
+/// ControlNets and IP-Adapters under captured steps: whatever was drawn before, one pipeline draws what a fresh one draws byte
+/// for byte; captured steps are those one by one; and in float32 they are the CPU's, in 16 bits near to them.
+#[test]
+fn what_steers_comes_and_goes_under_recorded_steps() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let golden = root().join("tests/golden");
+    let control = |net: &str, scale| {
+        let picture = |i| toolkit::images::load(golden.join(format!("controlnet/steering_1_{i}.png"))).unwrap();
+        let model = golden.join("controlnet").join(net);
+        Some(ControlRequest { model, images: vec![picture(0), picture(1)], scale, ..ControlRequest::default() })
+    };
+    let after = |file: &str, pictures: usize, scale| {
+        let pictures = (0..pictures).map(|i| golden.join(format!("ip_adapter/prompt_1_{i}.png"))).collect();
+        Some(IpAdapterChoice { file: golden.join("ip_adapter/models").join(file), pictures, scale })
+    };
+    let (base, plus) = ("ip-adapter_like_v1.safetensors", "ip-adapter-plus_like_v1.safetensors");
+    let requests = [
+        steered(None, None, 3.0),
+        steered(None, after(base, 1, 0.7), 3.0),
+        steered(None, after(base, 1, 0.2), 3.0),
+        steered(control("like_v1", 1.0), None, 3.0),
+        steered(control("like_v1", 0.4), after(plus, 2, 1.0), 3.0),
+        steered(control("bgr", 0.8), after(base, 2, 0.7), 1.0),
+        steered(None, after(plus, 1, 0.7), 1.0),
+        steered(None, None, 3.0),
+    ];
+    let path = golden.join("sd15/like_v1");
+    let load = |device, dtype| StableDiffusion::load(&path, &Runtime { device, dtype, offline: true }).unwrap();
+    let draw = |sd: &StableDiffusion, request: &GenerateRequest| sd.denoise(sd.prepare(request).unwrap()).unwrap();
+    let cpu = load(Device::Cpu, DtypeChoice::Float32);
+    let expected: Vec<Tensor> = requests.iter().map(|request| draw(&cpu, request)).collect();
+    for (at, latents) in expected.iter().enumerate().skip(1).take(6) {
+        assert!(latents.size() != expected[0].size() || apart(latents, &expected[0]) > 0.05, "request {at} steers");
+    }
+    for (dtype, most) in [(DtypeChoice::Float32, 1e-3), (DtypeChoice::Float16, 6e-2), (DtypeChoice::Bfloat16, 4e-1)] {
+        let one = load(device, dtype);
+        for (at, request) in requests.iter().enumerate() {
+            let ours = draw(&one, request);
+            assert!(ours.equal(&draw(&load(device, dtype), request)), "{dtype:?}: request {at} after others");
+            let one_by_one = apart(&ours, &without_capture(|| draw(&one, request)));
+            let of_cpu = apart(&ours.to_device(Device::Cpu), &expected[at]);
+            println!("{dtype:?}: request {at}: one by one {one_by_one:.1e}, CPU {of_cpu:.1e}");
+            assert!(one_by_one < 2e-2 && of_cpu < most, "{dtype:?}: request {at}: {one_by_one}, {of_cpu}");
         }
     }
 }
