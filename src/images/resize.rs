@@ -4,7 +4,9 @@
 //! Source: Pillow `src/libImaging/Resample.c`, and `Geometry.c` for [`Filter::Nearest`]. The order of
 //! the passes is that of Pillow 13; older ones always go across first.
 
-use image::RgbImage;
+use std::ops::Range;
+
+use image::{RgbImage, imageops};
 use rayon::prelude::*;
 
 /// Pillow's `Image.Resampling`.
@@ -73,28 +75,64 @@ fn sinc(x: f64) -> f64 {
     x.sin() / x
 }
 
+/// A part of a picture, as Pillow's `box`: its edges in pixels, not necessarily whole ones, inside the picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    pub left: f32,
+    pub top: f32,
+    pub right: f32,
+    pub bottom: f32,
+}
+
+impl Window {
+    /// All of a picture of this size.
+    fn whole((width, height): (u32, u32)) -> Self {
+        Self { left: 0.0, top: 0.0, right: width as f32, bottom: height as f32 }
+    }
+
+    /// Where it begins, if it is made of whole pixels and as large as this: then nothing is resized.
+    fn cut(&self, width: u32, height: u32) -> Option<(u32, u32)> {
+        let is_whole = |from: f32, to: f32, length: u32| from.fract() == 0.0 && to - from == length as f32;
+        let fits = is_whole(self.left, self.right, width) && is_whole(self.top, self.bottom, height);
+        fits.then_some((self.left as u32, self.top as u32))
+    }
+}
+
 /// What `image.resize((width, height), filter)` gives in Pillow. Width and height are at least 1.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
+    resize_window(image, &Window::whole(image.dimensions()), width, height, filter)
+}
+
+/// What `image.resize((width, height), filter, box=window)` gives in Pillow. Width and height are at least 1. As there, pixels
+/// beside the window count where a kernel reaches them.
+pub fn resize_window(image: &RgbImage, window: &Window, width: u32, height: u32, filter: Filter) -> RgbImage {
     let (from_width, from_height) = image.dimensions();
-    if (width, height) == (from_width, from_height) {
-        return image.clone();
+    if let Some((x, y)) = window.cut(width, height) {
+        let is_whole = (width, height) == (from_width, from_height);
+        return if is_whole { image.clone() } else { imageops::crop_imm(image, x, y, width, height).to_image() };
     }
     if filter == Filter::Nearest {
-        return nearest(image, width, height);
+        return nearest(image, window, width, height);
     }
-    if height == from_height {
-        resize_across(image, width, filter)
-    } else if width == from_width {
-        resize_down(image, height, filter)
+    let across = || kernels(from_width, (window.left, window.right), width, filter);
+    let down = || kernels(from_height, (window.top, window.bottom), height, filter);
+    if (window.top, window.bottom, height) == (0.0, height as f32, from_height) {
+        resize_across(image, 0..from_height, &across())
+    } else if (window.left, window.right, width) == (0.0, width as f32, from_width) {
+        resize_down(image, 0..from_width, &down())
     } else if down_first((from_width, from_height), (width, height)) {
-        resize_across(&resize_down(image, height, filter), width, filter)
+        let mut across = across();
+        let lower = resize_down(image, used(&mut across), &down());
+        resize_across(&lower, 0..height, &across)
     } else {
-        resize_down(&resize_across(image, width, filter), height, filter)
+        let mut down = down();
+        let narrower = resize_across(image, used(&mut down), &across());
+        resize_down(&narrower, 0..width, &down)
     }
 }
 
 /// Whether Pillow 13 makes the picture lower before it changes the width: when that takes away more
-/// than twice as many rows as columns.
+/// than twice as many rows as columns, of the whole picture and not of a window.
 fn down_first(from: (u32, u32), to: (u32, u32)) -> bool {
     let columns_less = i64::from(from.0) - i64::from(to.0);
     let rows_less = i64::from(from.1) - i64::from(to.1);
@@ -121,23 +159,24 @@ struct Kernel {
     weights: Vec<i32>,
 }
 
-fn kernels(from: u32, to: u32, filter: Filter) -> Vec<Kernel> {
-    let scale = f64::from(from) / f64::from(to);
+/// For each of `to` pixels that are made of what lies between two places, of `from` pixels in all.
+fn kernels(from: u32, (start, end): (f32, f32), to: u32, filter: Filter) -> Vec<Kernel> {
+    let scale = f64::from(end - start) / f64::from(to);
     let filter_scale = scale.max(1.0);
     let support = filter.support() * filter_scale;
     let inverse = 1.0 / filter_scale;
     let kernel = |position: u32| {
-        let center = (f64::from(position) + 0.5) * scale;
-        let start = ((center - support + 0.5) as i64).max(0);
-        let end = ((center + support + 0.5) as i64).min(i64::from(from));
-        let weights: Vec<f64> = (start..end).map(|x| filter.value((x as f64 - center + 0.5) * inverse)).collect();
+        let center = f64::from(start) + (f64::from(position) + 0.5) * scale;
+        let first = ((center - support + 0.5) as i64).max(0);
+        let behind = ((center + support + 0.5) as i64).min(i64::from(from));
+        let weights: Vec<f64> = (first..behind).map(|x| filter.value((x as f64 - center + 0.5) * inverse)).collect();
         let total: f64 = weights.iter().sum();
         let fixed = |weight: &f64| {
             let weight = if total != 0.0 { weight / total } else { *weight };
             let scaled = weight * f64::from(1u32 << PRECISION_BITS);
             (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
         };
-        Kernel { start: start as usize, weights: weights.iter().map(fixed).collect() }
+        Kernel { start: first as usize, weights: weights.iter().map(fixed).collect() }
     };
     (0..to).map(kernel).collect()
 }
@@ -148,13 +187,22 @@ fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-fn resize_across(image: &RgbImage, width: u32, filter: Filter) -> RgbImage {
-    let kernels = kernels(image.width(), width, filter);
+/// The rows or columns that kernels use, which then count from the first of these.
+fn used(kernels: &mut [Kernel]) -> Range<u32> {
+    let first = kernels.iter().map(|kernel| kernel.start).min().unwrap_or(0);
+    let behind = kernels.iter().map(|kernel| kernel.start + kernel.weights.len()).max().unwrap_or(0);
+    kernels.iter_mut().for_each(|kernel| kernel.start -= first);
+    first as u32..behind as u32
+}
+
+/// Some rows of a picture, at another width.
+fn resize_across(image: &RgbImage, rows: Range<u32>, kernels: &[Kernel]) -> RgbImage {
     let from_row = image.width() as usize * 3;
-    let mut result = RgbImage::new(width, image.height());
-    let rows = result.par_chunks_exact_mut(width as usize * 3).zip(image.as_raw().par_chunks_exact(from_row));
+    let mut result = RgbImage::new(kernels.len() as u32, rows.len() as u32);
+    let from = &image.as_raw()[rows.start as usize * from_row..rows.end as usize * from_row];
+    let rows = result.par_chunks_exact_mut(kernels.len() * 3).zip(from.par_chunks_exact(from_row));
     rows.for_each(|(to, from)| {
-        for (pixel, kernel) in to.chunks_exact_mut(3).zip(&kernels) {
+        for (pixel, kernel) in to.chunks_exact_mut(3).zip(kernels) {
             let mut sums = [HALF; 3];
             for (input, weight) in from[kernel.start * 3..].chunks_exact(3).zip(&kernel.weights) {
                 for (sum, value) in sums.iter_mut().zip(input) {
@@ -167,14 +215,15 @@ fn resize_across(image: &RgbImage, width: u32, filter: Filter) -> RgbImage {
     result
 }
 
-fn resize_down(image: &RgbImage, height: u32, filter: Filter) -> RgbImage {
-    let kernels = kernels(image.height(), height, filter);
-    let row = image.width() as usize * 3;
-    let mut result = RgbImage::new(image.width(), height);
-    result.par_chunks_exact_mut(row).zip(&kernels).for_each(|(to, kernel)| {
+/// Some columns of a picture, at another height.
+fn resize_down(image: &RgbImage, columns: Range<u32>, kernels: &[Kernel]) -> RgbImage {
+    let from_row = image.width() as usize * 3;
+    let (skipped, row) = (columns.start as usize * 3, columns.len() * 3);
+    let mut result = RgbImage::new(columns.len() as u32, kernels.len() as u32);
+    result.par_chunks_exact_mut(row).zip(kernels).for_each(|(to, kernel)| {
         let mut sums = vec![HALF; row];
-        for (input, weight) in image.as_raw()[kernel.start * row..].chunks_exact(row).zip(&kernel.weights) {
-            for (sum, value) in sums.iter_mut().zip(input) {
+        for (input, weight) in image.as_raw()[kernel.start * from_row..].chunks_exact(from_row).zip(&kernel.weights) {
+            for (sum, value) in sums.iter_mut().zip(&input[skipped..skipped + row]) {
                 *sum += i32::from(*value) * weight;
             }
         }
@@ -185,16 +234,16 @@ fn resize_down(image: &RgbImage, height: u32, filter: Filter) -> RgbImage {
     result
 }
 
-fn nearest(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let columns = nearest_positions(image.width(), width);
-    let rows = nearest_positions(image.height(), height);
+fn nearest(image: &RgbImage, window: &Window, width: u32, height: u32) -> RgbImage {
+    let columns = nearest_positions(image.width(), (window.left, window.right), width);
+    let rows = nearest_positions(image.height(), (window.top, window.bottom), height);
     RgbImage::from_fn(width, height, |x, y| *image.get_pixel(columns[x as usize], rows[y as usize]))
 }
 
 /// Pillow adds the step up instead of multiplying; the rounding shows at large sizes.
-fn nearest_positions(from: u32, to: u32) -> Vec<u32> {
-    let step = f64::from(from) / f64::from(to);
-    let mut position = step * 0.5;
+fn nearest_positions(from: u32, (start, end): (f32, f32), to: u32) -> Vec<u32> {
+    let step = f64::from(end - start) / f64::from(to);
+    let mut position = f64::from(start) + step * 0.5;
     (0..to)
         .map(|_| {
             let here = (position as u32).min(from - 1);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
-use toolkit::images::{self, Filter};
+use toolkit::images::faces::{FaceSearch, find_face};
+use toolkit::images::{self, Filter, Fit};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images")
@@ -57,16 +58,20 @@ struct Resize {
     sha256: String,
 }
 
-#[test]
-fn resize_gives_pillows_bytes() {
-    let rows: Vec<Resize> = serde_json::from_slice(&std::fs::read(golden().join("resize.json")).unwrap()).unwrap();
-    let filters = BTreeMap::from([
+fn filters() -> BTreeMap<&'static str, Filter> {
+    BTreeMap::from([
         ("nearest", Filter::Nearest),
         ("box", Filter::Box),
         ("bilinear", Filter::Bilinear),
         ("bicubic", Filter::Bicubic),
         ("lanczos", Filter::Lanczos),
-    ]);
+    ])
+}
+
+#[test]
+fn resize_gives_pillows_bytes() {
+    let rows: Vec<Resize> = serde_json::from_slice(&std::fs::read(golden().join("resize.json")).unwrap()).unwrap();
+    let filters = filters();
     let wrong: Vec<String> = rows
         .iter()
         .filter_map(|row| {
@@ -241,4 +246,96 @@ fn thumbnails_keep_proportions() {
     assert_eq!(images::thumbnail(&ramp(640, 427), 100).dimensions(), (100, 67));
     assert_eq!(images::thumbnail(&ramp(3, 2000), 50).dimensions(), (1, 50));
     assert_eq!(images::thumbnail(&ramp(30, 20), 50), ramp(30, 20));
+}
+
+/// A ramp of a size, or a golden file.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Source {
+    Ramp(u32, u32),
+    File(String),
+}
+
+#[derive(serde::Deserialize)]
+struct Fitted {
+    from: Source,
+    to: (u32, u32),
+    filter: String,
+    fit: Option<Fit>,
+    #[serde(rename = "box")]
+    window: Option<[f32; 4]>,
+    sha256: String,
+}
+
+/// ImageOps.fit, ImageOps.pad and resize with a box (tests/reference/fit.py): odd shapes, one pixel wide, rotated by the camera.
+#[test]
+fn fits_give_pillows_bytes() {
+    let rows: Vec<Fitted> = serde_json::from_slice(&std::fs::read(golden().join("fit.json")).unwrap()).unwrap();
+    let filters = filters();
+    let mut wrong = Vec::new();
+    for Fitted { from, to, filter, fit, window, sha256 } in &rows {
+        let picture = match from {
+            Source::Ramp(width, height) => ramp(*width, *height),
+            Source::File(name) => images::load(golden().join(name)).unwrap(),
+        };
+        let filter = filters[filter.as_str()];
+        let made = match (fit, window) {
+            (Some(fit), _) => fit.apply(&picture, *to, *to, filter, None),
+            (None, Some([left, top, right, bottom])) => {
+                let window = images::Window { left: *left, top: *top, right: *right, bottom: *bottom };
+                images::resize_window(&picture, &window, to.0, to.1, filter)
+            }
+            (None, None) => unreachable!(),
+        };
+        assert_eq!(made.dimensions(), *to);
+        if format!("{:x}", Sha256::digest(made.as_raw())) != *sha256 {
+            wrong.push(format!("{fit:?} {window:?}: {:?} to {to:?}, {filter:?}", picture.dimensions()));
+        }
+    }
+    let count = |fit| rows.iter().filter(|row| row.fit == Some(fit)).count();
+    assert!(count(Fit::Crop) > 200 && count(Fit::Pad) > 150 && rows.len() > 800);
+    assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), rows.len(), &wrong[..wrong.len().min(20)]);
+}
+
+/// Any shape of the photo is taken, and where the shapes are one all fits are.
+#[test]
+fn every_fit_gives_the_size_that_is_asked_for() {
+    for (width, height) in [(1, 1), (1, 300), (300, 1), (61, 97), (97, 61), (64, 64)] {
+        let photo = ramp(width, height);
+        for fit in [Fit::Squash, Fit::Crop, Fit::Pad, Fit::Face] {
+            let face = fit.look_for_face(&photo, (32, 32));
+            assert_eq!(face.is_some(), fit == Fit::Face && width != height);
+            for to in [(32, 32), (1, 1), (50, 3)] {
+                assert_eq!(fit.apply(&photo, (32, 32), to, Filter::Bicubic, None).dimensions(), to);
+            }
+            let view = fit.view(photo.clone(), (32, 32), None).dimensions();
+            if fit != Fit::Squash {
+                assert_eq!(view.0, view.1, "{fit:?} of {width}×{height}");
+            }
+        }
+    }
+}
+
+/// The window of `face` is that of `crop`, moved to the face as far as the photo goes.
+#[test]
+fn a_face_beside_the_middle_is_seen_whole() {
+    let far = images::load(golden().join("../photo/far.png")).unwrap();
+    let Some(FaceSearch::Found(face)) = Fit::Face.look_for_face(&far, (1, 1)) else { panic!("a face") };
+    let (middle, side) = (face.left + face.width / 2.0, f64::from(far.height()));
+    assert!(middle > 330.0 && middle + side / 2.0 < 640.0, "{face:?}");
+    let seen = Fit::Face.apply(&far, (1, 1), (400, 400), Filter::Bicubic, Some(&face));
+    let left = (middle - side / 2.0) as f32;
+    let window = images::Window { left, top: 0.0, right: left + 400.0, bottom: 400.0 };
+    assert_eq!(seen, images::resize_window(&far, &window, 400, 400, Filter::Bicubic));
+    let view = Fit::Face.view(far.clone(), (1, 1), Some(&face));
+    let found = |picture: &RgbImage| find_face(picture).unwrap().face().unwrap();
+    for picture in [&seen, &view] {
+        let there = found(picture);
+        assert!((there.left + there.width / 2.0 - 200.0).abs() < 8.0, "{there:?}");
+    }
+    // A face at the edge: the window ends there.
+    let edge = image::imageops::crop_imm(&far, 0, 0, (face.left + face.width) as u32 + 4, 400).to_image();
+    let at_edge = Fit::Face.view(edge.clone(), (1, 1), Some(&found(&edge)));
+    assert_eq!(at_edge, image::imageops::crop_imm(&edge, edge.width() - 400, 0, 400, 400).to_image());
+    assert_ne!(at_edge, Fit::Crop.view(edge, (1, 1), None));
 }

@@ -1,26 +1,13 @@
 //! What can be measured of a photo that makes it hard to describe and to draw from: darkness, blur,
 //! and how much of it is a face.
-//!
-//! Faces are found by SeetaFace's funnel-structured cascade (Wu et al., "Funnel-structured cascade for
-//! multi-view face detection with alignment-awareness", Neurocomputing 2017, <https://arxiv.org/abs/1609.07304>)
-//! with the published frontal model. It gives a box and no angles, so how far a head is turned is not
-//! measured: faces from the front to half profile are found, one turned further is one that is *not*
-//! found, like hidden, tiny and most drawn ones.
 
-use std::cell::RefCell;
-
-use anyhow::{Context, Result};
 use image::RgbImage;
-use rustface::{Detector, ImageData};
 
-use crate::images::{Filter, resize, thumbnail};
-
-static FRONTAL: &[u8] = include_bytes!("../../../assets/faces/seeta_fd_frontal_v1.0.bin");
+use crate::images::faces::{Face, FaceSearch, find_face};
+use crate::images::{luma, thumbnail};
 
 /// Longest side at which photos are measured, in pixels: blur is a matter of scale.
 pub const SIDE: u32 = 512;
-/// Side of the smallest face that the detector can find, in pixels.
-const SMALLEST_FACE: u32 = 40;
 
 /// The measures of one photo.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +21,8 @@ pub struct PhotoMeasures {
     /// Area of the largest face over that of the photo, 0 where none is found; None where the photo is too
     /// narrow to look.
     pub face_share: Option<f64>,
+    /// Where that face is.
+    pub face: Option<Face>,
 }
 
 /// Measures a photo of any size.
@@ -43,17 +32,13 @@ pub fn measure(photo: &RgbImage) -> PhotoMeasures {
     let (mean, contrast) = mean_and_variance(gray.iter().map(|value| f64::from(*value)));
     let (_, edges) = mean_and_variance(laplacian(&gray, small.width() as usize, small.height() as usize));
     let sharpness = (contrast > 0.0).then(|| edges / contrast);
-    let face_share = face_share(photo).unwrap_or_else(|error| {
+    let search = find_face(photo).unwrap_or_else(|error| {
         tracing::warn!("faces are not looked for: {error:#}");
-        None
+        FaceSearch::TooNarrow
     });
-    PhotoMeasures { luma: mean, sharpness, face_share }
-}
-
-/// Pillow's `convert("L")`: 16-bit fixed point.
-fn luma(picture: &RgbImage) -> Vec<u8> {
-    let one = |[r, g, b]: [u8; 3]| (u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16;
-    picture.pixels().map(|pixel| one(pixel.0) as u8).collect()
+    let face = search.face();
+    let face_share = (search != FaceSearch::TooNarrow).then(|| face.map_or(0.0, |face| face.share));
+    PhotoMeasures { luma: mean, sharpness, face_share, face }
 }
 
 fn mean_and_variance(values: impl Iterator<Item = f64>) -> (f64, f64) {
@@ -79,66 +64,13 @@ fn laplacian(gray: &[u8], width: usize, height: usize) -> impl Iterator<Item = f
     })
 }
 
-thread_local! {
-    /// A detector keeps buffers, so each thread has its own.
-    static DETECTOR: RefCell<Option<Box<dyn Detector>>> = const { RefCell::new(None) };
-}
-
-/// Looks at every photo with [`SIDE`] as its longest side, so that a share means the same for all.
-fn face_share(photo: &RgbImage) -> Result<Option<f64>> {
-    let scale = f64::from(SIDE) / f64::from(photo.width().max(photo.height()));
-    let side = |length: u32| (f64::from(length) * scale).round().max(1.0) as u32;
-    let (width, height) = (side(photo.width()), side(photo.height()));
-    // The detector's pyramid starts and ends with a window of this size.
-    if width.min(height) <= SMALLEST_FACE {
-        return Ok(None);
-    }
-    let gray = luma(&resize(photo, width, height, Filter::Bicubic));
-    DETECTOR.with_borrow_mut(|slot| {
-        let mut detector = match slot.take() {
-            Some(detector) => detector,
-            None => {
-                let model = rustface::read_model(FRONTAL).context("the embedded face detector is damaged")?;
-                rustface::create_detector_with_model(model)
-            }
-        };
-        let faces = detector.detect(&ImageData::new(&gray, width, height));
-        *slot = Some(detector);
-        let inside = |from: i32, length: u32, most: u32| {
-            let end = (i64::from(from) + i64::from(length)).min(i64::from(most));
-            (end - i64::from(from).max(0)).max(0) as f64
-        };
-        let area = faces.iter().map(|face| {
-            let place = face.bbox();
-            inside(place.x(), place.width(), width) * inside(place.y(), place.height(), height)
-        });
-        Ok(Some(area.fold(0.0, f64::max) / (f64::from(width) * f64::from(height))))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn no_shape_of_photo_is_too_much() {
-        for (width, height) in [(1, 1), (1, 700), (512, 40), (512, 41), (40, 512), (41, 512), (3000, 250), (47, 512)] {
-            let photo =
-                RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x ^ y) as u8]));
-            let measures = measure(&photo);
-            let wide_enough = width.min(height) * SIDE > SMALLEST_FACE * width.max(height);
-            assert_eq!(measures.face_share.is_some(), wide_enough, "{width} x {height}");
-        }
+    fn what_says_nothing_is_not_measured() {
         assert_eq!(measure(&RgbImage::new(60, 60)).sharpness, None);
-    }
-
-    /// The detector's windows at every length of the shorter side.
-    #[test]
-    fn every_width_is_looked_at() {
-        for width in 41..=512 {
-            let gray = vec![(width % 251) as u8; (width * 41) as usize];
-            let model = rustface::read_model(FRONTAL).unwrap();
-            rustface::create_detector_with_model(model).detect(&ImageData::new(&gray, width, 41));
-        }
+        assert_eq!(measure(&RgbImage::new(1, 700)).face_share, None);
     }
 }
