@@ -153,6 +153,7 @@ pub(super) fn explain(message: &str) -> anyhow::Error {
     {
         return usage(format!("{key} is missing"));
     }
+    let message = message.replace("invalid type: unit variant, expected string only", "it must be a text");
     usage(
         message.trim().replace("\nin `", " (key `").replace('`', "\"")
             + if message.contains("\nin `") { ")" } else { "" },

@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::profiles::{Profiles, assignment, explain, shown, syntax};
+use super::profiles::{Profiles, assignment, explain as explain_message, shown, syntax};
 use super::schema;
 use super::shared::{Shared, shared_keys};
 use crate::error::usage;
@@ -123,13 +123,22 @@ pub trait Settings: Serialize + DeserializeOwned + JsonSchema + Clone + 'static 
 /// The types of a configuration from its keys. All keys that are unknown or missing are said at once.
 pub(super) fn typed<S: Settings>(table: Table) -> Result<S> {
     schema::check(&table, S::schema())?;
-    let explain = |error: toml::de::Error| explain(&error.to_string());
+    let explain = |error: toml::de::Error| explain_message(&error.to_string());
     // As part of a larger type serde does not say which key is wrong; read by itself it does.
     let own = shared_keys();
     let shared: Table =
         table.iter().filter(|(key, _)| own.contains(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
     Value::Table(shared).try_into::<Shared>().map_err(explain)?;
-    Value::Table(table).try_into().map_err(explain)
+    // Nor does it then say so of a value that is none of the known ones.
+    let keys: Vec<(String, String)> =
+        table.iter().filter_map(|(key, value)| Some((value.as_str()?.to_string(), key.clone()))).collect();
+    let of_whole = |error: toml::de::Error| {
+        let message = error.to_string();
+        let wrong = message.strip_prefix("unknown variant `").and_then(|rest| rest.split('`').next());
+        let key = keys.iter().find(|(value, _)| Some(value.as_str()) == wrong).filter(|_| !message.contains("\nin `"));
+        key.map_or_else(|| explain_message(&message), |(_, key)| explain_message(&format!("{message}\nin `{key}`")))
+    };
+    Value::Table(table).try_into().map_err(of_whole)
 }
 
 /// The key `kind` of a configuration: it has one value only.
