@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::images::Fit;
 use crate::metrics::image::PictureMetric;
 use crate::metrics::of_pictures;
 
@@ -152,7 +153,7 @@ pub struct StylizeArgs {
     /// what it was drawn after, and its model are now
     #[arg(long, value_name = "PNG", conflicts_with_all = [
         "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "lora", "width", "height",
-        "safety_checker", "controlnet", "ip_scale", "seed", "contact_sheet",
+        "safety_checker", "controlnet", "ip_scale", "seed", "contact_sheet", "fit",
     ])]
     pub from: Option<PathBuf>,
     /// What to draw
@@ -167,6 +168,10 @@ pub struct StylizeArgs {
     /// How far to leave the picture, 0 to 1 (several with --contact-sheet)
     #[arg(long, value_name = "S")]
     pub strength: Vec<f64>,
+    /// How a photo of another shape is brought to the picture's (default: squash). With crop, pad and face the picture has
+    /// the model's own size where --width and --height say no other
+    #[arg(long, value_enum, value_name = "F")]
+    pub fit: Option<Fit>,
     /// A photo to describe and draw in a style
     #[arg(long, requires = "describe", requires = "style", conflicts_with_all = ["prompt", "image"])]
     pub photo: Option<PathBuf>,
@@ -344,10 +349,23 @@ pub struct ArtfidArgs {
     /// Seed of the art_fid_inf sampling and of the intervals
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub size: SizeArgs,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// How pictures of several sizes are compared.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SizeArgs {
+    /// Bring all pictures to N×N first, so that folders of different sizes can be compared; runs compare at 224
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub size: Option<u32>,
+    /// How pictures that are not square are brought to N×N (default: squash)
+    #[arg(long, value_enum, value_name = "F", requires = "size")]
+    pub fit: Option<Fit>,
 }
 
 /// The metric networks, when not the ones in the Hugging Face or torch cache.
@@ -386,6 +404,8 @@ pub struct FoldersArgs {
     /// The network's weights: a file, a folder, or the name of a model
     #[arg(long, value_name = "FILE", visible_alias = "model")]
     pub inception: Option<String>,
+    #[command(flatten)]
+    pub size: SizeArgs,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -404,6 +424,8 @@ pub struct LpipsArgs {
     /// LPIPS linear heads: a file, or the name of a model
     #[arg(long, value_name = "FILE")]
     pub lpips_linear: Option<String>,
+    #[command(flatten)]
+    pub size: SizeArgs,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -64,7 +64,7 @@ pub fn forecast<K: Kind>(plan: &K::Plan, config: &K::Config, out: &Path, machine
         Standing::Unfinished => "unfinished",
         Standing::Finished => "finished",
     };
-    K::probe(plan)?;
+    K::probe(plan, config)?;
     let models = K::needs(config).iter().map(|needed| look(needed, machine)).collect::<Result<Vec<_>>>()?;
     if models.iter().all(|model| model.found) {
         K::check(plan, config, K::on(machine))?;

@@ -57,7 +57,7 @@ pub trait Kind: Sized + 'static {
     fn introduce(plan: &Self::Plan, config: &Self::Config, out: &str, place: (String, String)) -> Vec<String>;
 
     /// Looks at the headers of the pictures: what fails alone is only said.
-    fn probe(plan: &Self::Plan) -> Result<()>;
+    fn probe(plan: &Self::Plan, config: &Self::Config) -> Result<()>;
 
     /// The models of this machine, as far as this kind knows them.
     fn on(machine: &OnThisMachine) -> &Self::Models;

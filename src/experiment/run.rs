@@ -20,7 +20,7 @@ use crate::workers::Crew;
 
 /// What can be known to be wrong before any model is loaded.
 pub fn check<K: Kind>(plan: &K::Plan, config: &K::Config, models: &K::Models) -> Result<()> {
-    K::probe(plan)?;
+    K::probe(plan, config)?;
     find_all(&K::needs(config), models)?;
     K::check(plan, config, models)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::usage;
-use crate::images::{Text, read_text};
+use crate::images::{Fit, Text, checked_side, read_text};
 use crate::models::{GenerateRequest, IpAdapterChoice, LoraChoice, Settled};
 use crate::runtime::{files_below, sha256_of};
 use crate::schedulers::{SchedulerName, SolverOptions};
@@ -22,8 +22,6 @@ const KEYWORD: &str = "toolkit";
 
 /// The keywords of [`Recipe::texts`].
 pub const KEYWORDS: [&str; 2] = ["parameters", KEYWORD];
-/// Larger sides are those of a hostile file.
-const LONGEST_SIDE: usize = 16_384;
 /// Smaller files of a model count with their content in its digest.
 const SMALL: u64 = 1 << 20;
 
@@ -51,6 +49,9 @@ pub struct Recipe {
     pub strength: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub photo: Option<FileOrigin>,
+    /// How the photo was brought to that size.
+    #[serde(default, skip_serializing_if = "is_squash")]
+    pub fit: Fit,
     /// The solver that was asked for; none: the checkpoint's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerName>,
@@ -77,6 +78,10 @@ pub struct Recipe {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_squash(fit: &Fit) -> bool {
+    *fit == Fit::Squash
 }
 
 /// A ControlNet that steered a picture. What it read is not noted, so such a picture cannot be drawn again from its file.
@@ -250,7 +255,7 @@ impl Recipe {
         at: usize,
         settled: &Settled,
         origin: &Origin,
-        photo: Option<FileOrigin>,
+        photo: Option<(FileOrigin, Fit)>,
     ) -> Self {
         // Named one by one, so that nothing that changes pictures is forgotten when it comes new.
         let GenerateRequest {
@@ -270,6 +275,7 @@ impl Recipe {
             loras: _,
             ip_adapter: _,
         } = request;
+        let (photo, fit) = photo.unzip();
         Self {
             prompt: prompts[at].clone(),
             negative_prompt: negative_prompt.clone().unwrap_or_default(),
@@ -283,6 +289,7 @@ impl Recipe {
             revision: origin.revision.clone(),
             strength: settled.strength,
             photo,
+            fit: fit.unwrap_or_default(),
             scheduler: *scheduler,
             eta: Some(solver_options.get("eta")).filter(|eta| *eta != 0.0),
             lora: origin.lora.clone(),
@@ -298,6 +305,11 @@ impl Recipe {
             dtype: origin.dtype.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
+    }
+
+    /// The photo as the picture was drawn from it. A generator squeezes what has another size than the picture by itself.
+    pub fn start(&self, photo: RgbImage) -> RgbImage {
+        self.fit.start(photo, (self.width as u32, self.height as u32))
     }
 
     /// The request for this picture alone.
@@ -373,9 +385,10 @@ impl Recipe {
 
     fn check(&self) -> Result<()> {
         for (name, side) in [("width", self.width), ("height", self.height)] {
-            if side == 0 || side > LONGEST_SIDE {
-                return Err(usage(format!("{name} = {side} is not between 1 and {LONGEST_SIDE}")));
-            }
+            checked_side(name, side)?;
+        }
+        if self.photo.is_none() && self.fit != Fit::Squash {
+            return Err(usage("fit and photo belong together"));
         }
         if self.strength.is_some() != self.photo.is_some() {
             return Err(usage("strength and photo belong together"));

@@ -49,7 +49,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("cluster", &["error", "run", "runtime"]),
-    ("cli", &["metrics", "runtime", "schedulers"]),
+    ("cli", &["images", "metrics", "runtime", "schedulers"]),
     (
         "commands",
         &[

@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -40,6 +40,9 @@ pub struct Doubles {
     pub loaded: Arc<AtomicUsize>,
     /// Pictures and texts that networks of metrics were shown.
     pub seen: Arc<AtomicUsize>,
+    /// Photos as captioners saw them, and as pictures were drawn from them.
+    pub shown: Arc<Mutex<Vec<RgbImage>>>,
+    pub starts: Arc<Mutex<Vec<RgbImage>>>,
     /// Who shares the work.
     pub team: Option<Team>,
 }
@@ -79,7 +82,7 @@ impl Captioners for Doubles {
 
     fn captioner(&self, _name: &str) -> Result<Box<dyn Captioner>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Describer { pause: self.pause, count: self.described.clone() }))
+        Ok(Box::new(Describer { pause: self.pause, count: self.described.clone(), shown: self.shown.clone() }))
     }
 
     fn embedder(&self, _network: Network, name: &str) -> Result<Box<dyn Embedder>> {
@@ -129,8 +132,8 @@ impl Models for Doubles {
         Ok(budget())
     }
 
-    fn outline(&self, _generator: &str) -> Result<Box<dyn Outline>> {
-        Ok(Box::new(Sketch))
+    fn outline(&self, generator: &str) -> Result<Box<dyn Outline>> {
+        Ok(Box::new(Sketch { width: if generator == "wide" { 200 } else { 100 } }))
     }
 
     fn takes_schedulers(&self, generator: &str) -> Result<bool> {
@@ -139,7 +142,12 @@ impl Models for Doubles {
 
     fn generator(&self, _name: &str) -> Result<Box<dyn Generator>> {
         self.loaded.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(Painter { pause: self.pause, count: self.drawn.clone(), budget: budget() }))
+        Ok(Box::new(Painter {
+            pause: self.pause,
+            count: self.drawn.clone(),
+            starts: self.starts.clone(),
+            budget: budget(),
+        }))
     }
 
     fn scorer(&self, _config: &Config) -> Result<Box<dyn ImageScorer>> {
@@ -151,11 +159,13 @@ impl Models for Doubles {
 struct Describer {
     pause: Duration,
     count: Arc<AtomicUsize>,
+    shown: Arc<Mutex<Vec<RgbImage>>>,
 }
 
 impl Captioner for Describer {
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>> {
         std::thread::sleep(self.pause * images.len() as u32);
+        self.shown.lock().expect("a lock").extend_from_slice(images);
         let mut captions = Vec::new();
         for image in images {
             if *image.get_pixel(0, 0) == DEADLY {
@@ -174,11 +184,13 @@ impl Captioner for Describer {
     }
 }
 
-struct Sketch;
+struct Sketch {
+    width: usize,
+}
 
 impl Outline for Sketch {
     fn own_size(&self) -> (usize, usize) {
-        (100, 100)
+        (self.width, 100)
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<()> {
@@ -195,12 +207,14 @@ impl Outline for Sketch {
 struct Painter {
     pause: Duration,
     count: Arc<AtomicUsize>,
+    starts: Arc<Mutex<Vec<RgbImage>>>,
     budget: TokenBudget,
 }
 
 impl Generator for Painter {
     fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         std::thread::sleep(self.pause * request.prompts.len() as u32);
+        self.starts.lock().expect("a lock").extend_from_slice(&request.images);
         let mut pictures = Vec::new();
         for (prompt, seed) in request.prompts.iter().zip(&request.seeds) {
             if prompt.ends_with("unpaintable") {

@@ -123,6 +123,37 @@ fn a_picture_drawn_after_others_is_drawn_again() {
     assert!(status == 2 && stderr.contains("plain.png was drawn without an IP-Adapter"), "{stderr}");
 }
 
+/// A photo of another shape is brought to that of the picture, and again so from what the file says.
+#[test]
+fn a_fitted_photo_is_drawn_from_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let photo = images::load(PHOTO).unwrap();
+    let wide = image::RgbImage::from_fn(150, 96, |x, y| *photo.get_pixel(x * 96 / 150, y));
+    images::save(&wide, at("wide.png")).unwrap();
+    let model =
+        ["--model", "mini-sd-v1-5", "--prompt", "ink", "--strength", "0.6", "--steps", "2", "--image", "wide.png"];
+    let out = |more: &[&'static str]| stylize(&[&model[..], more].concat(), dir.path());
+    assert_eq!(out(&["--fit", "crop", "--out", "a.png"]), (0, String::new()));
+    let said = settings(&at("a.png"));
+    assert_eq!((&said["fit"], &said["width"], &said["height"]), (&"crop".into(), &96.into(), &96.into()));
+    assert_eq!(stylize(&["--from", "a.png", "--out", "b.png"], dir.path()), (0, String::new()));
+    assert_eq!(fs::read(at("a.png")).unwrap(), fs::read(at("b.png")).unwrap(), "byte for byte");
+    // Cut before by hand, it is the same picture.
+    let cut = images::Fit::Crop.apply(&wide, (1, 1), (96, 96), images::Filter::Lanczos, None);
+    images::save(&cut, at("wide.png")).unwrap();
+    assert_eq!(out(&["--out", "c.png"]), (0, String::new()));
+    assert_eq!(images::load(at("a.png")).unwrap(), images::load(at("c.png")).unwrap());
+    images::save(&wide, at("wide.png")).unwrap();
+    let (status, stderr) = out(&["--width", "96", "--height", "96", "--out", "d.png"]);
+    assert_eq!((status, stderr.lines().count()), (0, 1), "{stderr}");
+    assert!(stderr.contains("wide.png of 150×96 is squashed to 96×96") && stderr.contains("--fit crop"), "{stderr}");
+    assert_eq!(settings(&at("d.png"))["fit"], Value::Null);
+    let (status, stderr) =
+        stylize(&["--model", "mini-sd3", "--prompt", "x", "--fit", "pad", "--out", "e.png"], dir.path());
+    assert!(status == 2 && stderr.contains("--fit is about a photo"), "{stderr}");
+}
+
 #[test]
 fn what_cannot_be_drawn_again_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use doubles::{assert_same_runs, without_times};
+use image::{Rgb, RgbImage, imageops};
 use serde_json::Value;
 use toolkit::axes::instruction;
 use toolkit::metrics::image::embedded::cosines;
@@ -170,15 +171,31 @@ fn right_and_wrong_style_texts_are_told_apart() {
     }
 }
 
+/// Photos that are no squares, and the part of them that `fit = "crop"` shows.
 #[test]
 fn killed_and_continued_or_in_shards_it_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let to = |name: &str| dir.path().join(name).display().to_string();
-    ok(toolkit(&RUN, &["--out", &to("whole")]));
+    std::fs::create_dir(path("photos")).unwrap();
+    for (at, width) in [150, 98, 120].into_iter().enumerate() {
+        let name = format!("face-{:03}.png", at + 1);
+        let mut wide = RgbImage::from_pixel(width, 96, Rgb([90, 140, 90]));
+        let face = toolkit::images::load(mini(&format!("photos/{name}"))).unwrap();
+        imageops::replace(&mut wide, &face, i64::from(width - 96) / 2, 0);
+        wide.save(path("photos").join(&name)).unwrap();
+    }
+    let photos = format!("photos={}", to("photos"));
+    let run = [&RUN[..], &["--set", &photos, "--set", "fit=crop"]].concat();
+    ok(toolkit(&run, &["--out", &to("whole")]));
+    for at in 1..=3 {
+        let name = format!("face-{at:03}.png");
+        let seen = toolkit::images::load(path("whole/photos").join(&name)).unwrap();
+        assert!(seen == toolkit::images::load(mini(&format!("photos/{name}"))).unwrap(), "{name}: the middle");
+    }
     let whole = csv_files(&path("whole"));
 
-    let mut child = toolkit(&RUN, &["--out", &to("killed")]).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = toolkit(&run, &["--out", &to("killed")]).stdout(Stdio::null()).spawn().unwrap();
     let patience = Instant::now();
     let recorded = || std::fs::read_to_string(path("killed/items.csv")).map_or(0, |text| text.lines().count());
     while recorded() < 3 {
@@ -188,11 +205,11 @@ fn killed_and_continued_or_in_shards_it_ends_the_same() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    ok(toolkit(&RUN, &["--out", &to("killed")]));
+    ok(toolkit(&run, &["--out", &to("killed")]));
     assert_eq!(csv_files(&path("killed")), whole);
 
     for shard in ["1", "2"] {
-        ok(toolkit(&RUN, &["--shard", &format!("{shard}/2"), "--out", &to(&format!("all-shard-{shard}-of-2"))]));
+        ok(toolkit(&run, &["--shard", &format!("{shard}/2"), "--out", &to(&format!("all-shard-{shard}-of-2"))]));
     }
     // What people said of the shards is there afterwards, in the order of its time.
     let rating = |rater: &str, at: &str| RatingRow {

@@ -99,6 +99,11 @@ fn one_two_and_three_workers_make_what_one_process_makes() {
         assert_eq!(doubles.loaded.load(std::sync::atomic::Ordering::SeqCst), 0, "the parent loads no model");
         assert_same_runs(&world.path(&format!("run{workers}")), &world.path("plain"));
     }
+    // Photos are seen alike by all of them, too.
+    let fitted = ["limit=5", "fit=crop", "strength=['none', 0.5]"];
+    world.run("crop", &fitted, &Doubles::new(2)).unwrap();
+    world.run("crop2", &fitted, &shared(&world, 2)).unwrap();
+    assert_same_runs(&world.path("crop2"), &world.path("crop"));
     // One that is finished asks nobody, and one that is not goes on.
     world.run("run2", &[], &shared(&world, 2)).unwrap();
     world.run("run3", &["limit=3"], &Doubles::new(2)).unwrap_err();
@@ -313,7 +318,7 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         file.to_str().unwrap().to_string()
     });
     let images = images.to_str().unwrap();
-    let evaluations: [&[&str]; 5] = [
+    let evaluations: [&[&str]; 6] = [
         &[
             "clip-score",
             "--images",
@@ -339,6 +344,7 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         ],
         &["lpips", "--content", &photos, "--stylized", &photos],
         &["fid", &style, &drawn, "--inception", "mini-art-inception"],
+        &["lpips", "--content", &photos, "--stylized", &photos, "--size", "64", "--fit", "pad"],
     ];
     for evaluation in evaluations {
         let more: &[&str] = if ["artfid", "lpips"].contains(&evaluation[0]) { &nets } else { &[] };

@@ -39,7 +39,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
         }
         None => None,
     };
-    let photo = photo.map(images::load).transpose()?;
+    let photo = photo.map(images::load).transpose()?.map(|photo| recipe.start(photo));
     let mut loras = Vec::new();
     for adapter in &recipe.lora {
         let file = adapter.find(None, from, "its file at that place")?;
@@ -61,6 +61,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     let again = Recipe {
         photo: recipe.photo.clone(),
+        fit: recipe.fit,
         lora: recipe.lora.clone(),
         ip_adapter: recipe.ip_adapter.clone(),
         ..Recipe::of(&request, 0, &settled, &origin, None)

@@ -1,11 +1,13 @@
 //! `toolkit stylize`.
 
 mod again;
+mod fitting;
 mod sheet;
 mod work;
 
 use anyhow::{Context, Result};
 
+use self::fitting::{Fitted, path_of, say_if_squeezed};
 use self::work::{ControlSource, Work, remark, request};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
@@ -31,19 +33,25 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if !args.strength.is_empty() && args.image.is_none() && args.photo.is_none() {
         return Err(usage("--strength needs a photo to start from: --image FILE, or --photo FILE"));
     }
+    if args.fit.is_some() && args.image.is_none() && args.photo.is_none() {
+        return Err(usage("--fit is about a photo: --image FILE, or --photo FILE"));
+    }
     let several = [("--strength", args.strength.len()), ("--seed", args.seed.len()), ("--style", args.style.len())];
     if let Some((option, count)) = several.into_iter().find(|(_, count)| *count > 1 && !args.contact_sheet) {
         return Err(usage(format!("{count} times {option} draws several pictures: add --contact-sheet")));
     }
     let photo = args.image.as_ref().or(args.photo.as_ref()).map(images::load).transpose()?;
+    let fitted = Fitted::new(&args, photo, || load_outline(model(&args), &rt))?;
     let control = control(&args)?;
-    let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], photo, control };
+    let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], fitted, control };
     check(&args, &work, &rt)?;
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
     }
     let mut generator = load_generator(model(&args), &rt)?;
-    let settled = generator.settled(&request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]), 0)?;
+    let first = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
+    let settled = generator.settled(&first, 0)?;
+    say_if_squeezed(&args, work.fitted.photo.as_ref(), &settled);
     share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     for prompt in &work.prompts {
         warn_if_cut(generator.token_budget(), prompt)?;
@@ -52,16 +60,14 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         let (picture, outcome) = sheet::draw(&args, &work, generator.as_ref())?;
         (picture, outcome, Vec::new())
     } else {
-        let request = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
-        let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
+        let drawn = generator.generate(&first)?.into_iter().next().context("the generator drew nothing")?;
         remark(&drawn);
-        let settled = generator.settled(&request, 0)?;
-        let photo = args.image.as_ref().or(args.photo.as_ref()).filter(|_| settled.strength.is_some());
-        let photo = photo.map(|file| FileOrigin::of("", file)).transpose()?;
+        let photo = settled.strength.map(|_| FileOrigin::of("", path_of(&args))).transpose()?;
+        let photo = photo.map(|photo| (photo, args.fit.unwrap_or_default()));
         let path = locate(model(&args), &rt)?.path;
         let place = OnThisMachine::new(rt).place();
-        let origin = Origin::new(model(&args), &path, place, &request.loras, request.ip_adapter.as_ref())?;
-        (drawn.image, Outcome::Done, Recipe::of(&request, 0, &settled, &origin, photo).texts()?)
+        let origin = Origin::new(model(&args), &path, place, &first.loras, first.ip_adapter.as_ref())?;
+        (drawn.image, Outcome::Done, Recipe::of(&first, 0, &settled, &origin, photo).texts()?)
     };
     log_peak_memory(rt.device);
     images::save_with(&picture, &args.out, &texts)?;
@@ -115,7 +121,7 @@ fn caption_options(args: &StylizeArgs) -> CaptionOptions {
 /// The prompts of the whole way. The captioner leaves the memory before the generator comes.
 fn described(args: &StylizeArgs, work: &Work, rt: &Runtime) -> Result<Vec<String>> {
     let describe = args.describe.as_deref().unwrap_or_default();
-    let photo = work.photo.as_ref().context("no photo to describe")?;
+    let photo = work.fitted.view.as_ref().or(work.fitted.photo.as_ref()).context("no photo to describe")?;
     let budget = load_token_budget(model(args), rt)?;
     // A style that is too long is said before a model is loaded.
     for style in &args.style {

@@ -33,7 +33,7 @@ pub fn draw(args: &StylizeArgs, work: &Work, generator: &dyn Generator) -> Resul
     let mut outcome = Outcome::Done;
     for choices in grid(args, work, columns) {
         let mut cells = Vec::new();
-        if let Some(photo) = &work.photo {
+        if let Some(photo) = &work.fitted.photo {
             cells.push(Cell { picture: Some(photo.clone()), caption: "photo".to_string() });
         }
         let label = choices.first().map(|choice| label(args, work, *choice, columns)).unwrap_or_default();
@@ -51,7 +51,10 @@ pub fn draw(args: &StylizeArgs, work: &Work, generator: &dyn Generator) -> Resul
         }
         rows.push(Row { label, cells });
     }
-    if rows.iter().all(|row| row.cells.iter().skip(usize::from(work.photo.is_some())).all(|c| c.picture.is_none())) {
+    if rows
+        .iter()
+        .all(|row| row.cells.iter().skip(usize::from(work.fitted.photo.is_some())).all(|c| c.picture.is_none()))
+    {
         anyhow::bail!("none of the pictures could be drawn");
     }
     Ok((contact_sheet(&rows)?, outcome))

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use super::fitting::Fitted;
 use crate::cli::StylizeArgs;
 use crate::images::ControlMap;
 use crate::models::{ControlRequest, GenerateRequest, Generated, IpAdapterChoice, LoraChoice};
@@ -12,7 +13,7 @@ pub struct Work {
     /// One for each style; one alone where the prompt was given.
     pub prompts: Vec<String>,
     /// The photo that is described or started from.
-    pub photo: Option<RgbImage>,
+    pub fitted: Fitted,
     /// What a ControlNet reads.
     pub control: Option<ControlSource>,
 }
@@ -29,15 +30,16 @@ pub enum ControlSource {
 /// A batch of pictures of one strength: (which prompt, seed) for each.
 pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(usize, u64)]) -> GenerateRequest {
     // A photo is started from where it was given for that, or where a strength is given.
-    let start = work.photo.as_ref().filter(|_| args.image.is_some() || strength.is_some());
+    let start = work.fitted.photo.as_ref().filter(|_| args.image.is_some() || strength.is_some());
+    let size = work.fitted.size;
     GenerateRequest {
         prompts: each.iter().map(|(prompt, _)| work.prompts[*prompt].clone()).collect(),
         negative_prompt: args.negative_prompt.clone(),
         seeds: each.iter().map(|(_, seed)| *seed).collect(),
         steps: args.steps,
         guidance_scale: args.guidance_scale,
-        width: args.width,
-        height: args.height,
+        width: size.map(|(width, _)| width).or(args.width),
+        height: size.map(|(_, height)| height).or(args.height),
         images: start.map(|photo| vec![photo.clone(); each.len()]).unwrap_or_default(),
         strength,
         scheduler: args.scheduler,
@@ -56,7 +58,7 @@ pub fn request(args: &StylizeArgs, work: &Work, strength: Option<f64>, each: &[(
 /// What steers so many pictures.
 fn control(args: &StylizeArgs, work: &Work, count: usize) -> Option<ControlRequest> {
     let (map, picture) = match work.control.as_ref()? {
-        ControlSource::Photo(map) => (Some(*map), work.photo.as_ref()?),
+        ControlSource::Photo(map) => (Some(*map), work.fitted.photo.as_ref()?),
         ControlSource::Picture(picture) => (None, picture),
     };
     Some(ControlRequest {

@@ -70,7 +70,7 @@ impl Kind for Captioning {
         terminal::introduce(plan, config, out, place)
     }
 
-    fn probe(plan: &CaptionPlan) -> Result<()> {
+    fn probe(plan: &CaptionPlan, _config: &CaptionConfig) -> Result<()> {
         plan.probe();
         Ok(())
     }

@@ -33,6 +33,7 @@ use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::schema::schema_of;
 use crate::experiment::settings::{KindKey, Settings, typed};
 use crate::experiment::shared::Shared;
+use crate::images::Fit;
 use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::image::embedded::Embedding;
@@ -55,6 +56,11 @@ pub struct Config {
     /// `style_pictures` are what all pictures are measured against; what was shown should not be among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_images: Option<PathBuf>,
+    /// How photos of another shape than the pictures are brought to it, for captioners, image-to-image and metrics alike; not
+    /// given: squash, the published way, and a word where photos are not square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Fit")]
+    pub fit: Option<Fit>,
     /// Side of the square at which pictures are compared, in pixels.
     #[serde(default = "comparison_size")]
     #[schemars(range(min = 75, max = 4096))]
@@ -116,6 +122,11 @@ fn points() -> usize {
 }
 
 impl Config {
+    /// How photos are brought to the shape of pictures.
+    pub fn fit(&self) -> Fit {
+        self.fit.unwrap_or_default()
+    }
+
     /// The metrics of the run that ask for the features of networks, and of which.
     pub fn embeddings(&self) -> impl Iterator<Item = (&'static dyn PictureMetric, Embedding)> {
         let asked = of_pictures().filter(|metric| is_asked(&self.shared.metrics, metric.about()));
@@ -168,6 +179,13 @@ impl Settings for Config {
         let published = &self.shared.published;
         published.iter().try_for_each(|line| line.check(&[("strategy", &line.strategy)], known.clone()))?;
         check_names(&self.shared.metrics, known)
+    }
+
+    /// Said or not, it is one fit.
+    fn may_change_own(&mut self, asked: &Self) {
+        if self.fit() == asked.fit() {
+            self.fit = asked.fit;
+        }
     }
 
     fn move_to_places_of(&mut self, other: &Self) {

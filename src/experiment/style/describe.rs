@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::StyleTransfer;
 use super::config::Config;
+use super::photos::{Photos, views};
 use super::plan::Cell;
 use crate::axes::{captioner, instruction};
 use crate::datasets::Photo;
 use crate::experiment::describe::{AllSaid, Described, describe_batch};
 use crate::experiment::kind::{Inputs, Work};
-use crate::experiment::stage::{Decoded, Pass, decode};
+use crate::experiment::stage::{Decoded, Pass};
 use crate::models::{CaptionOptions, Captioner};
 use crate::run::journal::Journal;
 use crate::run::style::CaptionRow;
@@ -70,11 +72,14 @@ impl Batch {
 }
 
 /// The work of the captioners.
-pub struct Describe<'a>(pub Inputs<'a, StyleTransfer>);
+pub struct Describe<'a> {
+    pub inputs: Inputs<'a, StyleTransfer>,
+    pub photos: Arc<Photos>,
+}
 
 impl<'a> Describe<'a> {
     fn photos(&self, batch: &Batch) -> &'a [Photo] {
-        &self.0.plan.photos[batch.photos.clone()]
+        &self.inputs.plan.photos[batch.photos.clone()]
     }
 }
 
@@ -90,15 +95,15 @@ impl Stage for Describe<'_> {
     }
 
     fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
-        self.0.models.captioner(name)
+        self.inputs.models.captioner(name)
     }
 
     fn prepare(&self, batch: &Batch) -> Decoded {
-        decode(self.photos(batch).iter().map(|photo| photo.path.clone()).collect())
+        views(&self.photos, self.photos(batch))
     }
 
     fn work(&self, batch: &Batch, photos: Decoded, captioner: &Box<dyn Captioner>) -> Result<AllSaid> {
-        let options = caption_options(self.0.config, &batch.instruction);
+        let options = caption_options(self.inputs.config, &batch.instruction);
         let shown = |at: usize| self.photos(batch)[at].path.display().to_string();
         Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos.collect(), shown))
     }
@@ -119,13 +124,13 @@ pub struct Describing<'a> {
 }
 
 impl<'a> Describing<'a> {
-    pub fn new(work: &'a Work<'a, StyleTransfer>) -> Result<Self> {
+    pub fn new(work: &'a Work<'a, StyleTransfer>, photos: Arc<Photos>) -> Result<Self> {
         let (journal, rows) = Journal::<CaptionRow>::open(&work.folder.path("captions.csv"), &[], |_| true)?;
         let mut descriptions = Descriptions::default();
         for row in rows {
             descriptions.0.insert((row.captioner, row.instruction, row.id), Ok(row.caption));
         }
-        Ok(Self { work, stage: Describe(work.inputs()), journal, descriptions })
+        Ok(Self { work, stage: Describe { inputs: work.inputs(), photos }, journal, descriptions })
     }
 }
 
@@ -169,7 +174,7 @@ impl Pass for Describing<'_> {
         // One captioner after the other, so that each is loaded once.
         let order: Vec<String> = variants.iter().map(|(captioner, _)| captioner.clone()).collect();
         variants.sort_by_key(|(captioner, _)| order.iter().position(|name| name == captioner));
-        let (count, size) = (self.work.plan.photos.len(), self.stage.0.batch_size);
+        let (count, size) = (self.work.plan.photos.len(), self.stage.inputs.batch_size);
         let mut batches = Vec::new();
         for (captioner, instruction) in variants {
             for start in (0..count).step_by(size) {

@@ -1,9 +1,9 @@
 //! The pictures of a run: drawn and measured batch by batch, recorded as each batch ends.
 
-use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, absolute};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use super::config::Config;
 use super::describe::Descriptions;
 use super::features::{Features, key};
 use super::models::ImageScorer;
+use super::photos::{Photos, drawn_size};
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
@@ -25,7 +26,7 @@ use crate::experiment::kind::{Inputs, Item, Work};
 use crate::experiment::models::{Needed, Role};
 use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{self, Filter, Text, resize};
-use crate::metrics::image::photo::{PhotoMeasures, measure};
+use crate::metrics::image::photo::PhotoMeasures;
 use crate::metrics::{Values, of_pictures};
 use crate::models::{GenerateRequest, Generated, Generator, IpAdapterChoice, LoraChoice};
 use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
@@ -59,8 +60,8 @@ pub struct Batch {
 struct Pixels {
     /// At the size of the comparison.
     small: RgbImage,
-    /// As it was decoded, where pictures start from it.
-    whole: Option<RgbImage>,
+    /// Where pictures start from it.
+    start: Option<RgbImage>,
     /// What file that is, for those that start from it.
     origin: Option<FileOrigin>,
     measures: PhotoMeasures,
@@ -72,13 +73,17 @@ pub struct Draw<'a> {
     scorer: &'a dyn ImageScorer,
     /// What the pictures of each generator have in common, by its name and adapters.
     origins: Origins,
-    /// Photos that were looked at before: each is measured once.
-    seen: RefCell<BTreeMap<String, PhotoMeasures>>,
+    photos: Arc<Photos>,
 }
 
 impl<'a> Draw<'a> {
-    pub fn new(inputs: Inputs<'a, StyleTransfer>, scorer: &'a dyn ImageScorer, origins: Origins) -> Self {
-        Self { inputs, scorer, origins, seen: RefCell::default() }
+    pub fn new(
+        inputs: Inputs<'a, StyleTransfer>,
+        scorer: &'a dyn ImageScorer,
+        origins: Origins,
+        photos: Arc<Photos>,
+    ) -> Self {
+        Self { inputs, scorer, origins, photos }
     }
 
     fn jobs(&self, batch: &Batch) -> Vec<Job<'a>> {
@@ -109,10 +114,9 @@ impl Stage for Draw<'_> {
     fn work(&self, batch: &Batch, decoded: Decoded, generator: &Box<dyn Generator>) -> Result<Finished> {
         let mut finished = Finished::default();
         let jobs = self.jobs(batch);
-        let photos = self.look_at(&jobs, decoded.collect());
+        let photos = self.look_at(&jobs, decoded.collect(), generator.own_size());
         for (id, pixels) in &photos {
             if let Ok(pixels) = pixels {
-                self.seen.borrow_mut().insert(id.to_string(), pixels.measures);
                 let image = pixels.small.clone();
                 finished.pictures.push(Drawn { path: photo_path(id), image, texts: Vec::new() });
             }
@@ -237,16 +241,23 @@ fn origin_of(photo: &Photo, dir: &Path) -> Result<FileOrigin> {
 
 impl Draw<'_> {
     /// The photos of a batch, with their ids.
-    fn look_at<'j>(&self, jobs: &[Job<'j>], decoded: Vec<Result<RgbImage>>) -> Vec<(&'j str, Result<Pixels, String>)> {
+    fn look_at<'j>(
+        &self,
+        jobs: &[Job<'j>],
+        decoded: Vec<Result<RgbImage>>,
+        own_size: (usize, usize),
+    ) -> Vec<(&'j str, Result<Pixels, String>)> {
         let side = self.inputs.config.comparison_size;
         let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
-        let (seen, dir) = (self.seen.borrow().clone(), self.inputs.dir);
+        let drawn = drawn_size(self.inputs.config, own_size);
+        let (known, dir) = (self.photos.as_ref(), self.inputs.dir);
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
             let pixels = decoded.and_then(|whole| {
+                let measures = known.measures(&photo.id, &whole);
                 Ok(Pixels {
-                    small: resize(&whole, side, side, Filter::Bicubic),
-                    measures: seen.get(&photo.id).copied().unwrap_or_else(|| measure(&whole)),
-                    whole: starts.then_some(whole),
+                    small: known.at(&whole, &measures, (side, side), Filter::Bicubic),
+                    measures,
+                    start: starts.then(|| known.start(whole, &measures, drawn)),
                     origin: starts.then(|| origin_of(photo, dir)).transpose()?,
                 })
             });
@@ -266,7 +277,7 @@ impl Draw<'_> {
         request.prompts = tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect();
         request.seeds = tasks.iter().map(|(_, row, _)| row.seed).collect();
         if request.strength.is_some() {
-            request.images = tasks.iter().filter_map(|(.., photo)| photo.whole.clone()).collect();
+            request.images = tasks.iter().filter_map(|(.., photo)| photo.start.clone()).collect();
         }
         let start = Instant::now();
         let drawn = draw(generator, &request);
@@ -279,6 +290,7 @@ impl Draw<'_> {
                 let settled = generator.settled(&request, at)?;
                 let origin = self.origins.get(&origin_key(job.cell)).context("a generator that is not of the plan")?;
                 let photo = photo.origin.clone().filter(|_| settled.strength.is_some());
+                let photo = photo.map(|photo| (photo, self.photos.fit));
                 Recipe::of(&request, at, &settled, origin, photo).texts()
             };
             match result.and_then(|drawn| Ok((drawn, texts()?))) {

@@ -20,6 +20,7 @@ mod embed;
 pub mod features;
 mod ip_images;
 pub mod models;
+mod photos;
 pub mod plan;
 mod record;
 mod results;
@@ -91,8 +92,8 @@ impl Kind for StyleTransfer {
         terminal::introduce(plan, config, out, place)
     }
 
-    fn probe(plan: &Plan) -> Result<()> {
-        plan.probe()
+    fn probe(plan: &Plan, config: &Config) -> Result<()> {
+        plan.probe(config)
     }
 
     fn on(machine: &OnThisMachine) -> &Self::Models {
@@ -142,7 +143,8 @@ impl Kind for StyleTransfer {
         let drawn = |cell: &Cell| {
             // A generator that is not there draws at the size of most.
             let own = models.outline(cell.text(&generator::AXIS)).map_or((1024, 1024), |outline| outline.own_size());
-            png_bytes(config.width.unwrap_or(own.0) as u64, config.height.unwrap_or(own.1) as u64)
+            let (width, height) = photos::drawn_size(config, own);
+            png_bytes(width as u64, height as u64)
         };
         let drawn: u64 = if config.keep_drawn { plan.cells.iter().map(drawn).sum() } else { 0 };
         let photos = plan.photos.len() as u64;

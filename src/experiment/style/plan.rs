@@ -13,7 +13,7 @@ use crate::axes::{AXES, Axis, AxisValue, AxisValues, ip_adapter, seed, style_tex
 use crate::datasets::{Photo, folder};
 use crate::error::usage;
 use crate::experiment::shard::Shard;
-use crate::images;
+use crate::images::{self, is_shape};
 
 /// One strategy: a value of every axis.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -81,17 +81,19 @@ impl Plan {
     }
 
     /// Looks at the header of every picture. A style picture that cannot be read is wrong usage, since every strategy is
-    /// measured against all of them; of photos, which fail alone, it is only said.
-    pub fn probe(&self) -> Result<()> {
+    /// measured against all of them; of photos, which fail alone, it is only said, and so is it of those that are squeezed.
+    pub fn probe(&self, config: &Config) -> Result<()> {
         if let Some(broken) = images::broken(&images::probe_all(&self.style_pictures)) {
             return Err(usage(format!("style_pictures: {broken}: mend or remove them")));
         }
         let shown: BTreeSet<&str> = self.cells.iter().map(|cell| cell.text(&ip_adapter::AXIS)).collect();
         ip_images::warn_of_shown(shown.into_iter(), &self.style_pictures)?;
         let photos: Vec<&PathBuf> = self.photos.iter().map(|photo| &photo.path).collect();
-        if let Some(broken) = images::broken(&images::probe_all(&photos)) {
+        let headers = images::probe_all(&photos);
+        if let Some(broken) = images::broken(&headers) {
             tracing::warn!("photos: {broken}: they will fail, the others go on");
         }
+        say_if_squeezed(config, headers.iter().flatten().map(|header| (header.width, header.height)));
         Ok(())
     }
 
@@ -103,6 +105,24 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Says of photos of another shape than the pictures, where nothing is said of them, that they are squeezed.
+fn say_if_squeezed(config: &Config, sizes: impl Iterator<Item = (u32, u32)>) {
+    // Generators draw squares by themselves.
+    let shape = config.width.zip(config.height).map_or((1, 1), |(width, height)| (width as u32, height as u32));
+    let mut counts = [0, 0];
+    sizes.for_each(|size| counts[usize::from(!is_shape(size, shape))] += 1);
+    let [alike, others] = counts;
+    if config.fit.is_some() || others == 0 {
+        return;
+    }
+    let shape = if shape == (1, 1) { "square".to_string() } else { format!("of the shape {}×{}", shape.0, shape.1) };
+    tracing::warn!(
+        "{others} of {} photos are not {shape} and are squashed, as is usual: fit = \"crop\", \"pad\" or \"face\" keeps their \
+         proportions",
+        alike + others
+    );
 }
 
 /// The seed of one picture: the first four bytes (little endian) of the SHA-256 of `SEED/ID`. It

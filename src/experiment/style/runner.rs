@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
@@ -14,6 +15,7 @@ use super::effects::effects;
 use super::embed::{self, Embeddings};
 use super::features::{FeatureStore, Features, key};
 use super::models::{ImageScorer, Models};
+use super::photos::Photos;
 use super::plan::{Cell, Plan, cells};
 use super::record::Recorder;
 use super::results::{self, Measured, StyleMean, options};
@@ -37,6 +39,7 @@ use crate::workers::{Desk, Hint, Stage};
 /// that do not fit the text encoder, schedulers, sizes, strengths and steps that a generator cannot draw with.
 pub fn check(plan: &Plan, config: &Config, models: &dyn Models) -> Result<()> {
     check_safety_checkers(config, models)?;
+    Photos::new(plan, config, models)?;
     let mut generators = BTreeMap::new();
     let mut asked = BTreeSet::new();
     for cell in &plan.cells {
@@ -100,7 +103,8 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     let scorer: Box<dyn ImageScorer> =
         if work.crew.borrow().is_some() { Box::new(Elsewhere) } else { work.models.scorer(work.config)? };
     let scorer = scorer.as_ref();
-    let mut describing = Describing::new(work)?;
+    let photos = Arc::new(Photos::new(work.plan, work.config, work.models)?);
+    let mut describing = Describing::new(work, photos.clone())?;
     let drawn_by = first_generator(work).map(|model| Hint { stage: Draw::LABEL, model });
     let then = hint(&describing).or_else(|| drawn_by.clone());
     let style = style_features(work, &kept.store, scorer, then.as_ref())?;
@@ -109,7 +113,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     let origins = if work.crew.borrow().is_some() { Origins::new() } else { origins(inputs)? };
     let mut drawing = Drawing {
         work,
-        stage: Draw::new(inputs, scorer, origins),
+        stage: Draw::new(inputs, scorer, origins, photos.clone()),
         descriptions: &descriptions,
         style: &StyleMean::of(&style),
         recorder: Recorder::start(work.folder.dir.clone(), journal, kept.store.clone()),
@@ -121,6 +125,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     pass(&mut drawing, work.progress, &work.crew, None)?;
     let Drawing { recorder, rows, features, .. } = drawing;
     recorder.finish()?;
+    photos.say_without_face(work.plan, &rows);
     kept.features.extend(features);
     Ok(rows)
 }
@@ -129,11 +134,12 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
 pub fn serve(inputs: Inputs<StyleTransfer>, desk: &mut Desk) -> Result<()> {
     let (scorer, origins) = (inputs.models.scorer(inputs.config)?, origins(inputs)?);
     let scorer = scorer.as_ref();
+    let photos = Arc::new(Photos::new(inputs.plan, inputs.config, inputs.models)?);
     while let Some(stage) = desk.stage() {
         match stage.as_str() {
             Measure::LABEL => desk.run(&Measure { inputs, scorer })?,
-            Describe::LABEL => desk.run(&Describe(inputs))?,
-            Draw::LABEL => desk.run(&Draw::new(inputs, scorer, origins.clone()))?,
+            Describe::LABEL => desk.run(&Describe { inputs, photos: photos.clone() })?,
+            Draw::LABEL => desk.run(&Draw::new(inputs, scorer, origins.clone(), photos.clone()))?,
             Embed::LABEL => desk.run(&embed::stage(inputs))?,
             other => bail!("no stage is called {other}"),
         }

@@ -19,8 +19,9 @@ pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (Stri
     let networks: BTreeSet<&str> = config.embeddings().map(|(_, of)| config.network(of.network)).collect();
     let networks = networks.into_iter().map(|name| format!(", {name}")).collect::<String>();
     let shard = config.shared.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
+    let fit = config.fit.map(|fit| format!(", fit {}", fit.name())).unwrap_or_default();
     let uses = format!(
-        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; metrics by {}, {}, {}{networks}; photos {} ({} of {}{shard}); \
+        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; metrics by {}, {}, {}{networks}; photos {} ({} of {}{shard}{fit}); \
          style pictures {} ({}); out {out}",
         config.shared.name,
         config.shared.profile,
