@@ -1,12 +1,13 @@
 //! `toolkit evaluate artfid | lpips`, and the metrics that compare two folders of pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::evaluate_shared::{Nets, Seen, Set, look};
+use super::evaluate_size::Sizes;
 use super::print::{self, say};
 use super::team::{foresee_team, team};
 use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
@@ -18,7 +19,7 @@ use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::{LpipsNet, numbers};
 use crate::metrics::image::networks::Network;
-use crate::metrics::image::pictures::{Decoding, Pair, check_headers, check_readable, pairs};
+use crate::metrics::image::pictures::{Decoding, Pair, Square, pairs, several};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
 use crate::models::{LpipsFiles, locate_inception, locate_lpips};
@@ -31,8 +32,13 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
-    check_pairs(&pairs, inception::MIN_SIZE)?;
-    check_headers(&style_files, inception::MIN_SIZE)?;
+    enough("ArtFID", &args.stylized, &pairs, 2)?;
+    enough("ArtFID", &args.style, &style_files, 2)?;
+    let mut sizes = Sizes::new(&args.size, inception::MIN_SIZE)?;
+    sizes.check(&of_pairs(&pairs), Some(inception::MIN_SIZE), &[&args.content, &args.stylized])?;
+    sizes.check(&style_files, Some(inception::MIN_SIZE), &[&args.style])?;
+    sizes.say_if_squeezed();
+    let square = sizes.square.as_ref();
     log_moment("the headers of all pictures are read");
     let find = |rt: &Runtime| -> Result<(PathBuf, LpipsFiles)> {
         let inception = locate_inception(named(&args.nets.inception, "art-inception"), rt)?;
@@ -42,14 +48,14 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     };
     let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
         let (inception, lpips) = find(&finding(&options))?;
-        let sets = vec![Set::pairs(&pairs), Set::files(&style_files)];
+        let sets = [Set::pairs(&pairs), Set::files(&style_files)].map(|set| set.as_squares(square)).into();
         let (rt, seen) = look((&team, options), &mut foreseen, Nets::art_fid(inception, lpips), sets, batch)?;
         let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
     } else {
         // Decoding needs no device: it starts while CUDA is loaded.
-        let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, for_gpu);
-        let style = Decoding::files(style_files, inception::MIN_SIZE, for_gpu);
+        let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, square, for_gpu);
+        let style = Decoding::files(style_files, inception::MIN_SIZE, square, for_gpu);
         let rt = Runtime::new(global)?;
         let _libraries = warm_up(&rt);
         log_moment("the device is ready");
@@ -72,6 +78,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         seed: args.seed,
         resamples: args.resamples,
     };
+    sizes.say_without_face();
     let scores = artfid::score(&style, &stylized, &lpips, &options)?;
     log_moment("scored");
     log_peak_memory(rt.device);
@@ -80,7 +87,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     }
     match args.format {
         Format::Text => print_scores(&scores)?,
-        Format::Json => say!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips))?),
+        Format::Json => say!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips, &sizes))?),
         Format::Csv => print_csv(&scores)?,
     }
     Ok(Outcome::Done)
@@ -95,23 +102,30 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let mut foreseen = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
+    enough(about.label, &args.dir_a, &files_a, between.least[0])?;
+    enough(about.label, &args.dir_b, &files_b, between.least[1])?;
     let own_size = network.takes_own_size();
-    [&files_a, &files_b]
-        .into_iter()
-        .try_for_each(|files| if own_size { check_headers(files, network.least()) } else { check_readable(files) })?;
+    let least = own_size.then(|| network.least());
+    let mut sizes = Sizes::new(&args.size, least.unwrap_or(1))?;
     let files = [&files_a, &files_b];
+    for (files, folder) in files.into_iter().zip([&args.dir_a, &args.dir_b]) {
+        sizes.check(files, least, &[folder])?;
+    }
+    sizes.say_if_squeezed();
+    let square = sizes.square.as_ref();
     let ([a, b], width) = if let Some((team, options)) = team(global)? {
         network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
         let nets = Nets::Features(network.model().to_string(), args.inception.clone());
-        let (rt, seen) =
-            look((&team, options), &mut foreseen, nets, files.map(|files| Set::files(files)).into(), batch)?;
+        let sets = files.map(|files| Set::files(files).as_squares(square)).into();
+        let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
         let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
         let width = a.size().last().copied().unwrap_or(0);
         ([a, b], width)
     } else {
-        alone(network, args, (for_gpu, batch), files, global)?
+        alone(network, args, (for_gpu, batch), (files, square), global)?
     };
+    sizes.say_without_face();
     let network = if own_size { network.model() } else { args.inception.as_deref().unwrap_or(network.model()) };
     let score = (between.compare)(&a, &b, &ScoreOptions::default())?;
     let (value, n) =
@@ -120,7 +134,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     match args.format {
         Format::Text => {
             let interval = ends.map_or(String::new(), |(low, high)| format!("   (95 %: {low:.4} to {high:.4})"));
-            say!("{:<7}{value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network);
+            say!("{:<6} {value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network);
         }
         Format::Json => {
             let mut json = Map::from_iter([(about.name.to_string(), json!(value))]);
@@ -130,6 +144,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
             json.extend([("n_a", n[0]), ("n_b", n[1])].map(|(name, count)| (name.to_string(), json!(count))));
             json.insert("features".to_string(), json!(width));
             json.insert("network".to_string(), json!(network));
+            sizes.note(&mut json);
             say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
         }
         Format::Csv => {
@@ -148,16 +163,16 @@ fn alone(
     network: Network,
     args: &FoldersArgs,
     (for_gpu, batch): (bool, Option<usize>),
-    files: [&Vec<PathBuf>; 2],
+    (files, square): ([&Vec<PathBuf>; 2], Option<&Square>),
     global: &Global,
 ) -> Result<([Tensor; 2], i64)> {
-    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), for_gpu);
+    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), square, for_gpu);
     // Where the network has no word in it, decoding starts before it is there.
     let early = network.takes_own_size().then(|| files.map(decoding));
     let rt = Runtime::new(global)?;
     let _libraries = warm_up(&rt);
     let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
-    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone())));
+    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone(), square)));
     let features = |files: Decoding| net.features_of_files(files.batches(batch, rt.device, net.pixel_kind()));
     Ok(([features(a)?, features(b)?], net.width()))
 }
@@ -177,23 +192,28 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     let mut foreseen = foresee_team(global);
     let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
-    check_pairs(&pairs, alexnet::MIN_SIZE)?;
+    let mut sizes = Sizes::new(&args.size, alexnet::MIN_SIZE)?;
+    sizes.check(&of_pairs(&pairs), Some(alexnet::MIN_SIZE), &[&args.content, &args.stylized])?;
+    sizes.say_if_squeezed();
+    let square = sizes.square.as_ref();
     let find = |rt: &Runtime| {
         locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), rt)
     };
     let values = if let Some((team, options)) = team(global)? {
         let nets = Nets::lpips(find(&finding(&options))?);
-        let (rt, seen) = look((&team, options), &mut foreseen, nets, vec![Set::pairs(&pairs)], batch)?;
+        let sets = vec![Set::pairs(&pairs).as_squares(square)];
+        let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
         let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
         numbers(&values)?
     } else {
-        let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, for_gpu);
+        let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, square, for_gpu);
         let rt = Runtime::new(global)?;
         let files = find(&rt)?;
         let (device, kind) = (rt.device, rt.kind(Kind::Float));
         let net = LpipsNet::load(&files.backbone, &files.linear, device, kind)?;
         net.distances_of_files(decoding.batches(batch, device, kind))?
     };
+    sizes.say_without_face();
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let [interval] = bootstrap(values.len(), ScoreOptions::default().resamples, 0, |counts| {
@@ -209,10 +229,14 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
         Format::Json => {
             let per_image: Map<String, Value> =
                 pairs.iter().zip(&values).map(|(pair, value)| (pair.id.clone(), json!(value))).collect();
-            let value = json!({
-                "lpips": mean, "n": values.len(), "lpips_low": interval.low, "lpips_high": interval.high,
-                "per_image": per_image,
-            });
+            let mut value = Map::from_iter([
+                ("lpips".to_string(), json!(mean)),
+                ("n".to_string(), json!(values.len())),
+                ("lpips_low".to_string(), json!(interval.low)),
+                ("lpips_high".to_string(), json!(interval.high)),
+                ("per_image".to_string(), Value::Object(per_image)),
+            ]);
+            sizes.note(&mut value);
             say!("{}", serde_json::to_string_pretty(&value)?);
         }
         Format::Csv => {
@@ -226,9 +250,15 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What is wrong with a picture is said before a network is loaded.
-fn check_pairs(pairs: &[Pair], least: u32) -> Result<()> {
-    check_headers(&pairs.iter().flat_map(|pair| [&pair.content, &pair.stylized]).collect::<Vec<_>>(), least)
+/// That a folder has as many pictures as a metric needs.
+fn enough<T>(label: &str, folder: &Path, files: &[T], least: usize) -> Result<()> {
+    let found = files.len();
+    ensure!(found >= least, "{} has {}: {label} needs at least {least} there", folder.display(), several(found));
+    Ok(())
+}
+
+fn of_pairs(pairs: &[Pair]) -> Vec<&PathBuf> {
+    pairs.iter().flat_map(|pair| [&pair.content, &pair.stylized]).collect()
 }
 
 /// Has libraries that FID needs loaded while other things are read.
@@ -273,7 +303,7 @@ fn print_scores(scores: &Scores) -> Result<()> {
     Ok(())
 }
 
-fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64]) -> Value {
+fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64], sizes: &Sizes) -> Value {
     let mut json = Map::new();
     for (name, value, _) in rows(scores) {
         json.insert(name.to_string(), json!(value));
@@ -287,6 +317,7 @@ fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64]) -> Value {
         }
     }
     json.insert("warnings".to_string(), json!(scores.warnings));
+    sizes.note(&mut json);
     let per_image: Map<String, Value> = pairs
         .iter()
         .zip(lpips.iter().zip(&scores.style_distance))

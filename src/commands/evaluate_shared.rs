@@ -21,7 +21,7 @@ use crate::metrics::image::features::{self, FeatureNet};
 use crate::metrics::image::frechet;
 use crate::metrics::image::lpips::LpipsNet;
 use crate::metrics::image::networks::Network;
-use crate::metrics::image::pictures::{Batches, Decoding, Pair, rows};
+use crate::metrics::image::pictures::{Batches, Decoding, Pair, Square, rows};
 use crate::models::LpipsFiles;
 use crate::runtime::upload::{Reached, Uploads};
 use crate::runtime::{Background, Runtime, RuntimeOptions, device_named, log_moment};
@@ -72,6 +72,8 @@ pub struct Set {
     /// What `files` are compared with, one each; none where they stand alone.
     content: Paths,
     texts: Vec<String>,
+    /// What pictures become first.
+    square: Option<Square>,
 }
 
 impl Set {
@@ -82,6 +84,11 @@ impl Set {
     pub fn pairs(pairs: &[Pair]) -> Self {
         let (files, content) = pairs.iter().map(|pair| (pair.stylized.clone(), pair.content.clone())).unzip();
         Self { files: Paths(files), content: Paths(content), ..Self::default() }
+    }
+
+    /// With all pictures made squares, where these are asked for.
+    pub fn as_squares(self, square: Option<&Square>) -> Self {
+        Self { square: square.cloned(), ..self }
     }
 
     pub fn texts(texts: Vec<String>) -> Self {
@@ -144,7 +151,8 @@ impl Look {
     /// Pictures or texts of a batch. Where a device has less memory than they need, its worker takes them in parts.
     fn rows(&self, set: &Set, device: Device) -> Result<usize> {
         let Some(first) = set.files.0.first() else { return Ok(features::TEXTS) };
-        let size = self.nets.sees().map_or_else(|| images::size(first), Ok)?;
+        let square = set.square.as_ref().map(|square| (square.side, square.side));
+        let size = self.nets.sees().or(square).map_or_else(|| images::size(first), Ok)?;
         Ok(rows(self.most, set.len(), size, device, None))
     }
 }
@@ -207,7 +215,7 @@ struct Batch {
 /// The pictures of a batch on their way to the device.
 enum Waiting {
     /// Only the network knows how it wants them.
-    Files(Vec<PathBuf>),
+    Files(Vec<PathBuf>, Option<Square>),
     Decoding(Decoding),
     LaidOut(Batches),
     Nothing,
@@ -241,9 +249,9 @@ impl<'a> Measure<'a> {
         let (waiting, all) = &mut *ready.borrow_mut();
         let mut kind = rt.kind(Kind::Float);
         *waiting = match (std::mem::replace(waiting, Waiting::Nothing), self.open.get()) {
-            (Waiting::Files(files), Some((Open::Features(net), _))) => {
+            (Waiting::Files(files, square), Some((Open::Features(net), _))) => {
                 kind = net.pixel_kind();
-                Waiting::LaidOut(net.decoding(files).batches_of(*all, self.look.most, rt.device, kind))
+                Waiting::LaidOut(net.decoding(files, square.as_ref()).batches_of(*all, self.look.most, rt.device, kind))
             }
             (Waiting::Decoding(decoding), _) => {
                 Waiting::LaidOut(decoding.batches_of(*all, self.look.most, rt.device, kind))
@@ -261,6 +269,8 @@ struct Made {
     lpips: Option<Tensor>,
     /// Where the device has finished them.
     reached: Option<Reached>,
+    /// Pictures in which a face was looked for in vain since the batch before.
+    without_face: usize,
 }
 
 impl Made {
@@ -282,7 +292,7 @@ impl Made {
             },
             _ => None,
         };
-        Ok(Self { features, lpips, reached })
+        Ok(Self { features, lpips, reached, without_face: 0 })
     }
 }
 
@@ -294,16 +304,16 @@ impl Parcel for Made {
             let Some(tensor) = tensor else { return Ok(Vec::new()) };
             Ok(to_le_bytes(&Vec::<f32>::try_from(tensor.contiguous().view([-1]))?))
         };
-        Ok(Packed { value: json!(width), blobs: vec![bytes(self.features)?, bytes(self.lpips)?] })
+        Ok(Packed { value: json!([width, self.without_face]), blobs: vec![bytes(self.features)?, bytes(self.lpips)?] })
     }
 
     fn unpack(packed: Packed) -> Result<Self> {
         let tensor = |bytes: &[u8]| (!bytes.is_empty()).then(|| Tensor::from_slice(&from_le_bytes(bytes)));
         let [features, lpips] = packed.blobs.as_slice() else { bail!("a worker's message is damaged") };
         let (features, lpips) = (tensor(features), tensor(lpips));
-        let width = || packed.value.as_i64().ok_or_else(|| anyhow!("a worker's message is damaged"));
-        let features = features.map(|all| Ok::<_, anyhow::Error>(all.f_view([-1, width()?])?)).transpose()?;
-        Ok(Self { features, lpips, reached: None })
+        let number = |at: usize| packed.value[at].as_i64().ok_or_else(|| anyhow!("a worker's message is damaged"));
+        let features = features.map(|all| Ok::<_, anyhow::Error>(all.f_view([-1, number(0)?])?)).transpose()?;
+        Ok(Self { features, lpips, reached: None, without_face: number(1)? as usize })
     }
 }
 
@@ -341,18 +351,18 @@ impl Stage for Measure<'_> {
     /// Decodes, and lays out for the device where that is ready.
     fn prepare(&self, batch: &Batch) -> Result<Ready> {
         let (rt, set) = (self.place()?, &self.look.sets[batch.set]);
-        let for_gpu = rt.device.is_cuda();
+        let (square, for_gpu) = (set.square.as_ref(), rt.device.is_cuda());
         let waiting = if !set.texts.is_empty() {
             Waiting::Nothing
         } else if set.is_paired() {
             let content = set.content.0[batch.places.clone()].iter().cloned();
             let pair = |(content, stylized)| Pair { content, stylized, id: String::new() };
             let pairs: Vec<Pair> = content.zip(set.files.0[batch.places.clone()].to_vec()).map(pair).collect();
-            Waiting::Decoding(Decoding::pairs(&pairs, 1, for_gpu))
+            Waiting::Decoding(Decoding::pairs(&pairs, 1, square, for_gpu))
         } else if self.look.nets.sees().is_some() {
-            Waiting::Files(set.files.0[batch.places.clone()].to_vec())
+            Waiting::Files(set.files.0[batch.places.clone()].to_vec(), square.cloned())
         } else {
-            Waiting::Decoding(Decoding::files(set.files.0[batch.places.clone()].to_vec(), 1, for_gpu))
+            Waiting::Decoding(Decoding::files(set.files.0[batch.places.clone()].to_vec(), 1, square, for_gpu))
         };
         let ready = Rc::new(RefCell::new((waiting, set.len())));
         if self.open.get().is_some() {
@@ -382,7 +392,8 @@ impl Stage for Measure<'_> {
             Open::Lpips(net) => (None, Some(net.distances_of_batches(pictures)?)),
             Open::Features(net) => (Some(net.features_of_files(pictures)?), None),
         };
-        Made::fetch(features, lpips, device)
+        let without_face = set.square.as_ref().map_or(0, Square::take_without_face);
+        Ok(Made { without_face, ..Made::fetch(features, lpips, device)? })
     }
 
     fn lost(&self, batch: &Batch, reason: &str) -> Result<Made> {
@@ -410,6 +421,9 @@ impl<'a> Ledger for Table<'a> {
     }
 
     fn record(&mut self, batch: &Batch, made: Made) -> Result<usize> {
+        if let Some(square) = &self.stage.look.sets[batch.set].square {
+            square.add_without_face(made.without_face);
+        }
         self.seen[batch.set][batch.places.start] = made;
         Ok(batch.places.len())
     }

@@ -13,6 +13,7 @@ mod evaluate_captions;
 mod evaluate_clip_score;
 mod evaluate_pictures;
 mod evaluate_shared;
+mod evaluate_size;
 mod experiment;
 mod export;
 mod init;

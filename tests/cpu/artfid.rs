@@ -361,7 +361,7 @@ fn memory_and_files_give_the_same() {
     let content = load(pairs.iter().map(|pair| pair.content.clone()).collect());
     let stylized = load(pairs.iter().map(|pair| pair.stylized.clone()).collect());
     for for_gpu in [false, true] {
-        let batches = Decoding::pairs(&pairs, MIN_SIZE, for_gpu).batches(Some(4), Device::Cpu, Kind::Float);
+        let batches = Decoding::pairs(&pairs, MIN_SIZE, None, for_gpu).batches(Some(4), Device::Cpu, Kind::Float);
         let (features, lpips) = nets.measure_files(batches).unwrap();
         assert!(difference(&nets.features(&stylized, 3).unwrap(), &features) < FEATURES);
         for (a, b) in nets.lpips(&content, &stylized, 3).unwrap().iter().zip(&numbers(&[lpips]).unwrap()) {
@@ -382,7 +382,7 @@ fn a_gpu_measures_what_the_cpu_measures() {
     let pairs = pairs(&golden("content"), &golden("stylized")).unwrap();
     let measured = [Device::Cpu, device].map(|device| {
         let nets = ArtFidNets::load(&inception, &backbone, &linear, device, Kind::Float).unwrap();
-        let decoding = Decoding::pairs(&pairs, MIN_SIZE, device.is_cuda());
+        let decoding = Decoding::pairs(&pairs, MIN_SIZE, None, device.is_cuda());
         let (features, lpips) = nets.measure_files(decoding.batches(Some(4), device, Kind::Float)).unwrap();
         (features.to_device(Device::Cpu), numbers(&[lpips]).unwrap())
     });

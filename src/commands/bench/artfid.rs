@@ -75,8 +75,8 @@ fn evaluate_seconds(nets: &ArtFidNets, count: usize, rt: &Runtime) -> Result<f64
     let options = ScoreOptions { mode: Mode::ArtFid, ..ScoreOptions::default() };
     let (_, seconds) = timed(rt.device, || {
         let for_gpu = rt.device.is_cuda();
-        let pairs = Decoding::pairs(&pairs(&content, &stylized)?, MIN_SIZE, for_gpu);
-        let style = Decoding::files(images::list(&style)?, MIN_SIZE, for_gpu);
+        let pairs = Decoding::pairs(&pairs(&content, &stylized)?, MIN_SIZE, None, for_gpu);
+        let style = Decoding::files(images::list(&style)?, MIN_SIZE, None, for_gpu);
         let batches = |files: Decoding| files.batches(None, rt.device, rt.kind(Kind::Float));
         let (stylized, lpips) = nets.measure_files(batches(pairs))?;
         let style = nets.inception.features_of_files(batches(style))?;

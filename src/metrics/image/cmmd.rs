@@ -67,6 +67,7 @@ impl PictureMetric for Cmmd {
         Some(BetweenSets {
             networks: &[Network::ClipLarge],
             help: "Kernel distance in CLIP (CMMD) between two folders of pictures, with its interval over the first",
+            least: [2, 2],
             compare: cmmd,
         })
     }

@@ -102,11 +102,13 @@ impl PictureMetric for Coverage {
             Side::Precision => BetweenSets {
                 networks: INCEPTIONS,
                 help: "Share of the pictures of the first folder that lie where those of the second lie (precision)",
+                least: [1, NEIGHBOURS as usize + 1],
                 compare: |a, b, options| Side::Precision.score(a, b, options),
             },
             Side::Recall => BetweenSets {
                 networks: INCEPTIONS,
                 help: "Share of the pictures of the second folder that lie where those of the first lie (recall)",
+                least: [NEIGHBOURS as usize + 1, 1],
                 compare: |a, b, options| Side::Recall.score(a, b, options),
             },
         })

@@ -61,6 +61,7 @@ impl PictureMetric for FdDinov2 {
         Some(BetweenSets {
             networks: &[Network::Dinov2],
             help: "Fréchet distance in DINOv2 between two folders of pictures, with its interval over the first",
+            least: [2, 2],
             compare: frechet,
         })
     }

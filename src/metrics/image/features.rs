@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::Embedder;
 use super::networks::Network;
-use super::pictures::{Batches, Decoding, pixels};
+use super::pictures::{Batches, Decoding, Square, pixels};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::models::metric_nets::clip::Clip;
 use crate::models::metric_nets::csd::Csd;
@@ -95,12 +95,12 @@ impl FeatureNet {
         }
     }
 
-    /// Picture files, decoded ahead as this network wants them.
-    pub fn decoding(&self, files: Vec<PathBuf>) -> Decoding {
+    /// Picture files, decoded ahead as this network wants them, made squares first where these are asked for.
+    pub fn decoding(&self, files: Vec<PathBuf>, square: Option<&Square>) -> Decoding {
         let for_gpu = self.device.is_cuda();
         match self.net.processor().cloned() {
-            Some(processor) => Decoding::prepared(files, for_gpu, move |picture| processor.prepare(&picture)),
-            None => Decoding::files(files, self.least(), for_gpu),
+            Some(processor) => Decoding::prepared(files, square, for_gpu, move |picture| processor.prepare(&picture)),
+            None => Decoding::files(files, self.least(), square, for_gpu),
         }
     }
 
@@ -126,7 +126,7 @@ impl FeatureNet {
     /// # Errors
     /// When a picture cannot be read, or a feature is no finite number: then the picture is named.
     pub fn describe(&self, files: &[PathBuf], batch: Option<usize>) -> Result<Tensor> {
-        let batches = self.decoding(files.to_vec()).batches(batch, self.device, self.pixel_kind());
+        let batches = self.decoding(files.to_vec(), None).batches(batch, self.device, self.pixel_kind());
         let features = self.features_of_files(batches)?.to_device(Device::Cpu);
         check_finite(&features, |at| files[at].display().to_string())?;
         Ok(features)

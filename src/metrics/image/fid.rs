@@ -53,6 +53,7 @@ impl PictureMetric for Fid {
         Some(BetweenSets {
             networks: INCEPTIONS,
             help: "Fréchet distance between two folders of pictures",
+            least: [2, 2],
             compare: |a, b, _| Ok(Value::new(frechet::distance(&Gaussian::fit(a)?, &Gaussian::fit(b)?)?, None)),
         })
     }

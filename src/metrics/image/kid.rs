@@ -56,6 +56,7 @@ impl PictureMetric for Kid {
         Some(BetweenSets {
             networks: INCEPTIONS,
             help: "Kernel distance (KID) between two folders of pictures: unbiased, with its interval over the first",
+            least: [2, 2],
             compare: |a, b, options| kid(a, b, options.resamples, options.seed),
         })
     }

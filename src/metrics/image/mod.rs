@@ -81,6 +81,8 @@ pub struct BetweenSets {
     pub networks: &'static [Network],
     /// What it is, for the command line.
     pub help: &'static str,
+    /// The fewest pictures of the first and of the second set.
+    pub least: [usize; 2],
     /// From features [n, features] and [m, features], on one device.
     pub compare: fn(&Tensor, &Tensor, &ScoreOptions) -> Result<Value>,
 }

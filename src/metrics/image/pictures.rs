@@ -1,16 +1,19 @@
 //! Folders and lists of pictures as batches for the metric networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::images::{self, Same};
+use crate::images::faces::FaceSearch;
+use crate::images::{self, Filter, Fit, Same, is_shape};
 use crate::nn::wants_channels_first;
 use crate::runtime::{Background, catch_panics, free_memory, shim};
 
@@ -62,6 +65,66 @@ fn to_pixels(bytes: &Tensor, device: Device, kind: Kind) -> Result<Tensor> {
     Ok(laid_out.to_kind(kind) / 255.0)
 }
 
+/// How pictures of any sizes become squares of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Square {
+    pub side: u32,
+    pub fit: Fit,
+    /// Pictures in which a face was looked for in vain.
+    #[serde(skip)]
+    without_face: Arc<AtomicUsize>,
+}
+
+impl Square {
+    pub fn new(side: u32, fit: Fit) -> Self {
+        Self { side, fit, without_face: Arc::default() }
+    }
+
+    /// In how many pictures a face was looked for in vain up to now; their middle is taken.
+    pub fn without_face(&self) -> usize {
+        self.without_face.load(Ordering::Relaxed)
+    }
+
+    /// The same, counted from here on again.
+    pub fn take_without_face(&self) -> usize {
+        self.without_face.swap(0, Ordering::Relaxed)
+    }
+
+    /// Counts pictures of another process.
+    pub fn add_without_face(&self, count: usize) {
+        self.without_face.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// A picture as such a square; `beside`, of a picture that was made of another one, is that one: where both have one
+    /// shape, the same part is seen of both.
+    fn of(&self, picture: &RgbImage, beside: Option<&Path>) -> Result<RgbImage> {
+        let shape = (1, 1);
+        let needs_face = self.fit == Fit::Face && !is_shape(picture.dimensions(), shape);
+        let original = beside.filter(|_| needs_face).map(images::load).transpose()?;
+        let original = original.filter(|original| is_shape(original.dimensions(), picture.dimensions()));
+        let face = match &original {
+            Some(original) => {
+                let face = self.fit.look_for_face(original, shape).and_then(FaceSearch::face);
+                face.map(|face| face.scaled(f64::from(picture.width()) / f64::from(original.width())))
+            }
+            None => self.fit.look_for_face(picture, shape).and_then(FaceSearch::face),
+        };
+        if needs_face && face.is_none() {
+            self.without_face.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.fit.apply(picture, shape, (self.side, self.side), Filter::Bicubic, face.as_ref()))
+    }
+}
+
+/// Two pictures that are to be compared have different sizes.
+#[derive(Debug, thiserror::Error)]
+#[error("{other} is {}×{}, but {first} is {}×{}: pictures that are compared must all be of one size", .sizes[1].0, .sizes[1].1, .sizes[0].0, .sizes[0].1)]
+pub struct SizesDiffer {
+    first: String,
+    other: String,
+    sizes: [(u32, u32); 2],
+}
+
 /// The one size that pictures of a comparison have.
 struct OneSize {
     /// Smallest width and height that the network takes.
@@ -72,11 +135,11 @@ struct OneSize {
 impl OneSize {
     fn check(&mut self, path: &Path, (width, height): (u32, u32)) -> Result<()> {
         match &self.first {
-            Some((first, (w, h))) if (*w, *h) != (width, height) => bail!(
-                "{} is {width}×{height}, but {} is {w}×{h}: pictures that are compared must all be of one size",
-                path.display(),
-                first.display()
-            ),
+            Some((first, size)) if *size != (width, height) => bail!(SizesDiffer {
+                first: first.display().to_string(),
+                other: path.display().to_string(),
+                sizes: [*size, (width, height)],
+            }),
             Some(_) => Ok(()),
             None => {
                 if width.min(height) < self.least {
@@ -93,24 +156,31 @@ impl OneSize {
     }
 }
 
-/// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read.
-pub fn check_readable<P: AsRef<Path> + Sync>(files: &[P]) -> Result<()> {
-    match images::broken(&images::probe_all(files)) {
-        Some(broken) => bail!(broken),
-        None => Ok(()),
-    }
-}
-
-/// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read, and that all are
-/// of one size, at least `least` wide and high.
-pub fn check_headers<P: AsRef<Path> + Sync>(files: &[P], least: u32) -> Result<()> {
+/// Looks at the header of every picture, on all cores, before a network is loaded: that it can be read. Gives the sizes.
+pub fn check_readable<P: AsRef<Path> + Sync>(files: &[P]) -> Result<Vec<(u32, u32)>> {
     let headers = images::probe_all(files);
     if let Some(broken) = images::broken(&headers) {
         bail!(broken);
     }
+    Ok(headers.into_iter().flatten().map(|header| (header.width, header.height)).collect())
+}
+
+/// [`check_readable`], and that all are of one size, at least `least` wide and high.
+///
+/// # Errors
+/// [`SizesDiffer`] among others.
+pub fn check_headers<P: AsRef<Path> + Sync>(files: &[P], least: u32) -> Result<()> {
     let mut size = OneSize { least, first: None };
-    let mut found = files.iter().zip(headers.into_iter().flatten());
-    found.try_for_each(|(file, header)| size.check(file.as_ref(), (header.width, header.height)))
+    let mut found = files.iter().zip(check_readable(files)?);
+    found.try_for_each(|(file, found)| size.check(file.as_ref(), found))
+}
+
+/// As a square, where one is asked for.
+fn squared(square: Option<&Square>, picture: RgbImage, beside: Option<&Path>) -> Result<RgbImage> {
+    match square {
+        Some(square) => square.of(&picture, beside),
+        None => Ok(picture),
+    }
 }
 
 /// Picture files that are being decoded ahead on all cores; every one must have the first one's size.
@@ -125,23 +195,34 @@ impl Decoding {
     /// Starts with these files. `least` is the smallest width and height that the network takes; for a
     /// GPU (`for_gpu`), which takes pictures faster than they come, many more are decoded ahead, from
     /// before it is ready.
-    pub fn files(files: Vec<PathBuf>, least: u32, for_gpu: bool) -> Self {
-        Self::new(files, 1, least, for_gpu, Ok)
+    pub fn files(files: Vec<PathBuf>, least: u32, square: Option<&Square>, for_gpu: bool) -> Self {
+        let square = square.cloned();
+        Self::new(files, 1, least, for_gpu, move |_, picture| squared(square.as_ref(), picture, None))
     }
 
-    /// The same of pictures of any sizes, which `prepare` brings to one as they are decoded.
+    /// The same of pictures of any sizes, which `prepare` brings to one as they are decoded, from squares where these are
+    /// asked for.
     pub fn prepared(
         files: Vec<PathBuf>,
+        square: Option<&Square>,
         for_gpu: bool,
         prepare: impl Fn(RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(files, 1, 1, for_gpu, prepare)
+        let square = square.cloned();
+        Self::new(files, 1, 1, for_gpu, move |_, picture| prepare(squared(square.as_ref(), picture, None)?))
     }
 
     /// The same with the pictures of pairs.
-    pub fn pairs(pairs: &[Pair], least: u32, for_gpu: bool) -> Self {
+    pub fn pairs(pairs: &[Pair], least: u32, square: Option<&Square>, for_gpu: bool) -> Self {
         let files = pairs.iter().flat_map(|pair| [pair.content.clone(), pair.stylized.clone()]).collect();
-        Self::new(files, 2, least, for_gpu, Ok)
+        let square = square.cloned();
+        let originals: HashMap<PathBuf, PathBuf> = match square.as_ref().map(|square| square.fit) {
+            Some(Fit::Face) => pairs.iter().map(|pair| (pair.stylized.clone(), pair.content.clone())).collect(),
+            _ => HashMap::new(),
+        };
+        let prepare =
+            move |file: &PathBuf, picture| squared(square.as_ref(), picture, originals.get(file).map(PathBuf::as_path));
+        Self::new(files, 2, least, for_gpu, prepare)
     }
 
     fn new(
@@ -149,7 +230,7 @@ impl Decoding {
         sets: usize,
         least: u32,
         for_gpu: bool,
-        prepare: impl Fn(RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
+        prepare: impl Fn(&PathBuf, RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
     ) -> Self {
         let mut ahead = 2 * sets * CPU_BATCH;
         if for_gpu && let Some(Ok((width, height))) = files.first().map(images::size) {
@@ -157,7 +238,7 @@ impl Decoding {
             ahead = ahead.max((GPU_AHEAD_BYTES / bytes.max(1)) as usize);
         }
         let load = move |file: &PathBuf| {
-            let prepared = prepare(images::load(file)?);
+            let prepared = prepare(file, images::load(file)?);
             prepared.with_context(|| format!("cannot prepare picture {}", file.display()))
         };
         Self { pictures: images::stream_with(files, ahead, load), sets, size: OneSize { least, first: None } }
@@ -323,19 +404,21 @@ pub struct Pair {
 /// name order (as art-fid does). Folders of unequal counts are an error.
 pub fn pairs(content: &Path, stylized: &Path) -> Result<Vec<Pair>> {
     let (contents, stylizeds) = (images::list(content)?, images::list(stylized)?);
-    if contents.len() != stylizeds.len() {
-        bail!(
-            "{} has {} pictures and {} has {}: every content picture needs its stylized one",
-            content.display(),
-            contents.len(),
-            stylized.display(),
-            stylizeds.len()
-        );
-    }
     let by_stem = |files: &[PathBuf]| -> BTreeMap<OsString, PathBuf> {
         files.iter().map(|file| (file.file_stem().unwrap_or_default().to_os_string(), file.clone())).collect()
     };
     let (content_stems, stylized_stems) = (by_stem(&contents), by_stem(&stylizeds));
+    if contents.len() != stylizeds.len() {
+        bail!(
+            "{} has {} and {} has {}: every content picture needs its stylized one{}{}",
+            content.display(),
+            several(contents.len()),
+            stylized.display(),
+            several(stylizeds.len()),
+            lacks(stylized, &content_stems, &stylized_stems),
+            lacks(content, &stylized_stems, &content_stems)
+        );
+    }
     let unique = content_stems.len() == contents.len() && stylized_stems.len() == stylizeds.len();
     let same = unique && content_stems.keys().eq(stylized_stems.keys());
     if !same {
@@ -349,6 +432,26 @@ pub fn pairs(content: &Path, stylized: &Path) -> Result<Vec<Pair>> {
     let ids = images::ids(&stylizeds, Same::Exactly)?;
     let pairs = contents.into_iter().zip(stylizeds).zip(ids);
     Ok(pairs.map(|((content, stylized), id)| Pair { content, stylized, id }).collect())
+}
+
+/// `1 picture`, `2 pictures`.
+pub fn several(count: usize) -> String {
+    format!("{count} picture{}", if count == 1 { "" } else { "s" })
+}
+
+/// So many are named in a message.
+const MOST_NAMES: usize = 10;
+
+/// The names that a folder has no picture of, as the end of a message.
+fn lacks(folder: &Path, wanted: &BTreeMap<OsString, PathBuf>, there: &BTreeMap<OsString, PathBuf>) -> String {
+    let missing: Vec<&OsString> = wanted.keys().filter(|stem| !there.contains_key(*stem)).collect();
+    if missing.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = missing.iter().take(MOST_NAMES).map(|stem| format!("{stem:?}")).collect();
+    let more =
+        if missing.len() > MOST_NAMES { format!(" and {} more", missing.len() - MOST_NAMES) } else { String::new() };
+    format!("; {} lacks {}{more}", folder.display(), names.join(", "))
 }
 
 #[cfg(test)]
@@ -390,6 +493,10 @@ mod tests {
     fn unequal_counts_name_both_folders() {
         let (content, stylized) = (folder(&["a.png", "b.png"]), folder(&["a.png"]));
         let error = pairs(content.path(), stylized.path()).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("; {} lacks \"b\"", stylized.path().display())), "{error}");
+        let other = folder(&["z.png", "a.png", "y.jpg"]);
+        let both = pairs(content.path(), other.path()).unwrap_err().to_string();
+        assert!(both.contains("lacks \"b\"; ") && both.ends_with("lacks \"y\", \"z\""), "{both}");
         assert!(error.contains(&format!("{} has 2 pictures", content.path().display())), "{error}");
         assert!(error.contains(&format!("{} has 1", stylized.path().display())), "{error}");
     }
@@ -411,7 +518,7 @@ mod tests {
         let value = |pixels: &Tensor, row| (pixels.double_value(&[row, 0, 0, 0]) * 255.0).round() as u8;
         for (for_gpu, most) in [(false, 1), (true, 2), (false, 5), (true, 9)] {
             let (mut content, mut stylized) = (Vec::new(), Vec::new());
-            for batch in Decoding::pairs(&pairs, 1, for_gpu).batches(Some(most), Device::Cpu, Kind::Float) {
+            for batch in Decoding::pairs(&pairs, 1, None, for_gpu).batches(Some(most), Device::Cpu, Kind::Float) {
                 let batch = batch.unwrap();
                 assert!(batch.count <= most as i64 && batch.rows == batch.count);
                 content.extend((0..batch.count).map(|row| value(&batch.cut(&batch.set(0)), row)));
@@ -425,7 +532,7 @@ mod tests {
     #[test]
     fn batches_on_a_gpu_are_equal_and_fit_its_memory() {
         let layout = |most| Layout {
-            pictures: Decoding::files(Vec::new(), 1, true),
+            pictures: Decoding::files(Vec::new(), 1, None, true),
             most,
             all: None,
             device: Device::Cuda(0),
