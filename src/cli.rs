@@ -701,9 +701,13 @@ pub struct BenchArgs {
     /// Height in pixels of generated pictures (default: the model's own; pictures: 1024)
     #[arg(long, value_name = "H")]
     pub height: Option<usize>,
-    /// artfid: also evaluate three folders of N JPEGs, which are written for it, files and all
+    /// artfid: also evaluate three folders of N JPEGs, which are written for it, files and all; captioners: also describe
+    /// N JPEGs of 640×480, as `caption` does
     #[arg(long, value_name = "N")]
     pub pictures: Option<usize>,
+    /// captioners with --pictures: texts of N to --max-new-tokens tokens (default: all of --max-new-tokens)
+    #[arg(long, value_name = "N")]
+    pub shortest_text: Option<usize>,
     /// On CUDA without recorded work and custom kernels: what they bring
     #[arg(long)]
     pub plain: bool,

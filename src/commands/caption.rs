@@ -323,7 +323,7 @@ fn print(rows: &[Row], format: Format) -> Result<()> {
 }
 
 /// Pictures at a time. It follows from their number alone, so that results do not depend on who describes them.
-fn batch_size(device: Device, pictures: usize) -> usize {
+pub fn batch_size(device: Device, pictures: usize) -> usize {
     match device {
         Device::Cuda(_) => pictures.div_ceil(BATCHES).clamp(SMALLEST_BATCH, LARGEST_BATCH),
         _ => CPU_BATCH,

@@ -76,6 +76,9 @@ pub trait MeasuredCaptioner {
 
     /// A batch of made-up pictures.
     fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>>;
+
+    /// Describes pictures as [`Captioner::caption`] does, each in so many new tokens, at least one.
+    fn describe(&self, pictures: &[RgbImage], new_tokens: &[usize]) -> Result<()>;
 }
 
 /// Writes texts of so many new tokens, one for each picture of a batch.

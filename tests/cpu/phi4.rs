@@ -9,6 +9,7 @@ use toolkit::checkpoints::Checkpoint;
 use toolkit::models::captioners::phi4_multimodal::Phi4Multimodal;
 use toolkit::models::captioners::phi4_multimodal::config::{Layout, VisionConfig};
 use toolkit::models::captioners::phi4_multimodal::image_processor::ImageProcessor;
+use toolkit::models::captioners::phi4_multimodal::stream::Question;
 use toolkit::models::{CaptionOptions, Captioner};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -382,6 +383,41 @@ fn the_mini_model_says_what_the_reference_says() {
         for ((said, expected), name) in said.iter().zip(answers).zip(&expected.photos) {
             assert_eq!((&said.text, said.tokens), (&expected.text, expected.ids.len()), "{name}, {num_beams} beams");
         }
+    }
+}
+
+/// Few slots for many texts of different lengths: places are taken by others, and all texts move back in the cache.
+#[test]
+fn a_text_is_the_same_whoever_runs_beside_it() {
+    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/mini");
+    let model = Phi4Multimodal::load(&mini.join("models/mini-phi-4-multimodal"), &runtime()).unwrap();
+    let mut photos: Vec<RgbImage> = toolkit::images::load_all(&toolkit::images::list(&mini.join("photos")).unwrap())
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    // Some have more crops than others.
+    for (at, photo) in photos.iter_mut().enumerate().filter(|(at, _)| at % 5 == 0) {
+        *photo = image::imageops::resize(photo, 96 + 3 * at as u32, 96, image::imageops::FilterType::Triangle);
+    }
+    let longest: Vec<usize> = (0..photos.len()).map(|at| 1 + at * 7 % 24).collect();
+    let prompt = model.prompt.encode("Describe the person.").unwrap();
+    let options = model.generation_options(&CaptionOptions { prompt: None, max_new_tokens: Some(24), num_beams: 1 });
+    let question =
+        Question { prompt: &prompt, image_token_id: model.prompt.image_token_id(), pad: 0, longest: &longest };
+    let _guard = tch::no_grad_guard();
+    let answers = |slots| model.network.answer(&photos, question, &options, Some(slots)).unwrap().unwrap();
+    let alone: Vec<Vec<i64>> = photos
+        .iter()
+        .map(|photo| {
+            let crops = model.process(std::slice::from_ref(photo)).unwrap();
+            let embedded = model.network.embed(&crops, &prompt, model.prompt.image_token_id(), 0);
+            model.network.generate(embedded, &options).unwrap().remove(0)
+        })
+        .collect();
+    let expected: Vec<Vec<i64>> =
+        alone.iter().zip(&longest).map(|(text, longest)| text.iter().take(*longest).copied().collect()).collect();
+    for slots in [2, 20] {
+        assert_eq!(answers(slots), expected, "{slots} slots");
     }
 }
 

@@ -32,8 +32,12 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     if args.strength.is_some() && !family.is_generator() {
         return Err(usage("--strength is for models that draw pictures"));
     }
-    if args.pictures.is_some() && !is_in_artfid(family) {
-        return Err(usage("--pictures is for artfid"));
+    let is_captioner = matches!(family.task, Task::Caption(_));
+    if args.pictures.is_some() && !is_in_artfid(family) && !is_captioner {
+        return Err(usage("--pictures is for artfid and captioners"));
+    }
+    if args.shortest_text.is_some() && !is_captioner {
+        return Err(usage("--shortest-text is for captioners"));
     }
     let mut figures = measure(family, &args, &rt, second)?;
     figures.add("peak_memory_bytes", peak_memory(rt.device));

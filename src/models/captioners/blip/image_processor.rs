@@ -55,6 +55,11 @@ impl Default for ImageProcessor {
 }
 
 impl ImageProcessor {
+    /// With transformers' defaults, for a network that reads pictures of `side` × `side`.
+    pub fn of_side(side: i64) -> Self {
+        Self { size: Size::Square(side), ..Self::default() }
+    }
+
     /// Of a model folder whose network reads pictures of `side` × `side`.
     pub fn load(folder: &Path, side: i64) -> Result<Self> {
         let Some((file, section)) = image_processor(folder)? else {

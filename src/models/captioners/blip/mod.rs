@@ -142,6 +142,20 @@ impl MeasuredCaptioner for RandomBlip {
             self.networks.generate(&pixels, &prompt, &GenerationOptions::endless(tokens)).map(drop)
         }))
     }
+
+    /// A batch goes on until its longest text ends.
+    fn describe(&self, pictures: &[RgbImage], new_tokens: &[usize]) -> Result<()> {
+        let prompt = [self.config.text_config.bos_token_id];
+        let processor = ImageProcessor::of_side(self.config.vision_config.image_size);
+        let weights = (self.device, self.kind);
+        let mut new_tokens = new_tokens;
+        in_batches(&processor, pictures, at_once(&self.config, weights, 1), weights, |pixels| {
+            let (batch, rest) = new_tokens.split_at(pixels.size()[0] as usize);
+            new_tokens = rest;
+            let longest = batch.iter().copied().max().unwrap_or(0);
+            self.networks.generate(pixels, &prompt, &GenerationOptions::endless(longest)).map(drop)
+        })
+    }
 }
 
 /// One batch of captions on its way.
@@ -243,16 +257,6 @@ impl Blip {
         self.networks.picture_states(pixels)
     }
 
-    /// Pictures at a time: a quarter of what is free is for their keys and values, the rest for the vision model.
-    fn at_once(&self, num_beams: usize) -> usize {
-        let Some(free) = free_memory(self.weights.0) else { return MOST_AT_ONCE };
-        let numbers = self.config.numbers_per_picture() * num_beams.max(1) as i64;
-        let bytes = (numbers as u64 * self.weights.1.elt_size_in_bytes() as u64).max(1);
-        // Rounded, so that a little more or less of free memory changes nothing.
-        let room = (free / 4 / bytes) as usize;
-        room.checked_next_power_of_two().map_or(MOST_AT_ONCE, |next| next / 2).clamp(1, MOST_AT_ONCE)
-    }
-
     fn options(&self, options: &CaptionOptions) -> Result<GenerationOptions> {
         let text = &self.config.text_config;
         let mut generation = self.generation.options(&[text.sep_token_id], Some(text.pad_token_id))?;
@@ -279,23 +283,47 @@ impl Captioner for Blip {
         let _guard = tch::no_grad_guard();
         let prompt = self.prompt_ids(options.prompt.as_deref())?;
         let options = self.options(options)?;
-        let at_once = self.at_once(options.num_beams);
-        let processor = &self.processor;
-        let resize = |picture: &RgbImage| processor.resize(picture);
-        images::in_order_ahead(images, 2 * at_once, resize, |resized| {
-            let mut captions = Vec::with_capacity(images.len());
-            while captions.len() < images.len() {
-                let batch: Vec<Tensor> = std::iter::from_fn(&mut *resized).take(at_once).collect();
-                ensure!(!batch.is_empty(), "no picture was made ready");
-                let pixels = self.processor.normalise(&batch, self.weights.0, self.weights.1);
-                for new in self.networks.generate(&pixels, &prompt, &options)? {
-                    let text = self.decode(&[prompt.as_slice(), &new].concat())?;
-                    captions.push(Caption { text, tokens: new.len() });
-                }
+        let at_once = at_once(&self.config, self.weights, options.num_beams);
+        let mut captions = Vec::with_capacity(images.len());
+        in_batches(&self.processor, images, at_once, self.weights, |pixels| {
+            for new in self.networks.generate(pixels, &prompt, &options)? {
+                let text = self.decode(&[prompt.as_slice(), &new].concat())?;
+                captions.push(Caption { text, tokens: new.len() });
             }
-            Ok(captions)
-        })
+            Ok(())
+        })?;
+        Ok(captions)
     }
+}
+
+/// Pictures that run at once: a quarter of what is free is for their keys and values, the rest for the vision model.
+fn at_once(config: &Config, (device, kind): (Device, Kind), num_beams: usize) -> usize {
+    let Some(free) = free_memory(device) else { return MOST_AT_ONCE };
+    let numbers = config.numbers_per_picture() * num_beams.max(1) as i64;
+    let room = (free / 4 / (numbers as u64 * kind.elt_size_in_bytes() as u64).max(1)) as usize;
+    // Rounded, so that a little more or less of free memory changes nothing.
+    room.checked_next_power_of_two().map_or(MOST_AT_ONCE, |next| next / 2).clamp(1, MOST_AT_ONCE)
+}
+
+/// Gives `work` the pixels of so many pictures at once, in their order; the next ones are resized meanwhile on all cores.
+fn in_batches(
+    processor: &ImageProcessor,
+    pictures: &[RgbImage],
+    at_once: usize,
+    (device, kind): (Device, Kind),
+    mut work: impl FnMut(&Tensor) -> Result<()>,
+) -> Result<()> {
+    let resize = |picture: &RgbImage| processor.resize(picture);
+    images::in_order_ahead(pictures, 2 * at_once, resize, |resized| {
+        let mut left = pictures.len();
+        while left > 0 {
+            let batch: Vec<Tensor> = std::iter::from_fn(&mut *resized).take(at_once).collect();
+            ensure!(!batch.is_empty(), "no picture was made ready");
+            left -= batch.len();
+            work(&processor.normalise(&batch, device, kind))?;
+        }
+        Ok(())
+    })
 }
 
 fn prompt_ids(tokenizer: &Tokenizer, start: i64, prompt: Option<&str>) -> Result<Vec<i64>> {

@@ -29,25 +29,24 @@ pub trait SlotModel {
     fn may_shrink(&self) -> bool;
 }
 
-/// The new tokens of each of so many prompts, up to and with the end token.
+/// The new tokens of each prompt, up to and with the end token; `longest`: at most so many for each, at least one.
 pub fn generate_in_slots(
     model: &mut dyn SlotModel,
-    prompts: usize,
+    longest: &[usize],
     slots: usize,
     device: Device,
     options: &GenerationOptions,
 ) -> Result<Vec<Vec<i64>>> {
-    ensure!(slots > 0 || prompts == 0, "texts need at least one slot");
+    ensure!(slots > 0 || longest.is_empty(), "texts need at least one slot");
+    ensure!(!longest.contains(&0), "a text has at least one token");
     let mut search = Search {
-        texts: vec![Vec::new(); prompts],
+        texts: vec![Vec::new(); longest.len()],
+        longest,
         running: vec![None; slots],
         tokens: Tensor::full([slots as i64], options.pad, (Kind::Int64, device)),
         next: 0,
         options,
     };
-    if options.max_new_tokens == 0 {
-        return Ok(search.texts);
-    }
     loop {
         let has_read = search.read(model)?;
         if search.running.iter().all(Option::is_none) {
@@ -62,6 +61,7 @@ pub fn generate_in_slots(
 
 struct Search<'a> {
     texts: Vec<Vec<i64>>,
+    longest: &'a [usize],
     /// The prompt of each slot.
     running: Vec<Option<usize>>,
     /// The newest token of each slot.
@@ -103,10 +103,10 @@ impl Search<'_> {
     /// Some steps, until the device is asked what was said: int64 [1 + steps, slots], first what is known already.
     fn go_on(&mut self, model: &mut dyn SlotModel) -> Result<Tensor> {
         // A text that was just read has said one token, which is on the device.
-        let said = |prompt: &usize| self.texts[*prompt].len().max(1);
-        let least = self.running.iter().flatten().map(said).min().unwrap_or(1);
+        let left = |prompt: &usize| self.longest[*prompt] - self.texts[*prompt].len().max(1);
+        let most_left = self.running.iter().flatten().map(left).max().unwrap_or(0);
         let interval = if self.tokens.device().is_cuda() { QUESTION_INTERVAL } else { 1 };
-        let steps = interval.min(self.options.max_new_tokens - least);
+        let steps = interval.min(most_left);
         let mut said = vec![self.tokens.copy()];
         for _ in 0..steps {
             self.tokens = model.step(&self.tokens)?.argmax(-1, false);
@@ -124,7 +124,7 @@ impl Search<'_> {
             let text = &mut self.texts[prompt];
             for token in &said[usize::from(!has_read[slot])..] {
                 text.push(*token);
-                if self.options.eos.contains(token) || text.len() == self.options.max_new_tokens {
+                if self.options.eos.contains(token) || text.len() == self.longest[prompt] {
                     self.running[slot] = None;
                     ended.push(slot as i64);
                     break;
@@ -210,16 +210,17 @@ mod tests {
         for (slots, together, longest) in [(1, 1, 100), (3, 2, 100), (16, 16, 7), (20, 5, 100), (50, 64, 30)] {
             let mut model =
                 Counting { prompts: prompts.clone(), next: 0, together, last: vec![None; slots], most_at_once: 0 };
-            let options = GenerationOptions { max_new_tokens: longest, eos: vec![100], ..Default::default() };
-            let texts = generate_in_slots(&mut model, prompts.len(), slots, Device::Cpu, &options).unwrap();
-            for (prompt, text) in prompts.iter().zip(&texts) {
+            let options = GenerationOptions { eos: vec![100], ..Default::default() };
+            let longest: Vec<usize> = (0..prompts.len()).map(|at| 1 + at % longest).collect();
+            let texts = generate_in_slots(&mut model, &longest, slots, Device::Cpu, &options).unwrap();
+            for ((prompt, text), longest) in prompts.iter().zip(&texts).zip(longest) {
                 let expected: Vec<i64> = (*prompt..=100).take(longest).collect();
                 assert_eq!(*text, expected, "{slots} slots");
             }
             assert_eq!(model.most_at_once, slots);
         }
         let mut model = Counting { prompts: vec![], next: 0, together: 1, last: vec![], most_at_once: 0 };
-        let none = generate_in_slots(&mut model, 0, 0, Device::Cpu, &GenerationOptions::default()).unwrap();
+        let none = generate_in_slots(&mut model, &[], 0, Device::Cpu, &GenerationOptions::default()).unwrap();
         assert!(none.is_empty());
     }
 }

@@ -11,35 +11,33 @@ pub mod prompt;
 pub mod session;
 mod slots;
 mod steps;
+pub mod stream;
 pub mod vision;
 
 use std::cell::RefCell;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::RgbImage;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
-use crate::images::in_order_ahead;
-use crate::models::captioners::generation::{
-    self, GenerationConfig, GenerationOptions, Prompts, READ_TOGETHER, generate_in_slots,
-};
+use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts};
 use crate::models::needed_files::{BPE_TOKENIZER, Found};
 use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
 };
 use crate::nn::Lora;
-use crate::runtime::{Runtime, free_memory};
+use crate::runtime::Runtime;
 use config::Config;
 use decoder::Decoder;
 use image_processor::{Crops, ImageProcessor, Shape};
 use merge::ImageMerge;
 use prompt::{Prompt, PromptIds};
 use session::Session;
-use slots::{Slots, places};
 use steps::Phi4Steps;
+use stream::Question;
 use vision::{Valid, VisionTower};
 
 /// How it is told, loaded and measured.
@@ -77,11 +75,6 @@ const WORDS_AFTER: usize = 20;
 const QUESTION: &str = "Describe the picture in one sentence.";
 /// Longest answer where neither the user nor generation_config.json says.
 const MAX_NEW_TOKENS: usize = 64;
-
-/// Texts that run at once on a GPU, at most: more bring nothing, as each step reads what each text remembers.
-const MOST_SLOTS: usize = 128;
-/// Slots come in multiples of this, so that a little more or less of free memory changes nothing.
-const SLOT_STEP: usize = 16;
 
 /// config.json of the published checkpoint, as far as it is read.
 const PUBLISHED_CONFIG: &str = include_str!("published_config.json");
@@ -174,71 +167,6 @@ impl Network {
     }
 }
 
-impl Network {
-    /// New token ids for each picture, the prompt being the same: as [`Self::embed`] and [`Self::generate`] give them, but
-    /// with pictures resized ahead on all cores, prompts of one length read together, and the places of texts that have
-    /// ended taken by others. None where the options, or texts near the end of what the model knows, need whole batches.
-    fn generate_for(
-        &self,
-        pictures: &[RgbImage],
-        prompt: &PromptIds,
-        (image_token_id, pad): (i64, i64),
-        options: &GenerationOptions,
-    ) -> Result<Option<Vec<Vec<i64>>>> {
-        let (most, limit) =
-            (self.config.decoder.max_position_embeddings, self.config.decoder.rope.original_max_position_embeddings);
-        let new = options.max_new_tokens as i64;
-        let words = (prompt.before.len() + prompt.after.len()) as i64;
-        let length = |picture: &RgbImage| -> Result<i64> {
-            Ok(words + self.processor.shape(picture.width(), picture.height())?.tokens())
-        };
-        let mut order: Vec<(i64, usize)> =
-            pictures.iter().enumerate().map(|(at, picture)| Ok((length(picture)?, at))).collect::<Result<_>>()?;
-        order.sort_by_key(|(length, at)| (-length, *at));
-        let longest = order.first().map_or(0, |(length, _)| *length);
-        let may_switch = order.iter().any(|(length, _)| *length <= limit && length + new > limit);
-        if !options.is_plain_greedy() || may_switch || places(longest + new) > most {
-            return Ok(None);
-        }
-        let lengths: Vec<i64> = order.iter().map(|(length, _)| *length).collect();
-        let ordered: Vec<&RgbImage> = order.iter().map(|(_, at)| &pictures[*at]).collect();
-        let slots = self.slots(pictures.len(), places(longest + new));
-        let (device, processor) = (self.decoder.device, &self.processor);
-        let texts = in_order_ahead(
-            &ordered,
-            2 * READ_TOGETHER,
-            |picture| processor.canvas(picture),
-            |canvas| {
-                let mut prompts = |count: usize| {
-                    let cut = |_| canvas().context("no picture was made ready")??.cut(processor, device);
-                    let crops: Vec<Crops> = (0..count).map(cut).collect::<Result<_>>()?;
-                    Ok(self.embed(&crops, prompt, image_token_id, pad).tokens)
-                };
-                let mut model = Slots::new(&self.decoder, &self.spare, &mut prompts, &lengths, slots, new as usize)?;
-                generate_in_slots(&mut model, lengths.len(), slots, device, options)
-            },
-        )?;
-        let mut in_place = vec![Vec::new(); texts.len()];
-        order.iter().zip(texts).for_each(|((_, at), text)| in_place[*at] = text);
-        Ok(Some(in_place))
-    }
-
-    /// How many texts run at once: half of what is free is for their keys and values, the rest for reading prompts.
-    fn slots(&self, pictures: usize, places: i64) -> usize {
-        // What is kept for the next batch of its size is as good as free, if it is not of this one's.
-        drop(self.spare.borrow_mut().take_if(|spare| spare.rows() != pictures.min(MOST_SLOTS) as i64));
-        let config = &self.config.decoder;
-        let numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * places;
-        let bytes = numbers as u64 * self.decoder.kind.elt_size_in_bytes() as u64;
-        let room = match free_memory(self.decoder.device) {
-            Some(free) if self.spare.borrow().is_none() => (free / 2 / bytes.max(1)) as usize,
-            _ => MOST_SLOTS,
-        };
-        let room = if room > SLOT_STEP { room / SLOT_STEP * SLOT_STEP } else { room.max(1) };
-        pictures.min(room).min(MOST_SLOTS)
-    }
-}
-
 impl MeasuredCaptioner for Network {
     fn dtype(&self) -> Kind {
         self.decoder.kind
@@ -254,6 +182,13 @@ impl MeasuredCaptioner for Network {
             let embedded = self.embed(&crops, &prompt, 0, 0);
             self.generate(embedded, &GenerationOptions::endless(tokens)).map(drop)
         }))
+    }
+
+    fn describe(&self, pictures: &[RgbImage], new_tokens: &[usize]) -> Result<()> {
+        let prompt = PromptIds { before: vec![100; WORDS_BEFORE], after: vec![100; WORDS_AFTER] };
+        let question = Question { prompt: &prompt, image_token_id: 0, pad: 0, longest: new_tokens };
+        let longest = new_tokens.iter().copied().max().unwrap_or(0);
+        self.answer(pictures, question, &GenerationOptions::endless(longest), None).map(drop)
     }
 }
 
@@ -318,11 +253,13 @@ impl Captioner for Phi4Multimodal {
         tch::no_grad(|| {
             let prompt = self.prompt.encode(options.prompt.as_deref().unwrap_or(QUESTION))?;
             let generation = self.generation_options(options);
-            let special = (self.prompt.image_token_id(), self.generation.pad);
-            let answers = match self.network.generate_for(images, &prompt, special, &generation)? {
+            let (image_token_id, pad) = (self.prompt.image_token_id(), self.generation.pad);
+            let longest = vec![generation.max_new_tokens; images.len()];
+            let question = Question { prompt: &prompt, image_token_id, pad, longest: &longest };
+            let answers = match self.network.answer(images, question, &generation, None)? {
                 Some(answers) => answers,
                 None => {
-                    let embedded = self.network.embed(&self.process(images)?, &prompt, special.0, special.1);
+                    let embedded = self.network.embed(&self.process(images)?, &prompt, image_token_id, pad);
                     self.network.generate(embedded, &generation)?
                 }
             };
