@@ -61,8 +61,8 @@ pub struct CaptionerTask {
 #[derive(Debug)]
 pub struct GeneratorTask {
     pub load: fn(&Path, &Runtime) -> Result<Box<dyn PhasedGenerator>>,
-    /// At the published size, with random weights.
-    pub random: fn(&Runtime) -> Result<Box<dyn PhasedGenerator>>,
+    /// At the published size of a built-in name, with random weights.
+    pub random: fn(&str, &Runtime) -> Result<Box<dyn PhasedGenerator>>,
     /// Without its weights.
     pub outline: fn(&Path) -> Result<Box<dyn Outline>>,
     /// What fits the text encoders; reads no weights.

@@ -76,6 +76,20 @@ pub static MODELS: &[ModelEntry] = &[
         about: "draws pictures from text; 2 B parameters and 5.6 B of text encoders",
     },
     ModelEntry {
+        name: "sd3.5-medium",
+        family: &stable_diffusion_3::FAMILY,
+        source: ModelSource::Hub("stabilityai/stable-diffusion-3.5-medium"),
+        megabytes: 16300,
+        about: "draws pictures from text; 2.5 B parameters and 5.6 B of text encoders",
+    },
+    ModelEntry {
+        name: "sd3.5-large",
+        family: &stable_diffusion_3::FAMILY,
+        source: ModelSource::Hub("stabilityai/stable-diffusion-3.5-large"),
+        megabytes: 27600,
+        about: "the same, larger; 8.1 B parameters and 5.6 B of text encoders",
+    },
+    ModelEntry {
         name: "sd-v1-5",
         family: &stable_diffusion::FAMILY,
         source: ModelSource::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),

@@ -53,6 +53,8 @@ fn the_table_is_sound() {
         "blip-large",
         "phi-4-multimodal",
         "sd3-medium",
+        "sd3.5-medium",
+        "sd3.5-large",
         "sd-v1-5",
         "art-inception",
         "inception-v3",

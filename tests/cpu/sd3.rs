@@ -13,7 +13,7 @@ use toolkit::runtime::{DtypeChoice, Runtime};
 
 use crate::diffusion::{Golden, apart, check_alone, check_refused, cpu};
 
-const PIPELINES: [&str; 3] = ["with_t5", "without_t5", "like_sd35"];
+const PIPELINES: [&str; 4] = ["with_t5", "without_t5", "like_sd35", "like_sd35_large"];
 const GOLDEN: Golden = Golden("sd3");
 
 fn load(pipeline: &str) -> StableDiffusion3 {

@@ -8,7 +8,7 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use toolkit::checkpoints::Checkpoint;
-use toolkit::models::{GenerateRequest, load_generator, load_token_budget};
+use toolkit::models::{GenerateRequest, load_generator, load_outline, load_token_budget};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 fn golden(name: &str) -> PathBuf {
@@ -72,8 +72,37 @@ fn file_and_folder_draw_the_same_picture() {
     }
     // Text encoders that are not in the file come from the folder beside it.
     let others = |name: &str| no_weights(name) || name.starts_with("text_encoder");
-    let (_dir, single) = place("single_file/like_sd35.safetensors", "sd3/like_sd35", others);
-    assert_eq!(draw(&single).unwrap(), draw(&golden("sd3/like_sd35")).unwrap());
+    for name in ["like_sd35", "like_sd35_large"] {
+        let (_dir, single) = place(&format!("single_file/{name}.safetensors"), &format!("sd3/{name}"), others);
+        assert_eq!(draw(&single).unwrap(), draw(&golden(&format!("sd3/{name}"))).unwrap(), "{name}");
+    }
+}
+
+/// Which of the published sizes a file has (layers, second attentions, norms) is told by its tensors: without the transformer's
+/// configuration it draws the same, but for the size where none is asked for.
+#[test]
+fn the_transformers_sizes_are_those_of_the_file() {
+    for name in ["like_sd35", "like_sd35_large"] {
+        let (with, without) = (no_weights, |name: &str| no_weights(name) && !name.starts_with("transformer"));
+        let encoders = |name: &str| name.starts_with("text_encoder");
+        let (file, folder) = (format!("single_file/{name}.safetensors"), format!("sd3/{name}"));
+        let (_dir, known) = place(&file, &folder, |name| with(name) || encoders(name));
+        let (_other, bare) = place(&file, &folder, |name| without(name) || encoders(name));
+        let own = |file: &Path| load_outline(file.to_str().unwrap(), &cpu()).unwrap().own_size();
+        assert!(own(&known) != own(&bare));
+        let draw = |file: &Path| {
+            let request = GenerateRequest {
+                prompts: vec!["a cat".to_string()],
+                seeds: vec![3],
+                steps: Some(3),
+                width: Some(16),
+                height: Some(24),
+                ..GenerateRequest::default()
+            };
+            load_generator(file.to_str().unwrap(), &cpu()).unwrap().generate(&request).unwrap().remove(0).image
+        };
+        assert!(draw(&known) == draw(&bare), "{name}");
+    }
 }
 
 /// Three sizes of two layers, for which there is no folder: diffusers' picture within a grey level.
@@ -106,16 +135,18 @@ fn t5_needs_its_tokenizer() {
     assert_eq!(draw(&single).unwrap(), whole);
 }
 
+/// A file with some tensors changed or left out.
+fn rewrite(file: &Path, to: &Path, change: &dyn Fn(&str, Tensor) -> Option<Tensor>) {
+    let tensors = Tensor::read_safetensors(file).unwrap();
+    let kept = tensors.into_iter().filter_map(|(name, tensor)| Some((name.clone(), change(&name, tensor)?)));
+    Tensor::write_safetensors(&kept.collect::<Vec<_>>(), to).unwrap();
+}
+
 /// Where the smaller encoder's projection is left out, it is the identity.
 #[test]
 fn a_projection_that_is_left_out_changes_nothing() {
     let (dir, single) = place("single_file/with_t5.safetensors", "sd3/with_t5", no_weights);
     let projection = |name: &str| name.ends_with("text_projection.weight") && !name.contains("clip_g");
-    let rewrite = |file: &Path, to: &Path, change: &dyn Fn(&str, Tensor) -> Option<Tensor>| {
-        let tensors = Tensor::read_safetensors(file).unwrap();
-        let kept = tensors.into_iter().filter_map(|(name, tensor)| Some((name.clone(), change(&name, tensor)?)));
-        Tensor::write_safetensors(&kept.collect::<Vec<_>>(), to).unwrap();
-    };
     let folder = dir.path().join("folder");
     copy(&golden("sd3/with_t5"), &folder, "", &|_| true);
     let eye = |name: &str, tensor: Tensor| {
@@ -137,7 +168,19 @@ fn what_is_missing_is_said() {
     let error = |name: &str| format!("{:#}", draw(&golden(name)).unwrap_err());
     let sizes = error("single_file/like_v1.ckpt");
     assert!(sizes.contains("published configuration") && sizes.contains("like_v1.config"), "{sizes}");
-    let encoders = error("single_file/like_sd35.safetensors");
+    // A transformer that reads what the published encoders give, which the file has not.
+    let dir = tempfile::tempdir().unwrap();
+    let single = dir.path().join("like_sd35.safetensors");
+    let wide = |name: &str, tensor: Tensor| {
+        let width = match name.trim_start_matches("model.diffusion_model.") {
+            "context_embedder.weight" => 4096,
+            "y_embedder.mlp.0.weight" => 2048,
+            _ => return Some(tensor),
+        };
+        Some(Tensor::zeros([tensor.size()[0], width], (tensor.kind(), Device::Cpu)))
+    };
+    rewrite(&golden("single_file/like_sd35.safetensors"), &single, &wide);
+    let encoders = format!("{:#}", draw(&single).unwrap_err());
     assert!(encoders.contains("sd3_medium_incl_clips.safetensors") && encoders.contains("text_encoder"), "{encoders}");
     // The published vocabulary is there without any folder.
     let budget = load_token_budget(golden("single_file/like_v1.ckpt").to_str().unwrap(), &cpu()).unwrap();

@@ -66,6 +66,15 @@ PIPELINES = {
         vae=dict(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4, scaling_factor=1.2, shift_factor=0.05, use_quant_conv=False, use_post_quant_conv=True, mid_block_add_attention=False),
         scheduler=dict(shift=3.0),
     ),
+    # Normalised queries and keys, and no second attention.
+    "like_sd35_large": dict(
+        clip_l=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, projection_dim=8, hidden_act="quick_gelu"),
+        clip_g=dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=1, intermediate_size=32, projection_dim=8, hidden_act="gelu"),
+        t5=None,
+        transformer=dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=3, joint_attention_dim=40, caption_projection_dim=24, pooled_projection_dim=16, pos_embed_max_size=12, qk_norm="rms_norm"),
+        vae=dict(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
+        scheduler=dict(shift=3.0),
+    ),
 }
 
 CASES = [
@@ -78,6 +87,8 @@ CASES = [
     dict(pipeline="like_sd35", prompts=PROMPTS[:2], seeds=[11, 12], steps=5, guidance_scale=4.0, negative_prompt="hat"),
     dict(pipeline="with_t5", prompts=PROMPTS[:2], seeds=[1, 2], steps=10, width=32, height=24, images=2, strength=0.55),
     dict(pipeline="without_t5", prompts=PROMPTS[:1], seeds=[9], images=1),
+    dict(pipeline="like_sd35_large", prompts=PROMPTS[:2], seeds=[13, 14], steps=6, width=16, height=24, guidance_scale=3.5),
+    dict(pipeline="like_sd35_large", prompts=PROMPTS[1:2], seeds=[15], images=1, steps=8, strength=0.7),
 ]
 
 

@@ -251,6 +251,8 @@ def main() -> None:
     # Without text encoders; with the extras of Stable Diffusion 3.5.
     parts, configs = read(GOLDEN / "sd3" / "like_sd35", ["transformer", "vae"])
     save_file(version_3(parts, configs), OUT / "like_sd35.safetensors")
+    parts, configs = read(GOLDEN / "sd3" / "like_sd35_large", ["transformer", "vae"])
+    save_file(version_3(parts, configs), OUT / "like_sd35_large.safetensors")
     two_layers()
     vocabulary()
     numbers = torch.linspace(-20, 20, 32).view(4, 8)

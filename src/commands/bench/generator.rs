@@ -21,7 +21,7 @@ const PROMPT: &str = "a young woman with long red hair and round glasses, oil pa
 pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: Option<Device>) -> Result<Figures> {
     let (generator, load_seconds) = timed(rt.device, || {
         let mut generator = match args.random_weights {
-            true => (family.random)(rt)?,
+            true => (family.random)(&args.model, rt)?,
             false => (family.load)(&locate(&args.model, rt)?.path, rt)?,
         };
         second.map_or(Ok(()), |second| generator.share_guidance(second))?;

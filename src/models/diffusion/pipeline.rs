@@ -69,7 +69,7 @@ impl<M: DiffusionModel> Pipeline<M> {
     /// What the family's row says of it.
     pub const TASK: Task = Task::Generate(GeneratorTask {
         load: |path, rt| Ok(Box::new(Self::load(path, rt)?)),
-        random: |rt| Ok(Box::new(Self::random(rt)?)),
+        random: |name, rt| Ok(Box::new(Self::random(name, rt)?)),
         outline: |path| Ok(Box::new(M::Outline::read(Self::source(path))?)),
         budget: |path| Ok(clip_budget(&Self::source(path).clip_tokenizers()?)),
         verify: |path, rt| Self::load(path, rt)?.model.build_rest(),
@@ -86,9 +86,9 @@ impl<M: DiffusionModel> Pipeline<M> {
             .with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
     }
 
-    /// At the published size, with random weights: to measure speed.
-    pub fn random(rt: &Runtime) -> Result<Self> {
-        Self::open(PipelineSource::Random(M::SINGLE_FILE.published), rt.device, rt.kind(M::DTYPE))
+    /// At the size of the published model of this name, with random weights: to measure speed.
+    pub fn random(name: &str, rt: &Runtime) -> Result<Self> {
+        Self::open(PipelineSource::Random(M::SINGLE_FILE.published_as(name)), rt.device, rt.kind(M::DTYPE))
     }
 
     pub(super) fn open(source: PipelineSource, device: Device, kind: Kind) -> Result<Self> {

@@ -12,6 +12,25 @@ pub struct Part {
     pub parameters: u64,
 }
 
+/// What was published of a pipeline: configurations as JSON, by the name of the part.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    pub family: &'static str,
+    /// Of one model, where it differs from the first of its family: as many parts as do.
+    pub own: &'static str,
+}
+
+impl Published {
+    /// The configuration of a part.
+    pub fn config(&self, part: &str) -> Result<Value> {
+        let mut own: Value = serde_json::from_str(self.own)?;
+        match own.get_mut(part) {
+            Some(config) => Ok(config.take()),
+            None => published_config(self.family, part),
+        }
+    }
+}
+
 /// The configuration of a part among published ones.
 pub fn published_config(published: &str, part: &str) -> Result<Value> {
     let mut all: Value = serde_json::from_str(published)?;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use super::lora::Adaptable;
-use super::pipeline_part::{Part, published_config};
+use super::pipeline_part::{Part, Published};
 use super::single_file::{SingleFile, SingleFileLayout};
 use crate::checkpoints::{Checkpoint, Entry, Places, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
@@ -21,9 +21,8 @@ pub enum PipelineSource {
     Folder(PathBuf),
     /// One file of the original layout.
     SingleFile(SingleFile),
-    /// The published sizes, with weights that are drawn on the device. Holds the published configurations: JSON, by the
-    /// name of the part.
-    Random(&'static str),
+    /// The published sizes, with weights that are drawn on the device.
+    Random(Published),
 }
 
 impl PipelineSource {
@@ -38,7 +37,7 @@ impl PipelineSource {
     /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
     pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
         match self {
-            Self::Random(published) => config::take(published_config(published, part)?),
+            Self::Random(published) => config::take(published.config(part)?),
             Self::SingleFile(single) => config::take(single.config(part)?)
                 .with_context(|| format!("{}: the configuration of {part}", single.file().display())),
             Self::Folder(folder) => {
@@ -67,7 +66,7 @@ impl PipelineSource {
     pub fn has(&self, part: &str) -> Result<bool> {
         let index = match self {
             Self::SingleFile(single) => return single.has(part),
-            Self::Random(published) => published_config(published, "model_index")?,
+            Self::Random(published) => published.config("model_index")?,
             Self::Folder(folder) => config::read(&folder.join("model_index.json"))?,
         };
         Ok(index[part][1].is_string())
@@ -133,7 +132,7 @@ impl PipelineSource {
     /// Bytes that a part takes on the device.
     pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
         let parameters = match self {
-            Self::Random(_) => part.parameters,
+            Self::Random(published) => published.config(part.folder)?["parameters"].as_u64().unwrap_or(part.parameters),
             _ => numbers(&self.tensors(part)?),
         };
         Ok(parameters * kind.elt_size_in_bytes() as u64)

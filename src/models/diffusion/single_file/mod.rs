@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::pipeline_part::{Part, published_config};
+use super::pipeline_part::{Part, Published, published_config};
 use crate::checkpoints::Checkpoint;
 use crate::models::text::text_tokenizer::{TextTokenizer, optional_json};
 
@@ -23,6 +23,10 @@ use crate::models::text::text_tokenizer::{TextTokenizer, optional_json};
 pub struct SingleFileLayout {
     /// The published configurations: JSON, by the name of the part.
     pub published: &'static str,
+    /// The parts in which other built-in models of the family differ, by the model's name.
+    pub variants: &'static [(&'static str, &'static str)],
+    /// A part's configuration as the file's tensors of it (without the prefix) have it, of the published one.
+    pub sized: fn(&str, &Checkpoint, Value) -> Value,
     /// The parts that a file may hold, and where each one's tensors begin.
     pub prefixes: &'static [(&'static str, &'static str)],
     /// A part's tensors (its name, without the prefix) under diffusers' names, see [`SingleFile::shared`].
@@ -33,6 +37,14 @@ pub struct SingleFileLayout {
     pub clip: &'static [(&'static str, &'static str, &'static str)],
     /// The part that counts only where its tokenizer, which no file holds, is beside the file.
     pub t5: Option<&'static str>,
+}
+
+impl SingleFileLayout {
+    /// What was published of the built-in model of this name.
+    pub fn published_as(&self, name: &str) -> Published {
+        let own = self.variants.iter().find(|(variant, _)| *variant == name);
+        Published { family: self.published, own: own.map_or("{}", |(_, own)| own) }
+    }
 }
 
 /// A pipeline in one file.
@@ -58,11 +70,15 @@ impl SingleFile {
         self.file.with_extension("config")
     }
 
-    /// The configuration of a part: the folder's, else the published one.
+    /// The configuration of a part: the folder's, else the published one at the sizes that the file has.
     pub fn config(&self, part: &str) -> Result<Value> {
         let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
         match optional_json(&self.companion().join(part).join(name))? {
-            Value::Null => published_config(self.layout.published, part),
+            Value::Null => {
+                let published = published_config(self.layout.published, part)?;
+                let Some(prefix) = self.prefix(part) else { return Ok(published) };
+                Ok((self.layout.sized)(part, &Checkpoint::open(&[&self.file])?.below(prefix)?, published))
+            }
             config => Ok(config),
         }
     }

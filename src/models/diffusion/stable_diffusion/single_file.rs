@@ -8,6 +8,8 @@ use crate::models::diffusion::single_file::{SingleFile, SingleFileLayout, ldm};
 pub const LAYOUT: SingleFileLayout = SingleFileLayout {
     // The configuration files of stable-diffusion-v1-5/stable-diffusion-v1-5.
     published: include_str!("published.json"),
+    variants: &[],
+    sized: |_, _, config| config,
     prefixes: &[
         ("unet", "model.diffusion_model"),
         ("vae", "first_stage_model"),

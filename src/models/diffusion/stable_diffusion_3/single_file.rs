@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::checkpoints::{Checkpoint, Entry};
 use crate::models::diffusion::single_file::ldm::Views;
@@ -13,6 +14,12 @@ use crate::models::diffusion::single_file::{SingleFile, SingleFileLayout};
 pub const LAYOUT: SingleFileLayout = SingleFileLayout {
     // The configuration files of stabilityai/stable-diffusion-3-medium-diffusers.
     published: include_str!("published.json"),
+    variants: &[
+        // Where stabilityai/stable-diffusion-3.5-medium and -large differ, with their parameters (places included).
+        ("sd3.5-medium", include_str!("published_3_5_medium.json")),
+        ("sd3.5-large", include_str!("published_3_5_large.json")),
+    ],
+    sized,
     prefixes: &[
         ("transformer", "model.diffusion_model"),
         ("vae", "first_stage_model"),
@@ -22,7 +29,7 @@ pub const LAYOUT: SingleFileLayout = SingleFileLayout {
     ],
     convert,
     whole: "use sd3_medium_incl_clips.safetensors or one of sd3_medium_incl_clips_t5xxl*.safetensors, which hold the text \
-            encoders",
+            encoders (of Stable Diffusion 3.5 there is no such file)",
     clip: &[("tokenizer", "text_encoder", "<|endoftext|>"), ("tokenizer_2", "text_encoder_2", "!")],
     t5: Some("text_encoder_3"),
 };
@@ -40,6 +47,50 @@ fn convert(single: &SingleFile, part: &str, tensors: Checkpoint) -> Result<Check
     }
     let size = single.number("text_encoder", "projection_dim")? as i64;
     Ok(whole.with(projection, Entry::identity(size, Arc::new(single.file().to_path_buf()))))
+}
+
+/// The transformer's configuration as its tensors have it: 3.0 and both sizes of 3.5 are told apart by nothing else.
+fn sized(part: &str, tensors: &Checkpoint, mut config: Value) -> Value {
+    let shape = |name: &str| tensors.entry(name).map(|entry| entry.shape.clone()).unwrap_or_default();
+    let block = |i: usize, name: &str| shape(&format!("joint_blocks.{i}.x_block.{name}.weight"));
+    let layers = (0..).take_while(|i| !block(*i, "attn.qkv").is_empty()).count();
+    let outside = [
+        "x_embedder.proj.weight",
+        "pos_embed",
+        "context_embedder.weight",
+        "y_embedder.mlp.0.weight",
+        "final_layer.linear.weight",
+    ]
+    .map(shape);
+    let ([inner, channels, patch, _], [_, places, _], [_, text], [_, pooled], [outputs, _]) =
+        (&outside[0][..], &outside[1][..], &outside[2][..], &outside[3][..], &outside[4][..])
+    else {
+        // What is wrong is said where the transformer is built.
+        return config;
+    };
+    if part != "transformer" || layers == 0 || *patch < 1 {
+        return config;
+    }
+    let norm = block(0, "attn.ln_q").first().copied();
+    let head = norm.or(config["attention_head_dim"].as_i64()).unwrap_or(1).max(1);
+    let dual: Vec<usize> = (0..layers).filter(|i| !block(*i, "attn2.qkv").is_empty()).collect();
+    for (option, value) in [
+        ("num_layers", json!(layers)),
+        ("patch_size", json!(patch)),
+        ("in_channels", json!(channels)),
+        ("out_channels", json!(outputs / (patch * patch))),
+        ("attention_head_dim", json!(head)),
+        ("num_attention_heads", json!(inner / head)),
+        ("joint_attention_dim", json!(text)),
+        ("caption_projection_dim", json!(inner)),
+        ("pooled_projection_dim", json!(pooled)),
+        ("pos_embed_max_size", json!((*places as f64).sqrt().round() as i64)),
+        ("qk_norm", json!(norm.map(|_| "rms_norm"))),
+        ("dual_attention_layers", json!(dual)),
+    ] {
+        config[option] = value;
+    }
+    config
 }
 
 /// Names outside the blocks.
@@ -122,4 +173,47 @@ pub fn transformer(name: &str, entry: Entry, layers: usize) -> Result<Views> {
     let last = text && block.parse() == Ok(layers.wrapping_sub(1)) && *context == "norm1_context.linear.";
     let entry = if last { entry.halves_swapped() } else { entry };
     Ok(vec![(here(if text { context } else { image }, kind), entry)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::diffusion::stable_diffusion_3::config::{Config, TRANSFORMER};
+
+    /// Numbers in all tensors of a transformer, places included.
+    fn numbers(config: &Config) -> i64 {
+        let Config { patch_size: patch, in_channels, joint_attention_dim: joint, .. } = *config;
+        let (d, head, layers) = (config.inner_dim(), config.attention_head_dim, config.num_layers as i64);
+        let linear = |input: i64, output: i64| (input + 1) * output;
+        let out = patch * patch * config.out_channels.unwrap_or(in_channels);
+        let outside = config.pos_embed_max_size.pow(2) * d
+            + linear(in_channels * patch * patch, d)
+            + linear(256, d)
+            + linear(config.pooled_projection_dim, d)
+            + 2 * linear(d, d)
+            + linear(joint, d)
+            + linear(d, 2 * d)
+            + linear(d, out);
+        let norms = if config.qk_norm.is_some() { head } else { 0 };
+        let (feed, dual) = (linear(d, 4 * d) + linear(4 * d, d), config.dual_attention_layers.len() as i64);
+        let block = 2 * linear(d, 6 * d) + 8 * linear(d, d) + 4 * norms + 2 * feed;
+        // The last one leaves the text's side where it is.
+        let left_out = linear(d, 4 * d) + linear(d, d) + feed;
+        outside + layers * block - left_out + dual * (linear(d, 3 * d) + 4 * linear(d, d) + 2 * norms)
+    }
+
+    /// The counts are those of diffusers' `SD3Transformer2DModel` at the published configurations.
+    #[test]
+    fn published_sizes_have_the_published_parameters() {
+        for (name, parameters) in
+            [("sd3-medium", TRANSFORMER.parameters), ("sd3.5-medium", 2_469_663_936), ("sd3.5-large", 8_146_280_768)]
+        {
+            let json = LAYOUT.published_as(name).config("transformer").unwrap();
+            let noted = json["parameters"].as_u64().unwrap_or(TRANSFORMER.parameters);
+            let config: Config = serde_json::from_value(json).unwrap();
+            config.check().unwrap();
+            assert_eq!((numbers(&config) as u64, noted), (parameters, parameters), "{name}");
+            assert_eq!(LAYOUT.published_as(name).config("scheduler").unwrap()["shift"], 3.0);
+        }
+    }
 }
