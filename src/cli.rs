@@ -149,11 +149,11 @@ pub struct StylizeArgs {
     /// A built-in name, a folder, a single-file checkpoint, or a hub id
     #[arg(long, required_unless_present = "from")]
     pub model: Option<String>,
-    /// Draw a picture again from what its PNG file says; --image, --ip-adapter with --ip-image, and --model say where its photo,
-    /// what it was drawn after, and its model are now
+    /// Draw a picture again from what its PNG file says; --image, --model, --lora, --controlnet, --control-image, and --ip-adapter
+    /// with --ip-image say where its photo, its models and what steered it are now
     #[arg(long, value_name = "PNG", conflicts_with_all = [
-        "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "lora", "width", "height",
-        "safety_checker", "controlnet", "ip_scale", "seed", "contact_sheet", "fit",
+        "prompt", "negative_prompt", "strength", "photo", "steps", "guidance_scale", "scheduler", "width", "height",
+        "safety_checker", "control_scale", "control_start", "control_end", "ip_scale", "seed", "contact_sheet", "fit",
     ])]
     pub from: Option<PathBuf>,
     /// What to draw
@@ -193,15 +193,15 @@ pub struct StylizeArgs {
     /// Solver of the denoising steps, over the model's own noise schedule (default: the model's own)
     #[arg(long, value_enum, value_name = "NAME")]
     pub scheduler: Option<SchedulerName>,
-    /// Low-rank adapters (LoRA) that change the model, and their weight (default: 1); several add up
+    /// Low-rank adapters (LoRA) that change the model, a file or a hub id, and their weight (default: 1); several add up
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub lora: Vec<String>,
-    /// A ControlNet that lets a picture steer the drawing: a folder, or an original single file (Stable Diffusion 1.5)
-    #[arg(long, value_name = "MODEL", requires = "control_image")]
-    pub controlnet: Option<PathBuf>,
+    /// A ControlNet that lets a picture steer the drawing: a folder, an original single file, or a hub id (Stable Diffusion 1.5)
+    #[arg(long, value_name = "MODEL")]
+    pub controlnet: Option<String>,
     /// What the ControlNet reads: a picture, or of --image or --photo its edges (canny) or lines (lineart), which are computed at
     /// the size that is drawn
-    #[arg(long, value_name = "FILE|canny|lineart", requires = "controlnet")]
+    #[arg(long, value_name = "FILE|canny|lineart")]
     pub control_image: Option<PathBuf>,
     /// How much the ControlNet counts
     #[arg(long, value_name = "S", default_value_t = 1.0, requires = "controlnet")]

@@ -7,6 +7,7 @@
 //! and what does is part of the batch's key.
 
 pub mod captioner;
+pub mod control;
 pub mod eta;
 pub mod generator;
 pub mod guidance_scale;
@@ -32,6 +33,7 @@ pub static AXES: &[&Axis] = &[
     &captioner::AXIS,
     &generator::AXIS,
     &lora::AXIS,
+    &control::AXIS,
     &ip_adapter::AXIS,
     &strength::AXIS,
     &scheduler::AXIS,

@@ -99,6 +99,7 @@ fn look(needed: &Needed, machine: &OnThisMachine) -> Result<ModelState> {
         Role::Captioner => "captioner",
         Role::Generator => "generator",
         Role::Lora => "lora",
+        Role::ControlNet => "controlnet",
         Role::IpAdapter => "ip_adapter",
         Role::IpImages => "ip_images",
         Role::Inception => "inception",

@@ -19,6 +19,8 @@ pub enum Role {
     Generator,
     /// Low-rank adapters of generators.
     Lora,
+    /// What lets a picture steer a generator.
+    ControlNet,
     /// IP-Adapters of generators.
     IpAdapter,
     /// The pictures that those are shown: a file, or a folder.
@@ -124,13 +126,14 @@ impl Captioners for OnThisMachine {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.role {
             Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
-            Role::Lora | Role::IpAdapter => {
+            Role::Lora => models::locate_lora(&needed.name, self.runtime.offline),
+            Role::ControlNet => models::locate_controlnet(&needed.name, self.runtime.offline),
+            Role::IpAdapter => {
                 let path = PathBuf::from(&needed.name);
-                let axis = if needed.role == Role::Lora { "lora" } else { "ip_adapter" };
                 if path.is_file() {
                     Ok(path)
                 } else {
-                    Err(usage(format!("axis {axis}: {}: no such file", needed.name)))
+                    Err(usage(format!("axis ip_adapter: {}: no such file", needed.name)))
                 }
             }
             Role::IpImages => {

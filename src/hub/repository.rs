@@ -46,6 +46,15 @@ impl Repository {
         })
     }
 
+    /// The same with a file in it: `owner/name/FILE` or `owner/name/FILE@revision`.
+    pub fn parse_file(kind: Kind, text: &str) -> Option<(Self, String)> {
+        let (path, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let (owner, rest) = path.split_once('/')?;
+        let (name, file) = rest.split_once('/')?;
+        let repository = Self::parse(kind, &format!("{owner}/{name}@{revision}"))?;
+        stays_inside(file).then(|| (repository, file.to_string()))
+    }
+
     /// `owner/name`.
     pub fn id(&self) -> &str {
         &self.id
@@ -345,6 +354,20 @@ mod tests {
         assert_eq!((parsed.id.as_str(), parsed.revision.as_str()), ("owner/some-model_1.5", "main"));
         assert_eq!(parse("o/n@refs/pr/3").unwrap().revision, "refs/pr/3");
         for text in ["name", "./folder/x", "/abs/path", "a/b/c", "../x", "o/..", "o/n@../../x", "o/n@", "o n/x"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_of_repositories_are_told_from_paths() {
+        let parse = |text| Repository::parse_file(Kind::Model, text);
+        let (repository, file) = parse("o/n/sub/a b.pt@refs/pr/3").unwrap();
+        assert_eq!(
+            (repository.id.as_str(), repository.revision.as_str(), file.as_str()),
+            ("o/n", "refs/pr/3", "sub/a b.pt")
+        );
+        assert_eq!(parse("o/n/a.pt").unwrap().0.revision, "main");
+        for text in ["o/n", "o/n/", "/o/n/a.pt", "./o/n/a.pt", "o/n/../a.pt", "o/n//a.pt", "../n/a.pt"] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

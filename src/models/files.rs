@@ -9,6 +9,9 @@ use super::needed_files::{Found, json};
 use crate::checkpoints::Checkpoint;
 use crate::hub::{Contents, FolderListing, Listing, Needed};
 
+/// How diffusers calls files of low-rank adapters (LoRA), the preferred one first.
+pub const LORA_FILES: [&str; 2] = ["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"];
+
 /// What the loaders of models read.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelFiles;

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::detect::{family_of, metric_files};
 use super::family::Family;
-use super::files::ModelFiles;
+use super::files::{LORA_FILES, ModelFiles};
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
 use super::registry::{MODELS, ModelEntry, ModelSource};
 use crate::checkpoints::Checkpoint;
@@ -24,22 +24,98 @@ pub struct Located {
     pub family: &'static Family,
 }
 
-/// Finds a model: a built-in name, a local folder or file, or a hub id `owner/name` (or
-/// `owner/name@revision`) in the Hugging Face cache, downloaded there when it is missing and
-/// the network may be used.
+/// Finds a model: a built-in name, a local folder or file, or a hub id `owner/name`, of one file `owner/name/FILE` (each
+/// perhaps with `@revision` behind it), in the Hugging Face cache, downloaded there when it is missing and the network may
+/// be used.
 pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
-    if let Some(entry) = MODELS.iter().find(|entry| entry.name == name) {
-        return Ok(Located { path: fetch(entry, rt.offline)?, entry: Some(entry), family: entry.family });
+    let Some((path, entry)) = place(name, rt.offline)? else { return Err(unknown(name)) };
+    if let Some(entry) = entry {
+        return Ok(Located { path, entry: Some(entry), family: entry.family });
     }
-    let path = if Path::new(name).exists() {
-        PathBuf::from(name)
-    } else if let Some(repo) = repository(name) {
-        repo.folder(rt.offline, &ModelFiles)?
-    } else {
-        return Err(unknown(name));
-    };
     let family = family_of(&path)?;
     Ok(Located { path: one_file_of(path, family), entry: None, family })
+}
+
+/// Where what has this name is, with its row if it is a built-in one; none where nothing can be called so.
+fn place(name: &str, offline: bool) -> Result<Option<(PathBuf, Option<&'static ModelEntry>)>> {
+    if let Some(entry) = MODELS.iter().find(|entry| entry.name == name) {
+        return Ok(Some((fetch(entry, offline)?, Some(entry))));
+    }
+    let found = if Path::new(name).exists() {
+        Ok(PathBuf::from(name))
+    } else if let Some((repository, file)) = repository_file(name) {
+        published_file(&repository, &file, offline)
+    } else if let Some(repository) = repository(name).filter(|_| !is_weights(name)) {
+        repository.folder(offline, &ModelFiles)
+    } else {
+        return Ok(None);
+    };
+    match found {
+        Err(error) if offline => {
+            Err(anyhow!("{error:#}: `toolkit models pull {name}` downloads it where it may be used"))
+        }
+        found => found.map(|path| Some((path, None))),
+    }
+}
+
+/// Of `owner/name/FILE`. What lies in a folder that is here is meant to be here itself.
+fn repository_file(name: &str) -> Option<(hub::Repository, String)> {
+    let first = name.split('/').next().unwrap_or_default();
+    let found = hub::Repository::parse_file(hub::Kind::Model, name).filter(|(_, file)| is_weights(file));
+    found.filter(|_| !Path::new(first).is_dir())
+}
+
+/// Whether a file of this name holds weights.
+fn is_weights(name: &str) -> bool {
+    let name = name.split('@').next().unwrap_or_default();
+    [".safetensors", ".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn published_file(repository: &hub::Repository, file: &str, offline: bool) -> Result<PathBuf> {
+    match repository.cached_file(file) {
+        Some(path) if offline || Checkpoint::open(&[&path]).is_ok() => Ok(path),
+        None if offline => bail!(
+            "{file} of {} is not in the Hugging Face cache {} and the network is not to be used",
+            repository.id(),
+            hub::cache_dir().display()
+        ),
+        _ => repository.download_file(file),
+    }
+}
+
+/// The file of low-rank adapters (LoRA) that is called so.
+///
+/// # Errors
+/// Wrong usage: there is none of this name, or a folder of several.
+pub fn locate_lora(name: &str, offline: bool) -> Result<PathBuf> {
+    let path = adapter(name, offline, "file of low-rank adapters (LoRA)")?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    let usual = LORA_FILES.iter().map(|file| path.join(file)).find(|file| file.is_file());
+    match (usual, metric_files(&path).as_slice()) {
+        (Some(file), _) => Ok(file),
+        (None, [file]) => Ok(file.clone()),
+        (None, files) => Err(usage(format!(
+            "{name}: {} files of weights in this folder: name the one of low-rank adapters (LoRA)",
+            files.len()
+        ))),
+    }
+}
+
+/// The folder, or the original single file, of the ControlNet that is called so.
+///
+/// # Errors
+/// Wrong usage: there is none of this name.
+pub fn locate_controlnet(name: &str, offline: bool) -> Result<PathBuf> {
+    adapter(name, offline, "ControlNet (a folder, an original single file, or a hub id)")
+}
+
+fn adapter(name: &str, offline: bool, what: &str) -> Result<PathBuf> {
+    match place(name, offline)? {
+        Some((path, _)) => Ok(path),
+        None => Err(usage(format!("{name}: no such {what}"))),
+    }
 }
 
 /// A folder that holds nothing but a generator's single file is that file.

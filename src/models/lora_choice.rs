@@ -11,6 +11,7 @@ pub(super) const AND: &str = " + ";
 /// One file of low-rank adapters, and how strongly it counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraChoice {
+    /// As it was named: see [`super::locate_lora`]. It must be on this machine when it is drawn with.
     pub file: PathBuf,
     /// Times the strength that the file itself asks for; may be negative.
     pub weight: f64,

@@ -18,8 +18,6 @@ mod verify;
 pub mod vision;
 mod weighted;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use image::RgbImage;
 use tch::{Device, Kind};
@@ -33,8 +31,8 @@ pub use family::{CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
-    Located, LpipsFiles, find_local, locate, locate_clip, locate_csd, locate_dinov2, locate_inception,
-    locate_inception_v3, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
+    Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
+    locate_inception, locate_inception_v3, locate_lora, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
 };
 pub use lora_choice::LoraChoice;
 pub use registry::{FAMILIES, MODELS, ModelEntry, ModelSource, find};
@@ -123,8 +121,8 @@ pub struct GenerateRequest {
 /// What a ControlNet is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControlRequest {
-    /// A folder in diffusers' layout, or an original single file.
-    pub model: PathBuf,
+    /// As it was named: see [`locate_controlnet`]. It must be on this machine by then.
+    pub model: String,
     /// What is computed of each image, at the size that is drawn; None: the images are what it reads.
     pub map: Option<ControlMap>,
     /// One for each picture.
@@ -138,7 +136,7 @@ pub struct ControlRequest {
 
 impl Default for ControlRequest {
     fn default() -> Self {
-        Self { model: PathBuf::new(), map: None, images: Vec::new(), scale: 1.0, start: 0.0, end: 1.0 }
+        Self { model: String::new(), map: None, images: Vec::new(), scale: 1.0, start: 0.0, end: 1.0 }
     }
 }
 

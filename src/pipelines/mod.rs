@@ -7,5 +7,5 @@ mod style_transfer;
 
 pub use batch::each;
 pub use caption::describe;
-pub use recipe::{FileOrigin, KEYWORDS, Origin, Recipe};
+pub use recipe::{ControlOrigin, FileOrigin, KEYWORDS, Origin, Recipe};
 pub use style_transfer::{describe_one, draw};

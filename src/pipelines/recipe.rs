@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::usage;
-use crate::images::{Fit, Text, checked_side, read_text};
-use crate::models::{GenerateRequest, IpAdapterChoice, LoraChoice, Settled};
+use crate::images::{ControlMap, Fit, Text, checked_side, read_text};
+use crate::models::{
+    ControlRequest, GenerateRequest, IpAdapterChoice, LoraChoice, Settled, locate_controlnet, locate_lora,
+};
 use crate::runtime::{files_below, sha256_of};
 use crate::schedulers::{SchedulerName, SolverOptions};
 
@@ -84,10 +86,20 @@ fn is_squash(fit: &Fit) -> bool {
     *fit == Fit::Squash
 }
 
-/// A ControlNet that steered a picture. What it read is not noted, so such a picture cannot be drawn again from its file.
+/// A ControlNet that steered a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlOrigin {
-    pub model: PathBuf,
+    /// As it was named; of a picture of a run a path as seen from that picture's folder.
+    pub model: String,
+    /// As [`Recipe::revision`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// What it read of [`Recipe::photo`]; none: [`Self::image`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<ControlMap>,
+    /// Files of earlier versions do not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<FileOrigin>,
     pub scale: f64,
     pub start: f64,
     pub end: f64,
@@ -166,7 +178,10 @@ impl FileOrigin {
     pub fn find(&self, given: Option<&Path>, beside: &Path, option: &str) -> Result<PathBuf> {
         let near = self.path.file_name().map(|name| beside.with_file_name(name));
         let seen_from_there = beside.parent().map(|folder| folder.join(&self.path));
-        let own = vec![Some(self.path.clone()), seen_from_there, near];
+        // A hub's file that is in the cache.
+        let published =
+            self.path.to_str().filter(|_| self.weight.is_some()).and_then(|name| locate_lora(name, true).ok());
+        let own = vec![Some(self.path.clone()), seen_from_there, near, published];
         let mut places = given.map_or(own, |given| vec![Some(given.to_path_buf())]);
         let Some(file) = places.iter_mut().flatten().find(|place| place.is_file()) else {
             let shown = given.unwrap_or(&self.path).display();
@@ -196,20 +211,20 @@ pub struct Origin {
     dtype: String,
     lora: Vec<FileOrigin>,
     ip_adapter: Option<IpAdapterOrigin>,
+    /// Name and revision of the ControlNet.
+    control: Option<(String, Option<String>)>,
 }
 
 impl Origin {
-    /// Of a model and the adapters on it, by the model's name and where it is; `place` is device and number type.
-    pub fn new(
-        model: &str,
-        path: &Path,
-        (device, dtype): (String, String),
-        lora: &[LoraChoice],
-        ip_adapter: Option<&IpAdapterChoice>,
-    ) -> Result<Self> {
+    /// Of a model and of what a request puts onto it, by the model's name and where it is; `place` is device and number type.
+    pub fn new(model: &str, path: &Path, (device, dtype): (String, String), request: &GenerateRequest) -> Result<Self> {
         let adapter = |choice: &LoraChoice| {
-            let origin = FileOrigin::of("", &choice.file)?;
-            Ok(FileOrigin { weight: Some(choice.weight), ..origin })
+            let file = locate_lora(&choice.file.to_string_lossy(), true)?;
+            let origin = FileOrigin::of("", &file)?;
+            Ok(FileOrigin { path: choice.file.clone(), weight: Some(choice.weight), ..origin })
+        };
+        let net = |control: &ControlRequest| -> Result<_> {
+            Ok((control.model.clone(), revision(&locate_controlnet(&control.model, true)?)?))
         };
         Ok(Self {
             model: model.to_string(),
@@ -217,9 +232,22 @@ impl Origin {
             // Which of several GPUs drew is no matter.
             device: device.split(':').next().unwrap_or_default().to_string(),
             dtype: if dtype.contains(' ') { "auto".to_string() } else { dtype },
-            lora: lora.iter().map(adapter).collect::<Result<_>>()?,
-            ip_adapter: ip_adapter.map(IpAdapterOrigin::of).transpose()?,
+            lora: request.loras.iter().map(adapter).collect::<Result<_>>()?,
+            ip_adapter: request.ip_adapter.as_ref().map(IpAdapterOrigin::of).transpose()?,
+            control: request.control.as_ref().map(net).transpose()?,
         })
+    }
+
+    /// With its absolute paths shown otherwise: as they lead from a picture to files that are moved together with it.
+    pub fn with_paths(mut self, shown: impl Fn(&Path) -> String) -> Self {
+        let ip_adapter = self.ip_adapter.iter_mut().flat_map(|own| own.pictures.iter_mut().chain([&mut own.adapter]));
+        for file in self.lora.iter_mut().chain(ip_adapter).filter(|file| file.path.is_absolute()) {
+            file.path = shown(&file.path).into();
+        }
+        if let Some((name, _)) = self.control.as_mut().filter(|(name, _)| Path::new(name).is_absolute()) {
+            *name = shown(Path::new(name));
+        }
+        self
     }
 
     /// What tells the model's files from others of its name.
@@ -295,7 +323,10 @@ impl Recipe {
             lora: origin.lora.clone(),
             ip_adapter: origin.ip_adapter.clone(),
             control: control.as_ref().map(|control| ControlOrigin {
-                model: control.model.clone(),
+                model: origin.control.as_ref().map_or(&control.model, |(name, _)| name).clone(),
+                revision: origin.control.as_ref().and_then(|(_, revision)| revision.clone()),
+                map: control.map,
+                image: None,
                 scale: control.scale,
                 start: control.start,
                 end: control.end,
@@ -317,6 +348,7 @@ impl Recipe {
         &self,
         photo: Option<RgbImage>,
         loras: Vec<LoraChoice>,
+        control: Option<ControlRequest>,
         ip_adapter: Option<IpAdapterChoice>,
     ) -> GenerateRequest {
         let mut solver_options = SolverOptions::default();
@@ -331,12 +363,13 @@ impl Recipe {
             guidance_scale: Some(self.guidance_scale),
             width: Some(self.width),
             height: Some(self.height),
-            images: photo.into_iter().collect(),
+            // What only steers is no start.
+            images: photo.into_iter().filter(|_| self.strength.is_some()).collect(),
             strength: self.strength,
             scheduler: self.scheduler,
             solver_options,
             loras,
-            control: None,
+            control,
             ip_adapter,
             safety_checker: self.safety_checker,
         }
@@ -390,8 +423,12 @@ impl Recipe {
         if self.photo.is_none() && self.fit != Fit::Squash {
             return Err(usage("fit and photo belong together"));
         }
-        if self.strength.is_some() != self.photo.is_some() {
-            return Err(usage("strength and photo belong together"));
+        let map = self.control.as_ref().and_then(|control| control.map);
+        if (self.strength.is_some() || map.is_some()) != self.photo.is_some() {
+            return Err(usage(match map {
+                Some(map) => format!("control map {map} and photo belong together"),
+                None => "strength and photo belong together".to_string(),
+            }));
         }
         Ok(())
     }
@@ -423,7 +460,6 @@ fn ascii(json: &str) -> String {
 mod tests {
     use super::*;
     use crate::images::save_with;
-    use crate::models::ControlRequest;
 
     fn recipe() -> Recipe {
         let request = GenerateRequest {
@@ -459,7 +495,15 @@ mod tests {
         };
         let settled = Settled { steps: 7, guidance_scale: 4.5, strength: None, sampler: "ddim", width: 64, height: 32 };
         let recipe = Recipe::of(&request, 0, &settled, &Origin::default(), None);
-        let noted = ControlOrigin { model: "net".into(), scale: 0.5, start: 0.0, end: 0.7 };
+        let noted = ControlOrigin {
+            model: "net".into(),
+            revision: None,
+            map: None,
+            image: None,
+            scale: 0.5,
+            start: 0.0,
+            end: 0.7,
+        };
         assert_eq!(recipe.control, Some(noted));
         assert_eq!(read(&recipe.texts().unwrap()[1].1).unwrap(), recipe);
     }
@@ -474,7 +518,7 @@ mod tests {
             "a cat \"漢\" 🐈\nNegative prompt: blur\nSteps: 7, Sampler: DDIM, CFG scale: 4.5, Seed: 18446744073709551615, \
              Size: 64x32, Model: m, Version: toolkit 0.1.0"
         );
-        let again = recipe().request(None, Vec::new(), None);
+        let again = recipe().request(None, Vec::new(), None, None);
         assert_eq!((again.steps, again.solver_options.get("eta"), again.width), (Some(7), 0.5, Some(64)));
     }
 

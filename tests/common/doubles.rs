@@ -67,7 +67,9 @@ pub type Summary = toolkit::experiment::Summary<StyleTransfer>;
 impl Captioners for Doubles {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
         match needed.name.as_str() {
-            file if [Role::Lora, Role::IpAdapter, Role::IpImages].contains(&needed.role) => Ok(PathBuf::from(file)),
+            file if matches!(needed.role, Role::Lora | Role::ControlNet | Role::IpAdapter | Role::IpImages) => {
+                Ok(PathBuf::from(file))
+            }
             "missing" => bail!("no model is called {:?}", needed.name),
             _ => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
         }
@@ -196,6 +198,7 @@ impl Outline for Sketch {
     fn check(&self, request: &GenerateRequest) -> Result<()> {
         assert_eq!((request.prompts.len(), request.seeds.len()), (1, 1));
         assert_eq!(request.images.len(), usize::from(request.strength.is_some()));
+        assert!(request.control.as_ref().is_none_or(|control| control.images.len() == 1));
         match (request.strength, request.steps) {
             (Some(strength), Some(steps)) if strength * (steps as f64) < 1.0 => Err(usage("no step is left")),
             _ if request.width == Some(7) => Err(usage("width 7 cannot be drawn")),
@@ -231,7 +234,11 @@ impl Generator for Painter {
             let salt = salt.wrapping_add(request.scheduler.map_or(0, |name| 1 + name.name().len() as u64));
             assert_eq!(request.images.len(), if request.strength.is_some() { request.prompts.len() } else { 0 });
             // Image-to-image would else take the size of the photo, and text-to-image another.
-            let size = if request.images.is_empty() { (None, None) } else { (Some(100), Some(100)) };
+            let size = if request.images.is_empty() && request.control.is_none() {
+                (None, None)
+            } else {
+                (Some(100), Some(100))
+            };
             assert_eq!((request.width, request.height), size);
             // The whole photo counts, not the one of the comparison.
             let photo = request.images.get(pictures.len());
@@ -239,6 +246,11 @@ impl Generator for Painter {
                 photo.as_raw().iter().fold(photo.width().into(), |sum: u64, v| sum * 3 % 65521 + u64::from(*v))
             });
             let salt = salt.wrapping_add(photo);
+            let salt = salt.wrapping_add(request.control.as_ref().map_or(0, |control| {
+                assert_eq!(control.images.len(), request.prompts.len());
+                let map = control.map.expect("a map").of(&control.images[pictures.len()]);
+                map.as_raw().iter().map(|v| u64::from(*v)).sum::<u64>() + control.scale.to_bits() % 65521
+            }));
             let image = RgbImage::from_fn(100, 100, |x, y| {
                 let at = salt.wrapping_mul(u64::from(x / 20 + 1)).wrapping_add(u64::from(y / 20) * 7919);
                 Rgb([(at >> 3) as u8, (at >> 11) as u8, (at >> 19) as u8])

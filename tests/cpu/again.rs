@@ -154,6 +154,69 @@ fn a_fitted_photo_is_drawn_from_again() {
     assert!(status == 2 && stderr.contains("--fit is about a photo"), "{stderr}");
 }
 
+/// What steered and what was merged is found again, where it was or where it is now.
+#[test]
+fn a_steered_picture_is_drawn_again() {
+    let golden = |name: &str| format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::copy(PHOTO, at("me.png")).unwrap();
+    fs::copy(golden("controlnet/steering_0_0.png"), at("lines.png")).unwrap();
+    fs::copy(golden("controlnet/single.safetensors"), at("net.safetensors")).unwrap();
+    fs::copy(golden("lora/sd15_kohya.safetensors"), at("ink.safetensors")).unwrap();
+    let model = golden("sd15/like_v1");
+    let draw = |more: &[&str], out: &str| {
+        let common =
+            ["--model", model.as_str(), "--prompt", "a cat", "--steps", "2", "--width", "32", "--height", "32"];
+        let steered = ["--controlnet", "net.safetensors", "--control-end", "0.8", "--lora", "ink.safetensors:0.7"];
+        stylize(&[&common[..], &steered, more, &["--out", out]].concat(), dir.path())
+    };
+    let done = (0, String::new());
+    assert_eq!(draw(&["--image", "me.png", "--strength", "0.9", "--control-image", "lineart"], "a.png"), done);
+    assert_eq!(draw(&["--control-image", "lines.png", "--control-scale", "0.7"], "b.png"), done);
+    let (a, b) = (settings(&at("a.png"))["control"].clone(), settings(&at("b.png"))["control"].clone());
+    assert_eq!((&a["map"], &a["end"], &a["image"]), (&"lineart".into(), &0.8.into(), &Value::Null));
+    assert_eq!((&b["map"], &b["scale"], &b["image"]["path"]), (&Value::Null, &0.7.into(), &"lines.png".into()));
+    let same = |one: &str, other: &str| assert_eq!(fs::read(at(one)).unwrap(), fs::read(at(other)).unwrap(), "{one}");
+    for (from, out) in [("a.png", "a2.png"), ("b.png", "b2.png")] {
+        assert_eq!(stylize(&["--from", from, "--out", out], dir.path()), done);
+        same(from, out);
+    }
+    fs::create_dir(at("other")).unwrap();
+    for name in ["me.png", "lines.png", "net.safetensors", "ink.safetensors"] {
+        fs::rename(at(name), at("other").join(name)).unwrap();
+    }
+    let moved = ["--lora", "other/ink.safetensors", "--controlnet", "other/net.safetensors"];
+    let again = |from: &str, more: &[&str]| stylize(&[&["--from", from, "--out", "c.png"], more].concat(), dir.path());
+    for (more, expected) in [
+        (&[][..], "me.png, which the picture was drawn from, is not here: give it with --image FILE"),
+        (
+            &["--image", "other/me.png"],
+            "ink.safetensors, which the picture was drawn from, is not here: give it with --lora FILE",
+        ),
+        (&["--image", "other/me.png", "--lora", "other/ink.safetensors"], "net.safetensors: no such ControlNet"),
+        (
+            &["--image", "other/me.png", "--lora", "other/net.safetensors"],
+            "was drawn without the LoRA other/net.safetensors",
+        ),
+    ] {
+        let (status, stderr) = again("a.png", more);
+        assert_eq!((status, stderr.lines().count()), (2, 1), "{more:?}: {stderr}");
+        assert!(stderr.contains(expected), "{more:?}: {stderr}");
+    }
+    assert_eq!(again("a.png", &[&moved[..], &["--image", "other/me.png"]].concat()), done);
+    same("a.png", "c.png");
+    let (status, stderr) = again("b.png", &moved);
+    assert!(
+        status == 2
+            && stderr.contains(
+                "lines.png, which the picture was drawn from, is not here: give it with --control-image FILE"
+            )
+    );
+    assert_eq!(again("b.png", &[&moved[..], &["--control-image", "other/lines.png"]].concat()), done);
+    same("b.png", "c.png");
+}
+
 #[test]
 fn what_cannot_be_drawn_again_is_one_line() {
     let dir = tempfile::tempdir().unwrap();

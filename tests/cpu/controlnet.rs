@@ -83,7 +83,7 @@ impl Case {
             images: self.photos.iter().map(|name| picture(name)).collect(),
             strength: self.strength,
             control: Some(ControlRequest {
-                model: golden(&self.net),
+                model: golden(&self.net).display().to_string(),
                 images: self.steering.iter().map(|name| picture(name)).collect(),
                 scale: self.scale,
                 start: self.start,
@@ -191,11 +191,11 @@ fn what_cannot_be_drawn_is_said_before_anything_is_loaded() {
     let keep = |_: &mut ControlRequest| {};
     assert!(refused("sd3/with_t5", &keep).contains("takes no ControlNet here: use Stable Diffusion 1.5"));
     assert!(refused("sd15/other", &keep).contains("belongs to another U-Net"));
-    assert!(refused("sd15/like_v1", &|control| control.model = golden("absent")).contains("no such ControlNet"));
+    assert!(refused("sd15/like_v1", &|control| control.model = "absent".to_string()).contains("no such ControlNet"));
     assert!(refused("sd15/like_v1", &|control| control.images.clear()).contains("one for each"));
     assert!(refused("sd15/like_v1", &|control| control.scale = f64::INFINITY).contains("not a number to work with"));
     assert!(refused("sd15/like_v1", &|control| control.start = 1.0).contains("a start below an end"));
-    let file = golden("../lora/sd15_kohya.safetensors");
+    let file = golden("../lora/sd15_kohya.safetensors").display().to_string();
     let text = refused("sd15/like_v1", &|control| control.model = file.clone());
     assert!(text.contains("sd15_kohya.safetensors") && text.contains("no ControlNet in it"), "{text}");
 }
@@ -211,7 +211,7 @@ fn weights_are_all_there_and_no_others() {
     Tensor::write_safetensors(&tensors, &file).unwrap();
     let generator = load_generator(&pipeline("sd15/like_v1"), &cpu()).unwrap();
     let mut request = json::<Vec<Case>>("cases.json")[0].request();
-    request.control.as_mut().unwrap().model = file;
+    request.control.as_mut().unwrap().model = file.display().to_string();
     let text = format!("{:#}", generator.generate(&request).unwrap_err());
     for words in ["changed.safetensors", "controlnet_down_blocks.1.weight is missing", "more.weight"] {
         assert!(text.contains(words), "{words}: {text}");

@@ -65,6 +65,14 @@ fn a_dry_run_names_missing_models_with_their_size_and_ends_well() {
     let (status, stdout, _) = run(&sets, dir.path());
     assert!(status == 0 && stdout.contains("owner/unheard-of: missing: to be downloaded, its size is not known"));
     assert!(stdout.contains("of unknown size"), "{stdout}");
+    let control =
+        ["control={ none = '', lines = 'lineart:0.5' }", "controlnet=owner/control-net", "generator=mini-sd-v1-5"];
+    let sets = control.iter().flat_map(|set| ["--set", set]);
+    let (status, stdout, stderr) =
+        run(&["experiment", "style_ablation", "--dry-run"].into_iter().chain(sets).collect::<Vec<_>>(), dir.path());
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("owner/control-net: missing: to be downloaded"), "{stdout}");
+    assert!(stdout.contains("peanuts__control-none, peanuts__control-lines"), "{stdout}");
     assert_eq!(count(dir.path()), 0, "nothing is written");
 }
 
@@ -79,6 +87,7 @@ fn a_dry_run_refuses_what_a_run_refuses() {
         (&["--set", "generator=mini-blip"], "it does not draw pictures"),
         (&["--set", "generator=mini-sdd3"], "did you mean \"mini-sd3\"?"),
         (&["--set", "width=100"], "width 100 cannot be drawn"),
+        (&["--set", "control=canny", "--set", "controlnet=nets/canny.pth"], "nets/canny.pth: no such ControlNet"),
         (&["--out", "other"], "holds another run: comparison_size is 100 there and 224 here"),
         (&["--format", "csv"], "--dry-run prints text or json"),
     ] {

@@ -145,7 +145,7 @@ fn wrong_usage_is_one_line_and_status_2() {
                 "--out",
                 "out.png",
             ],
-            "net: no such ControlNet (a folder, or an original single file)",
+            "net: no such ControlNet (a folder, an original single file, or a hub id)",
         ),
         (&["experiment", "style_ablation", "--set", "lora=ink.pt"], "ink.pt: no such file"),
         (

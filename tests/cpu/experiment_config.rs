@@ -9,6 +9,7 @@ use toolkit::experiment::caption::CaptionConfig;
 use toolkit::experiment::settings::Settings;
 use toolkit::experiment::style::plan;
 use toolkit::experiment::{Config, built_in, find, kind_of};
+use toolkit::images::ControlMap;
 
 const GOOD: &str = r#"
 name = "test"
@@ -130,9 +131,17 @@ fn adapters_beside_the_file_are_found_from_everywhere() {
     let config = Config::load(&file, "mini", &[]).unwrap();
     assert_eq!(names(&config), ["plain__lora-none", "plain__lora-ink", "plain__lora-both"]);
     let texts: Vec<&str> = config.axes.texts(&lora::AXIS).collect();
-    let (ink, elsewhere) = (folder.path().join("ink.safetensors"), std::path::absolute("elsewhere.pt").unwrap());
-    let both = format!("{} + {}", ink.display(), elsewhere.display());
+    let ink = folder.path().join("ink.safetensors");
+    let both = format!("{} + elsewhere.pt", ink.display());
     assert_eq!(texts, ["", &format!("{}:0.8", ink.display()), &both]);
+    let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    assert_eq!(again, config);
+    let net = format!("controlnet = {{ canny = 'ink.safetensors', lineart = 'owner/lines' }}\n{GOOD}");
+    fs::write(&file, net).unwrap();
+    let sets = ["control=['canny', 'lineart:0.5']", "controlnet.lineart=owner/other"].map(str::to_string);
+    let config = Config::load(&file, "mini", &sets).unwrap();
+    let named = ControlMap::ALL.map(|map| config.controlnet(map).unwrap().to_string());
+    assert_eq!(named, [ink.display().to_string(), "owner/other".to_string()]);
     let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
     assert_eq!(again, config);
     let wrong = load(GOOD, "mini", &["lora=ink.pt:nan"]).unwrap_err();
@@ -214,6 +223,19 @@ fn what_is_wrong_is_one_line_that_names_it() {
             "unknown key \"style_txt.a\", did you mean \"style_text\"?",
         ),
         (load(GOOD, "mini", &["comparison_size=10"]).unwrap_err(), "comparison_size = 10"),
+        (
+            load(GOOD, "mini", &["control=cany:0.8"]).unwrap_err(),
+            "--set control=cany:0.8: control = \"cany\" is not known, did you mean \"canny\"? (known: canny, lineart), or \"none\"",
+        ),
+        (
+            load(GOOD, "mini", &["control=lineart"]).unwrap_err(),
+            "control = \"lineart\" needs a ControlNet that reads it: give controlnet = MODEL, or controlnet.lineart = MODEL",
+        ),
+        (load(GOOD, "mini", &["controlnet=a"]).unwrap_err(), "controlnet is given, but nothing for it to read"),
+        (
+            load(GOOD, "mini", &["control=canny", "controlnet.cany=a"]).unwrap_err(),
+            "\"cany\" is not known, did you mean \"canny\"? (known: canny, lineart) (key \"controlnet\")",
+        ),
         (
             load(GOOD, "mini", &["strength=0"]).unwrap_err(),
             "--set strength=0: strength = 0 is not above 0 and up to 1 (text-to-image, without the photo, is \"none\")",

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use doubles::{Doubles, UNSPEAKABLE, World, assert_same_runs, budget, merge, run_in, without_times};
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
-use toolkit::axes::{guidance_scale, ip_adapter, lora, scheduler};
+use toolkit::axes::{control, guidance_scale, ip_adapter, lora, scheduler};
 use toolkit::error::UsageError;
 use toolkit::experiment::Config;
 use toolkit::experiment::settings::Settings;
@@ -509,6 +509,58 @@ fn pictures_drawn_after_part_strategies_and_are_recorded() {
     report::render(&world.path("run")).unwrap();
     let page = fs::read_to_string(world.path("run/report.html")).unwrap();
     assert!(page.contains("IP-Adapter") && page.contains("ip + b"));
+}
+
+/// What steers is computed of each photo, from text and from the photo, and each picture says of what it was drawn.
+#[test]
+fn photos_steer_their_pictures() {
+    let world = World::new(3);
+    fs::write(world.path("net.safetensors"), "a net").unwrap();
+    let (net, run) = (world.path("net.safetensors").display().to_string(), world.path("run"));
+    let sets = [
+        "control={ none = '', canny = 'canny:0.8', lines = 'lineart' }",
+        "strength=['none', 0.5]",
+        "style_text={ plain = 'in ink' }",
+        &format!("controlnet={{ canny = '{net}', lineart = '{net}' }}"),
+    ];
+    let summary = world.run("run", &sets, &Doubles::new(4)).unwrap();
+    let control = |row: &ResultRow| row.axes.get(&control::AXIS).text().to_string();
+    let recorded: Vec<(&str, String)> =
+        summary.results.iter().map(|row| (row.strategy.as_str(), control(row))).collect();
+    assert_eq!(
+        recorded.iter().map(|(strategy, value)| (*strategy, value.as_str())).collect::<Vec<_>>(),
+        [
+            ("plain__control-none__t2i", ""),
+            ("plain__control-none__i2i0.5", ""),
+            ("plain__control-canny__t2i", "canny:0.8"),
+            ("plain__control-canny__i2i0.5", "canny:0.8"),
+            ("plain__control-lines__t2i", "lineart"),
+            ("plain__control-lines__i2i0.5", "lineart"),
+        ]
+    );
+    let file = |strategy: &str| run.join(format!("images/{strategy}/p01.png"));
+    let pictures: BTreeSet<Vec<u8>> = recorded.iter().map(|(strategy, _)| fs::read(file(strategy)).unwrap()).collect();
+    assert_eq!(pictures.len(), 6);
+    let said = |strategy: &str| -> serde_json::Value {
+        serde_json::from_str(&toolkit::images::read_text(&file(strategy), "toolkit").unwrap().unwrap()).unwrap()
+    };
+    let canny = said("plain__control-canny__t2i");
+    assert_eq!((&canny["control"]["map"], &canny["control"]["scale"]), (&"canny".into(), &0.8.into()));
+    // No path of this machine: from the picture to the file, and to its photo.
+    assert_eq!(canny["control"]["model"], "../../../net.safetensors");
+    assert!(canny["control"]["revision"].is_string() && canny["strength"].is_null());
+    assert_eq!(canny["photo"]["path"], "../../../photos/p01.png");
+    assert!(said("plain__control-none__t2i")["control"].is_null());
+    let manifest = fs::read_to_string(run.join("manifest.json")).unwrap();
+    assert!(manifest.contains(&format!("{:x}", Sha256::digest("a net"))), "{manifest}");
+    report::render(&run).unwrap();
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("Control") && page.contains("canny-0.8"), "the axis is on the page");
+    // Continued, it is the same.
+    let before = without_times(&run.join("results.csv"));
+    let again = Doubles::new(4);
+    world.run("run", &sets, &again).unwrap();
+    assert_eq!((without_times(&run.join("results.csv")), again.drawn.load(Ordering::SeqCst)), (before, 0));
 }
 
 #[test]

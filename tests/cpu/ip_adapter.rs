@@ -64,7 +64,7 @@ impl Case {
             strength: self.strength,
             loras: self.lora.iter().map(lora).collect(),
             control: self.controlnet.as_ref().map(|net| ControlRequest {
-                model: GOLDEN.path("../controlnet").join(net),
+                model: GOLDEN.path("../controlnet").join(net).display().to_string(),
                 images: pictures(&self.steering),
                 ..ControlRequest::default()
             }),

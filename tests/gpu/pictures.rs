@@ -292,7 +292,12 @@ fn what_steers_comes_and_goes_under_recorded_steps() {
     let control = |net: &str, scale| {
         let picture = |i| toolkit::images::load(golden.join(format!("controlnet/steering_1_{i}.png"))).unwrap();
         let model = golden.join("controlnet").join(net);
-        Some(ControlRequest { model, images: vec![picture(0), picture(1)], scale, ..ControlRequest::default() })
+        Some(ControlRequest {
+            model: model.display().to_string(),
+            images: vec![picture(0), picture(1)],
+            scale,
+            ..ControlRequest::default()
+        })
     };
     let after = |file: &str, pictures: usize, scale| {
         let pictures = (0..pictures).map(|i| golden.join(format!("ip_adapter/prompt_1_{i}.png"))).collect();

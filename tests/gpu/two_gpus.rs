@@ -86,7 +86,7 @@ fn the_halves_of_guidance_on_two_gpus_draw_what_one_draws() {
         ];
         if pipeline.starts_with("sd15") {
             let control = ControlRequest {
-                model: golden.join("controlnet/like_v1"),
+                model: golden.join("controlnet/like_v1").display().to_string(),
                 images: vec![photo.clone()],
                 ..ControlRequest::default()
             };

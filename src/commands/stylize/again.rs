@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use image::RgbImage;
 
 use super::work::remark;
 use crate::cli::{Global, StylizeArgs};
@@ -12,20 +13,12 @@ use crate::commands::team::{first_and_second, share_guidance};
 use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images;
-use crate::models::{LoraChoice, load_generator, load_outline, locate};
-use crate::pipelines::{Origin, Recipe};
-use crate::runtime::{DtypeChoice, log_peak_memory};
+use crate::models::{ControlRequest, LoraChoice, load_generator, load_outline, locate, locate_controlnet, locate_lora};
+use crate::pipelines::{ControlOrigin, FileOrigin, Origin, Recipe};
+use crate::runtime::{DtypeChoice, log_peak_memory, sha256_of};
 
 pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> {
     let recipe = Recipe::read(from)?;
-    if let Some(control) = &recipe.control {
-        return Err(usage(format!(
-            "{} was steered by the ControlNet {}, which this file alone cannot do again: give the options of the first \
-             drawing",
-            from.display(),
-            control.model.display()
-        )));
-    }
     let own = DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto);
     let dtype = if global.dtype == DtypeChoice::Auto { own } else { global.dtype };
     // A file may name any model: what is not here is not fetched for it.
@@ -40,11 +33,8 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
         None => None,
     };
     let photo = photo.map(images::load).transpose()?.map(|photo| recipe.start(photo));
-    let mut loras = Vec::new();
-    for adapter in &recipe.lora {
-        let file = adapter.find(None, from, "its file at that place")?;
-        loras.push(LoraChoice { file, weight: adapter.weight.unwrap_or(1.0) });
-    }
+    let loras = adapters(&recipe, from, args)?;
+    let control = steering(&recipe, photo.as_ref(), from, args)?;
     let given = args.ip_adapter.as_deref().map(|adapter| (adapter, args.ip_image.as_slice()));
     let shown = match &recipe.ip_adapter {
         Some(origin) => Some(origin.find(given, from)?),
@@ -53,19 +43,22 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
         }
         None => None,
     };
-    let request = recipe.request(photo, loras.clone(), shown.clone());
+    let request = recipe.request(photo, loras, control, shown);
     load_outline(model, &rt)?.check(&request)?;
-    let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &loras, shown.as_ref())?;
+    let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &request)?;
     let mut generator = load_generator(model, &rt)?;
     let settled = generator.settled(&request, 0)?;
     share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
-    let again = Recipe {
+    let mut again = Recipe {
         photo: recipe.photo.clone(),
         fit: recipe.fit,
         lora: recipe.lora.clone(),
         ip_adapter: recipe.ip_adapter.clone(),
         ..Recipe::of(&request, 0, &settled, &origin, None)
     };
+    if let (Some(now), Some(then)) = (&mut again.control, &recipe.control) {
+        *now = ControlOrigin { revision: now.revision.take(), ..then.clone() };
+    }
     say_differences(&recipe, &again);
     let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
     remark(&drawn);
@@ -75,9 +68,83 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     Ok(Outcome::Done)
 }
 
+/// Its low-rank adapters, where they are now: those that are given are told by what they hold.
+fn adapters(recipe: &Recipe, from: &Path, args: &StylizeArgs) -> Result<Vec<LoraChoice>> {
+    let mut given = Vec::new();
+    for name in &args.lora {
+        let file = locate_lora(name, true)?;
+        given.push((sha256_of(&file)?, name, file));
+    }
+    let is_used = |sha256: &String| recipe.lora.iter().any(|adapter| adapter.sha256 == *sha256);
+    if let Some((_, name, _)) = given.iter().find(|(sha256, ..)| !is_used(sha256)) {
+        return Err(usage(format!("{} was drawn without the LoRA {name}: leave it out", from.display())));
+    }
+    let find = |adapter: &FileOrigin| {
+        let own = given.iter().find(|(sha256, ..)| *sha256 == adapter.sha256).map(|(.., file)| file.as_path());
+        let file = adapter.find(own, from, "--lora FILE")?;
+        Ok(LoraChoice { file, weight: adapter.weight.unwrap_or(1.0) })
+    };
+    recipe.lora.iter().map(find).collect()
+}
+
+/// The ControlNet and what it reads, where they are now.
+fn steering(
+    recipe: &Recipe,
+    photo: Option<&RgbImage>,
+    from: &Path,
+    args: &StylizeArgs,
+) -> Result<Option<ControlRequest>> {
+    let Some(control) = &recipe.control else {
+        return match (&args.controlnet, &args.control_image) {
+            (None, None) => Ok(None),
+            _ => Err(usage(format!("{} was drawn without a ControlNet: leave its options out", from.display()))),
+        };
+    };
+    let model = match &args.controlnet {
+        Some(name) => name.clone(),
+        None => named_beside(&control.model, from),
+    };
+    locate_controlnet(&model, true)
+        .with_context(|| format!("{}: steered by {model}, or by what --controlnet names", from.display()))?;
+    let image = match (&control.image, &args.control_image, control.map.and(photo)) {
+        (_, Some(file), Some(_)) => {
+            let file = file.display();
+            return Err(usage(format!(
+                "{} was steered by its photo: leave --control-image {file} out",
+                from.display()
+            )));
+        }
+        (_, None, Some(photo)) => photo.clone(),
+        (Some(image), given, None) => images::load(image.find(given.as_deref(), from, "--control-image FILE")?)?,
+        // Files of earlier versions.
+        (None, Some(given), None) => images::load(given)?,
+        (None, None, None) => {
+            return Err(usage(format!(
+                "{} does not say which picture steered it: give that with --control-image FILE",
+                from.display()
+            )));
+        }
+    };
+    let ControlOrigin { map, scale, start, end, .. } = *control;
+    Ok(Some(ControlRequest { model, map, images: vec![image], scale, start, end }))
+}
+
+/// The name, or where that leads to from the picture's folder.
+fn named_beside(name: &str, from: &Path) -> String {
+    let seen_from_there = from.parent().map(|folder| folder.join(name)).filter(|path| path.exists());
+    let own = Path::new(name).exists();
+    seen_from_there.filter(|_| !own).map_or(name.to_string(), |path| path.display().to_string())
+}
+
 /// Why the picture may be another.
 fn say_differences(then: &Recipe, now: &Recipe) {
     let none = "none".to_string();
+    let net = |recipe: &Recipe| recipe.control.as_ref().and_then(|control| control.revision.clone());
+    if let (Some(then), Some(now)) = (net(then), net(now))
+        && then != now
+    {
+        tracing::warn!("the files of the ControlNet differ: {then} then, {now} now; the picture may too");
+    }
     for (what, then, now) in [
         ("files of the model", then.revision.as_ref().unwrap_or(&none), now.revision.as_ref().unwrap_or(&none)),
         ("device", &then.device, &now.device),

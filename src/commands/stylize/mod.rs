@@ -16,7 +16,8 @@ use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images::ControlMap;
 use crate::models::{
-    CaptionOptions, check_captions, load_captioner, load_generator, load_outline, load_token_budget, locate,
+    CaptionOptions, GenerateRequest, Settled, check_captions, load_captioner, load_generator, load_outline,
+    load_token_budget, locate, locate_controlnet, locate_lora, split_weight,
 };
 use crate::pipelines::{FileOrigin, Origin, Recipe};
 use crate::prompts::TokenBudget;
@@ -44,6 +45,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     let fitted = Fitted::new(&args, photo, || load_outline(model(&args), &rt))?;
     let control = control(&args)?;
     let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], fitted, control };
+    bring(&args, &rt)?;
     check(&args, &work, &rt)?;
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
@@ -62,17 +64,34 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     } else {
         let drawn = generator.generate(&first)?.into_iter().next().context("the generator drew nothing")?;
         remark(&drawn);
-        let photo = settled.strength.map(|_| FileOrigin::of("", path_of(&args))).transpose()?;
-        let photo = photo.map(|photo| (photo, args.fit.unwrap_or_default()));
         let path = locate(model(&args), &rt)?.path;
-        let place = OnThisMachine::new(rt).place();
-        let origin = Origin::new(model(&args), &path, place, &first.loras, first.ip_adapter.as_ref())?;
-        (drawn.image, Outcome::Done, Recipe::of(&first, 0, &settled, &origin, photo).texts()?)
+        let origin = Origin::new(model(&args), &path, OnThisMachine::new(rt).place(), &first)?;
+        (drawn.image, Outcome::Done, recipe(&args, &work, &first, &settled, &origin)?.texts()?)
     };
     log_peak_memory(rt.device);
     images::save_with(&picture, &args.out, &texts)?;
     say!("{}", args.out.display());
     Ok(outcome)
+}
+
+/// What the picture was drawn from, with the files that it read.
+fn recipe(
+    args: &StylizeArgs,
+    work: &Work,
+    request: &GenerateRequest,
+    settled: &Settled,
+    origin: &Origin,
+) -> Result<Recipe> {
+    let is_read = settled.strength.is_some() || matches!(work.control, Some(ControlSource::Photo(_)));
+    let photo = is_read.then(|| FileOrigin::of("", path_of(args))).transpose()?;
+    let photo = photo.map(|photo| (photo, args.fit.unwrap_or_default()));
+    let mut recipe = Recipe::of(request, 0, settled, origin, photo);
+    if let (Some(control), Some(ControlSource::Picture(_)), Some(file)) =
+        (&mut recipe.control, &work.control, &args.control_image)
+    {
+        control.image = Some(FileOrigin::of("", file)?);
+    }
+    Ok(recipe)
 }
 
 /// The model; without one there is a picture to draw again.
@@ -82,7 +101,16 @@ fn model(args: &StylizeArgs) -> &str {
 
 /// What a ControlNet reads: what is computed of the photo, or the picture that was given.
 fn control(args: &StylizeArgs) -> Result<Option<ControlSource>> {
-    let Some(given) = &args.control_image else { return Ok(None) };
+    let given = match (&args.controlnet, &args.control_image) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(given)) => given,
+        (Some(_), None) => {
+            return Err(usage(
+                "--controlnet needs something to read: --control-image FILE, or canny or lineart of a photo",
+            ));
+        }
+        (None, Some(_)) => return Err(usage("--control-image needs what reads it: --controlnet MODEL")),
+    };
     match given.to_str().and_then(|name| name.parse::<ControlMap>().ok()) {
         Some(map) if args.image.is_none() && args.photo.is_none() => {
             Err(usage(format!("--control-image {map} needs a photo to be computed of: --image FILE, or --photo FILE")))
@@ -98,6 +126,14 @@ fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
         tracing::warn!("the prompt has {tokens} tokens and CLIP reads {limit}: its end does not count there");
     }
     Ok(())
+}
+
+/// Downloads what is named on the hub and is not here yet.
+fn bring(args: &StylizeArgs, rt: &Runtime) -> Result<()> {
+    for text in &args.lora {
+        locate_lora(split_weight(text).0, rt.offline)?;
+    }
+    args.controlnet.iter().try_for_each(|name| locate_controlnet(name, rt.offline).map(drop))
 }
 
 /// What can be known to be wrong before a model is loaded.

@@ -26,14 +26,15 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::axes::Axes;
+use super::controlnets::{self, ControlNets};
 use super::ip_images;
-use crate::axes::{NONE, find, ip_adapter, keys, lora};
+use crate::axes::{NONE, control, find, ip_adapter, keys, lora};
 use crate::error::usage;
 use crate::experiment::profiles::{locate, positive, unknown_key};
 use crate::experiment::schema::schema_of;
 use crate::experiment::settings::{KindKey, Settings, typed};
 use crate::experiment::shared::Shared;
-use crate::images::Fit;
+use crate::images::{ControlMap, Fit};
 use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::Mode;
 use crate::metrics::image::embedded::Embedding;
@@ -73,6 +74,10 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub height: Option<usize>,
+    /// The ControlNet that reads what the axis `control` computes of the photos (Stable Diffusion 1.5): a name, a folder, an
+    /// original single file or a hub id; or a table with one for each map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controlnet: Option<ControlNets>,
     /// Whether the pictures are also kept at the size at which they were drawn (`drawn/STRATEGY/ID.png`).
     #[serde(default = "keep_drawn")]
     pub keep_drawn: bool,
@@ -133,6 +138,28 @@ impl Config {
         asked.filter_map(|metric| Some((metric, metric.embedding()?)))
     }
 
+    /// The ControlNet that reads this map.
+    pub fn controlnet(&self, map: ControlMap) -> Option<&str> {
+        self.controlnet.as_ref()?.of(map)
+    }
+
+    /// That there is a ControlNet for every map, and none for nothing.
+    fn check_control(&self) -> Result<()> {
+        let mut values = self.axes.values(&control::AXIS).peekable();
+        if values.peek().is_none() && self.controlnet.is_some() {
+            return Err(usage(
+                "controlnet is given, but nothing for it to read: give the axis control (canny or lineart), or leave it out",
+            ));
+        }
+        match values.filter_map(control::map).find(|map| self.controlnet(*map).is_none()) {
+            Some(map) => Err(usage(format!(
+                "control = {:?} needs a ControlNet that reads it: give controlnet = MODEL, or controlnet.{map} = MODEL",
+                map.name()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The name of a network's weights.
     pub fn network(&self, network: Network) -> &str {
         let given = match network {
@@ -168,6 +195,7 @@ impl Settings for Config {
         positive("width", self.width)?;
         positive("height", self.height)?;
         self.axes.check().map_err(usage)?;
+        self.check_control()?;
         // Smaller pictures leave nothing for the last layers of Inception.
         if !(75..=4096).contains(&self.comparison_size) {
             return Err(usage(format!("comparison_size = {} is not between 75 and 4096", self.comparison_size)));
@@ -214,6 +242,14 @@ impl Settings for Config {
                 values.insert(name.to_string(), value);
                 put(table, axis, Value::Table(values));
             }
+            Some((controlnets::KEY, map)) => {
+                let mut names = match table.remove(controlnets::KEY) {
+                    Some(Value::Table(names)) => names,
+                    _ => Table::new(),
+                };
+                names.insert(map.to_string(), value);
+                put(table, controlnets::KEY, Value::Table(names));
+            }
             Some(_) => return Err(usage(unknown_key(key, &keys(), ""))),
             None => put(table, key, value),
         }
@@ -228,6 +264,9 @@ impl Settings for Config {
             {
                 *path = found.to_string();
             }
+        }
+        if let Some(names) = table.get_mut(controlnets::KEY) {
+            controlnets::locate_all(names, beside);
         }
         for axis in [&lora::AXIS, &ip_adapter::AXIS] {
             if let Some(values) = table.get_mut("axes").and_then(|axes| axes.get_mut(axis.key)) {
@@ -247,16 +286,15 @@ impl Settings for Config {
     }
 }
 
-/// Makes the paths of adapters and their pictures absolute.
+/// Makes the paths of the adapters and their pictures that are there absolute.
 fn locate_files(values: &mut Value, beside: Option<&Path>) {
     match values {
         Value::String(text) if text != NONE => {
             let mut choices = LoraChoice::list(text);
             for choice in &mut choices {
-                let found = locate(&choice.file, beside);
-                // Only what a configuration can hold.
-                if found.to_str().is_some() {
-                    choice.file = found;
+                // Only what a configuration can hold; what is not here may be a hub id.
+                if let Some(found) = located(&choice.file, beside) {
+                    choice.file = found.into();
                 }
             }
             *text = LoraChoice::join(&choices);
@@ -265,6 +303,12 @@ fn locate_files(values: &mut Value, beside: Option<&Path>) {
         Value::Table(values) => values.iter_mut().for_each(|(_, value)| locate_files(value, beside)),
         _ => {}
     }
+}
+
+/// The absolute path of what is there.
+pub(super) fn located(name: &Path, beside: Option<&Path>) -> Option<String> {
+    let found = locate(name, beside);
+    found.to_str().filter(|_| found.exists()).map(str::to_string)
 }
 
 /// Sets a key; an axis goes under `axes` from wherever it is given.

@@ -20,7 +20,7 @@ use super::photos::{Photos, drawn_size};
 use super::plan::{Cell, Plan, picture_seed};
 use super::record::{Drawn, Finished, Recorder};
 use super::results::{StyleMean, column};
-use crate::axes::{AXES, Reach, generator, ip_adapter, lora, strength, style_text};
+use crate::axes::{AXES, Reach, control, generator, ip_adapter, lora, strength, style_text};
 use crate::datasets::Photo;
 use crate::experiment::kind::{Inputs, Item, Work};
 use crate::experiment::models::{Needed, Role};
@@ -28,7 +28,7 @@ use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{self, Filter, Text, resize};
 use crate::metrics::image::photo::PhotoMeasures;
 use crate::metrics::{Values, of_pictures};
-use crate::models::{GenerateRequest, Generated, Generator, IpAdapterChoice, LoraChoice};
+use crate::models::{GenerateRequest, Generated, Generator};
 use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
 use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path, way};
@@ -233,9 +233,12 @@ fn jobs<'a>(plan: &'a Plan, places: &[(usize, usize)]) -> Vec<Job<'a>> {
     places.iter().map(|&(cell, photo)| Job { cell: &plan.cells[cell], photo: &plan.photos[photo] }).collect()
 }
 
+/// Where pictures lie in a run folder, as deep as they do elsewhere in it.
+const PICTURES: &str = "images/strategy";
+
 /// The photo as seen from a picture drawn in the run folder, so that a run says the same wherever both lie.
 fn origin_of(photo: &Photo, dir: &Path) -> Result<FileOrigin> {
-    let path = way(&absolute(dir)?.join("images/strategy"), &absolute(&photo.path)?);
+    let path = way(&absolute(dir)?.join(PICTURES), &absolute(&photo.path)?);
     Ok(FileOrigin { path: path.into(), ..FileOrigin::of(&photo.id, &photo.path)? })
 }
 
@@ -248,7 +251,9 @@ impl Draw<'_> {
         own_size: (usize, usize),
     ) -> Vec<(&'j str, Result<Pixels, String>)> {
         let side = self.inputs.config.comparison_size;
-        let starts = jobs.iter().any(|job| !job.cell.get(&strength::AXIS).is_none());
+        // From a photo the picture starts, or what is computed of it steers.
+        let starts = |job: &Job| [&strength::AXIS, &control::AXIS].iter().any(|axis| !job.cell.get(axis).is_none());
+        let starts = jobs.iter().any(starts);
         let drawn = drawn_size(self.inputs.config, own_size);
         let (known, dir) = (self.photos.as_ref(), self.inputs.dir);
         let look = |(photo, decoded): (&'j Photo, Result<RgbImage>)| {
@@ -276,8 +281,12 @@ impl Draw<'_> {
         let mut request = request(first.cell, self.inputs.config, generator.own_size());
         request.prompts = tasks.iter().map(|(_, row, _)| row.prompt.clone()).collect();
         request.seeds = tasks.iter().map(|(_, row, _)| row.seed).collect();
+        let photos = || tasks.iter().filter_map(|(.., photo)| photo.start.clone()).collect();
         if request.strength.is_some() {
-            request.images = tasks.iter().filter_map(|(.., photo)| photo.start.clone()).collect();
+            request.images = photos();
+        }
+        if let Some(control) = &mut request.control {
+            control.images = photos();
         }
         let start = Instant::now();
         let drawn = draw(generator, &request);
@@ -289,7 +298,8 @@ impl Draw<'_> {
             let texts = || {
                 let settled = generator.settled(&request, at)?;
                 let origin = self.origins.get(&origin_key(job.cell)).context("a generator that is not of the plan")?;
-                let photo = photo.origin.clone().filter(|_| settled.strength.is_some());
+                let uses_it = settled.strength.is_some() || request.control.is_some();
+                let photo = photo.origin.clone().filter(|_| uses_it);
                 let photo = photo.map(|photo| (photo, self.photos.fit));
                 Recipe::of(&request, at, &settled, origin, photo).texts()
             };
@@ -353,11 +363,11 @@ impl Draw<'_> {
     }
 }
 
-/// By a generator's name and its adapters of both kinds.
-pub type Origins = BTreeMap<[String; 3], Origin>;
+/// By a generator's name, and what is put onto it.
+pub type Origins = BTreeMap<[String; 4], Origin>;
 
-fn origin_key(cell: &Cell) -> [String; 3] {
-    [&generator::AXIS, &lora::AXIS, &ip_adapter::AXIS].map(|axis| cell.text(axis).to_string())
+fn origin_key(cell: &Cell) -> [String; 4] {
+    [&generator::AXIS, &lora::AXIS, &control::AXIS, &ip_adapter::AXIS].map(|axis| cell.text(axis).to_string())
 }
 
 /// What the pictures of a plan's generators say of them.
@@ -365,11 +375,12 @@ pub fn origins(work: Inputs<StyleTransfer>) -> Result<Origins> {
     let mut origins = Origins::new();
     for cell in &work.plan.cells {
         if let Entry::Vacant(new) = origins.entry(origin_key(cell)) {
-            let [generator, loras, shown] = new.key();
-            let path = work.models.find(&Needed::new(generator.clone(), Role::Generator))?;
-            let shown = IpAdapterChoice::read(shown);
-            let origin = Origin::new(generator, &path, work.models.place(), &LoraChoice::list(loras), shown.as_ref())?;
-            new.insert(origin);
+            let generator = cell.text(&generator::AXIS);
+            let path = work.models.find(&Needed::new(generator, Role::Generator))?;
+            // Of any size: that is no part of it.
+            let origin = Origin::new(generator, &path, work.models.place(), &request(cell, work.config, (1, 1)))?;
+            let pictures = absolute(work.dir)?.join(PICTURES);
+            new.insert(origin.with_paths(|path| way(&pictures, path)));
         }
     }
     Ok(origins)
@@ -407,7 +418,12 @@ pub fn request(cell: &Cell, config: &Config, (width, height): (usize, usize)) ->
             set(&mut request, cell.get(axis));
         }
     }
-    if request.strength.is_some() {
+    if let Some(control) = &mut request.control {
+        // What none reads is refused with the configuration.
+        let net = control.map.and_then(|map| config.controlnet(map));
+        control.model = net.unwrap_or_default().to_string();
+    }
+    if request.strength.is_some() || request.control.is_some() {
         // Text-to-image draws at its own size by itself; from a photo all pictures are to have it as well, so that both
         // ways can be compared and photos of any size share a batch.
         request.width = request.width.or(Some(width));

@@ -13,6 +13,7 @@
 mod axes;
 mod comparisons;
 pub mod config;
+mod controlnets;
 mod describe;
 mod draw;
 mod effects;
@@ -40,14 +41,14 @@ use anyhow::{Context, Result, bail};
 use self::features::{FeatureStore, Features, key};
 use self::models::Models;
 use self::plan::Cell;
-use crate::axes::{AxisValue, captioner, generator, ip_adapter, lora, seed};
+use crate::axes::{AxisValue, captioner, control, generator, ip_adapter, lora, seed};
 use crate::experiment::embed::LABEL as MEASURING;
 use crate::experiment::extent::{DataSource, Extent, png_bytes};
 use crate::experiment::folder::RunFolder;
 use crate::experiment::kind::{Failure, Inputs, Item, Kind, Part, SCORING, Work};
 use crate::experiment::manifest::Facts;
 use crate::experiment::models::{Needed, OnThisMachine, Role};
-use crate::images;
+use crate::images::{self, ControlMap};
 use crate::metrics::image::networks::Network;
 use crate::metrics::{asked_names, of_pictures};
 use crate::models::{IpAdapterChoice, LoraChoice};
@@ -112,6 +113,8 @@ impl Kind for StyleTransfer {
         let loras: BTreeSet<PathBuf> =
             config.axes.texts(&lora::AXIS).flat_map(LoraChoice::list).map(|choice| choice.file).collect();
         let loras = loras.into_iter().map(|file| Needed::new(file.to_string_lossy(), Role::Lora));
+        let maps: BTreeSet<ControlMap> = config.axes.values(&control::AXIS).filter_map(control::map).collect();
+        let controlnets: BTreeSet<&str> = maps.into_iter().filter_map(|map| config.controlnet(map)).collect();
         let choices = config.axes.texts(&ip_adapter::AXIS).filter_map(IpAdapterChoice::read);
         let shown: BTreeSet<(PathBuf, Role)> = choices
             .flat_map(|choice| {
@@ -124,6 +127,7 @@ impl Kind for StyleTransfer {
         captioners
             .chain(generators)
             .chain(loras)
+            .chain(controlnets.into_iter().map(|name| Needed::new(name, Role::ControlNet)))
             .chain(shown)
             .chain(networks.into_iter().map(|network| Needed::new(config.network(network), Role::Network(network))))
             .chain([

@@ -77,6 +77,9 @@ fn example(cell: &Cell, config: &Config, outline: &dyn Outline) -> GenerateReque
     if request.strength.is_some() {
         request.images = vec![RgbImage::new(width as u32, height as u32)];
     }
+    if let Some(control) = &mut request.control {
+        control.images = vec![RgbImage::new(width as u32, height as u32)];
+    }
     request
 }
 

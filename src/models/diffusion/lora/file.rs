@@ -78,9 +78,6 @@ pub(super) struct LoraFile {
 
 impl LoraFile {
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Err(usage(format!("{}: no such file of low-rank adapters (LoRA)", path.display())));
-        }
         let checkpoint = Checkpoint::open(&[path])?;
         let (mut layers, mut unknown, mut others) = (BTreeMap::<String, Layer>::new(), Vec::new(), BTreeMap::new());
         for name in checkpoint.names() {

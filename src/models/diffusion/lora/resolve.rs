@@ -9,7 +9,7 @@ use super::file::{Layer, LoraFile};
 use super::names::{Index, Target};
 use crate::checkpoints::{Checkpoint, is_finite, list};
 use crate::error::usage;
-use crate::models::LoraChoice;
+use crate::models::{LoraChoice, locate_lora};
 
 /// A file that fits a generator.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub fn open(choices: &[LoraChoice], index: &Index) -> Result<Vec<Lora>> {
 
 impl Lora {
     fn open(choice: &LoraChoice, index: &Index) -> Result<Self> {
-        let path = &choice.file;
+        let path = &locate_lora(&choice.file.to_string_lossy(), true)?;
         if !choice.weight.is_finite() {
             return Err(usage(format!(
                 "{}: its weight {} is not a number to work with",

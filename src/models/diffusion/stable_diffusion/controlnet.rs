@@ -15,6 +15,7 @@ use super::unet_encoder::{Builder, Encoder};
 use crate::checkpoints::{Checkpoint, Weights, config};
 use crate::error::usage;
 use crate::models::diffusion::single_file::ldm;
+use crate::models::locate_controlnet;
 use crate::nn::{Activation, Conv2d, channels_last};
 
 const STEM: &str = "diffusion_pytorch_model";
@@ -81,15 +82,10 @@ pub struct ControlFiles {
 }
 
 impl ControlFiles {
-    /// A folder in diffusers' layout, or one file of the original layout, made for this U-Net.
-    pub fn open(path: &Path, unet: &unet::Config) -> Result<Self> {
-        if !path.exists() {
-            return Err(usage(format!(
-                "{}: no such ControlNet (a folder, or an original single file)",
-                path.display()
-            )));
-        }
-        let source = if path.is_dir() { Self::folder(path) } else { Self::single_file(path, unet) };
+    /// Those of the ControlNet that is called so, which must be here, made for this U-Net.
+    pub fn open(name: &str, unet: &unet::Config) -> Result<Self> {
+        let path = locate_controlnet(name, true)?;
+        let source = if path.is_dir() { Self::folder(&path) } else { Self::single_file(&path, unet) };
         let source = source.with_context(|| format!("ControlNet {}", path.display()))?;
         source.config.check(unet).map_err(|error| usage(format!("{}: {error:#}", path.display())))?;
         Ok(source)

@@ -127,10 +127,10 @@ impl SdModel {
 
 impl SdModel {
     /// The ControlNet of a request; the last one stays.
-    fn controlnet(&self, path: &Path) -> Result<Rc<ControlNet>> {
-        self.controlnet.get(path, || {
-            let files = controlnet::ControlFiles::open(path, &self.outline.unet)?;
-            files.build(self.device, self.kind).with_context(|| format!("ControlNet {}", path.display()))
+    fn controlnet(&self, name: &str) -> Result<Rc<ControlNet>> {
+        self.controlnet.get(Path::new(name), || {
+            let files = controlnet::ControlFiles::open(name, &self.outline.unet)?;
+            files.build(self.device, self.kind).with_context(|| format!("ControlNet {name}"))
         })
     }
 
@@ -292,6 +292,8 @@ impl DiffusionModel for SdModel {
 /// again, see [`super::float32_fallback`].
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use anyhow::Result;
     use image::RgbImage;
     use tch::{Device, Kind};
