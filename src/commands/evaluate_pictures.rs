@@ -48,7 +48,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     };
     let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
         let (inception, lpips) = find(&finding(&options))?;
-        let sets = [Set::pairs(&pairs), Set::files(&style_files)].map(|set| set.as_squares(square)).into();
+        let sets = [Set::pairs(&pairs), Set::files(&style_files)].map(|set| set.with_squares(square)).into();
         let (rt, seen) = look((&team, options), &mut foreseen, Nets::art_fid(inception, lpips), sets, batch)?;
         let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
@@ -116,7 +116,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let ([a, b], width) = if let Some((team, options)) = team(global)? {
         network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
         let nets = Nets::Features(network.model().to_string(), args.inception.clone());
-        let sets = files.map(|files| Set::files(files).as_squares(square)).into();
+        let sets = files.map(|files| Set::files(files).with_squares(square)).into();
         let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
         let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
         let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
@@ -201,7 +201,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     };
     let values = if let Some((team, options)) = team(global)? {
         let nets = Nets::lpips(find(&finding(&options))?);
-        let sets = vec![Set::pairs(&pairs).as_squares(square)];
+        let sets = vec![Set::pairs(&pairs).with_squares(square)];
         let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
         let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
         numbers(&values)?

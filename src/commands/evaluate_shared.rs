@@ -87,7 +87,7 @@ impl Set {
     }
 
     /// With all pictures made squares, where these are asked for.
-    pub fn as_squares(self, square: Option<&Square>) -> Self {
+    pub fn with_squares(self, square: Option<&Square>) -> Self {
         Self { square: square.cloned(), ..self }
     }
 

@@ -24,6 +24,8 @@ const GPU_BATCH: usize = 256;
 const GPU_BATCH_PIXELS: u64 = GPU_BATCH as u64 * 224 * 224;
 /// Device memory that the networks take for a pixel of a picture (or a pair of them), rounded up generously.
 const GPU_BYTES_PER_PIXEL: u64 = 512;
+/// The size at which networks mostly see pictures that they resize.
+const USUAL: (u32, u32) = (224, 224);
 /// Main memory for pictures that are decoded before a GPU asks for them.
 const GPU_AHEAD_BYTES: u64 = 1 << 30;
 
@@ -80,6 +82,10 @@ impl Square {
         Self { side, fit, without_face: Arc::default() }
     }
 
+    fn size(&self) -> (u32, u32) {
+        (self.side, self.side)
+    }
+
     /// In how many pictures a face was looked for in vain up to now; their middle is taken.
     pub fn without_face(&self) -> usize {
         self.without_face.load(Ordering::Relaxed)
@@ -112,7 +118,7 @@ impl Square {
         if needs_face && face.is_none() {
             self.without_face.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(self.fit.apply(picture, shape, (self.side, self.side), Filter::Bicubic, face.as_ref()))
+        Ok(self.fit.apply(picture, shape, self.size(), Filter::Bicubic, face.as_ref()))
     }
 }
 
@@ -197,7 +203,8 @@ impl Decoding {
     /// before it is ready.
     pub fn files(files: Vec<PathBuf>, least: u32, square: Option<&Square>, for_gpu: bool) -> Self {
         let square = square.cloned();
-        Self::new(files, 1, least, for_gpu, move |_, picture| squared(square.as_ref(), picture, None))
+        let waiting = square.as_ref().map(Square::size);
+        Self::new(files, (1, least), waiting, for_gpu, move |_, picture| squared(square.as_ref(), picture, None))
     }
 
     /// The same of pictures of any sizes, which `prepare` brings to one as they are decoded, from squares where these are
@@ -209,31 +216,35 @@ impl Decoding {
         prepare: impl Fn(RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
     ) -> Self {
         let square = square.cloned();
-        Self::new(files, 1, 1, for_gpu, move |_, picture| prepare(squared(square.as_ref(), picture, None)?))
+        let prepare = move |_: &PathBuf, picture| prepare(squared(square.as_ref(), picture, None)?);
+        Self::new(files, (1, 1), Some(USUAL), for_gpu, prepare)
     }
 
     /// The same with the pictures of pairs.
     pub fn pairs(pairs: &[Pair], least: u32, square: Option<&Square>, for_gpu: bool) -> Self {
         let files = pairs.iter().flat_map(|pair| [pair.content.clone(), pair.stylized.clone()]).collect();
         let square = square.cloned();
+        let waiting = square.as_ref().map(Square::size);
         let originals: HashMap<PathBuf, PathBuf> = match square.as_ref().map(|square| square.fit) {
             Some(Fit::Face) => pairs.iter().map(|pair| (pair.stylized.clone(), pair.content.clone())).collect(),
             _ => HashMap::new(),
         };
         let prepare =
             move |file: &PathBuf, picture| squared(square.as_ref(), picture, originals.get(file).map(PathBuf::as_path));
-        Self::new(files, 2, least, for_gpu, prepare)
+        Self::new(files, (2, least), waiting, for_gpu, prepare)
     }
 
+    /// `waiting` is the size of the pictures that wait; None: that of the first file.
     fn new(
         files: Vec<PathBuf>,
-        sets: usize,
-        least: u32,
+        (sets, least): (usize, u32),
+        waiting: Option<(u32, u32)>,
         for_gpu: bool,
         prepare: impl Fn(&PathBuf, RgbImage) -> Result<RgbImage> + Send + Sync + 'static,
     ) -> Self {
         let mut ahead = 2 * sets * CPU_BATCH;
-        if for_gpu && let Some(Ok((width, height))) = files.first().map(images::size) {
+        let waiting = || waiting.or_else(|| images::size(files.first()?).ok());
+        if for_gpu && let Some((width, height)) = waiting() {
             let bytes = 3 * u64::from(width) * u64::from(height);
             ahead = ahead.max((GPU_AHEAD_BYTES / bytes.max(1)) as usize);
         }
