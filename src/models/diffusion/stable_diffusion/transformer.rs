@@ -138,10 +138,11 @@ impl CrossAttention {
 
     fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
         let queries = split_heads(&self.to_q.forward(x), self.heads);
-        let mut seen = text.text.attend(&queries);
-        if let Some(pictures) = &text.pictures {
-            seen = seen + pictures.attend(&queries);
-        }
+        let read = text.text.attend(&queries);
+        let seen = match &text.pictures {
+            Some(pictures) => read + pictures.attend(&queries),
+            None => read,
+        };
         self.to_out.forward(&join_heads(&seen))
     }
 }
