@@ -13,19 +13,24 @@ use crate::runtime;
 /// A file that says what a folder holds.
 pub struct Description {
     pub file: &'static str,
-    /// Where in it the family's name is.
-    pub key: &'static str,
+    /// Where in it the family's name is; the first that it has counts.
+    pub keys: &'static [&'static str],
     /// The names that a family has there.
     names: fn(&Family) -> &'static [&'static str],
 }
 
 /// The first that a folder has counts.
 pub const DESCRIPTIONS: [Description; 2] = [
-    Description { file: "model_index.json", key: "_class_name", names: |family| family.pipeline_classes },
-    Description { file: "config.json", key: "model_type", names: |family| family.model_types },
+    Description { file: "model_index.json", keys: &["_class_name"], names: |family| family.pipeline_classes },
+    Description { file: "config.json", keys: &["model_type", "_class_name"], names: |family| family.model_types },
 ];
 
 impl Description {
+    /// The key that the file has, and the name there.
+    pub fn name_in<'v>(&self, file: &'v Value) -> Option<(&'static str, &'v str)> {
+        self.keys.iter().find_map(|key| Some((*key, file.get(key)?.as_str()?)))
+    }
+
     /// The family of this name.
     pub fn family(&self, name: &str) -> Option<&'static Family> {
         FAMILIES.iter().copied().find(|family| (self.names)(family).contains(&name))
@@ -39,9 +44,9 @@ pub fn family_of(path: &Path) -> Result<&'static Family> {
         return family_of_file(path);
     }
     for description in &DESCRIPTIONS {
-        let (file, key) = (path.join(description.file), description.key);
+        let file = path.join(description.file);
         if file.is_file() {
-            let name = string_of(&file, key)?;
+            let (key, name) = name_in(&file, description)?;
             return description.family(&name).with_context(|| {
                 format!("{}: {key} {name:?} is not a family known here ({})", file.display(), known())
             });
@@ -63,12 +68,19 @@ pub fn known() -> String {
     types.chain(classes).copied().collect::<Vec<_>>().join(", ")
 }
 
-fn string_of(file: &Path, key: &str) -> Result<String> {
+fn name_in(file: &Path, description: &Description) -> Result<(&'static str, String)> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let json: Value = serde_json::from_slice(&text).with_context(|| format!("{} is not valid JSON", file.display()))?;
-    match json.get(key).and_then(Value::as_str) {
-        Some(value) => Ok(value.to_string()),
-        None => bail!("{}: no {key} in it, so its family is unknown ({})", file.display(), known()),
+    match description.name_in(&json) {
+        Some((key, name)) => Ok((key, name.to_string())),
+        None => {
+            bail!(
+                "{}: no {} in it, so its family is unknown ({})",
+                file.display(),
+                description.keys.first().unwrap_or(&""),
+                known()
+            )
+        }
     }
 }
 
@@ -76,7 +88,7 @@ fn string_of(file: &Path, key: &str) -> Result<String> {
 pub fn family_of_file(file: &Path) -> Result<&'static Family> {
     let checkpoint = Checkpoint::open(&[file])?;
     for family in FAMILIES {
-        if family.tensors.iter().any(|name| checkpoint.entry(name).is_some()) && (family.is_file)(file, &checkpoint)? {
+        if family.has_tensor(&checkpoint) && (family.is_file)(file, &checkpoint)? {
             return Ok(family);
         }
     }

@@ -20,7 +20,7 @@ pub struct Family {
     pub pipeline_classes: &'static [&'static str],
     /// `model_type` of `config.json`.
     pub model_types: &'static [&'static str],
-    /// Tensors each of which tells that a file by itself is of this family.
+    /// Tensors each of which tells that a file by itself is of this family; of one that begins with `*` only the end.
     pub tensors: &'static [&'static str],
     /// Whether a file that has one of [`Self::tensors`] is of this family, and of no other that shares them.
     pub is_file: fn(&Path, &Checkpoint) -> Result<bool>,
@@ -45,6 +45,7 @@ pub enum Task {
     Caption(CaptionerTask),
     Generate(GeneratorTask),
     Measure(MetricNetTask),
+    Adapt(AdapterTask),
 }
 
 /// What there is of a family that describes pictures.
@@ -82,6 +83,13 @@ pub struct MetricNetTask {
     pub verify: Option<fn(&Path, &Runtime) -> Result<()>>,
 }
 
+/// What changes or steers a generator, and does nothing by itself.
+#[derive(Debug)]
+pub struct AdapterTask {
+    /// Looks whether it is whole; whether that could be held against a configuration.
+    pub verify: fn(&Path, &Runtime) -> Result<bool>,
+}
+
 impl Family {
     /// A metric net that is a file with one of these tensors.
     pub const fn metric_net(title: &'static str, tensors: &'static [&'static str], in_artfid: bool) -> Self {
@@ -94,6 +102,14 @@ impl Family {
             files: |_, _| Ok(()),
             task: Task::Measure(MetricNetTask { in_artfid, verify: None }),
         }
+    }
+
+    /// Whether a file has a tensor that tells that it is of this family.
+    pub fn has_tensor(&self, checkpoint: &Checkpoint) -> bool {
+        self.tensors.iter().any(|tensor| match tensor.strip_prefix('*') {
+            Some(end) => checkpoint.names().any(|name| name.ends_with(end)),
+            None => checkpoint.entry(tensor).is_some(),
+        })
     }
 
     /// How it is called in messages.

@@ -2,7 +2,6 @@
 //! counts as here, and for what is verified. A family's readers and its [`Family::files`](super::Family) change together.
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
 use super::detect::{DESCRIPTIONS, family_of_file, is_metric_file, known};
 use super::needed_files::{Found, json};
@@ -22,14 +21,9 @@ impl Contents for ModelFiles {
         match DESCRIPTIONS.iter().find(|description| listing.has(description.file)) {
             Some(description) => {
                 let value = json(listing, description.file)?;
-                let name = value.get(description.key).and_then(Value::as_str).unwrap_or_default();
+                let (key, name) = description.name_in(&value).unwrap_or((description.keys[0], ""));
                 let Some(family) = description.family(name) else {
-                    bail!(
-                        "{}: {} {name:?} is not a family known here ({})",
-                        description.file,
-                        description.key,
-                        known()
-                    );
+                    bail!("{}: {} {name:?} is not a family known here ({})", description.file, key, known());
                 };
                 found.texts("");
                 (family.files)(&mut found, &value)?;
@@ -52,6 +46,11 @@ impl Contents for ModelFiles {
 fn single_files(found: &mut Found) {
     let is_known = |file: &String| found.listing.path(file).is_none_or(|path| family_of_file(&path).is_ok());
     let files: Vec<String> = found.listing.files_in("").into_iter().filter(|file| is_metric_file(file)).collect();
+    // Beside it lie what it was trained from, and steps of the training.
+    if let Some(lora) = LORA_FILES.iter().find(|file| found.listing.has(file)) {
+        found.weights.push(lora.to_string());
+        return;
+    }
     match files.len() {
         1 | 2 if files.iter().all(is_known) => found.weights.extend(files),
         _ => found.needed.missing.push("model_index.json, config.json or weights in one file".to_string()),

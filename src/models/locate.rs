@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::detect::{family_of, metric_files};
+use super::diffusion::lora;
 use super::family::Family;
 use super::files::{LORA_FILES, ModelFiles};
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
@@ -120,7 +121,11 @@ fn adapter(name: &str, offline: bool, what: &str) -> Result<PathBuf> {
 
 /// A folder that holds nothing but a generator's single file is that file.
 fn one_file_of(path: PathBuf, family: &Family) -> PathBuf {
-    if !family.is_generator() || !path.is_dir() || path.join("model_index.json").is_file() {
+    let is_lora = *family == lora::FAMILY;
+    if let Some(file) = LORA_FILES.iter().map(|file| path.join(file)).find(|file| is_lora && file.is_file()) {
+        return file;
+    }
+    if !(family.is_generator() || is_lora) || !path.is_dir() || path.join("model_index.json").is_file() {
         return path;
     }
     metric_files(&path).into_iter().next().unwrap_or(path)

@@ -27,7 +27,7 @@ use crate::images::ControlMap;
 use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use detect::family_of;
-pub use family::{CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
+pub use family::{AdapterTask, CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{

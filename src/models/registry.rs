@@ -2,7 +2,8 @@
 //! one in [`MODELS`].
 
 use super::captioners::{blip, phi4_multimodal};
-use super::diffusion::{stable_diffusion, stable_diffusion_3};
+use super::diffusion::stable_diffusion::controlnet;
+use super::diffusion::{lora, stable_diffusion, stable_diffusion_3};
 use super::family::Family;
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
 use crate::error::{nearest, usage};
@@ -19,6 +20,8 @@ pub static FAMILIES: &[&Family] = &[
     &clip::FAMILY,
     &csd::FAMILY,
     &dinov2::FAMILY,
+    &controlnet::FAMILY,
+    &lora::FAMILY,
 ];
 
 /// A built-in name.
@@ -95,6 +98,20 @@ pub static MODELS: &[ModelEntry] = &[
         source: ModelSource::Hub("stable-diffusion-v1-5/stable-diffusion-v1-5"),
         megabytes: 4270,
         about: "draws pictures from text, or from a photo and text; 1 B parameters",
+    },
+    ModelEntry {
+        name: "controlnet-canny",
+        family: &controlnet::FAMILY,
+        source: ModelSource::Hub("lllyasviel/control_v11p_sd15_canny"),
+        megabytes: 1450,
+        about: "lets the edges of a picture steer sd-v1-5 (canny); 0.36 B parameters",
+    },
+    ModelEntry {
+        name: "controlnet-lineart",
+        family: &controlnet::FAMILY,
+        source: ModelSource::Hub("lllyasviel/control_v11p_sd15_lineart"),
+        megabytes: 1450,
+        about: "lets the lines of a picture steer sd-v1-5 (lineart); 0.36 B parameters",
     },
     ModelEntry {
         name: "art-inception",

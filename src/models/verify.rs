@@ -46,6 +46,7 @@ pub fn verify_build(located: &Located) -> Result<bool> {
     match &located.family.task {
         Task::Caption(captioner) => drop((captioner.load)(&located.path, &rt)?),
         Task::Generate(generator) => (generator.verify)(&located.path, &rt)?,
+        Task::Adapt(adapter) => return (adapter.verify)(&located.path, &rt),
         Task::Measure(net) => match net.verify {
             Some(verify) => verify(&located.path, &rt)?,
             None => return Ok(false),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use toolkit::models::captioners::{blip, phi4_multimodal};
-use toolkit::models::diffusion::{stable_diffusion, stable_diffusion_3};
+use toolkit::models::diffusion::stable_diffusion::controlnet;
+use toolkit::models::diffusion::{lora, stable_diffusion, stable_diffusion_3};
 use toolkit::models::{self, FAMILIES, MODELS, ModelSource};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
@@ -68,7 +69,9 @@ fn the_table_is_sound() {
 #[test]
 fn each_family_is_told_by_what_it_alone_has() {
     for (i, family) in FAMILIES.iter().enumerate() {
-        assert!(MODELS.iter().any(|entry| entry.family == *family), "{} has no name", family.title);
+        // Files of low-rank adapters are as many as styles.
+        let has_name = MODELS.iter().any(|entry| entry.family == *family);
+        assert!(has_name || **family == lora::FAMILY, "{} has no name", family.title);
         let names = [family.pipeline_classes, family.model_types, family.tensors];
         assert!(names.iter().any(|names| !names.is_empty()), "{} cannot be told", family.title);
         for other in &FAMILIES[..i] {
@@ -195,4 +198,47 @@ fn the_list_knows_what_is_here() {
     assert_eq!(out.lines().count(), MODELS.len());
     let (out, _) = output(toolkit(home.path()).args(["models", "list", "--format", "csv"]), 0);
     assert_eq!(out.lines().next(), Some("name,family,about,path"));
+}
+
+/// Adapters are told, found in the hub's cache by their ids, and looked at, without being named by any table.
+#[test]
+fn adapters_are_told_and_found_by_their_ids() {
+    let golden = |name: &str| root().join("tests/golden").join(name);
+    for (name, family, is_built) in [
+        ("controlnet/like_v1", &controlnet::FAMILY, true),
+        ("controlnet/single.safetensors", &controlnet::FAMILY, false),
+        ("lora/sd15_kohya.safetensors", &lora::FAMILY, false),
+        ("lora/sd15_peft.safetensors", &lora::FAMILY, false),
+        ("lora/sd15_processors.safetensors", &lora::FAMILY, false),
+        ("lora/sd3_diffusers.safetensors", &lora::FAMILY, false),
+    ] {
+        let located = models::locate(golden(name).to_str().unwrap(), &RT).unwrap();
+        assert_eq!(located.family, family, "{name}");
+        assert_eq!(models::verify_build(&located).unwrap(), is_built, "{name}");
+        assert!(models::verify_files(&located).unwrap()[0].tensors > 0);
+    }
+    let cache = tempfile::tempdir().unwrap();
+    for (repository, file, source) in [
+        ("net", "config.json", "controlnet/like_v1/config.json"),
+        ("net", "diffusion_pytorch_model.safetensors", "controlnet/like_v1/diffusion_pytorch_model.safetensors"),
+        ("ink", "pytorch_lora_weights.safetensors", "lora/sd15_kohya.safetensors"),
+        ("many", "a/wash.safetensors", "lora/sd15_peft.safetensors"),
+    ] {
+        let folder = cache.path().join(format!("models--owner--{repository}"));
+        let file = folder.join("snapshots/0123").join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::copy(golden(source), file).unwrap();
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), "0123").unwrap();
+    }
+    for (name, expected) in [
+        ("owner/net", "models--owner--net/snapshots/0123"),
+        ("owner/ink@main", "models--owner--ink/snapshots/0123/pytorch_lora_weights.safetensors"),
+        ("owner/many/a/wash.safetensors", "models--owner--many/snapshots/0123/a/wash.safetensors"),
+    ] {
+        let mut command = Command::cargo_bin("toolkit").unwrap();
+        let output = command.args(["models", "path", name]).env("HF_HUB_CACHE", cache.path()).output().unwrap();
+        let path = String::from_utf8_lossy(&output.stdout).trim_end().to_string();
+        assert_eq!(path, cache.path().join(expected).display().to_string(), "{output:?}");
+    }
 }

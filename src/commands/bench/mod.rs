@@ -53,7 +53,7 @@ fn measure(family: &Family, args: &BenchArgs, rt: &Runtime, second: Option<Devic
         Task::Caption(captioner) => captioner::measure(captioner, args, rt),
         Task::Generate(generator) => generator::measure(generator, args, rt, second),
         Task::Measure(MetricNetTask { in_artfid: true, .. }) => artfid::measure(args, rt),
-        Task::Measure(_) => bail!("nothing is measured of a {}", family.title()),
+        Task::Measure(_) | Task::Adapt(_) => bail!("nothing is measured of a {}", family.title()),
     }
 }
 

@@ -9,6 +9,27 @@ mod merge;
 mod names;
 mod resolve;
 
+use self::file::LoraFile;
+use crate::models::{AdapterTask, Family, Task};
+
 pub use merge::Adaptable;
 pub use names::{Index, Network};
 pub use resolve::{Lora, open};
+
+/// How files are told and looked at.
+pub static FAMILY: Family = Family {
+    title: "file of low-rank adapters (LoRA)",
+    pipeline_classes: &[],
+    model_types: &[],
+    tensors: &[
+        "*.lora_A.weight",
+        "*.lora_down.weight",
+        "*.lora_linear_layer.down.weight",
+        "*.lora.down.weight",
+        "*_lora.down.weight",
+    ],
+    is_file: |_, _| Ok(true),
+    files: |_, _| Ok(()),
+    // What it changes is known where it is used.
+    task: Task::Adapt(AdapterTask { verify: |path, _| LoraFile::open(path).map(|_| false) }),
+};

@@ -15,10 +15,36 @@ use super::unet_encoder::{Builder, Encoder};
 use crate::checkpoints::{Checkpoint, Weights, config};
 use crate::error::usage;
 use crate::models::diffusion::single_file::ldm;
-use crate::models::locate_controlnet;
+use crate::models::{AdapterTask, Family, Task, locate_controlnet};
 use crate::nn::{Activation, Conv2d, channels_last};
+use crate::runtime::Runtime;
 
 const STEM: &str = "diffusion_pytorch_model";
+
+/// How it is told and looked at.
+pub static FAMILY: Family = Family {
+    title: "ControlNet of Stable Diffusion",
+    pipeline_classes: &[],
+    model_types: &["ControlNetModel"],
+    tensors: &[
+        "control_model.input_hint_block.0.weight",
+        "input_hint_block.0.weight",
+        "controlnet_cond_embedding.conv_in.weight",
+    ],
+    is_file: |_, _| Ok(true),
+    files: |found, _| found.weights("", STEM),
+    task: Task::Adapt(AdapterTask { verify }),
+};
+
+/// A folder is built; an original file has no configuration to be held against.
+fn verify(path: &Path, rt: &Runtime) -> Result<bool> {
+    if path.is_file() {
+        return Ok(false);
+    }
+    let files = ControlFiles::folder(path)?;
+    files.config.check(&files.config.unet)?;
+    files.build(rt.device, rt.kind(Kind::Float)).map(|_| true)
+}
 
 /// `config.json`; what it leaves out has the library's default.
 #[derive(Debug, Clone, Deserialize)]

@@ -7,7 +7,7 @@
 mod adapters;
 mod config;
 mod control;
-mod controlnet;
+pub mod controlnet;
 mod image_projection;
 mod ip_adapter;
 mod kept;
