@@ -60,6 +60,10 @@ pub fn check(dir: &Path) -> Result<()> {
     })
 }
 
+/// How often a lock that is held is tried again, and after how long.
+const ATTEMPTS: u32 = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+
 /// Makes this process the only one that writes to the folder, for as long as what it gets is kept. None where another
 /// process holds it.
 pub fn hold(dir: &Path) -> Result<Option<File>> {
@@ -68,11 +72,19 @@ pub fn hold(dir: &Path) -> Result<Option<File>> {
     // Whatever lies there keeps its content, and a link is not followed.
     options.read(true).write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let lock = options.open(&path).with_context(|| format!("cannot write into the run folder {}", dir.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    for attempt in 0.. {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            // A process that another thread starts has this one's files until it runs its program: a lock that was given up
+            // may be held for that moment.
+            Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => std::thread::sleep(BETWEEN_ATTEMPTS),
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
     }
+    Ok(None)
 }
 
 /// Removes the unfinished files of a process that was killed. Only for who holds the folder.
@@ -175,6 +187,20 @@ mod tests {
         fs::create_dir(&victim).unwrap();
         fs::write(victim.join(".writing-mine"), "precious").unwrap();
         (dir, run, victim)
+    }
+
+    #[test]
+    fn a_lock_that_is_given_up_at_once_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = hold(dir.path()).unwrap().expect("nobody has it");
+        let releases = std::thread::spawn(move || {
+            std::thread::sleep(2 * BETWEEN_ATTEMPTS);
+            drop(held);
+        });
+        let taken = hold(dir.path()).unwrap();
+        releases.join().unwrap();
+        assert!(taken.is_some());
+        assert!(hold(dir.path()).unwrap().is_none(), "it is held for good now");
     }
 
     #[test]
