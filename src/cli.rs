@@ -212,8 +212,8 @@ pub struct StylizeArgs {
     /// The share of the steps up to which the ControlNet counts, 0 to 1
     #[arg(long, value_name = "E", default_value_t = 1.0, requires = "controlnet")]
     pub control_end: f64,
-    /// An IP-Adapter that lets pictures be drawn after: a file as published, with its folder image_encoder beside it (Stable
-    /// Diffusion 1.5)
+    /// An IP-Adapter that lets pictures be drawn after: a file as published, with its folder image_encoder beside it, or of the
+    /// hub OWNER/NAME/FILE (Stable Diffusion 1.5)
     #[arg(long, value_name = "FILE", requires = "ip_image")]
     pub ip_adapter: Option<PathBuf>,
     /// A picture that is drawn after (several count together)

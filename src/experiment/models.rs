@@ -128,14 +128,7 @@ impl Captioners for OnThisMachine {
             Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
             Role::Lora => models::locate_lora(&needed.name, self.runtime.offline),
             Role::ControlNet => models::locate_controlnet(&needed.name, self.runtime.offline),
-            Role::IpAdapter => {
-                let path = PathBuf::from(&needed.name);
-                if path.is_file() {
-                    Ok(path)
-                } else {
-                    Err(usage(format!("axis ip_adapter: {}: no such file", needed.name)))
-                }
-            }
+            Role::IpAdapter => models::locate_ip_adapter(&needed.name, self.runtime.offline),
             Role::IpImages => {
                 let path = PathBuf::from(&needed.name);
                 if path.exists() {

@@ -14,6 +14,7 @@ use crate::images;
 /// An IP-Adapter, what it is shown, and how strongly that counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IpAdapterChoice {
+    /// As it was named: see [`super::locate_ip_adapter`]. It must be on this machine when it is drawn with.
     pub file: PathBuf,
     /// Picture files, and folders of which each picture is shown.
     pub pictures: Vec<PathBuf>,

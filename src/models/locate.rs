@@ -112,6 +112,30 @@ pub fn locate_controlnet(name: &str, offline: bool) -> Result<PathBuf> {
     adapter(name, offline, "ControlNet (a folder, an original single file, or a hub id)")
 }
 
+/// The file of the IP-Adapter that is called so. With one of the hub comes the encoder of its pictures, which lies beside it as
+/// published; the larger encoder lies with the models for SDXL.
+///
+/// # Errors
+/// Wrong usage: there is none of this name, or a folder.
+pub fn locate_ip_adapter(name: &str, offline: bool) -> Result<PathBuf> {
+    let what =
+        "IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it, or a hub id)";
+    let path = adapter(name, offline, what)?;
+    if !path.is_file() {
+        return Err(usage(format!("{name}: a folder: name the file of the IP-Adapter in it")));
+    }
+    if let Some((repository, file)) = repository_file(name).filter(|_| !offline && !Path::new(name).exists()) {
+        let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let folder = if file.contains("vit-G") { "sdxl_models/" } else { &folder };
+        for part in ["config.json", "model.safetensors"].map(|part| format!("{folder}image_encoder/{part}")) {
+            if repository.cached_file(&part).is_none() {
+                repository.download_file(&part)?;
+            }
+        }
+    }
+    Ok(path)
+}
+
 fn adapter(name: &str, offline: bool, what: &str) -> Result<PathBuf> {
     match place(name, offline)? {
         Some((path, _)) => Ok(path),

@@ -32,7 +32,8 @@ pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
-    locate_inception, locate_inception_v3, locate_lora, locate_lpips, locate_lpips_backbone, locate_lpips_linear,
+    locate_inception, locate_inception_v3, locate_ip_adapter, locate_lora, locate_lpips, locate_lpips_backbone,
+    locate_lpips_linear,
 };
 pub use lora_choice::LoraChoice;
 pub use registry::{FAMILIES, MODELS, ModelEntry, ModelSource, find};

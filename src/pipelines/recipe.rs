@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use crate::error::usage;
 use crate::images::{ControlMap, Fit, Text, checked_side, read_text};
 use crate::models::{
-    ControlRequest, GenerateRequest, IpAdapterChoice, LoraChoice, Settled, locate_controlnet, locate_lora,
+    ControlRequest, GenerateRequest, IpAdapterChoice, LoraChoice, Settled, locate_controlnet, locate_ip_adapter,
+    locate_lora,
 };
 use crate::runtime::{files_below, sha256_of};
 use crate::schedulers::{SchedulerName, SolverOptions};
@@ -115,8 +116,9 @@ pub struct IpAdapterOrigin {
 
 impl IpAdapterOrigin {
     fn of(choice: &IpAdapterChoice) -> Result<Self> {
+        let file = locate_ip_adapter(&choice.file.to_string_lossy(), true)?;
         Ok(Self {
-            adapter: FileOrigin { weight: Some(choice.scale), ..FileOrigin::of("", &choice.file)? },
+            adapter: FileOrigin { path: choice.file.clone(), weight: Some(choice.scale), ..FileOrigin::of("", &file)? },
             pictures: choice.picture_files()?.iter().map(|file| FileOrigin::of("", file)).collect::<Result<_>>()?,
         })
     }

@@ -119,6 +119,21 @@ fn a_picture_drawn_after_others_is_drawn_again() {
     let moved = ["--ip-adapter", "ip.safetensors", "--ip-image", "one.png", "--ip-image", "moved.png"];
     assert_eq!(stylize(&[&["--from", "a.png", "--out", "c.png"], &moved[..]].concat(), dir.path()), (0, String::new()));
     assert_eq!(fs::read(at("a.png")).unwrap(), fs::read(at("c.png")).unwrap(), "byte for byte");
+    // As a hub's file in the cache, with its encoder, it is the same.
+    let snapshot = at("nothing/hub/models--o--n/snapshots").join("0".repeat(40));
+    fs::create_dir_all(snapshot.join("models")).unwrap();
+    fs::create_dir_all(at("nothing/hub/models--o--n/refs")).unwrap();
+    fs::write(at("nothing/hub/models--o--n/refs/main"), "0".repeat(40)).unwrap();
+    fs::rename(at("image_encoder"), snapshot.join("models/image_encoder")).unwrap();
+    fs::rename(at("ip.safetensors"), snapshot.join("models/ip.safetensors")).unwrap();
+    let hub = ["--ip-adapter", "o/n/models/ip.safetensors", "--ip-image", "one.png", "--ip-image", "moved.png"];
+    let drawing = [&drawing[..6], &hub, &["--ip-scale", "0.7", "--out", "hub.png"]].concat();
+    assert_eq!(stylize(&drawing, dir.path()), (0, String::new()));
+    assert_eq!(settings(&at("hub.png"))["ip_adapter"]["path"], "o/n/models/ip.safetensors");
+    assert!(images::load(at("hub.png")).unwrap() == images::load(at("a.png")).unwrap());
+    assert_eq!(stylize(&["--from", "hub.png", "--out", "again.png"], dir.path()), (0, String::new()));
+    assert_eq!(fs::read(at("hub.png")).unwrap(), fs::read(at("again.png")).unwrap(), "byte for byte");
+    fs::rename(snapshot.join("models/ip.safetensors"), at("ip.safetensors")).unwrap();
     let (status, stderr) = stylize(&[&["--from", "plain.png", "--out", "c.png"], &moved[..]].concat(), dir.path());
     assert!(status == 2 && stderr.contains("plain.png was drawn without an IP-Adapter"), "{stderr}");
 }

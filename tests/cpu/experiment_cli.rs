@@ -162,7 +162,7 @@ fn wrong_usage_is_one_line_and_status_2() {
                 "--out",
                 "out.png",
             ],
-            "ip.bin: no such IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it)",
+            "ip.bin: no such IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it",
         ),
         (
             &["experiment", "style_ablation", "--set", "ip_adapter=ip.bin"],

@@ -17,7 +17,7 @@ use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images::ControlMap;
 use crate::models::{
     CaptionOptions, GenerateRequest, Settled, check_captions, load_captioner, load_generator, load_outline,
-    load_token_budget, locate, locate_controlnet, locate_lora, split_weight,
+    load_token_budget, locate, locate_controlnet, locate_ip_adapter, locate_lora, split_weight,
 };
 use crate::pipelines::{FileOrigin, Origin, Recipe};
 use crate::prompts::TokenBudget;
@@ -132,6 +132,9 @@ fn warn_if_cut(budget: &TokenBudget, prompt: &str) -> Result<()> {
 fn bring(args: &StylizeArgs, rt: &Runtime) -> Result<()> {
     for text in &args.lora {
         locate_lora(split_weight(text).0, rt.offline)?;
+    }
+    if let Some(name) = &args.ip_adapter {
+        locate_ip_adapter(&name.to_string_lossy(), rt.offline)?;
     }
     args.controlnet.iter().try_for_each(|name| locate_controlnet(name, rt.offline).map(drop))
 }

@@ -19,9 +19,9 @@ use super::unet_encoder::UnetTexts;
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::error::usage;
 use crate::images;
-use crate::models::IpAdapterChoice;
 use crate::models::diffusion::guidance::Ways;
 use crate::models::vision::image_encoder::{self, ImageEncoder};
+use crate::models::{IpAdapterChoice, locate_ip_adapter};
 use crate::nn::Linear;
 
 /// Where the encoder's folder is, as seen from the adapter's: beside it as published; those of the adapters that were
@@ -71,14 +71,9 @@ pub struct AdapterFiles {
 }
 
 impl AdapterFiles {
-    /// One of the published files, made for this U-Net.
-    pub fn open(path: &Path, unet: &unet::Config) -> Result<Self> {
-        if !path.is_file() {
-            return Err(usage(format!(
-                "{}: no such IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it)",
-                path.display()
-            )));
-        }
+    /// One of the published files (see [`locate_ip_adapter`]), made for this U-Net.
+    pub fn open(name: &Path, unet: &unet::Config) -> Result<Self> {
+        let path = &locate_ip_adapter(&name.to_string_lossy(), true)?;
         let checkpoint = Checkpoint::open(&[path])?;
         Self::of(checkpoint, path, unet).map_err(|error| usage(format!("{}: {error:#}", path.display())))
     }
