@@ -60,13 +60,26 @@ pub enum Shape {
         color: RGBColor,
         opacity: f64,
     },
+    Disc {
+        at: Point,
+        radius: f64,
+        color: RGBColor,
+        opacity: f64,
+    },
     Text(Text),
-    /// Nothing to be seen: in the page a place that opens the picture of a photo under a strategy.
+    /// Nothing to be seen: what an SVG says of the mark or bar between two corners, where a pointer rests on it.
+    Tip {
+        from: Point,
+        to: Point,
+        text: String,
+    },
+    /// The same around a point; in the page a place that opens the picture of a photo under a strategy.
     Spot {
         at: Point,
         radius: f64,
         photo: String,
         strategy: String,
+        text: String,
     },
 }
 
@@ -99,10 +112,14 @@ impl Figure {
         self.area([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color, opacity);
     }
 
-    pub fn disc(&mut self, (x, y): Point, radius: f64, color: RGBColor, opacity: f64) {
-        let corners = (0..32).map(|k| std::f64::consts::TAU * k as f64 / 32.0);
-        let points: Vec<_> = corners.map(|a| (x + radius * a.cos(), y + radius * a.sin())).collect();
-        self.area(points, color, opacity);
+    pub fn disc(&mut self, at: Point, radius: f64, color: RGBColor, opacity: f64) {
+        self.shapes.push(Shape::Disc { at, radius, color, opacity });
+    }
+
+    /// What is said of the mark or bar between two corners: its name, value and interval.
+    pub fn tip(&mut self, (x0, y0): Point, (x1, y1): Point, text: impl Into<String>) {
+        let (from, to) = ((x0.min(x1), y0.min(y1)), (x0.max(x1), y0.max(y1)));
+        self.shapes.push(Shape::Tip { from, to, text: text.into() });
     }
 
     pub fn text(&mut self, at: Point, text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
@@ -133,31 +150,52 @@ impl Figure {
             self.height,
             escaped(&self.alt)
         );
-        let svg = match place {
-            Place::File => head + body,
-            Place::Page => head + &self.with_spots(page_colors(body)),
+        let body = match place {
+            Place::File => body.to_string(),
+            Place::Page => page_colors(body),
         };
+        let svg = head + &self.with_tips(body, place);
         // XML has no place for control characters, escaped or not.
         Ok(svg.replace(|c: char| c.is_control() && !"\n\t".contains(c), "\u{fffd}"))
     }
 
-    /// The SVG with its spots above all else.
-    fn with_spots(&self, svg: String) -> String {
-        let scale = f64::from(SVG_SCALE);
-        let spot = |shape: &Shape| {
-            let Shape::Spot { at, radius, photo, strategy } = shape else { return None };
-            let (photo, strategy) = (escaped(photo), escaped(strategy));
+    /// The SVG with its tips and spots above all else; those that open pictures are the uppermost.
+    fn with_tips(&self, svg: String, place: Place) -> String {
+        const SCALE: f64 = SVG_SCALE as f64;
+        let tip = |shape: &Shape| {
+            let Shape::Tip { from, to, text } = shape else { return None };
             Some(format!(
-                "<circle class=\"spot\" cx=\"{:.0}\" cy=\"{:.0}\" r=\"{:.0}\" data-spot-photo=\"{photo}\" \
-                 data-spot-strategy=\"{strategy}\"><title>{photo}, {strategy}</title></circle>",
-                at.0 * scale,
-                at.1 * scale,
-                radius * scale
+                "<rect x=\"{:.0}\" y=\"{:.0}\" width=\"{:.0}\" height=\"{:.0}\"><title>{}</title></rect>",
+                from.0 * SCALE,
+                from.1 * SCALE,
+                (to.0 - from.0) * SCALE,
+                (to.1 - from.1) * SCALE,
+                escaped(text)
             ))
         };
-        let spots: String = self.shapes.iter().filter_map(spot).collect();
+        let spot = |shape: &Shape| {
+            let Shape::Spot { at, radius, photo, strategy, text } = shape else { return None };
+            let opens = match place {
+                Place::File => String::new(),
+                Place::Page => format!(
+                    " class=\"spot\" data-spot-photo=\"{}\" data-spot-strategy=\"{}\"",
+                    escaped(photo),
+                    escaped(strategy)
+                ),
+            };
+            Some(format!(
+                "<circle{opens} cx=\"{:.0}\" cy=\"{:.0}\" r=\"{:.0}\"><title>{}</title></circle>",
+                at.0 * SCALE,
+                at.1 * SCALE,
+                radius * SCALE,
+                escaped(text)
+            ))
+        };
+        let tips: String = self.shapes.iter().filter_map(tip).chain(self.shapes.iter().filter_map(spot)).collect();
         match svg.rsplit_once("</svg>") {
-            Some((body, end)) if !spots.is_empty() => format!("{body}{spots}</svg>{end}"),
+            Some((body, end)) if !tips.is_empty() => {
+                format!("{body}<g fill=\"none\" pointer-events=\"all\">{tips}</g></svg>{end}")
+            }
             _ => svg,
         }
     }
@@ -203,7 +241,17 @@ impl Figure {
                 Shape::Area { points, color, opacity } => {
                     area.draw(&Polygon::new(points.iter().map(to).collect::<Vec<_>>(), color.mix(*opacity).filled()))
                 }
-                Shape::Spot { .. } => Ok(()),
+                Shape::Disc { at, radius, color, opacity } => {
+                    let fill = color.mix(*opacity).filled();
+                    match fonts {
+                        // plotters' own disc has no smooth edge in pixels.
+                        Some(_) => {
+                            area.draw(&Polygon::new(corners(*at, *radius).iter().map(to).collect::<Vec<_>>(), fill))
+                        }
+                        None => area.draw(&Circle::new(to(at), (radius * scale).round() as u32, fill)),
+                    }
+                }
+                Shape::Spot { .. } | Shape::Tip { .. } => Ok(()),
                 Shape::Text(text) => match fonts {
                     Some((regular, bold)) => draw_glyphs(area, text, scale, if text.bold { bold } else { regular }),
                     None => area.draw(&svg_text(text, scale, to(&text.at))),
@@ -228,6 +276,12 @@ impl Figure {
         });
         boxed.collect()
     }
+}
+
+/// A disc as a polygon.
+fn corners((x, y): Point, radius: f64) -> Vec<Point> {
+    let angles = (0..32).map(|k| std::f64::consts::TAU * k as f64 / 32.0);
+    angles.map(|a| (x + radius * a.cos(), y + radius * a.sin())).collect()
 }
 
 /// Pixels as the bytes of a PNG file.
@@ -453,6 +507,11 @@ mod tests {
             "{svg}"
         );
         assert!(figure.svg(Place::Page)?.contains("var(--ink)"));
+        figure.tip((20.0, 15.0), (10.0, 5.0), "a & b: 1.5 [1, 2]");
+        for place in [Place::File, Place::Page] {
+            let told = "<rect x=\"80\" y=\"40\" width=\"80\" height=\"80\"><title>a &amp; b: 1.5 [1, 2]</title></rect>";
+            assert!(figure.svg(place)?.contains(told));
+        }
         let png = image::load_from_memory(&figure.png()?)?.to_rgb8();
         assert_eq!(
             (png.dimensions(), png.get_pixel(30, 20).0, png.get_pixel(5, 5).0),

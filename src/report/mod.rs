@@ -33,6 +33,7 @@ use anyhow::{Context, Result};
 use self::figure::Figure;
 use self::folder::Folder;
 use self::notebook::cells::Cell;
+use self::plots::Sheet;
 pub use self::tracked::{TrackedEntry, TrackedRun};
 use crate::run::guard;
 use crate::run::layout::kind_of;
@@ -45,7 +46,7 @@ trait Report {
     fn folder_mut(&mut self) -> &mut Folder;
 
     /// The plots in the order in which the page shows them: file stem and figure.
-    fn figures(&self) -> Vec<(&'static str, Figure)>;
+    fn figures(&self, sheet: Sheet) -> Vec<(&'static str, Figure)>;
 
     /// Writes pictures for papers into the run folder. Returns the files.
     fn sheets(&self) -> Result<Vec<PathBuf>> {
@@ -91,7 +92,7 @@ pub fn render_for(run_dir: &Path, place: &Path) -> Result<Vec<PathBuf>> {
     let mut run = open(run_dir)?;
     run.folder_mut().will_lie_at(place);
     let _held = guard::hold_tidied(run_dir)?;
-    let mut files = plots::write(&run.folder().dir, &run.figures())?;
+    let mut files = plots::write(&run.folder().dir, &run.figures(Sheet::Wide))?;
     files.extend(run.sheets()?);
     files.push(write_page(run.as_ref())?);
     Ok(files)
@@ -101,7 +102,7 @@ pub fn render_for(run_dir: &Path, place: &Path) -> Result<Vec<PathBuf>> {
 pub fn plot(run_dir: &Path) -> Result<Vec<PathBuf>> {
     let run = open(run_dir)?;
     let _held = guard::hold_tidied(run_dir)?;
-    plots::write(run_dir, &run.figures())
+    plots::write(run_dir, &run.figures(Sheet::Wide))
 }
 
 /// Writes `report.html` of a run folder, without touching its `plots/`. Returns the file.

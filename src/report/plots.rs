@@ -6,11 +6,36 @@ use anyhow::Result;
 use plotters::style::RGBColor;
 use rayon::prelude::*;
 
-use super::figure::{Align, Figure, GRID, INK, MUTED, Place};
-use super::number::ticks;
+use super::figure::{Align, Figure, GRID, INK, MUTED, Place, wrap};
+use super::number::{short, ticks};
 use super::save;
+use crate::metrics::stats::Interval;
 
-pub(super) const WIDTH: f64 = 760.0;
+/// How wide a figure may be: for a page on a desk and for files, or for a phone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Sheet {
+    Wide,
+    Narrow,
+}
+
+impl Sheet {
+    pub fn width(self) -> f64 {
+        match self {
+            Self::Wide => 760.0,
+            Self::Narrow => 360.0,
+        }
+    }
+
+    /// The room between the margins.
+    pub fn inner(self) -> f64 {
+        self.width() - 2.0 * MARGIN
+    }
+
+    pub fn is_narrow(self) -> bool {
+        self == Self::Narrow
+    }
+}
+
 pub(super) const MARGIN: f64 = 16.0;
 pub(super) const TITLE: f64 = 16.0;
 pub(super) const NAME: f64 = 13.0;
@@ -68,19 +93,42 @@ pub(super) fn shape(figure: &mut Figure, position: usize, (x, y): (f64, f64), r:
     }
 }
 
-/// A figure with its title and the line under it that says how to read it.
-pub(super) fn titled(height: f64, title: &str, reading: &str) -> Figure {
-    let mut figure = Figure { width: WIDTH, height, alt: String::new(), shapes: Vec::new() };
-    figure.bold((MARGIN, 22.0), title, TITLE, INK, Align::Left);
-    figure.text((MARGIN, 43.0), reading, SMALL, MUTED, Align::Left);
-    figure
+/// A figure with its title and what says how to read it, a line each where there is room, and how much lower than that
+/// all else begins.
+pub(super) fn titled(sheet: Sheet, title: &str, reading: &str) -> (Figure, f64) {
+    let mut figure = Figure { width: sheet.width(), height: 0.0, alt: String::new(), shapes: Vec::new() };
+    // Bold letters are a little wider than those that are measured.
+    let (titles, readings) = (wrap(title, TITLE, sheet.inner() * 0.95, 3), wrap(reading, SMALL, sheet.inner(), 8));
+    let mut y = 22.0;
+    for line in &titles {
+        figure.bold((MARGIN, y), line, TITLE, INK, Align::Left);
+        y += 21.0;
+    }
+    for line in &readings {
+        figure.text((MARGIN, y), line, SMALL, MUTED, Align::Left);
+        y += 15.0;
+    }
+    (figure, (titles.len().max(1) - 1) as f64 * 21.0 + (readings.len().max(1) - 1) as f64 * 15.0)
 }
 
 /// What is said where nothing can be drawn.
-pub(super) fn nothing(mut figure: Figure, why: &str) -> Figure {
-    figure.text((WIDTH / 2.0, (figure.height + 50.0) / 2.0), why, NAME, MUTED, Align::Middle);
+pub(super) fn nothing(sheet: Sheet, title: &str, why: &str) -> Figure {
+    let (mut figure, drop) = titled(sheet, title, "");
+    figure.height = 140.0 + drop;
+    let lines = wrap(why, NAME, sheet.inner(), 4);
+    for (at, line) in lines.iter().enumerate() {
+        let y = (figure.height + 50.0 + drop) / 2.0 + 17.0 * (at as f64 - (lines.len() as f64 - 1.0) / 2.0);
+        figure.text((sheet.width() / 2.0, y), line, NAME, MUTED, Align::Middle);
+    }
     figure.alt = why.to_string();
     figure
+}
+
+/// What a mark or bar says of itself: whose it is, and a metric with its interval.
+pub(super) fn told(name: &str, label: &str, value: Option<f64>, interval: Option<Interval>) -> String {
+    let interval = interval
+        .map_or(String::new(), |Interval { low, high }| format!(" [{}, {}]", short(Some(low)), short(Some(high))));
+    format!("{name}: {label} {}{interval}", short(value))
 }
 
 /// A linear scale from values to pixels.

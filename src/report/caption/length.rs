@@ -4,12 +4,14 @@ use super::scores::legend;
 use super::{AGAINST_LENGTH, CaptionRun, DECIDING};
 use crate::metrics::label;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten};
-use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, titled};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, color, nothing, titled, told};
 use crate::run::caption::CaptionItem;
 
 const PANEL: f64 = 190.0;
 /// Left and right end of each of the two plots of a data set.
-const COLUMNS: [(f64, f64); 2] = [(54.0, 372.0), (430.0, WIDTH - MARGIN)];
+const COLUMNS: [(f64, f64); 2] = [(54.0, 372.0), (430.0, 760.0 - MARGIN)];
+/// The same where they stand one below the other.
+const COLUMN: (f64, f64) = (46.0, 360.0 - MARGIN);
 /// More points than this hide each other; an even part of them is drawn.
 const MOST_POINTS: usize = 300;
 /// The line joins the means of this many equal parts of a model's captions, ordered by length.
@@ -17,28 +19,32 @@ const PARTS: usize = 8;
 /// A mean of fewer captions says more of them than of their length.
 const LEAST_IN_PART: usize = 6;
 
-pub fn figure(run: &CaptionRun) -> Figure {
+pub fn figure(run: &CaptionRun, sheet: Sheet) -> Figure {
     let title = "Score against caption length";
     let scored: Vec<&CaptionItem> = run.items.iter().filter(|item| item.values.value(DECIDING).is_some()).collect();
     if scored.is_empty() {
-        return nothing(titled(140.0, title, ""), "No caption was scored: there are no references.");
+        return nothing(sheet, title, "No caption was scored: there are no references.");
     }
     let reading = "A dot is a caption. The line joins the means of captions of similar length. \
                    Dashed: mean length of the references.";
-    let mut figure = titled(0.0, title, reading);
+    let (mut figure, drop) = titled(sheet, title, reading);
     let models = run.models();
-    let legend = legend(&mut figure, &models, 66.0);
+    let legend = legend(&mut figure, &models, 66.0 + drop);
+    let below = PANEL + 74.0;
+    let height = if sheet.is_narrow() { below + PANEL } else { PANEL };
     let datasets: Vec<String> =
         run.datasets().into_iter().filter(|name| scored.iter().any(|item| item.dataset == *name)).collect();
     for (at, dataset) in datasets.iter().enumerate() {
-        let top = legend + 52.0 + at as f64 * (PANEL + 106.0);
+        let top = legend + 52.0 + at as f64 * (height + 106.0);
         let own: Vec<&CaptionItem> = scored.iter().filter(|item| item.dataset == *dataset).copied().collect();
         figure.bold((MARGIN, top - 32.0), shorten(dataset, NAME, 300.0), NAME, INK, Align::Left);
         let references = run.results.iter().find(|row| row.dataset == *dataset).and_then(|row| row.reference_words);
-        for (metric, pixels) in AGAINST_LENGTH.into_iter().zip(COLUMNS) {
+        for (place, metric) in AGAINST_LENGTH.into_iter().enumerate() {
+            let (pixels, top) =
+                if sheet.is_narrow() { (COLUMN, top + below * place as f64) } else { (COLUMNS[place], top) };
             panel(&mut figure, &own, &models, metric, (pixels, top), references);
         }
-        figure.height = top + PANEL + 50.0;
+        figure.height = top + height + 50.0;
     }
     figure.alt = alt(run, &models, &datasets);
     figure
@@ -72,16 +78,20 @@ fn panel(
         }
     }
     for (at, model) in models.iter().enumerate() {
-        let mut points: Vec<(usize, f64)> = items
+        let mut known: Vec<(usize, f64, &str)> = items
             .iter()
             .filter(|item| item.model == *model)
-            .filter_map(|item| Some((item.words, item.values.value(metric)?)))
+            .filter_map(|item| Some((item.words, item.values.value(metric)?, item.id.as_str())))
             .collect();
-        points.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let step = points.len().div_ceil(MOST_POINTS).max(1);
-        for (words, score) in points.iter().step_by(step) {
-            figure.disc((x.at(*words as f64), y.at(*score)), 2.2, color(at), 0.45);
+        known.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let step = known.len().div_ceil(MOST_POINTS).max(1);
+        for (words, score, id) in known.iter().step_by(step) {
+            let (px, py) = (x.at(*words as f64), y.at(*score));
+            figure.disc((px, py), 2.2, color(at), 0.6);
+            let text = told(&format!("{id}, {model}"), label(metric), Some(*score), None);
+            figure.tip((px - 3.0, py - 3.0), (px + 3.0, py + 3.0), format!("{text}, {words} words"));
         }
+        let points: Vec<(usize, f64)> = known.into_iter().map(|(words, score, _)| (words, score)).collect();
         let line: Vec<(f64, f64)> = means(&points).iter().map(|(words, score)| (x.at(*words), y.at(*score))).collect();
         if line.len() > 1 {
             figure.line(line, color(at), 2.5);

@@ -27,6 +27,7 @@ const AGAINST_LENGTH: [&str; 2] = ["bleu", DECIDING];
 use super::figure::Figure;
 use super::folder::Folder;
 use super::notebook::cells::Cell;
+use super::plots::Sheet;
 use super::table::Results;
 use super::{Report, TrackedEntry};
 
@@ -39,8 +40,8 @@ impl Report for CaptionRun {
         &mut self.folder
     }
 
-    fn figures(&self) -> Vec<(&'static str, Figure)> {
-        vec![("scores", scores::figure(self)), ("length", length::figure(self))]
+    fn figures(&self, sheet: Sheet) -> Vec<(&'static str, Figure)> {
+        vec![("scores", scores::figure(self, sheet)), ("length", length::figure(self, sheet))]
     }
 
     fn tables(&self) -> Vec<Results> {

@@ -9,10 +9,10 @@ use super::{CaptionRun, OF_CASES, agreement, verdict};
 use crate::metrics::label;
 use crate::report::Report;
 use crate::report::correlations::Correlations;
-use crate::report::figure::Place;
+use crate::report::figure::{Figure, Place};
 use crate::report::number::short;
 use crate::report::page::{Fact, commands, css_color};
-use crate::report::plots::color;
+use crate::report::plots::{Sheet, color};
 use crate::report::thumbnails::{GALLERY, Thumbnail, thumbnails};
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -36,7 +36,8 @@ struct Page {
     of_published: Vec<&'static str>,
     compared: Vec<&'static str>,
     comparisons: Vec<Compared>,
-    plots: Vec<(String, &'static str)>,
+    /// Wide, narrow, and what is said of it.
+    plots: Vec<(String, String, &'static str)>,
     correlations: Vec<Correlations>,
     cases: usize,
     galleries: Vec<Gallery>,
@@ -85,7 +86,7 @@ fn page(run: &CaptionRun) -> Result<Page> {
         .filter(|item| !item.is_done())
         .map(|item| (item.id.clone(), item.dataset.clone(), item.model.clone(), item.error.clone()))
         .collect();
-    let plot = |(stem, figure): (&str, crate::report::figure::Figure)| {
+    let plot = |((stem, figure), (_, narrow)): ((&str, Figure), (&str, Figure))| {
         let caption = match stem {
             "scores" => "The scores of each model on each data set with their 95 % bootstrap intervals.",
             _ => {
@@ -93,7 +94,7 @@ fn page(run: &CaptionRun) -> Result<Page> {
                  captions lose by their length: BLEU counts every word that no reference has."
             }
         };
-        Ok((figure.svg(Place::Page)?, caption))
+        Ok((figure.svg(Place::Page)?, narrow.svg(Place::Page)?, caption))
     };
     Ok(Page {
         title: run.folder.title().to_string(),
@@ -107,7 +108,7 @@ fn page(run: &CaptionRun) -> Result<Page> {
         of_published: tables::published_metrics(run).iter().map(|about| about.label).collect(),
         compared: tables::compared(run).iter().map(|about| about.label).collect(),
         comparisons: tables::comparisons(run),
-        plots: run.figures().into_iter().map(plot).collect::<Result<_>>()?,
+        plots: run.figures(Sheet::Wide).into_iter().zip(run.figures(Sheet::Narrow)).map(plot).collect::<Result<_>>()?,
         correlations: [agreement::over_captions(run), agreement::over_models(run)].into_iter().flatten().collect(),
         cases: CASES,
         galleries: galleries(run),

@@ -34,6 +34,7 @@ use super::{Report, TrackedEntry};
 use crate::metrics::About;
 use crate::metrics::image::{artfid, fid, lpips};
 use crate::report::figure::Figure;
+use crate::report::plots::Sheet;
 use crate::report::table::Results;
 
 impl Report for StyleRun {
@@ -45,8 +46,8 @@ impl Report for StyleRun {
         &mut self.folder
     }
 
-    fn figures(&self) -> Vec<(&'static str, Figure)> {
-        plots::all(self)
+    fn figures(&self, sheet: Sheet) -> Vec<(&'static str, Figure)> {
+        plots::all(self, sheet)
     }
 
     fn sheets(&self) -> Result<Vec<PathBuf>> {

@@ -30,6 +30,18 @@ fn overflow(browser: &Browser) -> i64 {
     browser.run(script).as_i64().unwrap()
 }
 
+/// What is wrong with the plots: each is drawn once, whole, in letters that can be read.
+fn cut_plots(browser: &Browser) -> String {
+    let script = "[...document.querySelectorAll('figure:has(.plot)')].map((figure) => { \
+                  const shown = [...figure.querySelectorAll('.plot')].filter((box) => box.offsetParent); \
+                  if (shown.length !== 1) return `${shown.length} are shown`; \
+                  const box = shown[0].getBoundingClientRect(), svg = shown[0].firstElementChild; \
+                  if (shown[0].scrollWidth > shown[0].clientWidth || box.right > innerWidth) return 'wider than its place'; \
+                  const scale = svg.getBoundingClientRect().width / svg.getAttribute('width'); \
+                  return scale < 0.9 ? `drawn ${scale} times as large` : ''; }).filter(Boolean)";
+    browser.text(script)
+}
+
 fn ratings(dir: &Path) -> Vec<RatingRow> {
     csv::read(&dir.join("ratings.csv"), &[]).unwrap()
 }
@@ -195,6 +207,9 @@ fn the_pages_fit_a_phone_and_a_desk_light_and_dark() {
             let small = "[...document.querySelectorAll('button')].filter((b) => b.offsetParent).map((b) => \
                          b.getBoundingClientRect()).filter((r) => r.width < 20 || r.height < 20).length";
             assert_eq!(browser.text(small), "0", "buttons of {name} that are too small");
+            if name == "report" {
+                assert_eq!(cut_plots(&browser), "", "plots at {width} that are cut, scroll, or are not there");
+            }
             look(&browser, &format!("{name}-{width}-{}", if dark { "dark" } else { "light" }));
         }
     }
@@ -231,6 +246,9 @@ fn pages_of_captions_and_comparisons_fit_and_have_no_serious_fault() {
             browser.open(&format!("file://{}", page.display()));
             browser.wait("document.querySelector('.answer')");
             assert!(overflow(&browser) <= 0, "{name} at {width} is wider by {}", overflow(&browser));
+            if name == "captions" {
+                assert_eq!(cut_plots(&browser), "", "plots at {width} that are cut, scroll, or are not there");
+            }
             look(&browser, &format!("{name}-{width}-{}", if dark { "dark" } else { "light" }));
             if let Some(axe) = &axe {
                 assert_eq!(axe::faults(&browser, axe), [""; 0], "{name} at {width}, dark: {dark}");
@@ -265,10 +283,28 @@ fn the_grid_of_a_report_opens_filters_and_sorts() {
                 return [of('photo'), of('picture')]";
     let both = browser.run(both);
     assert!(both[0] == both[1] && both[0] != "matrix(1, 0, 0, 1, 0, 0)", "photo and picture are zoomed alike: {both}");
+    // The slider lays the picture over the photo from where it stands.
+    let shown = "const p = document.querySelector('[data-lightbox-panes]'), [a, b] = p.querySelectorAll('.pane'); \
+                 const x = a.getBoundingClientRect(), y = b.getBoundingClientRect(); \
+                 return [p.classList.contains('cut-mode'), x.x === y.x && x.width === y.width, getComputedStyle(b).clipPath]";
+    let cut = "const e = document.querySelector('[data-lightbox-cut] input'); e.value = arguments[0]; \
+               e.dispatchEvent(new Event('input', { bubbles: true }))";
+    for part in [50, 20, 80] {
+        browser.run(&cut.replace("arguments[0]", &part.to_string()));
+        assert_eq!(browser.run(shown), serde_json::json!([true, true, format!("inset(0px 0px 0px {part}%)")]));
+    }
     look(&browser, "lightbox-1440");
     browser.press(&["Escape"]);
     browser.wait("!document.querySelector('[data-lightbox]').open");
     assert_eq!(focused(&browser), format!("face-002 {}", STYLES[1].0));
+    // Names of strategies and photos stay where the grid is scrolled to.
+    let heads = "const b = document.querySelector('.grid-box'); b.style.maxHeight = '300px'; b.style.width = '420px'; \
+                 b.scrollTop = 200; b.scrollLeft = 100; const r = b.getBoundingClientRect(); \
+                 const at = (e) => { const q = e.getBoundingClientRect(); return [Math.round(q.x - r.x - b.clientLeft), \
+                 Math.round(q.y - r.y - b.clientTop)]; }; const found = [b.scrollTop, b.scrollLeft, \
+                 at(b.querySelector('.heads'))[1], at(b.querySelector('.heads .head'))[0], \
+                 at(b.querySelector('[data-row] .head'))[0]]; b.removeAttribute('style'); return found";
+    assert_eq!(browser.run(heads), serde_json::json!([200, 100, 0, 0, 0]));
     // A point of a plot opens its picture.
     browser.run("document.querySelector('.spot[data-spot-photo=\"face-004\"]').scrollIntoView({ block: 'center' })");
     browser.click(".spot[data-spot-photo=\"face-004\"]");

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::tables::{Table, number};
 use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
-use crate::report::plots::color;
+use crate::report::plots::{Sheet, color};
 use crate::run::caption::{CaptionItem, CaptionResult};
 
 /// The cells of the notebook in this folder.
@@ -159,7 +159,7 @@ fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
         return Ok(());
     }
     cells.push(markdown("plots-title", "## Plots"));
-    for (name, figure) in run.figures() {
+    for (name, figure) in run.figures(Sheet::Wide) {
         let source = if name == "scores" {
             filled(run, include_str!("scores.py"))
         } else {

@@ -15,7 +15,7 @@ use crate::metrics::{Show, find};
 use crate::report::notebook::cells::{Cell, Output, code, markdown};
 use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
 use crate::report::page::css_color;
-use crate::report::plots::color;
+use crate::report::plots::{Sheet, color};
 use crate::run::factors::factors;
 use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
@@ -66,7 +66,7 @@ pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
 fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
     cells.push(markdown("plots-title", "## Plots"));
     let listed = &run.results[..run.listed];
-    for (name, figure) in plots::all(run) {
+    for (name, figure) in plots::all(run, Sheet::Wide) {
         let (source, drawn) = match name {
             "frontier" => {
                 let text = include_str!("frontier.py").replace("@LINES@", &frontier_lines(run)?);

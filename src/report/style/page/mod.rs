@@ -19,6 +19,7 @@ use crate::report::figure::{Figure, Place};
 use crate::report::grid::Grid;
 use crate::report::number::{finite, short};
 use crate::report::page::{Fact, commands, css_color, fill};
+use crate::report::plots::Sheet;
 use crate::report::thumbnails::{ALL, GALLERY, Thumbnail, thumbnails};
 use crate::run::csv::Row;
 use crate::run::shown;
@@ -70,6 +71,8 @@ struct Page {
 #[derive(Debug, Serialize)]
 struct Plot {
     svg: String,
+    /// The same for a window that is too narrow for it.
+    narrow: String,
     caption: String,
 }
 
@@ -207,9 +210,10 @@ fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
             label(name)
         ),
     };
-    let plot =
-        |(stem, figure): (&'static str, Figure)| Ok(Plot { svg: figure.svg(Place::Page)?, caption: caption(stem) });
-    plots::all(run).into_iter().map(plot).collect()
+    let plot = |((stem, figure), (_, narrow)): ((&'static str, Figure), (&'static str, Figure))| {
+        Ok(Plot { svg: figure.svg(Place::Page)?, narrow: narrow.svg(Place::Page)?, caption: caption(stem) })
+    };
+    plots::all(run, Sheet::Wide).into_iter().zip(plots::all(run, Sheet::Narrow)).map(plot).collect()
 }
 
 /// The grid with its pictures inside the page.

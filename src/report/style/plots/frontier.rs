@@ -2,12 +2,12 @@
 
 use super::labels;
 use super::lines::{Line, lines};
-use super::tradeoff::{BOTTOM, LEFT, RIGHT, TOP, axes};
+use super::tradeoff::{Field, axes, told_both};
 use crate::metrics::Value;
 use crate::metrics::stats::Interval;
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
-use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, nothing, shape, titled};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, color, nothing, shape, titled};
 use crate::report::style::{PHOTO, STYLE, StyleRun};
 use crate::run::style::ResultRow;
 
@@ -30,7 +30,7 @@ struct Drawn<'a> {
 }
 
 /// The plot; None where no picture of the run started from a photo.
-pub fn figure(run: &StyleRun) -> Option<Figure> {
+pub fn figure(run: &StyleRun, sheet: Sheet) -> Option<Figure> {
     let lines = lines(run);
     if lines.is_empty() {
         return None;
@@ -38,21 +38,25 @@ pub fn figure(run: &StyleRun) -> Option<Figure> {
     let title = "Photo kept against style reached, along strength";
     let drawn: Vec<Drawn> = lines.iter().enumerate().filter_map(|(at, line)| drawn(run, at, line)).collect();
     if drawn.is_empty() {
-        return Some(nothing(titled(140.0, title, ""), "No strategy has both FID and LPIPS."));
+        return Some(nothing(sheet, title, "No strategy has both FID and LPIPS."));
     }
     let reading = "A line is one strategy from low to high strength; the number at a point is its strength, \"text\" is drawn \
                    from text alone. Thin: 95 % intervals.";
-    let mut figure = titled(BOTTOM + 50.0, title, reading);
+    let (mut figure, drop) = titled(sheet, title, reading);
+    let field = Field::new(sheet, drop);
+    figure.height = field.bottom + 50.0;
     let spots = || drawn.iter().flat_map(|line| &line.spots);
     let ends = |value: f64, Value { low, high, .. }: Value| {
         [value, finite(low).unwrap_or(value), finite(high).unwrap_or(value)]
     };
     let x = Axis {
         values: padded(spots().flat_map(|s| ends(s.lpips, s.row.values.get(PHOTO.name)))),
-        pixels: (LEFT, RIGHT),
+        pixels: (field.left, field.right),
     };
-    let y =
-        Axis { values: padded(spots().flat_map(|s| ends(s.fid, s.row.values.get(STYLE.name)))), pixels: (BOTTOM, TOP) };
+    let y = Axis {
+        values: padded(spots().flat_map(|s| ends(s.fid, s.row.values.get(STYLE.name)))),
+        pixels: (field.bottom, field.top),
+    };
     axes(&mut figure, &x, &y);
     for line in &drawn {
         intervals(&mut figure, line, &x, &y);
@@ -60,7 +64,7 @@ pub fn figure(run: &StyleRun) -> Option<Figure> {
     for line in &drawn {
         connect(&mut figure, line, &x, &y);
     }
-    points(&mut figure, &drawn, &x, &y);
+    points(&mut figure, &drawn, (&x, &y), field);
     legend(&mut figure, &drawn);
     absent(&mut figure, run, &drawn);
     figure.alt = alt(&drawn);
@@ -119,14 +123,13 @@ fn connect(figure: &mut Figure, line: &Drawn, x: &Axis, y: &Axis) {
 }
 
 /// Marks, text-to-image hollow, each with its strength beside it where there is room.
-fn points(figure: &mut Figure, drawn: &[Drawn], x: &Axis, y: &Axis) {
+fn points(figure: &mut Figure, drawn: &[Drawn], (x, y): (&Axis, &Axis), field: Field) {
     let all: Vec<(usize, &Spot)> =
         drawn.iter().flat_map(|line| line.spots.iter().map(|spot| (line.at, spot))).collect();
     let places: Vec<(f64, f64)> = all.iter().map(|(_, spot)| (x.at(spot.lpips), y.at(spot.fid))).collect();
     let texts: Vec<String> = all.iter().map(|(_, spot)| said(spot.row)).collect();
     let sizes: Vec<_> = texts.iter().map(|text| (text_width(text, SMALL, false), SMALL)).collect();
-    let bounds = [LEFT + 4.0, TOP, RIGHT, BOTTOM - 4.0];
-    let boxes = labels::place(&places, &sizes, RADIUS, bounds, &[]);
+    let boxes = labels::place(&places, &sizes, RADIUS, field.bounds(), &[]);
     for (((line, spot), at), place) in all.iter().zip(&places).zip(&boxes) {
         if let Some([left, top, right, bottom]) = *place {
             // A line to the label where it had to go away from its mark.
@@ -139,6 +142,8 @@ fn points(figure: &mut Figure, drawn: &[Drawn], x: &Axis, y: &Axis) {
         if spot.row.strength().is_none() {
             shape(figure, *line, *at, RADIUS - 2.0, PAPER);
         }
+        let reach = RADIUS + 2.0;
+        figure.tip((at.0 - reach, at.1 - reach), (at.0 + reach, at.1 + reach), told_both(spot.row));
     }
     for (text, place) in texts.iter().zip(&boxes) {
         if let Some([left, top, right, bottom]) = *place {
@@ -154,8 +159,9 @@ fn said(row: &ResultRow) -> String {
 
 /// The lines by name, under the plot, in two columns where they are many.
 fn legend(figure: &mut Figure, drawn: &[Drawn]) {
-    let columns = if drawn.len() > 3 { 2 } else { 1 };
-    let width = (WIDTH - 2.0 * MARGIN) / columns as f64;
+    let room = figure.width - 2.0 * MARGIN;
+    let columns = if drawn.len() > 3 && room > 500.0 { 2 } else { 1 };
+    let width = room / columns as f64;
     let rows = drawn.len().div_ceil(columns);
     let top = figure.height + 8.0;
     for (k, line) in drawn.iter().enumerate() {
@@ -175,7 +181,7 @@ fn absent(figure: &mut Figure, run: &StyleRun, drawn: &[Drawn]) {
     let absent: Vec<&str> = run.results.iter().filter(|row| !shown(row)).map(|row| row.strategy.as_str()).collect();
     if !absent.is_empty() {
         let line = format!("Without FID or LPIPS, not drawn: {}", absent.join(", "));
-        let line = shorten(&line, SMALL, WIDTH - 2.0 * MARGIN);
+        let line = shorten(&line, SMALL, figure.width - 2.0 * MARGIN);
         figure.text((MARGIN, figure.height + 2.0), line, SMALL, MUTED, Align::Left);
         figure.height += 20.0;
     }

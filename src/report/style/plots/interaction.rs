@@ -3,7 +3,7 @@
 use crate::metrics::About;
 use crate::report::figure::{Align, Figure, GRID, INK, MUTED, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
-use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, color, shape, titled};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, color, shape, titled, told};
 use crate::report::style::{DECIDING, StyleRun};
 use crate::run::factors::{Factor, factors};
 
@@ -16,7 +16,7 @@ const LINE: f64 = 17.0;
 const MOST_PAIRS: usize = 6;
 
 /// A panel for each pair of axes; none where fewer than two vary, or nothing was measured.
-pub fn figure(run: &StyleRun) -> Option<Figure> {
+pub fn figure(run: &StyleRun, sheet: Sheet) -> Option<Figure> {
     let factors = factors(&run.folder.config, &run.results[..run.listed]);
     let pairs: Vec<(&Factor, &Factor)> = factors
         .iter()
@@ -34,10 +34,11 @@ pub fn figure(run: &StyleRun) -> Option<Figure> {
         "Mean {} by the values of two axes. Where the lines are parallel, each axis acts whatever the other is.",
         DECIDING.label
     );
-    let mut figure = titled(0.0, "How the axes act together", &reading);
-    let width = (WIDTH - 2.0 * MARGIN - GAP) / 2.0;
-    let mut top = TOP;
-    for row in panels.chunks(2) {
+    let (mut figure, drop) = titled(sheet, "How the axes act together", &reading);
+    let columns = if sheet.is_narrow() { 1 } else { 2 };
+    let width = (sheet.inner() - GAP * (columns as f64 - 1.0)) / columns as f64;
+    let mut top = TOP + drop;
+    for row in panels.chunks(columns) {
         let legends = row.iter().map(|panel| panel.legend(width).len()).max().unwrap_or(0) as f64;
         for (at, panel) in row.iter().enumerate() {
             let left = MARGIN + at as f64 * (width + GAP);
@@ -126,6 +127,11 @@ impl<'a> Panel<'a> {
                 figure.line(points.clone(), color(line), 2.0);
             }
             points.into_iter().for_each(|point| shape(figure, line, point, 4.0, color(line)));
+            for (at, mean) in means.iter().enumerate().filter_map(|(at, mean)| Some((at, (*mean)?))) {
+                let name = format!("{}, {}", self.along.values[at], self.lines.values[line]);
+                let (px, py) = (x(at), y.at(mean));
+                figure.tip((px - 6.0, py - 6.0), (px + 6.0, py + 6.0), told(&name, DECIDING.label, Some(mean), None));
+            }
         }
     }
 
@@ -162,9 +168,9 @@ mod tests {
             result.axes.set(&seed::AXIS, 1 + at as u64 % 2);
             run.results.push(result);
         }
-        assert!(figure(&run).is_none(), "what is not in results.csv is not drawn");
+        assert!(figure(&run, Sheet::Wide).is_none(), "what is not in results.csv is not drawn");
         run.listed = 28;
-        let figure = figure(&run).unwrap();
+        let figure = figure(&run, Sheet::Wide).unwrap();
         for title in ["guidance scale by scheduler", "guidance scale by seed", "seed by scheduler"] {
             assert_eq!(figure.text_boxes().iter().filter(|(text, _)| text == title).count(), 1, "{title}");
         }

@@ -14,21 +14,21 @@ use plotters::style::RGBColor;
 use super::{DECIDING, StyleRun};
 use crate::metrics::{About, Show};
 use crate::report::figure::Figure;
-use crate::report::plots::{color, mixed};
+use crate::report::plots::{Sheet, color, mixed};
 use crate::run::shown;
 
 /// The plots, in the order in which the page shows them: file stem and figure.
-pub(super) fn all(run: &StyleRun) -> Vec<(&'static str, Figure)> {
+pub(super) fn all(run: &StyleRun, sheet: Sheet) -> Vec<(&'static str, Figure)> {
     let compared = shown(&run.results, Show::Compared);
     let (first, others): (Vec<&About>, Vec<&About>) =
         compared.into_iter().partition(|about| about.name == DECIDING.name);
-    let bars = |about: &'static About| (about.name, bars::figure(run, about));
+    let bars = |about: &'static About| (about.name, bars::figure(run, about, sheet));
     let mut figures: Vec<(&'static str, Figure)> = first.into_iter().map(bars).collect();
-    figures.extend(frontier::figure(run).map(|figure| ("frontier", figure)));
-    figures.extend(interaction::figure(run).map(|figure| ("interaction", figure)));
-    figures.push(("fid_lpips", tradeoff::figure(run)));
+    figures.extend(frontier::figure(run, sheet).map(|figure| ("frontier", figure)));
+    figures.extend(interaction::figure(run, sheet).map(|figure| ("interaction", figure)));
+    figures.push(("fid_lpips", tradeoff::figure(run, sheet)));
     let of_items = shown(&run.results, Show::File).into_iter().filter(|about| about.item.is_some());
-    figures.extend(of_items.map(|about| (about.name, spread::figure(run, about))));
+    figures.extend(of_items.map(|about| (about.name, spread::figure(run, about, sheet))));
     figures.extend(others.into_iter().filter(|about| about.item.is_none()).map(bars));
     figures
 }
@@ -65,6 +65,7 @@ mod tests {
     use crate::axes::{instruction, strength, style_text};
     use crate::metrics::{Value, Values};
     use crate::report::figure::Shape;
+    use crate::report::plots::Sheet;
     use crate::report::style::StyleRun;
     use crate::run::style::{ItemRow, ResultRow};
 
@@ -100,7 +101,8 @@ mod tests {
     #[test]
     fn no_text_meets_another_or_leaves_its_figure() {
         for (strategies, spread) in [(1, 0.0), (3, 10.0), (12, 10.0), (12, 0.0), (20, 2.0)] {
-            for (name, figure) in all(&run(strategies, spread)) {
+            let run = run(strategies, spread);
+            for (name, figure) in [Sheet::Wide, Sheet::Narrow].into_iter().flat_map(|sheet| all(&run, sheet)) {
                 let boxes = figure.text_boxes();
                 for (at, (text, b)) in boxes.iter().enumerate() {
                     let inside = b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= figure.width && b[3] <= figure.height;
@@ -115,6 +117,41 @@ mod tests {
         }
     }
 
+    /// Whoever rests a pointer on a mark or a bar reads whose it is, its value and its interval.
+    #[test]
+    fn every_mark_and_bar_says_what_it_is() {
+        let run = run(3, 10.0);
+        for sheet in [Sheet::Wide, Sheet::Narrow] {
+            for (name, figure) in all(&run, sheet) {
+                let of = |shape| match shape {
+                    &Shape::Tip { ref text, .. } | &Shape::Spot { ref text, .. } => Some(text.as_str()),
+                    _ => None,
+                };
+                let told: Vec<&str> = figure.shapes.iter().filter_map(of).collect();
+                let marks = if name == "lpips" { run.items.len() } else { 3 };
+                assert_eq!(told.len(), marks, "{name}: {told:?}");
+                assert!(told.iter().all(|text| text.contains("strategy number") && text.contains(": ")), "{told:?}");
+                if name != "lpips" {
+                    assert!(told.iter().all(|text| text.contains('[')), "{name}: intervals in {told:?}");
+                }
+            }
+        }
+    }
+
+    /// A mean of pictures is shown with its interval where the run knows it.
+    #[test]
+    fn the_spread_of_pictures_has_the_mean_with_its_interval() {
+        let mut run = run(3, 10.0);
+        for row in &mut run.results {
+            row.values.set("lpips", Value { value: Some(0.55), low: Some(0.53), high: Some(0.58) });
+        }
+        let (_, figure) = all(&run, Sheet::Wide).into_iter().find(|(name, _)| *name == "lpips").unwrap();
+        let mean = |shape: &&Shape| matches!(shape, Shape::Tip { text, .. } if text.ends_with("mean LPIPS 0.550 [0.530, 0.580]"));
+        assert_eq!(figure.shapes.iter().filter(mean).count(), 3);
+        let texts: Vec<String> = figure.text_boxes().into_iter().map(|(text, _)| text).collect();
+        assert!(texts.join(" ").contains("mean with its 95 % interval"), "{texts:?}");
+    }
+
     /// A cosine may be negative: its mark is not left of the axis, among the names.
     #[test]
     fn negative_values_of_pictures_are_drawn_inside() {
@@ -123,7 +160,7 @@ mod tests {
         for (at, item) in run.items.iter_mut().enumerate() {
             item.values.set_value("csd", Some(0.9 - at as f64 / 6.0));
         }
-        let (_, figure) = all(&run).into_iter().find(|(name, _)| *name == "csd").unwrap();
+        let (_, figure) = all(&run, Sheet::Wide).into_iter().find(|(name, _)| *name == "csd").unwrap();
         let names = figure.text_boxes().into_iter().filter(|(text, _)| text.starts_with("strategy"));
         let right = names.map(|(_, bounds)| bounds[2]).fold(0.0, f64::max);
         let spots = figure.shapes.iter().filter_map(|shape| match shape {
@@ -141,7 +178,7 @@ mod tests {
         run.results[1].values.set("fid", Value::default());
         run.items.clear();
         let texts = |name: &str| {
-            let figures = all(&run);
+            let figures = all(&run, Sheet::Wide);
             let boxes = figures.iter().find(|figure| figure.0 == name).unwrap().1.text_boxes();
             boxes.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join("\n")
         };
@@ -149,7 +186,8 @@ mod tests {
         assert!(texts("fid_lpips").contains("Without FID or LPIPS, not drawn: strategy number 1"));
         assert!(texts("frontier").contains("Without FID or LPIPS, not drawn: strategy number 1"));
         assert!(texts("lpips").contains("No picture has an LPIPS."));
-        for (_, figure) in all(&StyleRun { results: vec![ResultRow::default()], ..StyleRun::default() }) {
+        let bare = StyleRun { results: vec![ResultRow::default()], ..StyleRun::default() };
+        for (_, figure) in [Sheet::Wide, Sheet::Narrow].into_iter().flat_map(|sheet| all(&bare, sheet)) {
             assert!(figure.text_boxes().len() >= 2 && figure.png().is_ok());
         }
     }

@@ -4,44 +4,60 @@ use plotters::style::RGBColor;
 
 use super::strategy_colors;
 use crate::metrics::About;
-use crate::metrics::stats::quantile;
+use crate::metrics::stats::{Interval, quantile};
 use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten_middle, text_width};
 use crate::report::number::short;
-use crate::report::plots::{Axis, MARGIN, NAME, SMALL, WIDTH, nothing, titled};
+use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, nothing, titled, told};
 use crate::report::style::StyleRun;
-use crate::run::style::ItemRow;
+use crate::run::style::{ItemRow, ResultRow};
 
 const TOP: f64 = 66.0;
 const ROW: f64 = 58.0;
+/// Room for a name over its row, on a narrow sheet.
+const ABOVE: f64 = 20.0;
 /// Fewer pictures make no shape: only the points are drawn.
 const ENOUGH_FOR_A_SHAPE: usize = 8;
 /// More points than this hide each other; an even part of them is drawn.
 const MOST_POINTS: usize = 400;
 
 /// The distributions, in the order of the ArtFID plot.
-pub fn figure(run: &StyleRun, metric: &About) -> Figure {
+pub fn figure(run: &StyleRun, metric: &About, sheet: Sheet) -> Figure {
     let title = format!("{} of each picture", metric.label);
     let order = run.ranking();
     let known: Vec<Vec<(f64, &str)>> = order.iter().map(|at| values(run, metric, *at)).collect();
     let values: Vec<Vec<f64>> = known.iter().map(|known| known.iter().map(|(value, _)| *value).collect()).collect();
-    let Some(axis) = axis(run, &values) else {
-        return nothing(titled(140.0, &title, ""), &format!("No picture has {}.", metric.one()));
+    let Some(axis) = axis(run, &values, sheet) else {
+        return nothing(sheet, &title, &format!("No picture has {}.", metric.one()));
     };
-    let bottom = TOP + ROW * order.len() as f64;
-    let reading = format!("{} Bar: middle half; gap: median; dots: pictures.", metric.item.unwrap_or_default());
-    let mut figure = titled(bottom + 48.0, &title, &reading);
-    axis.draw_horizontal(&mut figure, TOP, bottom, metric.label);
+    let has_interval = run.results.iter().any(|row| row.values.interval(metric.name).is_some());
+    let mean = if has_interval { "; thin line: mean with its 95 % interval" } else { "" };
+    let reading = format!("{} Bar: middle half; gap: median; dots: pictures{mean}.", metric.item.unwrap_or_default());
+    let (mut figure, drop) = titled(sheet, &title, &reading);
+    let (above, start) = (if sheet.is_narrow() { ABOVE } else { 0.0 }, TOP + drop);
+    let bottom = start + (ROW + above) * order.len() as f64;
+    figure.height = bottom + 48.0;
+    axis.draw_horizontal(&mut figure, start, bottom, metric.label);
     let colors = strategy_colors(run);
     for (row, (at, values)) in order.iter().zip(&values).enumerate() {
-        let middle = TOP + ROW * (row as f64 + 0.56);
-        let name = shorten_middle(&run.results[*at].strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
-        figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
+        let middle = start + (ROW + above) * row as f64 + above + ROW * 0.56;
+        let strategy = &run.results[*at];
         let count = if values.is_empty() { "not measured".to_string() } else { format!("n = {}", values.len()) };
-        figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);
+        if sheet.is_narrow() {
+            let (left, right) = axis.pixels;
+            let y = middle - above - ROW * 0.56 + 12.0;
+            let name = shorten_middle(&strategy.strategy, NAME, right - left - 90.0);
+            figure.text((left, y), name, NAME, INK, Align::Left);
+            figure.text((right, y), count, SMALL, MUTED, Align::Right);
+        } else {
+            let name = shorten_middle(&strategy.strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
+            figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
+            figure.text((axis.pixels.0 - 12.0, middle + 8.0), count, SMALL, MUTED, Align::Right);
+        }
         cloud(&mut figure, &axis, values, colors[*at], middle);
-        points(&mut figure, &axis, &known[row], (colors[*at], &run.results[*at].strategy), middle);
+        points(&mut figure, &axis, &known[row], (colors[*at], strategy, metric), middle);
+        averaged(&mut figure, &axis, (strategy, metric), middle);
     }
-    figure.line([(axis.pixels.0, TOP), (axis.pixels.0, bottom)], MUTED, 1.0);
+    figure.line([(axis.pixels.0, start), (axis.pixels.0, bottom)], MUTED, 1.0);
     figure.alt = alt(run, metric, &order, &values);
     figure
 }
@@ -54,15 +70,15 @@ fn values<'a>(run: &'a StyleRun, metric: &About, at: usize) -> Vec<(f64, &'a str
     values
 }
 
-fn axis(run: &StyleRun, values: &[Vec<f64>]) -> Option<Axis> {
+fn axis(run: &StyleRun, values: &[Vec<f64>], sheet: Sheet) -> Option<Axis> {
     let low = values.iter().flatten().copied().reduce(f64::min)?;
     let high = values.iter().flatten().copied().reduce(f64::max)?;
     let room = ((high - low) * 0.12).max(high.abs() * 0.02).max(1e-3);
     let names = run.results.iter().map(|row| text_width(&row.strategy, NAME, false)).fold(80.0, f64::max);
-    let left = MARGIN + names.min(210.0) + 16.0;
+    let left = if sheet.is_narrow() { MARGIN } else { MARGIN + names.min(210.0) + 16.0 };
     // Only what can be negative has an axis below 0.
     let start = if low < 0.0 { low - room } else { (low - room).max(0.0) };
-    Some(Axis { values: (start, high + room), pixels: (left, WIDTH - MARGIN - 10.0) })
+    Some(Axis { values: (start, high + room), pixels: (left, sheet.width() - MARGIN - 10.0) })
 }
 
 /// Half a violin above, the quartiles on the middle line.
@@ -83,16 +99,40 @@ fn cloud(figure: &mut Figure, axis: &Axis, values: &[f64], color: RGBColor, midd
     }
 }
 
+/// The mean of the strategy with its interval, over the bar.
+fn averaged(figure: &mut Figure, axis: &Axis, (row, metric): (&ResultRow, &About), middle: f64) {
+    let (value, interval) = (row.values.value(metric.name), row.values.interval(metric.name));
+    let (Some(value), Some(Interval { low, high })) = (value, interval) else { return };
+    let (low, high) = (axis.at(low), axis.at(high));
+    // An edge of paper tells it from the bar below it, whatever colour that has.
+    figure.rect((low - 1.0, middle - 1.75), (high + 1.0, middle + 1.75), PAPER, 0.9);
+    figure.line([(low, middle), (high, middle)], INK, 1.5);
+    for end in [low, high] {
+        figure.line([(end, middle - 4.0), (end, middle + 4.0)], INK, 1.5);
+    }
+    figure.disc((axis.at(value), middle), 3.4, PAPER, 1.0);
+    figure.disc((axis.at(value), middle), 2.4, INK, 1.0);
+    let text = told(&row.strategy, &format!("mean {}", metric.label), Some(value), interval);
+    figure.tip((low - 3.0, middle - 5.0), (high + 3.0, middle + 5.0), text);
+}
+
 /// The pictures, below the middle line; in the page each opens its own.
-fn points(figure: &mut Figure, axis: &Axis, known: &[(f64, &str)], (color, strategy): (RGBColor, &str), middle: f64) {
+fn points(
+    figure: &mut Figure,
+    axis: &Axis,
+    known: &[(f64, &str)],
+    (color, row, metric): (RGBColor, &ResultRow, &About),
+    middle: f64,
+) {
     let step = known.len().div_ceil(MOST_POINTS).max(1);
     for (k, (value, id)) in known.iter().step_by(step).enumerate() {
         // Multiples of the golden ratio scatter evenly and are the same every time.
         let jitter = (k as f64 * 0.618_033_988_75).fract();
         let at = (axis.at(*value), middle + 8.0 + jitter * 9.0);
         figure.disc(at, 2.0, color, 0.9);
-        let (photo, strategy) = (id.to_string(), strategy.to_string());
-        figure.shapes.push(Shape::Spot { at, radius: 4.0, photo, strategy });
+        let (photo, strategy) = (id.to_string(), row.strategy.clone());
+        let text = told(&format!("{id}, {strategy}"), metric.label, Some(*value), None);
+        figure.shapes.push(Shape::Spot { at, radius: 4.0, photo, strategy, text });
     }
 }
 
