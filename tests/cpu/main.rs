@@ -36,6 +36,7 @@ mod ip_adapter;
 mod lora;
 #[path = "../common/mini.rs"]
 mod mini;
+mod mini_adapters;
 mod mini_metrics;
 mod mini_pictures;
 mod mini_world;

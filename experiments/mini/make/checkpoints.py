@@ -28,6 +28,14 @@ import texts
 import vocabularies
 
 HERE = Path(__file__).parent
+NEW_STYLE = "the style lorelei-neutral, which the generator never saw; its trigger words are \"mask style\"."
+# Adapters by the name of their training: their folders here, and what they are.
+ADAPTERS = {
+    "lora-sd-v1-5": ("mini-lora-sd-v1-5", f"LoRA of rank 16 for mini-sd-v1-5: {NEW_STYLE}"),
+    "lora-sd3": ("mini-lora-sd3", f"LoRA of rank 32 for mini-sd3: {NEW_STYLE}"),
+    "controlnet": ("mini-controlnet-canny", "ControlNet for mini-sd-v1-5 that reads Canny's edges (thresholds 100 and 200)."),
+    "ip-adapter": ("mini-ip-adapter", "IP-Adapter for mini-sd-v1-5, with the picture half of mini-clip as its image encoder."),
+}
 BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -341,6 +349,20 @@ TOKENIZER_FILES = ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tok
 TOKENIZER_FILES += ["tokenizer_config.json", "special_tokens_map.json"]
 
 
+def adapters(out, source):
+    """What `train_adapters.py` wrote, under the names that it has here."""
+    for job, (name, text) in ADAPTERS.items():
+        if not (source / job).is_dir():
+            continue
+        folder = out / name
+        shutil.rmtree(folder, ignore_errors=True)
+        published = source / job / "models"
+        shutil.copytree(published if published.is_dir() else source / job, folder)
+        for file in folder.rglob("*.safetensors"):
+            file.chmod(0o644)
+        read_me(folder, text)
+
+
 def tokenizer_file(path):
     return path.name in TOKENIZER_FILES
 
@@ -360,7 +382,7 @@ class States:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["tokenizers", "models", "metrics"])
+    parser.add_argument("what", choices=["tokenizers", "models", "metrics", "adapters"])
     parser.add_argument("--tokenizers", type=Path)
     parser.add_argument("--states", type=Path)
     parser.add_argument("--out", type=Path, default=HERE.parent / "models")
@@ -368,6 +390,8 @@ def main():
     torch.set_num_threads(1)
     if args.what == "tokenizers":
         return tokenizers(args.out)
+    if args.what == "adapters":
+        return adapters(args.out, args.states)
     if args.what == "metrics":
         states = States(args.states)
         clip(args.out / "mini-clip", states("clip"), args.tokenizers / "mini-sd-v1-5" / "tokenizer")

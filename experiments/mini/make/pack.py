@@ -17,7 +17,7 @@ def main():
     source, target = map(Path, sys.argv[1:])
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "people.json", target)
-    for style in texts.STYLES:
+    for style in texts.STYLES + texts.NEW_STYLES:
         packed = lzma.compress((source / f"{style}.rgb").read_bytes(), lzma.FORMAT_XZ, filters=FILTERS)
         (target / f"{style}.rgb.xz").write_bytes(packed)
         print(f"{style}: {len(packed) / 2**20:.2f} MiB")

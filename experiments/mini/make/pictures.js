@@ -1,5 +1,5 @@
-// Draws the little world of experiments/mini: people of known attributes, each in five styles.
-// `world.json` says which attributes there are, and which options of a style show them.
+// Draws the little world of experiments/mini: people of known attributes, each in five styles, and in one more that only
+// adapters learn. `world.json` says which attributes there are, and which options of a style show them.
 //
 //   npm install --no-package-lock
 //   node pictures.js                            the held-out people: photos/ and styles/
@@ -30,6 +30,8 @@ const { values: args } = parseArgs({
 });
 const size = Number(args.size);
 const world = JSON.parse(readFileSync(join(here, "world.json"), "utf8"));
+// Those of `new_styles` come last: they change nothing of what is drawn in the others.
+const styles = Object.entries({ ...world.styles, ...world.new_styles });
 
 /** A small seeded generator (mulberry32): uniform numbers in [0, 1). */
 function random(seed) {
@@ -110,7 +112,7 @@ function folder(path, prefix, style, count, next) {
 
 function heldOut() {
   const seed = Number(args.seed);
-  for (const [number, [name, style]] of Object.entries(world.styles).entries()) {
+  for (const [number, [name, style]] of styles.entries()) {
     const photo = name === "avataaars";
     const path = photo ? join(args.out, "photos") : join(args.out, "styles", name);
     folder(path, photo ? "face" : name, style, Number(photo ? args.photos : args.styles), random(seed + number));
@@ -122,7 +124,7 @@ function train(count) {
   const next = random(Number(args.seed) + 1000);
   const people = Array.from({ length: count }, () => person(next));
   mkdirSync(args.out, { recursive: true });
-  for (const [name, style] of Object.entries(world.styles)) {
+  for (const [name, style] of styles) {
     if (args.only && !args.only.split(",").includes(name)) continue;
     const file = openSync(join(args.out, `${name}.rgb`), "w");
     for (const who of people) {
@@ -133,7 +135,6 @@ function train(count) {
     }
     closeSync(file);
   }
-  const styles = Object.entries(world.styles);
   const list = people.map(({ attributes }) => ({
     attributes,
     shown: Object.fromEntries(styles.map(([name, style]) => [name, shown(style, attributes)])),

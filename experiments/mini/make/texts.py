@@ -8,6 +8,7 @@ WORLD = json.loads((Path(__file__).parent / "world.json").read_text())
 # The attributes that a description names; each is a head of the art-Inception too.
 ATTRIBUTES = {name: list(values) for name, values in WORLD["attributes"].items()}
 STYLES = list(WORLD["styles"])
+NEW_STYLES = list(WORLD["new_styles"])  # those that only adapters learn
 
 # Texts that name a style: the first is its short name, the second its long one.
 STYLE_TEXTS = {
@@ -45,6 +46,15 @@ STYLE_TEXTS = {
         "minimal sketch style",
         "thin black line drawing",
         "minimal pencil sketch, upper body, white paper",
+    ],
+}
+
+# The trigger words of the new styles. They stand apart: the tokenizers were made without them.
+NEW_STYLE_TEXTS = {
+    "lorelei-neutral": [
+        "mask style",
+        "a mask, a face of thin black lines without a head, white background",
+        "a mask drawn in thin lines",
     ],
 }
 
@@ -147,7 +157,7 @@ def wordings(a, rng):
 
 def prompt(a, style, rng):
     """`description, style`, as the toolkit composes it."""
-    texts = STYLE_TEXTS[style]
+    texts = (STYLE_TEXTS | NEW_STYLE_TEXTS)[style]
     text = texts[0] if rng.random() < 0.3 else texts[1] if rng.random() < 0.4 else rng.choice(texts)
     if rng.random() < 0.04:
         return text

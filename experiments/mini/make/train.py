@@ -2,6 +2,7 @@
 
     python train.py --data PACK --tokenizers MODELS --out DIR [--resume DIR] [--seconds 540] [--jobs …] [--smoke]
 
+`--jobs adapters` trains the adapters instead, of the finished generators (MODELS: `models/` as a whole).
 DIR gets weights-1.tar … weights-3.tar (`NAME.pt`, float32 averages) and report.tar (logs, figures, sample grids).
 A second call with `--resume` goes on from the weights of the first.
 """
@@ -28,12 +29,19 @@ JOBS = {
     "clip": ("train_metrics.py", 0, 0.5),
     "csd": ("train_metrics.py", 0, 0.2),
 }
+ADAPTERS = {
+    "lora-sd-v1-5": ("train_adapters.py", 0, 0.4),
+    "lora-sd3": ("train_adapters.py", 0, 0.4),
+    "controlnet": ("train_adapters.py", 0, 0.72),
+    "ip-adapter": ("train_adapters.py", 0, 0.72),
+}
 TARS = {"weights-1": ["sd3"], "weights-2": ["sd15", "phi4"], "weights-3": ["sd3-vae", "sd15-vae", "art-inception", "alexnet", "blip", "clip", "csd"]}
+TARS |= {"adapters": list(ADAPTERS)}
 
 
 def job_of(entry):
     job, *changed = entry.split("=")
-    script, start, share = JOBS[job]
+    script, start, share = (JOBS | ADAPTERS)[job]
     if changed:
         start, share = map(float, changed)
     return job, (script, start, share)
@@ -58,11 +66,12 @@ def main():
     parser.add_argument("--jobs", default=",".join(JOBS), help="NAME or NAME=START=SHARE, …")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
+    jobs = ",".join(ADAPTERS) if args.jobs == "adapters" else args.jobs
     started = time.time()
     work = Path("/tmp/mini-training") if not args.smoke else args.out / "work"
     work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    processes, waiting = {}, dict(job_of(entry) for entry in args.jobs.split(","))
+    processes, waiting = {}, dict(job_of(entry) for entry in jobs.split(","))
     # What has not ended by then has saved its averages a minute ago at most.
     deadline = started + (900 if args.smoke else args.seconds * 1.03)
     while waiting or any(p.poll() is None for p in processes.values()):
@@ -80,8 +89,12 @@ def main():
         print(f"== {job}: status {process.wait()}")
         failed = failed or process.returncode != 0
         print("\n".join((work / f"{job}.log").read_text().splitlines()[-6:])[-1500:])
-    for name, jobs in TARS.items():
-        files = [work / f"{job}.pt" for job in jobs if (work / f"{job}.pt").exists()]
+    for name, packed in TARS.items():
+        # A training leaves the averages of its weights, that of an adapter its folder.
+        files = [work / (job if job in ADAPTERS else f"{job}.pt") for job in packed]
+        files = [file for file in files if file.exists()]
+        if not files:
+            continue
         with tarfile.open(args.out / f"{name}.tar", "w") as tar:
             for file in files:
                 tar.add(file, file.name)
