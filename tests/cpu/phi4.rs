@@ -391,7 +391,7 @@ fn the_mini_model_says_what_the_reference_says() {
 fn a_text_is_the_same_whoever_runs_beside_it() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/mini");
     let model = Phi4Multimodal::load(&mini.join("models/mini-phi-4-multimodal"), &runtime()).unwrap();
-    let mut photos: Vec<RgbImage> = toolkit::images::load_all(&toolkit::images::list(&mini.join("photos")).unwrap())
+    let mut photos: Vec<RgbImage> = toolkit::images::load_all(&toolkit::images::list(mini.join("photos")).unwrap())
         .into_iter()
         .map(Result::unwrap)
         .collect();
@@ -402,10 +402,11 @@ fn a_text_is_the_same_whoever_runs_beside_it() {
     let longest: Vec<usize> = (0..photos.len()).map(|at| 1 + at * 7 % 24).collect();
     let prompt = model.prompt.encode("Describe the person.").unwrap();
     let options = model.generation_options(&CaptionOptions { prompt: None, max_new_tokens: Some(24), num_beams: 1 });
-    let question =
-        Question { prompt: &prompt, image_token_id: model.prompt.image_token_id(), pad: 0, longest: &longest };
     let _guard = tch::no_grad_guard();
-    let answers = |slots| model.network.answer(&photos, question, &options, Some(slots)).unwrap().unwrap();
+    let answers = |longest: &[usize], slots| {
+        let question = Question { prompt: &prompt, image_token_id: model.prompt.image_token_id(), pad: 0, longest };
+        model.network.answer(&photos[..longest.len()], question, &options, Some(slots)).unwrap().unwrap()
+    };
     let alone: Vec<Vec<i64>> = photos
         .iter()
         .map(|photo| {
@@ -417,8 +418,11 @@ fn a_text_is_the_same_whoever_runs_beside_it() {
     let expected: Vec<Vec<i64>> =
         alone.iter().zip(&longest).map(|(text, longest)| text.iter().take(*longest).copied().collect()).collect();
     for slots in [2, 20] {
-        assert_eq!(answers(slots), expected, "{slots} slots");
+        assert_eq!(answers(&longest, slots), expected, "{slots} slots");
     }
+    // All end at once, and fewer come after them.
+    let expected: Vec<Vec<i64>> = alone[..6].iter().map(|text| text.iter().take(7).copied().collect()).collect();
+    assert_eq!(answers(&[7; 6], 4), expected);
 }
 
 /// Sets one tensor of the adapter to zero.

@@ -322,7 +322,7 @@ fn what_steers_comes_and_goes_under_recorded_steps() {
     for (at, latents) in expected.iter().enumerate().skip(1).take(6) {
         assert!(latents.size() != expected[0].size() || apart(latents, &expected[0]) > 0.05, "request {at} steers");
     }
-    for (dtype, most) in [(DtypeChoice::Float32, 1e-3), (DtypeChoice::Float16, 6e-2), (DtypeChoice::Bfloat16, 4e-1)] {
+    for (dtype, most) in [(DtypeChoice::Float32, 5e-3), (DtypeChoice::Float16, 6e-2), (DtypeChoice::Bfloat16, 4e-1)] {
         let one = load(device, dtype);
         for (at, request) in requests.iter().enumerate() {
             let ours = draw(&one, request);

@@ -61,7 +61,7 @@ fn the_halves_of_guidance_on_two_gpus_draw_what_one_draws() {
     }
     let second = Device::Cuda(1 - first.min(1));
     let golden = root().join("tests/golden");
-    let photo = RgbImage::from_fn(96, 64, |x, y| image::Rgb([x as u8 * 2, y as u8 * 3, 90]));
+    let photo = RgbImage::from_fn(80, 64, |x, y| image::Rgb([x as u8 * 2, y as u8 * 3, 90]));
     for (pipeline, lora) in [("sd15/like_v1", "sd15_kohya.safetensors"), ("sd3/with_t5", "sd3_kohya.safetensors")] {
         let path = golden.join(pipeline).display().to_string();
         let lora = LoraChoice { file: golden.join("lora").join(lora), weight: 0.7 };
@@ -69,7 +69,7 @@ fn the_halves_of_guidance_on_two_gpus_draw_what_one_draws() {
             prompts: vec!["a red bird".to_string(), "a house".to_string()],
             seeds: vec![1, 7],
             steps: Some(4),
-            width: Some(96),
+            width: Some(80),
             height: Some(64),
             guidance_scale: Some(4.0),
             ..GenerateRequest::default()

@@ -102,6 +102,8 @@ impl SlotModel for Slots<'_> {
         self.lengths = &self.lengths[count..];
         if !self.taken.contains(&true) {
             self.place = self.longest;
+            // Nor does an empty slot begin behind it.
+            self.padding.fill(self.longest);
         }
         let rows = &free[..count];
         let limit = self.decoder.config.rope.original_max_position_embeddings;

@@ -94,7 +94,7 @@ impl Network {
             return wanted;
         }
         let config = &self.config.decoder;
-        let numbers = 2 * config.num_hidden_layers as i64 * config.num_key_value_heads * config.head_dim * places;
+        let numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * places;
         let bytes = numbers as u64 * self.decoder.kind.elt_size_in_bytes() as u64;
         let room = free_memory(self.decoder.device).map_or(wanted, |free| (free / 2 / bytes.max(1)) as usize);
         let room = if room > SLOT_STEP { room / SLOT_STEP * SLOT_STEP } else { room.max(1) };
