@@ -17,7 +17,7 @@ use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
-use crate::pipelines::describe;
+use crate::pipelines::{captions_at_once, describe};
 use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line, wait_asleep};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
 
@@ -33,11 +33,6 @@ struct Row {
     tokens: usize,
 }
 
-/// Pictures that a captioner is given at once on a GPU, which divides them as its memory allows: few enough that several
-/// devices end together and that little is lost with a process, enough that the device is seldom without work.
-const SMALLEST_BATCH: usize = 64;
-const LARGEST_BATCH: usize = 512;
-const BATCHES: usize = 4;
 /// On the CPU larger batches gain nothing.
 const CPU_BATCH: usize = 4;
 
@@ -322,10 +317,7 @@ fn print(rows: &[Row], format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Pictures at a time. It follows from their number alone, so that results do not depend on who describes them.
+/// Pictures at a time.
 pub fn batch_size(device: Device, pictures: usize) -> usize {
-    match device {
-        Device::Cuda(_) => pictures.div_ceil(BATCHES).clamp(SMALLEST_BATCH, LARGEST_BATCH),
-        _ => CPU_BATCH,
-    }
+    if device.is_cuda() { captions_at_once(pictures) } else { CPU_BATCH }
 }

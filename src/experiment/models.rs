@@ -9,6 +9,7 @@ use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
 use crate::models::{self, CaptionOptions, Captioner};
+use crate::pipelines::captions_at_once;
 use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
 
@@ -66,6 +67,11 @@ pub trait Captioners {
 
     /// Pictures at a time where the configuration does not say.
     fn batch_size(&self) -> usize;
+
+    /// The same for captions of so many pictures.
+    fn captions_at_once(&self, _pictures: usize) -> usize {
+        self.batch_size()
+    }
 
     /// Device and number type, for the manifest.
     fn place(&self) -> (String, String);
@@ -167,6 +173,11 @@ impl Captioners for OnThisMachine {
         let of_team = self.gpus().filter_map(gpu_memory).min().map(|bytes| bytes.min(limit));
         let memory = of_team.or_else(|| total_memory(self.runtime.device)).unwrap_or(0);
         (memory / 10_000_000_000).clamp(1, 8) as usize
+    }
+
+    fn captions_at_once(&self, pictures: usize) -> usize {
+        let is_gpu = self.runtime.device.is_cuda() || self.gpus().next().is_some();
+        if is_gpu { captions_at_once(pictures) } else { self.batch_size() }
     }
 
     fn place(&self) -> (String, String) {

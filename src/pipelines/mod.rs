@@ -6,6 +6,6 @@ mod recipe;
 mod style_transfer;
 
 pub use batch::each;
-pub use caption::describe;
+pub use caption::{captions_at_once, describe};
 pub use recipe::{ControlOrigin, FileOrigin, KEYWORDS, Origin, Recipe};
 pub use style_transfer::{describe_one, draw};

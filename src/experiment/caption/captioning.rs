@@ -132,7 +132,8 @@ impl Pass for Captions<'_> {
         let mut batches = Vec::new();
         for variant in variants {
             for (at, part) in plan.parts.iter().enumerate() {
-                let (count, size) = (part.set.items.len(), part.batch_size.unwrap_or(self.stage.0.batch_size).max(1));
+                let count = part.set.items.len();
+                let size = part.batch_size.unwrap_or_else(|| self.work.models.captions_at_once(count)).max(1);
                 let items = (0..count).step_by(size).map(|start| start..count.min(start + size));
                 batches.extend(items.map(|items| Batch { variant, part: at, items }));
             }

@@ -127,7 +127,7 @@ impl Kind for Captioning {
             pictures: part.set.items.len(),
             missing: part.set.missing.clone(),
             without_references: part.set.without_references.clone(),
-            batch_size: part.batch_size.unwrap_or(models.batch_size()),
+            batch_size: part.batch_size.unwrap_or_else(|| models.captions_at_once(part.set.items.len())),
         };
         Facts { data_sets: plan.parts.iter().map(data_set).collect(), ..Facts::default() }
     }
