@@ -22,7 +22,7 @@ const NEW: &str = "styles/lorelei-neutral";
 const TRIGGER: &str = "mask style";
 
 fn pictures(folder: &str) -> Vec<PathBuf> {
-    images::list(&mini(folder)).unwrap()
+    images::list(mini(folder)).unwrap()
 }
 
 fn model(name: &str) -> PathBuf {
