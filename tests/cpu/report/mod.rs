@@ -79,6 +79,14 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     from.split_once(end).unwrap_or_else(|| panic!("{end} is missing after {start}")).0
 }
 
+/// Each plot is on the page twice: for a wide window and for a narrow one.
+fn plots_are_shown(html: &str, count: usize) {
+    for class in ["plot wide", "plot narrow"] {
+        assert_eq!(html.matches(&format!("<div class=\"{class}\"><svg ")).count(), count, "{class}");
+    }
+    assert_eq!(html.matches("<svg ").count(), 2 * count);
+}
+
 #[test]
 fn the_page_shows_every_strategy_with_its_gallery() -> Result<()> {
     for strategies in [1, 12] {
@@ -86,7 +94,7 @@ fn the_page_shows_every_strategy_with_its_gallery() -> Result<()> {
         let html = page_of(&dir)?;
         assert_eq!(html.matches("<section class=\"strategy\">").count(), strategies);
         assert_eq!(html.matches("<tr>\n<th scope=\"row\"").count(), strategies);
-        assert_eq!(html.matches("<svg ").count(), 3);
+        plots_are_shown(&html, 3);
         assert_eq!(html.matches("<h4>Best scores</h4>").count(), strategies);
         assert_eq!(html.matches("<h4>Worst scores</h4>").count(), strategies);
         for (name, style) in &fixture::STYLES[..strategies] {
@@ -267,7 +275,7 @@ fn the_frontier_is_drawn_from_the_csv_files_alone_where_there_is_one() -> Result
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{alt}");
     assert_eq!(image::open(dir.join("plots/frontier.png"))?.width(), 1520);
     let html = page_of(&dir)?;
-    assert_eq!(html.matches("<svg ").count(), 5);
+    plots_are_shown(&html, 5);
     assert!(html.contains("Lines of FID against LPIPS along strength"));
     assert!(html.contains("photo, strength 0.9") && html.contains("Drawn from"));
     Ok(())
