@@ -8,8 +8,7 @@
 //! A number behind the colon is how much it counts. Without a strength pictures are drawn from text, with one from the photo.
 
 use super::{Axis, AxisValue, COMMON, NONE, Reach};
-use crate::images::ControlMap;
-use crate::models::{ControlRequest, join_weight, show_weight, split_weight};
+use crate::models::{ControlMap, ControlRequest, join_weight, show_weight, split_weight};
 
 pub static AXIS: Axis = Axis {
     key: "control",

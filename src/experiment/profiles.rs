@@ -184,3 +184,9 @@ pub(super) fn locate(path: &Path, beside: Option<&Path>) -> PathBuf {
     let path = found.unwrap_or_else(|| path.to_path_buf());
     std::path::absolute(&path).unwrap_or(path)
 }
+
+/// The absolute path of what is there.
+pub(super) fn located(name: &Path, beside: Option<&Path>) -> Option<String> {
+    let found = locate(name, beside);
+    found.to_str().filter(|_| found.exists()).map(str::to_string)
+}

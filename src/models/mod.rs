@@ -23,9 +23,9 @@ use image::RgbImage;
 use tch::{Device, Kind};
 
 use crate::error::usage;
-use crate::images::ControlMap;
 use crate::schedulers::{SchedulerName, SolverOptions};
 
+pub use crate::images::ControlMap;
 pub use detect::family_of;
 pub use family::{AdapterTask, CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;

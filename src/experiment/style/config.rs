@@ -30,7 +30,7 @@ use super::controlnets::{self, ControlNets};
 use super::ip_images;
 use crate::axes::{NONE, control, find, ip_adapter, keys, lora};
 use crate::error::usage;
-use crate::experiment::profiles::{locate, positive, unknown_key};
+use crate::experiment::profiles::{locate, located, positive, unknown_key};
 use crate::experiment::schema::schema_of;
 use crate::experiment::settings::{KindKey, Settings, typed};
 use crate::experiment::shared::Shared;
@@ -303,12 +303,6 @@ fn locate_files(values: &mut Value, beside: Option<&Path>) {
         Value::Table(values) => values.iter_mut().for_each(|(_, value)| locate_files(value, beside)),
         _ => {}
     }
-}
-
-/// The absolute path of what is there.
-pub(super) fn located(name: &Path, beside: Option<&Path>) -> Option<String> {
-    let found = locate(name, beside);
-    found.to_str().filter(|_| found.exists()).map(str::to_string)
 }
 
 /// Sets a key; an axis goes under `axes` from wherever it is given.

@@ -9,7 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-use super::config::located;
+use crate::experiment::profiles::located;
 use crate::images::ControlMap;
 
 /// The key.
