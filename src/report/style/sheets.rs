@@ -1,9 +1,9 @@
-//! The galleries as pictures for papers: `gallery/STRATEGY-successes.png` and `-failures.png`, each
-//! photo above its picture.
+//! The galleries as pictures for papers, each photo above its picture: `gallery/STRATEGY-successes.png` and
+//! `-failures.png` where people judged, `-highest.png` and `-lowest.png` where scores chose.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
@@ -18,6 +18,12 @@ use crate::report::thumbnails::open;
 use crate::run::guard;
 use crate::run::style::{ItemRow, ResultRow};
 
+/// How files end where people judged: only they make a success or a failure.
+const JUDGED: [&str; 2] = ["successes", "failures"];
+
+/// How files end where scores chose.
+const SCORED: [&str; 2] = ["highest", "lowest"];
+
 /// Writes the sheets of every strategy of which some picture is there. Returns the files.
 pub fn write(run: &StyleRun) -> Result<Vec<PathBuf>> {
     let written: Result<Vec<Vec<PathBuf>>> =
@@ -29,19 +35,40 @@ fn of_strategy(run: &StyleRun, row: &ResultRow) -> Result<Vec<PathBuf>> {
     let choice = run.choice(&row.strategy);
     let counts = causes::count(run.items_of(&row.strategy), &choice);
     // A cause is named where something went wrong.
+    let [best, worst] = if choice.rule == Rule::People { JUDGED } else { SCORED };
     let ends: [(&str, &Vec<&ItemRow>, &[Count]); 2] =
-        [("successes", &choice.successes, &[]), ("failures", &choice.failures, &counts)];
+        [(best, &choice.successes, &[]), (worst, &choice.failures, &counts)];
     let mut files = Vec::new();
     for ((name, items, counts), title) in ends.into_iter().zip(choice.titles()) {
         let is_there = |item: &&ItemRow| guard::inside(&run.folder.dir, &item.image).is_ok_and(|file| file.is_file());
         let known = items.iter().any(is_there);
         if known && choice.rule != Rule::Unranked {
-            let file = run.folder.dir.join("gallery").join(format!("{}-{name}.png", file_name(&row.strategy)));
+            let file = run.folder.dir.join("gallery").join(sheet_name(&row.strategy, name));
             save(&file, &png_bytes(&sheet(run, row, title, items, counts)?)?)?;
             files.push(file);
         }
     }
+    if !files.is_empty() {
+        remove_others(run, &row.strategy, &files)?;
+    }
     Ok(files)
+}
+
+/// Removes the sheets of a strategy that an earlier choice left and that would contradict those of `kept`.
+fn remove_others(run: &StyleRun, strategy: &str, kept: &[PathBuf]) -> Result<()> {
+    for end in JUDGED.into_iter().chain(SCORED) {
+        let name = sheet_name(strategy, end);
+        // Nothing is removed through a link.
+        let Ok(file) = guard::inside(&run.folder.dir, &format!("gallery/{name}")) else { continue };
+        if !kept.contains(&file) && file.is_file() {
+            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn sheet_name(strategy: &str, end: &str) -> String {
+    format!("{}-{end}.png", file_name(strategy))
 }
 
 /// Names of strategies are safe in paths when this program wrote them; a table may be edited.

@@ -48,6 +48,28 @@ fn judge(dir: &Path) -> Result<()> {
 }
 
 #[test]
+fn sheets_are_named_for_who_chose_and_none_of_another_choice_stays() -> Result<()> {
+    let (_temp, dir) = run_folder(2, 12)?;
+    let sheets = |dir: &Path| -> Result<Vec<String>> {
+        report::gallery_sheets(dir)?;
+        let files = std::fs::read_dir(dir.join("gallery"))?;
+        let mut names: Vec<String> = files.flatten().map(|f| f.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok(names)
+    };
+    let [judged, other] = [STYLES[0].0, STYLES[1].0];
+    let named = |strategy: &str, ends: [&str; 2]| ends.map(|end| format!("{strategy}-{end}.png"));
+    let mut expected = [named(judged, ["highest", "lowest"]), named(other, ["highest", "lowest"])].concat();
+    expected.sort();
+    assert_eq!(sheets(&dir)?, expected);
+    judge(&dir)?;
+    let mut expected = [named(judged, ["successes", "failures"]), named(other, ["highest", "lowest"])].concat();
+    expected.sort();
+    assert_eq!(sheets(&dir)?, expected);
+    Ok(())
+}
+
+#[test]
 fn what_people_said_is_in_the_page_and_leads_the_galleries() -> Result<()> {
     let (_temp, dir) = run_folder(2, 12)?;
     assert!(!page_of(&dir)?.contains("What people say"));
