@@ -54,7 +54,7 @@ mod tests {
         let ok: Vec<Option<usize>> = results.iter().map(|result| result.as_ref().ok().copied()).collect();
         assert_eq!(ok, [Some(0), None, None, Some(3)]);
         assert!(results[1].as_ref().unwrap_err().to_string().contains("item 1 panics"));
-        assert!(each(3, |_| Ok(vec![0, 1])).iter().all(Result::is_err), "a wrong number of results is a failure");
+        assert!(each(3, |_| Ok(vec![0; 4])).iter().all(Result::is_err), "a wrong number of results is a failure");
         assert!(each(0, |_| -> Result<Vec<()>> { anyhow::bail!("never asked") }).is_empty());
     }
 }

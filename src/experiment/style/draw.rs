@@ -498,8 +498,18 @@ mod tests {
     fn plan() -> (Plan, Config) {
         let two = |axis: &&crate::axes::Axis| {
             let mut table: toml::Table = format!("{} = {}", axis.key, axis.example).parse().unwrap();
-            table[axis.key].as_array_mut().unwrap().truncate(2);
-            table.to_string()
+            let mut values = table[axis.key].as_array().unwrap().clone();
+            values.truncate(2);
+            // By short names, where a strategy's would become too long.
+            let named = ["style_text", "instruction", "negative_prompt"].contains(&axis.key);
+            table[axis.key] = match named {
+                true => toml::Value::Table(["a", "b"].map(str::to_string).into_iter().zip(values).collect()),
+                false => toml::Value::Array(values),
+            };
+            match named {
+                true => format!("{} = {}\n", axis.key, table[axis.key]),
+                false => table.to_string(),
+            }
         };
         let axes: String = AXES.iter().map(two).collect();
         let text = format!(
