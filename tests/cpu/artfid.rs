@@ -455,7 +455,8 @@ fn bench_artfid_evaluates_folders() {
 fn what_bench_cannot_do_is_said_at_once() {
     for (arguments, text) in [
         (&["artfid", "--pictures", "1"][..], "--pictures must be at least 2"),
-        (&["blip-base", "--pictures", "9"][..], "--pictures is for artfid"),
+        (&["sd-v1-5", "--pictures", "9"][..], "--pictures is for artfid and captioners"),
+        (&["artfid", "--shortest-text", "9"][..], "--shortest-text is for captioners"),
         (&["artfid", "--memory-limit", "0"][..], "--memory-limit must be more than 0 GiB"),
     ] {
         let run = [&["bench", "--random-weights"][..], arguments].concat();
