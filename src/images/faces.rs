@@ -69,7 +69,7 @@ thread_local! {
     static DETECTOR: RefCell<Option<Box<dyn Detector>>> = const { RefCell::new(None) };
 }
 
-/// Looks for faces in a photo of any size, with [`SIDE`] as its longest side.
+/// Looks for faces in a photo of any size, with `SIDE` as its longest side.
 pub fn find_face(photo: &RgbImage) -> Result<FaceSearch> {
     let scale = f64::from(SIDE) / f64::from(photo.width().max(photo.height()));
     let side = |length: u32| (f64::from(length) * scale).round().max(1.0) as u32;

@@ -116,7 +116,7 @@ pub trait DiffusionModel: Sized + 'static {
     fn control(&self, request: &GenerateRequest, size: (i64, i64)) -> Result<Self::Control>;
 
     /// The denoiser, and all that it knows before the first step. With guidance the first of `texts` is what is unwanted
-    /// in all pictures (see [`Ways::rows`]). The texts may be on another device.
+    /// in all pictures (see `Ways::rows`). The texts may be on another device.
     fn condition(
         &self,
         texts: &Self::Texts,

@@ -2,7 +2,7 @@
 //! generator by products of two thin matrices. They are merged into the weights and cost nothing while drawing.
 //!
 //! The files are those that diffusers, PEFT and kohya's trainers write, in all the ways that layers are called there:
-//! [`file`] reads what belongs to a layer, [`names`] finds the layer, [`merge`] changes the weights.
+//! [`file`] reads what belongs to a layer, `names` finds the layer, `merge` changes the weights.
 
 mod file;
 mod merge;
