@@ -119,7 +119,7 @@ fn write_page(run: &dyn Report) -> Result<PathBuf> {
 }
 
 /// Lays the galleries of a style run out as pictures, `gallery/STRATEGY-successes.png` and `-failures.png` where
-/// people judged, `-highest.png` and `-lowest.png` where scores chose; none of a caption run, and none where the pictures are gone. Returns the files it wrote.
+/// people judged, `-best.png` and `-worst.png` where scores chose; none of a caption run, and none where the pictures are gone. Returns the files it wrote.
 pub fn gallery_sheets(run_dir: &Path) -> Result<Vec<PathBuf>> {
     let run = open(run_dir)?;
     let _held = guard::hold_tidied(run_dir)?;

@@ -1,5 +1,5 @@
 //! The galleries as pictures for papers, each photo above its picture: `gallery/STRATEGY-successes.png` and
-//! `-failures.png` where people judged, `-highest.png` and `-lowest.png` where scores chose.
+//! `-failures.png` where people judged, `-best.png` and `-worst.png` where scores chose.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use crate::run::style::{ItemRow, ResultRow};
 const JUDGED: [&str; 2] = ["successes", "failures"];
 
 /// How files end where scores chose.
-const SCORED: [&str; 2] = ["highest", "lowest"];
+const SCORED: [&str; 2] = ["best", "worst"];
 
 /// Writes the sheets of every strategy of which some picture is there. Returns the files.
 pub fn write(run: &StyleRun) -> Result<Vec<PathBuf>> {

@@ -413,7 +413,7 @@ fn sheets_hold_the_gallery_for_papers() -> Result<()> {
     let (_temp, dir) = run_folder(2, 20)?;
     std::fs::remove_file(dir.join("images/pixel-art/face-003.png")).ok();
     assert_eq!(report::gallery_sheets(&dir)?.len(), 4);
-    for name in ["watercolour-highest", "watercolour-lowest", "pixel-art-highest", "pixel-art-lowest"] {
+    for name in ["watercolour-best", "watercolour-worst", "pixel-art-best", "pixel-art-worst"] {
         let sheet = image::open(dir.join(format!("gallery/{name}.png")))?.to_rgb8();
         // Five beside each other, photo above picture.
         assert!(sheet.width() > 5 * 384 && sheet.height() > 2 * 384, "{name}: {:?}", sheet.dimensions());
@@ -422,7 +422,7 @@ fn sheets_hold_the_gallery_for_papers() -> Result<()> {
     let part = between(&html, "</span>watercolour</h3>", "</section>");
     let first = between(part, "<p class=\"numbers\"><b>", "</b>");
     let photo = image::open(dir.join(format!("photos/{first}.png")))?.to_rgb8();
-    let sheet = image::open(dir.join("gallery/watercolour-highest.png"))?.to_rgb8();
+    let sheet = image::open(dir.join("gallery/watercolour-best.png"))?.to_rgb8();
     // Each pixel of the 32 x 32 photo is a square of 12: somewhere in the sheet's first column.
     let at = |x: u32, y: u32| {
         photo.enumerate_pixels().all(|(i, j, pixel)| sheet.get_pixel(x + 12 * i + 6, y + 12 * j + 6) == pixel)

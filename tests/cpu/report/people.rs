@@ -59,11 +59,11 @@ fn sheets_are_named_for_who_chose_and_none_of_another_choice_stays() -> Result<(
     };
     let [judged, other] = [STYLES[0].0, STYLES[1].0];
     let named = |strategy: &str, ends: [&str; 2]| ends.map(|end| format!("{strategy}-{end}.png"));
-    let mut expected = [named(judged, ["highest", "lowest"]), named(other, ["highest", "lowest"])].concat();
+    let mut expected = [named(judged, ["best", "worst"]), named(other, ["best", "worst"])].concat();
     expected.sort();
     assert_eq!(sheets(&dir)?, expected);
     judge(&dir)?;
-    let mut expected = [named(judged, ["successes", "failures"]), named(other, ["highest", "lowest"])].concat();
+    let mut expected = [named(judged, ["successes", "failures"]), named(other, ["best", "worst"])].concat();
     expected.sort();
     assert_eq!(sheets(&dir)?, expected);
     Ok(())
