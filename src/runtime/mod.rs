@@ -41,6 +41,7 @@ pub use shell::shell_word;
 pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, ignore_interrupts, say_on_stop};
 pub use threads::{Background, wait_asleep};
+pub use upload::{page_locked, send, upload};
 
 /// The client of the hub's Xet storage warns of what is then done in another way, and logs addresses
 /// that are signed. Connections say nothing of use.

@@ -4,8 +4,29 @@ use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 
 use anyhow::{Result, bail};
+use tch::{Device, Tensor};
 
 use super::cuda_shim::{Shim, shim};
+
+/// A tensor on the CPU again in page-locked memory, where a GPU can fetch it by itself; the same tensor where the device is
+/// none.
+pub fn page_locked(x: &Tensor, device: Device) -> Tensor {
+    match device.is_cuda() {
+        // Without such memory copies take longer.
+        true => x.f_internal_pin_memory(device).unwrap_or_else(|_| x.shallow_clone()),
+        false => x.shallow_clone(),
+    }
+}
+
+/// What [`page_locked`] gave, on `device`: a GPU fetches it when all work is done that it was given before; this thread goes on.
+pub fn send(x: &Tensor, device: Device) -> Tensor {
+    x.internal_to_copy((x.kind(), device), true)
+}
+
+/// A tensor of the CPU on `device`, without waiting for the work that a GPU was given before.
+pub fn upload(x: &Tensor, device: Device) -> Tensor {
+    if device.is_cuda() { send(&page_locked(x, device), device) } else { x.to_device(device) }
+}
 
 /// Copies to one device. They are made on the stream that the calling thread's work goes to, so that
 /// work asked for later finds the bytes in place.

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
 use super::{GenerationOptions, QUESTION_INTERVAL};
+use crate::runtime::upload;
 
 /// Prompts that are read together: fewer leave the device idle, more bring nothing.
 pub const READ_TOGETHER: usize = 16;
@@ -88,7 +89,7 @@ impl Search<'_> {
         while self.next < self.texts.len() && !free.is_empty() {
             let logits = model.read(free)?;
             let (taken, rest) = free.split_at(logits.size()[0] as usize);
-            let rows = Tensor::from_slice(taken).to_device(self.tokens.device());
+            let rows = upload(&Tensor::from_slice(taken), self.tokens.device());
             let _ = self.tokens.index_copy_(0, &rows, &logits.argmax(-1, false));
             for slot in taken {
                 self.running[*slot as usize] = Some(self.next);
@@ -142,7 +143,7 @@ impl Search<'_> {
         }
         model.keep(&kept)?;
         self.running.retain(Option::is_some);
-        self.tokens = self.tokens.index_select(0, &Tensor::from_slice(&kept).to_device(self.tokens.device()));
+        self.tokens = self.tokens.index_select(0, &upload(&Tensor::from_slice(&kept), self.tokens.device()));
         Ok(())
     }
 }

@@ -50,8 +50,8 @@ impl Attention {
     }
 
     /// Prompts from their first token on, x: [prompts, tokens, hidden]. Without a mask a token sees
-    /// those up to its own place.
-    fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache) -> Tensor {
+    /// those up to its own place. `last_only`: nothing is wanted of the tokens before the last: [prompts, 1, hidden].
+    fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache, last_only: bool) -> Tensor {
         let joint = self.qkv_proj.forward(x);
         let [q, k, v] = match fused::apply_rope(&joint, self.heads, rotation, cache) {
             Some(()) => self.split(&joint),
@@ -61,6 +61,11 @@ impl Attention {
                 [q, k, v]
             }
         };
+        if last_only {
+            let last = q.size()[2] - 1;
+            let mask = mask.map(|mask| mask.narrow(2, last, 1));
+            return self.o_proj.forward(&self.mix_one(&q.narrow(2, last, 1), &k, &v, mask.as_ref()));
+        }
         let mixed = match mask {
             None => causal_attention(&q, &k, &v),
             Some(mask) => {
@@ -86,10 +91,14 @@ impl Attention {
         }
         let [q, k, v] = self.parts(joint, rotation);
         let (k, v) = view.append(cache, &k, &v);
+        self.mix_one(&q, &k, &v, view.mask(joint.kind()))
+    }
+
+    /// Of one query a head [rows, heads, 1, head_dim], what it sees: [rows, 1, heads · head_dim].
+    fn mix_one(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
         // The queries that share a key head stand as so many tokens: nothing is repeated.
         let q = q.reshape([-1, self.kv_heads, self.heads / self.kv_heads, self.head_dim]);
-        let mixed = attention(&q, &k, &v, view.mask(joint.kind())).reshape([-1, self.heads, 1, self.head_dim]);
-        join_heads(&mixed)
+        join_heads(&attention(&q, k, v, mask).reshape([-1, self.heads, 1, self.head_dim]))
     }
 }
 
@@ -148,7 +157,7 @@ impl Layer {
     }
 
     /// States are x, or x + y where `y` has not been added yet: the norm adds it on its way. Gives
-    /// the same two.
+    /// the same two, of as many of the last tokens as `attend` gives.
     fn forward(
         &self,
         x: Tensor,
@@ -159,7 +168,8 @@ impl Layer {
             Some(y) => self.input_layernorm.add_forward(&x, &y),
             None => (x.shallow_clone(), self.input_layernorm.forward(&x)),
         };
-        let (x, normed) = self.post_attention_layernorm.add_forward(&x, &attend(&self.self_attn, &normed));
+        let mixed = attend(&self.self_attn, &normed);
+        let (x, normed) = self.post_attention_layernorm.add_forward(&last(&x, mixed.size()[1]), &mixed);
         (x, self.mlp.forward(&normed))
     }
 
@@ -169,6 +179,12 @@ impl Layer {
         let x = self.self_attn.o_proj.forward_added(&self.self_attn.mix(&joint, rotation, view, cache), x);
         self.mlp.forward_residual(&x, &self.post_attention_layernorm)
     }
+}
+
+/// So many of the last tokens of x [rows, tokens, hidden].
+fn last(x: &Tensor, count: i64) -> Tensor {
+    let tokens = x.size()[1];
+    if count == tokens { x.shallow_clone() } else { x.narrow(1, tokens - count, count).contiguous() }
 }
 
 /// The language model, with the output layer.
@@ -221,7 +237,10 @@ impl Decoder {
     /// Prompts [prompts, tokens, hidden] → logits after the last token [prompts, vocabulary]; their
     /// keys and values are left in the caches. `mask`: bool [prompts, 1, tokens, tokens].
     pub(super) fn read(&self, x: Tensor, rotation: &Rotation, mask: Option<&Tensor>, caches: &[KvCache]) -> Tensor {
-        self.run(x, |layer, attention, x| attention.read(x, rotation, mask, &caches[layer]))
+        self.run(x, |layer, attention, x| {
+            let is_top = layer + 1 == self.layers.len();
+            attention.read(x, rotation, mask, &caches[layer], is_top)
+        })
     }
 
     /// One new token a row [rows, 1, hidden] → logits of the next [rows, vocabulary].
@@ -244,10 +263,10 @@ impl Decoder {
             let (sum, next) = layer.forward(x, y, |attention, normed| attend(i, attention, normed));
             (x, y) = (sum, Some(next));
         }
-        let last = |x: &Tensor| x.select(1, x.size()[1] - 1).contiguous();
+        let of_last = |x: &Tensor| last(x, 1).squeeze_dim(1);
         let normed = match y {
-            Some(y) => self.norm.add_forward(&last(&x), &last(&y)).1,
-            None => self.norm.forward(&last(&x)),
+            Some(y) => self.norm.add_forward(&of_last(&x), &of_last(&y)).1,
+            None => self.norm.forward(&of_last(&x)),
         };
         self.lm_head.forward(&normed)
     }

@@ -15,6 +15,7 @@ use super::vision::Valid;
 use crate::checkpoints::config;
 use crate::images::{self, Filter};
 use crate::models::processor_config::image_processor;
+use crate::runtime::{page_locked, send, upload};
 
 /// The grid of crops of one picture, and how much of it the picture fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +70,9 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Cuts it on `device`, where it travels with eight bits a channel.
-    pub fn cut(&self, processor: &ImageProcessor, device: Device) -> Result<Crops> {
-        let (shape, size) = (self.shape, processor.size);
-        let canvas = processor.normalise(&self.pixels.to_device(device))?.unsqueeze(0); // [1, 3, rows · size, columns · size]
-        let global = canvas.f_upsample_bicubic2d([size, size], false, None, None)?;
-        let crops = canvas
-            .view([3, shape.rows, size, shape.columns, size])
-            .permute([1, 3, 0, 2, 4])
-            .reshape([-1, 3, size, size]);
-        Ok(Crops { pixels: Tensor::cat(&[global, crops], 0), shape })
+    /// The same where a GPU can fetch it by itself.
+    pub fn page_locked(self, device: Device) -> Self {
+        Self { pixels: page_locked(&self.pixels, device), ..self }
     }
 }
 
@@ -219,13 +213,36 @@ impl ImageProcessor {
 
     /// Cuts a picture, on the CPU. One with a side that would end under 10 pixels is an error.
     pub fn process(&self, picture: &RgbImage) -> Result<Crops> {
-        self.canvas(picture)?.cut(self, Device::Cpu)
+        self.cut(&[self.canvas(picture)?], Device::Cpu)?.pop().context("no crops")
     }
 
     /// Cuts each picture on `device`. They are resized on all cores.
     pub fn process_all(&self, pictures: &[RgbImage], device: Device) -> Result<Vec<Crops>> {
         let canvases: Vec<Canvas> = pictures.par_iter().map(|picture| self.canvas(picture)).collect::<Result<_>>()?;
-        canvases.iter().map(|canvas| canvas.cut(self, device)).collect()
+        self.cut(&canvases, device)
+    }
+
+    /// Cuts what was resized on `device`, where it travels with eight bits a channel: those with the same grid that follow one
+    /// another together.
+    pub fn cut(&self, canvases: &[Canvas], device: Device) -> Result<Vec<Crops>> {
+        let is_alike = |a: &Canvas, b: &Canvas| (a.shape.rows, a.shape.columns) == (b.shape.rows, b.shape.columns);
+        let cut: Vec<Vec<Crops>> =
+            canvases.chunk_by(is_alike).map(|alike| self.cut_alike(alike, device)).collect::<Result<_>>()?;
+        Ok(cut.into_iter().flatten().collect())
+    }
+
+    /// Of at least one canvas.
+    fn cut_alike(&self, canvases: &[Canvas], device: Device) -> Result<Vec<Crops>> {
+        let (Shape { rows, columns, .. }, size, count) = (canvases[0].shape, self.size, canvases.len() as i64);
+        let pixels: Vec<Tensor> = canvases.iter().map(|canvas| send(&canvas.pixels, device)).collect();
+        let whole = self.normalise(&Tensor::stack(&pixels, 0)); // [pictures, 3, rows · size, columns · size]
+        let global = whole.f_upsample_bicubic2d([size, size], false, None, None)?;
+        let crops = whole
+            .view([count, 3, rows, size, columns, size])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([count, -1, 3, size, size]);
+        let crops = Tensor::cat(&[global.unsqueeze(1), crops], 1).unbind(0);
+        Ok(canvases.iter().zip(crops).map(|(canvas, pixels)| Crops { pixels, shape: canvas.shape }).collect())
     }
 
     /// The part of cutting that is done on the CPU.
@@ -252,18 +269,18 @@ impl ImageProcessor {
         })
     }
 
-    /// uint8 [3, h, w] → float32. Scaled before it is shifted, or both at once, as each layout's
+    /// uint8 [pictures, 3, h, w] → float32. Scaled before it is shifted, or both at once, as each layout's
     /// code does: the last bit depends on it.
-    fn normalise(&self, picture: &Tensor) -> Result<Tensor> {
-        let picture = picture.to_kind(Kind::Float);
+    fn normalise(&self, pictures: &Tensor) -> Tensor {
+        let picture = pictures.to_kind(Kind::Float);
         let device = picture.device();
         let column =
-            |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]).to_device(device);
+            |values: [f64; 3]| upload(&Tensor::from_slice(&values.map(|value| value as f32)).view([3, 1, 1]), device);
         let scaled = |values: [f64; 3]| column(values.map(|value| value * 255.0));
-        Ok(match self.layout {
+        match self.layout {
             Layout::Original => (picture / 255.0 - column(self.mean)) / column(self.std),
             Layout::Native => (picture - scaled(self.mean)) / scaled(self.std),
-        })
+        }
     }
 }
 

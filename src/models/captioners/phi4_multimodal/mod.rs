@@ -29,7 +29,7 @@ use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
 };
 use crate::nn::Lora;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, upload};
 use config::Config;
 use decoder::Decoder;
 use image_processor::{Crops, ImageProcessor, Shape};
@@ -134,28 +134,32 @@ impl Network {
     /// The prompt with each of the pictures. `image_token_id` stands for the pictures' tokens and
     /// `pad` for padding in the ids.
     pub fn embed(&self, crops: &[Crops], prompt: &PromptIds, image_token_id: i64, pad: i64) -> Embedded {
-        let device = self.decoder.device;
-        let on_device = |ids: &[i64]| Tensor::from_slice(ids).to_device(device);
+        let counts = crops.iter().map(|crops| crops.shape.tokens());
+        let (tokens, padding) = self.tokens(crops, prompt, pad);
+        let mut ids = Vec::new();
+        for (count, padding) in counts.zip(&padding) {
+            ids.extend(vec![pad; *padding as usize]);
+            ids.extend(&prompt.before);
+            ids.extend(vec![image_token_id; count as usize]);
+            ids.extend(&prompt.after);
+        }
+        let ids = upload(&Tensor::from_slice(&ids), self.decoder.device).view([crops.len() as i64, -1]);
+        Embedded { tokens, prompts: Prompts { ids, padding } }
+    }
+
+    /// The same without the ids: [pictures, length, hidden], and how many places of each are padding.
+    fn tokens(&self, crops: &[Crops], prompt: &PromptIds, pad: i64) -> (Tensor, Vec<i64>) {
         let counts: Vec<i64> = crops.iter().map(|crops| crops.shape.tokens()).collect();
         let longest = counts.iter().copied().max().unwrap_or(0);
         let padding: Vec<i64> = counts.iter().map(|count| longest - count).collect();
-        let mut ids = Vec::new();
-        for (count, padding) in counts.iter().zip(&padding) {
-            ids.extend(vec![pad; *padding as usize]);
-            ids.extend(&prompt.before);
-            ids.extend(vec![image_token_id; *count as usize]);
-            ids.extend(&prompt.after);
-        }
-        // What comes from the host goes first: it would wait for the tower.
-        let ids = on_device(&ids).view([crops.len() as i64, -1]);
-        let embed = |ids: &[i64]| self.decoder.embed(&on_device(ids));
+        let embed = |ids: &[i64]| self.decoder.embed(&upload(&Tensor::from_slice(ids), self.decoder.device));
         let (before, after, pad_row) = (embed(&prompt.before), embed(&prompt.after), embed(&[pad]));
         let images = self.image_tokens(crops);
         let row = |(image, padding): (&Tensor, &i64)| {
             Tensor::cat(&[&pad_row.expand([*padding, -1], false), &before, image, &after], 0)
         };
         let tokens: Vec<Tensor> = images.iter().zip(&padding).map(row).collect();
-        Embedded { tokens: Tensor::stack(&tokens, 0), prompts: Prompts { ids, padding } }
+        (Tensor::stack(&tokens, 0), padding)
     }
 
     /// New token ids for each prompt.

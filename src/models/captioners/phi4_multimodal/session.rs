@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::decoder::Decoder;
 use super::steps::Phi4Steps;
 use crate::models::captioners::generation::StepModel;
+use crate::runtime::upload;
 
 /// Prompts of a batch, padded on the left to one length, and the texts that go on from them. A row
 /// is one text; each prompt has as many rows, one after another, as the search has beams.
@@ -55,7 +56,7 @@ impl<'a> Session<'a> {
         self.length = length;
         let limit = self.decoder.config.rope.original_max_position_embeddings;
         let rows = self.padding.len() as i64;
-        let of_rows = Tensor::from_slice(&self.padding).to_device(device).view([rows, 1]);
+        let of_rows = upload(&Tensor::from_slice(&self.padding), device).view([rows, 1]);
         let list = (length - &of_rows).gt(limit).to_kind(Kind::Int64);
         steps.start(length, &self.padding, &list);
 

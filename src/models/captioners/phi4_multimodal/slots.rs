@@ -13,6 +13,7 @@ use super::session::prompt_mask;
 use super::steps::Phi4Steps;
 use crate::models::captioners::generation::{READ_TOGETHER, SlotModel};
 use crate::nn::{KvCache, SPARE_PLACES};
+use crate::runtime::upload;
 
 /// Steps between two moves of all texts, at least.
 const SLACK: i64 = 128;
@@ -78,7 +79,7 @@ impl<'a> Slots<'a> {
     /// Tells the steps where all slots are.
     fn tell(&mut self) {
         let Some(steps) = &mut self.steps else { return };
-        let lists = Tensor::from_slice(&self.lists).view([-1, 1]).to_device(self.decoder.device);
+        let lists = upload(&Tensor::from_slice(&self.lists).view([-1, 1]), self.decoder.device);
         steps.start(self.place, &self.padding, &lists);
     }
 
@@ -121,7 +122,7 @@ impl SlotModel for Slots<'_> {
         let mask = window.map(|window| prompt_mask(&column(0), length, Some(window)));
         let reading: Vec<KvCache> = self.reading.iter().map(|cache| cache.first_rows(count as i64)).collect();
         let logits = self.decoder.read(embedded, &rotation, mask.as_ref(), &reading);
-        let rows = Tensor::from_slice(rows).to_device(device);
+        let rows = upload(&Tensor::from_slice(rows), device);
         for (cache, read) in steps.caches.iter().zip(&reading) {
             cache.take_over(&rows, self.place - length, read, length);
         }
@@ -154,7 +155,7 @@ impl SlotModel for Slots<'_> {
         let kept = |values: &[i64]| slots.iter().map(|slot| values[*slot as usize]).collect();
         (self.padding, self.lists) = (kept(&self.padding), kept(&self.lists));
         self.taken = vec![true; slots.len()];
-        let rows = Tensor::from_slice(slots).to_device(self.decoder.device);
+        let rows = upload(&Tensor::from_slice(slots), self.decoder.device);
         if let Some(steps) = &mut self.steps {
             steps.reorder(&rows, self.place);
         }

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::decoder::Decoder;
 use crate::nn::{KvCache, RotaryTable, Rotation, SPARE_PLACES, Slot, StepView, capacity};
-use crate::runtime::Captured;
+use crate::runtime::{Captured, upload};
 
 /// On CUDA the cache has a multiple of so many places, so that batches of about one length share it.
 const CAPACITY_STEP: i64 = 256;
@@ -58,7 +58,7 @@ impl Phi4Steps {
 
     /// After prompts of `length` tokens, each with its padding; `list`: [rows, 1].
     pub fn start(&mut self, length: i64, padding: &[i64], list: &Tensor) {
-        self.padding.copy_(&Tensor::from_slice(padding));
+        self.padding.copy_(&upload(&Tensor::from_slice(padding), self.padding.device()));
         self.is_padded = padding.iter().any(|padding| *padding > 0);
         self.list.copy_(list);
         self.go_to(length);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 
 use super::Network;
-use super::image_processor::Crops;
+use super::image_processor::Canvas;
 use super::prompt::PromptIds;
 use super::slots::{Slots, places};
 use crate::images::in_order_ahead;
@@ -57,12 +57,12 @@ impl Network {
         let texts = in_order_ahead(
             &ordered,
             2 * READ_TOGETHER,
-            |picture| processor.canvas(picture),
+            |picture| processor.canvas(picture).map(|canvas| canvas.page_locked(device)),
             |canvas| {
                 let mut prompts = |count: usize| {
-                    let cut = |_| canvas().context("no picture was made ready")??.cut(processor, device);
-                    let crops: Vec<Crops> = (0..count).map(cut).collect::<Result<_>>()?;
-                    Ok(self.embed(&crops, question.prompt, question.image_token_id, question.pad).tokens)
+                    let next = |_| canvas().context("no picture was made ready")?;
+                    let canvases: Vec<Canvas> = (0..count).map(next).collect::<Result<_>>()?;
+                    Ok(self.tokens(&processor.cut(&canvases, device)?, question.prompt, question.pad).0)
                 };
                 let mut model = Slots::new(&self.decoder, &self.spare, &mut prompts, &lengths, slots, new_tokens)?;
                 generate_in_slots(&mut model, &most, slots, device, options)

@@ -8,16 +8,26 @@ use tch::{Device, Kind, Tensor};
 use super::config::{Layout, VisionConfig};
 use crate::checkpoints::Weights;
 use crate::nn::{Activation, Conv2d, Embedding, LayerNorm, Linear, attention, join_heads, split_heads};
+use crate::runtime::upload;
 
-/// Crops that go through the tower together: bounds the memory of a layer, and is enough to fill a device.
-const CROPS_AT_ONCE: i64 = 32;
+/// Patches that go through the tower together at most: bounds the memory of a layer, and is enough to fill a device.
+const PATCHES_AT_ONCE: i64 = 32 * 1024;
 
-/// Crops one after another that are filled alike, and which of their patches are.
+/// Crops that are filled alike. Of their patches only those are computed that something is made of: the filled ones, and those
+/// that are pooled with them.
 struct Alike {
-    crops: i64,
+    /// Their places among all crops.
+    crops: Vec<i64>,
+    /// Computed patches of each.
+    patches: i64,
+    /// Which of a crop's: `[patches]` of int64; None = all.
+    computed: Option<Tensor>,
     filled: Filled,
+    /// Position id of each computed patch, `[patches]` of int64.
+    positions: Tensor,
 }
 
+/// Which of the computed patches are filled.
 enum Filled {
     All,
     /// So many from the first on.
@@ -27,19 +37,6 @@ enum Filled {
 }
 
 impl Alike {
-    fn new(crops: usize, valid: Valid, grid: i64, device: Device) -> Self {
-        let filled = match valid {
-            // Of a crop without any nothing is used.
-            Valid { rows, columns } if rows * columns == 0 || (rows, columns) == (grid, grid) => Filled::All,
-            Valid { rows, columns } if columns == grid => Filled::First(rows * grid),
-            Valid { rows, columns } => {
-                let patches = (0..rows).flat_map(|row| (0..columns).map(move |column| row * grid + column));
-                Filled::These(Tensor::from_slice(&patches.collect::<Vec<_>>()).to_device(device))
-            }
-        };
-        Self { crops: crops as i64, filled }
-    }
-
     /// Keys or values [crops, heads, patches, head_dim] → those of the filled patches.
     fn seen(&self, x: &Tensor) -> Tensor {
         match &self.filled {
@@ -48,6 +45,68 @@ impl Alike {
             Filled::These(patches) => x.index_select(2, patches),
         }
     }
+
+    /// Some of the crops.
+    fn only(&self, crops: &[i64]) -> Self {
+        let filled = match &self.filled {
+            Filled::All => Filled::All,
+            Filled::First(count) => Filled::First(*count),
+            Filled::These(patches) => Filled::These(patches.shallow_clone()),
+        };
+        Self {
+            crops: crops.to_vec(),
+            patches: self.patches,
+            computed: self.computed.as_ref().map(Tensor::shallow_clone),
+            filled,
+            positions: self.positions.shallow_clone(),
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.crops.len() as i64
+    }
+
+    /// Patches [crops, all patches, hidden] → those that are computed.
+    fn computed_of(&self, patches: &Tensor) -> Tensor {
+        self.computed.as_ref().map_or_else(|| patches.shallow_clone(), |computed| patches.index_select(1, computed))
+    }
+
+    /// Puts what was computed [crops · patches, hidden] into its places of all crops' [crops, all patches, hidden].
+    fn put(&self, computed: &Tensor, all: &Tensor) {
+        let (patches, hidden) = (all.size()[1], all.size()[2]);
+        let crops = upload(&Tensor::from_slice(&self.crops), all.device());
+        let (place, rows, row) = match &self.computed {
+            None => (all.shallow_clone(), crops, vec![-1, patches, hidden]),
+            Some(computed) => {
+                let rows = (crops.unsqueeze(1) * patches + computed).flatten(0, 1);
+                (all.view([-1, hidden]), rows, vec![-1, hidden])
+            }
+        };
+        let _ = place.shallow_clone().index_copy_(0, &rows, &computed.view(row.as_slice()));
+    }
+}
+
+/// The crops in parts of at most so many patches, all parts about equally large.
+fn parts(groups: &[Alike], most: i64) -> Vec<Vec<Alike>> {
+    let total: i64 = groups.iter().map(|group| group.count() * group.patches).sum();
+    let share = total / ((total + most - 1) / most).max(1);
+    let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
+    for group in groups {
+        let mut crops = group.crops.as_slice();
+        while !crops.is_empty() {
+            if size >= share {
+                parts.push(std::mem::take(&mut part));
+                size = 0;
+            }
+            let fit = ((share - size + group.patches - 1) / group.patches).clamp(1, crops.len() as i64);
+            let (taken, rest) = crops.split_at(fit as usize);
+            part.push(group.only(taken));
+            size += fit * group.patches;
+            crops = rest;
+        }
+    }
+    parts.push(part);
+    parts
 }
 
 struct Attention {
@@ -67,15 +126,18 @@ impl Attention {
     }
 
     /// Only filled patches are attended to. Without a mask, which the fastest kernels do not take:
-    /// the keys of others are left out.
+    /// the keys of others are left out. x: [patches of all crops, hidden]
     fn forward(&self, x: &Tensor, groups: &[Alike]) -> Tensor {
-        let joint = split_heads(&self.qkv.forward(x), 3 * self.heads); // [crops, 3 · heads, patches, head_dim]
-        let mut first = 0;
+        let joint = self.qkv.forward(x);
+        let (mut first, width) = (0, joint.size()[1]);
         let mix = |group: &Alike| {
-            let own = joint.narrow(0, first, group.crops);
-            first += group.crops;
-            let part = |n: i64| own.narrow(1, n * self.heads, self.heads);
-            join_heads(&attention(&part(0), &group.seen(&part(1)), &group.seen(&part(2)), None))
+            let rows = group.count() * group.patches;
+            let own = joint.narrow(0, first, rows).view([group.count(), group.patches, width]);
+            first += rows;
+            let heads = split_heads(&own, 3 * self.heads); // [crops, 3 · heads, patches, head_dim]
+            let part = |n: i64| heads.narrow(1, n * self.heads, self.heads);
+            let mixed = attention(&part(0), &group.seen(&part(1)), &group.seen(&part(2)), None);
+            join_heads(&mixed).flatten(0, 1)
         };
         self.out_proj.forward(&one_of(groups.iter().map(mix).collect()))
     }
@@ -139,11 +201,25 @@ pub struct Valid {
     pub columns: i64,
 }
 
+impl Valid {
+    /// Those, and what is pooled with them, 2 × 2 at a time, in a crop of so many rows and columns.
+    fn pooled_with(self, grid: i64) -> Self {
+        let whole = |count: i64| ((count + 1) / 2 * 2).min(grid);
+        Self { rows: whole(self.rows), columns: whole(self.columns) }
+    }
+
+    /// Their places among the patches of a crop with so many columns.
+    fn patches(self, columns: i64) -> Vec<i64> {
+        (0..self.rows).flat_map(|row| (0..self.columns).map(move |column| row * columns + column)).collect()
+    }
+}
+
 /// The tower, without the layers above the feature that the model uses.
 pub struct VisionTower {
     patch_embedding: Conv2d,
     position_embedding: Embedding,
     layers: Vec<Layer>,
+    hidden: i64,
     grid: i64,
     layout: Layout,
     device: Device,
@@ -170,6 +246,7 @@ impl VisionTower {
             )?,
             position_embedding: Embedding::new(&embeddings.at("position_embedding"), grid * grid, size)?,
             layers: (0..used).map(|i| Layer::new(&layers.at(i), config)).collect::<Result<_>>()?,
+            hidden: size,
             grid,
             layout,
             device: weights.device(),
@@ -178,57 +255,68 @@ impl VisionTower {
     }
 
     /// Pixels [crops, 3, size, size] in float32 on any device, and the filled part of each crop
-    /// → features [crops, patches, hidden].
+    /// → features [crops, patches, hidden]; zeros where a patch is neither filled nor pooled with one that is.
     pub fn forward(&self, pixels: &Tensor, valid: &[Valid]) -> Tensor {
-        let parts = pixels.split(CROPS_AT_ONCE, 0);
-        let valid = valid.chunks(CROPS_AT_ONCE as usize);
-        one_of(parts.iter().zip(valid).map(|(pixels, valid)| self.forward_part(pixels, valid)).collect())
+        let groups = self.alike(valid);
+        let size = [valid.len() as i64, self.grid * self.grid, self.hidden];
+        let all = Tensor::zeros(size, (self.kind, self.device));
+        for part in parts(&groups, PATCHES_AT_ONCE) {
+            let features = self.forward_part(pixels, &part);
+            let rows: Vec<i64> = part.iter().map(|group| group.count() * group.patches).collect();
+            let features = features.split_with_sizes(rows, 0);
+            part.iter().zip(&features).for_each(|(group, features)| group.put(features, &all));
+        }
+        all
     }
 
-    fn forward_part(&self, pixels: &Tensor, valid: &[Valid]) -> Tensor {
-        let (order, groups) = self.sorted(valid);
-        let positions = self.position_ids(order.iter().map(|crop| valid[*crop as usize])).to_device(self.device);
-        let is_sorted = order.is_sorted();
-        let in_order = |x: Tensor, order: &[i64]| match is_sorted {
-            true => x,
-            false => x.index_select(0, &Tensor::from_slice(order).to_device(x.device())),
-        };
-        let pixels = in_order(pixels.to_device(self.device).to_kind(self.kind), &order);
-        let patches = self.patch_embedding.patches(&pixels); // [crops, patches, hidden]
-        let states = (patches, self.position_embedding.forward(&positions));
-        let (x, y) = self.layers.iter().fold(states, |(x, y), layer| layer.forward(&x, &y, &groups));
-        let mut places = vec![0; order.len()];
-        (0..).zip(&order).for_each(|(place, crop)| places[*crop as usize] = place);
-        in_order(x + y, &places)
+    /// [patches of all crops of the groups, hidden]
+    fn forward_part(&self, pixels: &Tensor, groups: &[Alike]) -> Tensor {
+        let crops: Vec<i64> = groups.iter().flat_map(|group| group.crops.clone()).collect();
+        let pixels = pixels.index_select(0, &upload(&Tensor::from_slice(&crops), pixels.device()));
+        let all = self.patch_embedding.patches(&pixels.to_device(self.device).to_kind(self.kind)); // [crops, patches, hidden]
+        let (mut first, mut patches, mut positions) = (0, Vec::new(), Vec::new());
+        for group in groups {
+            patches.push(group.computed_of(&all.narrow(0, first, group.count())).flatten(0, 1));
+            positions.push(self.position_embedding.forward(&group.positions).repeat([group.count(), 1]));
+            first += group.count();
+        }
+        // Contiguous, as the norms' kernels want it.
+        let states = (one_of(patches).contiguous(), one_of(positions));
+        let (x, y) = self.layers.iter().fold(states, |(x, y), layer| layer.forward(&x, &y, groups));
+        x + y
     }
 
-    /// The crops in an order in which those filled alike stand together.
-    fn sorted(&self, valid: &[Valid]) -> (Vec<i64>, Vec<Alike>) {
+    /// The crops by how they are filled. Those without any patch of the picture are left out: nothing of them is used.
+    fn alike(&self, valid: &[Valid]) -> Vec<Alike> {
         let mut groups: Vec<(Valid, Vec<i64>)> = Vec::new();
-        for (crop, valid) in (0..).zip(valid) {
+        for (crop, valid) in (0..).zip(valid).filter(|(_, valid)| valid.rows * valid.columns > 0) {
             match groups.iter_mut().find(|(of, _)| of == valid) {
                 Some((_, crops)) => crops.push(crop),
                 None => groups.push((*valid, vec![crop])),
             }
         }
-        let alike = |(valid, crops): &(Valid, Vec<i64>)| Alike::new(crops.len(), *valid, self.grid, self.device);
-        let alike = groups.iter().map(alike).collect();
-        (groups.into_iter().flat_map(|(_, crops)| crops).collect(), alike)
+        groups.into_iter().map(|(valid, crops)| self.filled_alike(valid, crops)).collect()
     }
 
-    /// [crops, patches] of int64; padding has position 0.
-    fn position_ids(&self, valid: impl Iterator<Item = Valid>) -> Tensor {
-        let patches = (self.grid * self.grid) as usize;
-        let (mut ids, mut before) = (Vec::new(), None);
-        for valid in valid {
-            if before == Some(valid) {
-                ids.extend_from_within(ids.len() - patches..);
-            } else {
-                ids.extend(self.positions(valid));
-            }
-            before = Some(valid);
+    fn filled_alike(&self, valid: Valid, crops: Vec<i64>) -> Alike {
+        let (grid, computed) = (self.grid, valid.pooled_with(self.grid));
+        let on_device = |patches: Vec<i64>| upload(&Tensor::from_slice(&patches), self.device);
+        let filled = match valid {
+            _ if valid == computed => Filled::All,
+            Valid { rows, columns } if columns == computed.columns => Filled::First(rows * columns),
+            valid => Filled::These(on_device(valid.patches(computed.columns))),
+        };
+        let patches = computed.patches(grid);
+        let positions = self.positions(valid);
+        let positions = on_device(patches.iter().map(|patch| positions[*patch as usize]).collect());
+        let is_whole = computed == Valid { rows: grid, columns: grid };
+        Alike {
+            crops,
+            patches: patches.len() as i64,
+            computed: (!is_whole).then(|| on_device(patches)),
+            filled,
+            positions,
         }
-        Tensor::from_slice(&ids).view([-1, self.grid * self.grid])
     }
 
     /// Of the patches of a crop.
@@ -275,6 +363,35 @@ fn buckets(count: i64, grid: i64, layout: Layout, kind: Kind) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_about_equal_and_hold_each_crop_once() {
+        let alike = |crops: std::ops::Range<i64>, patches: i64| Alike {
+            crops: crops.collect(),
+            patches,
+            computed: None,
+            filled: Filled::All,
+            positions: Tensor::zeros([patches], (Kind::Int64, Device::Cpu)),
+        };
+        let groups = [alike(0..48, 1024), alike(48..80, 512), alike(80..81, 64)];
+        let parts = parts(&groups, 32 * 1024);
+        let size = |part: &Vec<Alike>| part.iter().map(|group| group.count() * group.patches).sum::<i64>();
+        let sizes: Vec<i64> = parts.iter().map(size).collect();
+        // A crop is not cut: a part may be a crop larger than its share.
+        assert_eq!(sizes.iter().sum::<i64>(), 48 * 1024 + 32 * 512 + 64);
+        assert!(sizes.iter().all(|size| (20_000..=33 * 1024).contains(size)), "{sizes:?}");
+        let crops: Vec<i64> = parts.iter().flatten().flat_map(|group| group.crops.clone()).collect();
+        assert_eq!(crops, (0..81).collect::<Vec<_>>());
+        assert!(super::parts(&[], 1024).iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn what_is_pooled_with_the_picture_is_computed() {
+        let pooled = |rows, columns| Valid { rows, columns }.pooled_with(7);
+        assert_eq!(pooled(3, 4), Valid { rows: 4, columns: 4 });
+        assert_eq!(pooled(7, 1), Valid { rows: 7, columns: 2 });
+        assert_eq!(pooled(1, 2).patches(7), [0, 1, 7, 8]);
+    }
 
     /// Where the bucket differs from floor(32 · i / n): (n, i, bucket).
     fn differences(layout: Layout, kind: Kind) -> Vec<(i64, i64, i64)> {
