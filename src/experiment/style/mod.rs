@@ -11,6 +11,7 @@
 //! twice), `gallery/`, and with `keep_drawn` `drawn/STRATEGY/ID.png` at the size at which the pictures were drawn.
 
 mod axes;
+mod batches;
 mod comparisons;
 pub mod config;
 mod controlnets;

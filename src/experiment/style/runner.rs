@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
 
+use super::batches::request;
 use super::comparisons::comparisons;
 use super::config::Config;
 use super::describe::{Describe, Describing, caption_options};
-use super::draw::{Draw, Drawing, Origins, first_generator, origins, request};
+use super::draw::{Draw, Drawing, Origins, first_generator, origins};
 use super::effects::effects;
 use super::embed::{self, Embeddings};
 use super::features::{FeatureStore, Features, key};
