@@ -36,22 +36,24 @@ pub enum MetricsCommand {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// A model, artfid, or pictures: what the processor does for GPUs, decoding and writing
+    /// A model; artfid; pictures: what the processor does for GPUs, decoding and writing; or study: all of style_ablation,
+    /// phase by phase, from the start of the process to the page
     pub model: String,
     /// Build the model at its published size with random weights; nothing is downloaded
     #[arg(long)]
     pub random_weights: bool,
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub batch_size: usize,
+    /// Pictures at a time (default: 1; study: chosen from the memory, as experiment does)
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
     /// Denoising steps (default: the pipeline's own)
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Draw from a photo (image-to-image), leaving it this far
     #[arg(long, value_name = "S")]
     pub strength: Option<f64>,
-    /// New tokens a caption
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub max_new_tokens: usize,
+    /// New tokens a caption (default: 20; study: as many as the captioner writes by itself)
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
     /// Timed repetitions after a warm-up; medians are printed. A profiler that waits to be called (`ncu
     /// --profile-from-start off`) sees the first
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -72,8 +74,43 @@ pub struct BenchArgs {
     /// On CUDA without recorded work and custom kernels: what they bring
     #[arg(long)]
     pub plain: bool,
+    #[command(flatten)]
+    pub study: StudyArgs,
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub format: Format,
+}
+
+/// Of `bench study`. The photos are JPEGs of 640×480 that are written for it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Of study")]
+pub struct StudyArgs {
+    /// Photos that are described and drawn (default: 40)
+    #[arg(long, value_name = "N")]
+    pub photos: Option<usize>,
+    /// Style texts under which each is drawn (default: 2)
+    #[arg(long, value_name = "K")]
+    pub styles: Option<usize>,
+    /// Models of any weights in their published layouts: DIR/phi4, DIR/sd3, and in DIR/nets art_inception.pth, alexnet.pth
+    /// and alex.pth, as experiments/speed/several_gpus.py makes them
+    #[arg(long, value_name = "DIR", conflicts_with = "random_weights")]
+    pub weights: Option<PathBuf>,
+    /// Of the experiment where neither --weights nor --random-weights is given (default: full)
+    #[arg(long, value_name = "P", conflicts_with_all = ["weights", "random_weights"])]
+    pub profile: Option<String>,
+    /// Anything else of the experiment (several times), as in `experiment --set`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Keep the run in this folder, which is new (default: a temporary one)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl StudyArgs {
+    /// Whether any of these was given.
+    pub fn is_given(&self) -> bool {
+        let Self { photos, styles, weights, profile, set, out } = self;
+        photos.or(*styles).is_some() || weights.is_some() || profile.is_some() || !set.is_empty() || out.is_some()
+    }
 }
 
 #[derive(Debug, Args)]

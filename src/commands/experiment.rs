@@ -26,11 +26,7 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     let args = ExperimentArgs { shard: args.shard.map(shard).transpose()?, ..args };
     wait_asleep();
     // A dry run downloads nothing.
-    let offline = global.offline || args.dry_run;
-    let models = match team(global)? {
-        Some((team, options)) => OnThisMachine::with_team(team, RuntimeOptions { offline, ..options })?,
-        None => OnThisMachine::new(Runtime::new(RuntimeOptions { offline, ..global.into() })?),
-    };
+    let models = machine(global, global.offline || args.dry_run)?;
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let asked = asked(&args.options, args.shard.as_deref());
     let planned = experiment::kind(&file)?.load(&file, &asked)?;
@@ -50,6 +46,14 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     ));
     let conclusion = planned.run(&out, &models, Progress::new(global.quiet))?;
     conclude(&conclusion, &out, report::render(&out))
+}
+
+/// The devices that are asked for, and the models that they find.
+pub(super) fn machine(global: &Global, offline: bool) -> Result<OnThisMachine> {
+    Ok(match team(global)? {
+        Some((team, options)) => OnThisMachine::with_team(team, RuntimeOptions { offline, ..options })?,
+        None => OnThisMachine::new(Runtime::new(RuntimeOptions { offline, ..global.into() })?),
+    })
 }
 
 fn list() -> Result<Outcome> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::stage::{Decoded, Pass};
 use crate::metrics::image::Embedder;
 use crate::metrics::image::networks::Network;
+use crate::runtime::during;
 use crate::workers::{Ledger, Packed, Parcel, Paths, Stage, from_le_bytes, to_le_bytes};
 
 /// Of its bar.
@@ -90,7 +91,10 @@ impl Stage for Embed<'_> {
     fn work(&self, batch: &EmbedBatch, pictures: Option<Decoded>, net: &Box<dyn Embedder>) -> Result<Rows> {
         match (&batch.shown, pictures) {
             (Shown::Texts(texts), _) => net.texts(texts).map(Rows),
-            (_, Some(pictures)) => net.pictures(&pictures.collect::<Result<Vec<_>>>()?).map(Rows),
+            (_, Some(pictures)) => {
+                let pictures = during("decoding", || pictures.collect::<Result<Vec<_>>>())?;
+                net.pictures(&pictures).map(Rows)
+            }
             (_, None) => bail!("a batch was not prepared"),
         }
     }

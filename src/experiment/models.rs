@@ -117,8 +117,16 @@ impl OnThisMachine {
         self.options.clone().map_or(Ok(self.runtime), Runtime::new)
     }
 
+    /// The GPUs that compute.
+    pub fn gpus(&self) -> Vec<usize> {
+        match self.runtime.device {
+            tch::Device::Cuda(gpu) => vec![gpu],
+            _ => self.team_gpus().collect(),
+        }
+    }
+
     /// GPUs of the team; none without one.
-    fn gpus(&self) -> impl Iterator<Item = usize> {
+    fn team_gpus(&self) -> impl Iterator<Item = usize> {
         let devices = self.team.iter().flat_map(|team| &team.devices);
         devices.filter_map(|device| device.strip_prefix("cuda:")?.parse().ok())
     }
@@ -170,13 +178,13 @@ impl Captioners for OnThisMachine {
     fn batch_size(&self) -> usize {
         let limit = self.options.as_ref().and_then(|options| options.memory_limit);
         let limit = limit.map_or(u64::MAX, |gib| (gib * (1u64 << 30) as f64) as u64);
-        let of_team = self.gpus().filter_map(gpu_memory).min().map(|bytes| bytes.min(limit));
+        let of_team = self.team_gpus().filter_map(gpu_memory).min().map(|bytes| bytes.min(limit));
         let memory = of_team.or_else(|| total_memory(self.runtime.device)).unwrap_or(0);
         (memory / 10_000_000_000).clamp(1, 8) as usize
     }
 
     fn captions_at_once(&self, pictures: usize) -> usize {
-        let is_gpu = self.runtime.device.is_cuda() || self.gpus().next().is_some();
+        let is_gpu = self.runtime.device.is_cuda() || self.team_gpus().next().is_some();
         if is_gpu { captions_at_once(pictures) } else { self.batch_size() }
     }
 

@@ -16,6 +16,7 @@ use super::settings::Settings;
 use crate::run::csv::write;
 use crate::run::guard;
 use crate::run::journal::Journal;
+use crate::runtime::during;
 use crate::workers::Crew;
 
 /// What can be known to be wrong before any model is loaded.
@@ -60,7 +61,7 @@ pub fn run<K: Kind>(
         guard::tidy(dir)?;
     }
     let _scoring = progress.stage(SCORING);
-    conclude::<K>(&folder, config, &kept, rows, manifest)
+    during(SCORING, || conclude::<K>(&folder, config, &kept, rows, manifest))
 }
 
 /// Computes the results of all rows, and writes what belongs to a finished run.
@@ -75,7 +76,7 @@ pub(super) fn conclude<K: Kind>(
     let results = K::results(folder, config, kept, &mut rows)?;
     write(&folder.path("items.csv"), &rows, asked)?;
     write(&folder.path("results.csv"), &results, asked)?;
-    manifest.finish(folder).context("the results are written, the manifest is not")?;
+    during("hashing models", || manifest.finish(folder)).context("the results are written, the manifest is not")?;
     let failed: Vec<K::Item> = rows.iter().filter(|row| !row.is_done()).cloned().collect();
     if failed.len() == rows.len()
         && let Some(first) = failed.first()

@@ -11,6 +11,7 @@ use image::RgbImage;
 
 use super::progress::Progress;
 use crate::images;
+use crate::runtime::during;
 use crate::workers::{Crew, Hint, Ledger, Stage, alone};
 
 /// Pictures as they come out of the decoders, in the order of a batch.
@@ -42,11 +43,10 @@ pub fn pass<P: Pass>(
     let (all, before) = pass.extent(&batches);
     let bar = progress.bar(P::Stage::LABEL, all, before);
     let done = |count| bar.inc(count as u64);
-    match crew.borrow_mut().as_mut() {
-        Some(crew) => crew.pass(pass, &batches, next, done)?,
-        None => alone(pass, &batches, done)?,
-    }
-    Ok(())
+    during(P::Stage::LABEL, || match crew.borrow_mut().as_mut() {
+        Some(crew) => crew.pass(pass, &batches, next, done),
+        None => alone(pass, &batches, done),
+    })
 }
 
 /// What the workers may load for a pass, once they have nothing else to do.

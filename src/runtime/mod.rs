@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+mod busy;
 mod captured;
 mod clock;
 mod cuda;
@@ -20,9 +21,11 @@ mod shell;
 pub mod shim;
 mod signals;
 mod threads;
+mod timeline;
 pub mod upload;
 mod wake;
 
+pub use busy::{BusyMeter, Look, mean_busy};
 pub use captured::{Captured, CapturedFunction, CapturedGraph, captures_are_enabled, may_capture, without_capture};
 pub use clock::{log_moment, now, utc};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
@@ -41,6 +44,7 @@ pub use shell::shell_word;
 pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, ignore_interrupts, say_on_stop};
 pub use threads::{Background, wait_asleep};
+pub use timeline::{Stretch, during, note_times, noted_times};
 pub use upload::{page_locked, send, upload};
 
 /// The client of the hub's Xet storage warns of what is then done in another way, and logs addresses

@@ -32,10 +32,14 @@ pub(super) fn wake_gpu(index: c_int) -> Option<Background> {
 }
 
 pub(super) fn driver_function(name: &CStr) -> Option<*mut c_void> {
-    let driver = CString::new(DRIVER).ok()?;
+    function_of(&CString::new(DRIVER).ok()?, name)
+}
+
+/// A function of a shared library, which stays loaded.
+pub(super) fn function_of(library: &CStr, name: &CStr) -> Option<*mut c_void> {
     // SAFETY: both names are C strings; the library is never closed.
     let function = unsafe {
-        let handle = libc::dlopen(driver.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
         if handle.is_null() { handle } else { libc::dlsym(handle, name.as_ptr()) }
     };
     (!function.is_null()).then_some(function)

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::runtime::shim;
+use crate::runtime::{during, shim};
 
 /// Batches that are prepared while one is computed: the device need not wait, and memory stays bounded.
 const AHEAD: usize = 2;
@@ -105,8 +105,9 @@ pub fn alone<L: Ledger>(
         let stage = ledger.stage();
         ready.extend(upcoming.by_ref().take(AHEAD + 1 - ready.len()).map(|batch| stage.prepare(batch)));
         let Some(ready) = ready.pop_front() else { break };
-        let made = stage.work(batch, ready, loaded.get(stage, &stage.model(batch))?)?;
-        done(ledger.record(batch, made)?);
+        let model = loaded.get(stage, &stage.model(batch))?;
+        let made = during("computing", || stage.work(batch, ready, model))?;
+        done(during("recording", || ledger.record(batch, made))?);
     }
     loaded.forget();
     Ok(())
@@ -126,7 +127,7 @@ impl<M> Loaded<M> {
     pub(super) fn get<S: Stage<Model = M>>(&mut self, stage: &S, name: &str) -> Result<&M> {
         if self.0.as_ref().is_none_or(|(held, _)| held != name) {
             self.forget();
-            self.0 = Some((name.to_string(), stage.load(name)?));
+            self.0 = Some((name.to_string(), during("loading", || stage.load(name))?));
         }
         self.0.as_ref().map(|(_, model)| model).context("no model is loaded")
     }

@@ -3,6 +3,7 @@
 
 mod again;
 mod artfid;
+mod bench_study;
 mod blip;
 mod browser;
 mod caption_metrics;

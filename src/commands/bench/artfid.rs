@@ -37,9 +37,9 @@ pub fn measure(args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
         ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, rt.device, kind)
     })?;
     let (width, height) = (args.width.unwrap_or(SIZE as usize) as u32, args.height.unwrap_or(SIZE as usize) as u32);
-    let batch_of = |shift: u32| (0..args.batch_size as u32).map(|i| picture(width, height, 7 * i + shift)).collect();
+    let batch = args.batch_size.unwrap_or(1);
+    let batch_of = |shift: u32| (0..batch as u32).map(|i| picture(width, height, 7 * i + shift)).collect();
     let (content, stylized): (Vec<RgbImage>, Vec<RgbImage>) = (batch_of(0), batch_of(50));
-    let batch = args.batch_size;
     let features = median_seconds(rt.device, args.repeat, || nets.features(&content, batch).map(drop))?;
     let lpips = median_seconds(rt.device, args.repeat, || nets.lpips(&content, &stylized, batch).map(drop))?;
     let mut generator = NoiseGenerator::new(0)?;

@@ -1,15 +1,14 @@
 //! `toolkit bench` of captioners: a batch of pictures, all texts of the same length; with `--pictures` a folder of JPEGs.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use image::{Rgb, RgbImage};
-use rayon::prelude::*;
+use image::RgbImage;
 use tch::Device;
 
 use super::figures::{Figures, dtype_name, median, median_seconds, processor_seconds, timed};
+use super::photos;
 use crate::cli::BenchArgs;
 use crate::commands::caption::batch_size;
 use crate::error::usage;
@@ -18,9 +17,8 @@ use crate::models::{CaptionerTask, MeasuredCaptioner};
 use crate::runtime::Runtime;
 use crate::runtime::machine::process_seconds;
 
-/// Size of the pictures that `--pictures` writes, and how many different ones: the rest are copies.
-const SIZE: (u32, u32) = (640, 480);
-const DIFFERENT: usize = 100;
+/// Of a caption where nothing else is asked for.
+const NEW_TOKENS: usize = 20;
 
 /// Times a whole batch, and the part before its second token.
 pub fn measure(family: &CaptionerTask, args: &BenchArgs, rt: &Runtime) -> Result<Figures> {
@@ -29,7 +27,7 @@ pub fn measure(family: &CaptionerTask, args: &BenchArgs, rt: &Runtime) -> Result
             "captioners are measured with --random-weights: with real ones the length of the texts varies",
         ));
     }
-    let tokens = args.max_new_tokens;
+    let tokens = args.max_new_tokens.unwrap_or(NEW_TOKENS);
     if tokens < 2 {
         bail!("--max-new-tokens must be at least 2 to measure tokens per second");
     }
@@ -42,18 +40,21 @@ pub fn measure(family: &CaptionerTask, args: &BenchArgs, rt: &Runtime) -> Result
     let scratch = tempfile::tempdir()?;
     let written = Instant::now();
     if let Some(count) = args.pictures {
-        write_pictures(scratch.path(), count)?;
+        photos::write(scratch.path(), count)?;
     }
     let written = written.elapsed().as_secs_f64();
     let (captioner, load_seconds) = timed(rt.device, || (family.random)(&args.model, rt))?;
     if let Some(count) = args.pictures {
-        let (_, seconds) = timed(rt.device, || describe_files(captioner.as_ref(), scratch.path(), args, rt.device))?;
+        let shortest = args.shortest_text.unwrap_or(tokens);
+        let describe = || describe_files(captioner.as_ref(), scratch.path(), (shortest, tokens), rt.device);
+        let (_, seconds) = timed(rt.device, describe)?;
         figures.add("pictures", count);
         figures.add("captions_seconds", seconds);
         figures.add("captions_per_second", count as f64 / seconds);
         figures.add("whole_seconds", process_seconds().map(|whole| whole - written));
     }
-    let work = captioner.batch(args.batch_size)?;
+    let size = args.batch_size.unwrap_or(1);
+    let work = captioner.batch(size)?;
     let prefill = median_seconds(rt.device, args.repeat, || work(1))?;
     let mut processor = Vec::new();
     let whole = median_seconds(rt.device, args.repeat, || {
@@ -62,7 +63,7 @@ pub fn measure(family: &CaptionerTask, args: &BenchArgs, rt: &Runtime) -> Result
         processor.push(processor_seconds() - before);
         Ok(())
     })?;
-    let batch = args.batch_size as f64;
+    let batch = size as f64;
     figures.add("images_per_second", batch / whole);
     figures.add("new_tokens", tokens);
     figures.add("tokens_per_second", batch * (tokens - 1) as f64 / (whole - prefill));
@@ -76,24 +77,14 @@ pub fn measure(family: &CaptionerTask, args: &BenchArgs, rt: &Runtime) -> Result
     Ok(figures)
 }
 
-/// So many JPEGs of [`SIZE`].
-fn write_pictures(folder: &Path, count: usize) -> Result<()> {
-    let (width, height) = SIZE;
-    let file = |at: usize| folder.join(format!("{at:06}.jpg"));
-    let draw = |at: usize| {
-        let shift = 37 * at as u32;
-        let pixel = |x: u32, y: u32| Rgb([x + shift, y + shift, x * y / 64].map(|v| (v % 256) as u8));
-        RgbImage::from_fn(width, height, pixel).save(file(at))
-    };
-    (0..count.min(DIFFERENT)).into_par_iter().try_for_each(draw)?;
-    (DIFFERENT..count).into_par_iter().try_for_each(|at| fs::copy(file(at % DIFFERENT), file(at)).map(drop))?;
-    Ok(())
-}
-
 /// Describes the pictures of a folder as `toolkit caption` does: in its batches, decoded ahead.
-fn describe_files(captioner: &dyn MeasuredCaptioner, folder: &Path, args: &BenchArgs, device: Device) -> Result<()> {
+fn describe_files(
+    captioner: &dyn MeasuredCaptioner,
+    folder: &Path,
+    (shortest, longest): (usize, usize),
+    device: Device,
+) -> Result<()> {
     let files = images::list(folder)?;
-    let (shortest, longest) = (args.shortest_text.unwrap_or(args.max_new_tokens), args.max_new_tokens);
     // Every length equally often, long and short ones mixed.
     let new_tokens = |at: usize| shortest + at * 7919 % (longest + 1 - shortest);
     let size = batch_size(device, files.len());

@@ -29,7 +29,7 @@ pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: O
     })?;
     let (width, height) = generator.own_size();
     let (width, height) = (args.width.unwrap_or(width), args.height.unwrap_or(height));
-    let count = args.batch_size;
+    let count = args.batch_size.unwrap_or(1);
     let request = GenerateRequest {
         prompts: (0..count).map(|i| format!("{PROMPT} {i}")).collect(),
         seeds: (0..count as u64).collect(),

@@ -4,7 +4,9 @@ mod artfid;
 mod captioner;
 mod figures;
 mod generator;
+mod photos;
 mod pictures;
+mod study;
 
 use anyhow::{Result, bail};
 use tch::Device;
@@ -17,13 +19,19 @@ use crate::models::{FAMILIES, Family, MODELS, MetricNetTask, Task, locate};
 use crate::runtime::{Runtime, peak_memory, set_eager};
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
-    if args.repeat == 0 || args.batch_size == 0 {
+    if args.repeat == 0 || args.batch_size == Some(0) {
         return Err(usage("--repeat and --batch-size must be at least 1"));
     }
     if args.model == "pictures" {
         Runtime::foresee(global)?;
         pictures::measure(&args)?.print(args.format)?;
         return Ok(Outcome::Done);
+    }
+    if args.model == "study" {
+        return study::run(&args, global);
+    }
+    if args.study.is_given() {
+        return Err(usage("--photos, --styles, --weights, --profile, --set and --out are for study"));
     }
     let (rt, second) = first_and_second(global)?;
     set_eager(args.plain);
@@ -43,7 +51,7 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     figures.add("peak_memory_bytes", peak_memory(rt.device));
     let devices: Vec<String> = [Some(rt.device), second].into_iter().flatten().map(device_name).collect();
     figures.add("device", devices.join(","));
-    figures.add("batch_size", args.batch_size);
+    figures.add("batch_size", args.batch_size.unwrap_or(1));
     figures.print(args.format)?;
     Ok(Outcome::Done)
 }
@@ -71,9 +79,12 @@ fn family(args: &BenchArgs, rt: &Runtime) -> Result<&'static Family> {
         return Ok(entry.family);
     }
     if args.random_weights {
-        let names = MODELS.iter().map(|entry| entry.name).chain(["artfid"]);
+        let names = MODELS.iter().map(|entry| entry.name).chain(["artfid", "study"]);
         let hint = nearest(&args.model, names);
-        return Err(usage(format!("--random-weights builds a built-in model or artfid, not {:?}{hint}", args.model)));
+        return Err(usage(format!(
+            "--random-weights builds a built-in model, artfid or study, not {:?}{hint}",
+            args.model
+        )));
     }
     Ok(locate(&args.model, rt)?.family)
 }

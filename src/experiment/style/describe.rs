@@ -19,6 +19,7 @@ use crate::experiment::stage::{Decoded, Pass};
 use crate::models::{CaptionOptions, Captioner};
 use crate::run::journal::Journal;
 use crate::run::style::CaptionRow;
+use crate::runtime::during;
 use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
@@ -105,7 +106,8 @@ impl Stage for Describe<'_> {
     fn work(&self, batch: &Batch, photos: Decoded, captioner: &Box<dyn Captioner>) -> Result<AllSaid> {
         let options = caption_options(self.inputs.config, &batch.instruction);
         let shown = |at: usize| self.photos(batch)[at].path.display().to_string();
-        Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos.collect(), shown))
+        let photos = during("decoding", || photos.collect());
+        Ok(describe_batch((&batch.captioner, captioner.as_ref()), &options, photos, shown))
     }
 
     fn lost(&self, batch: &Batch, reason: &str) -> Result<AllSaid> {

@@ -33,7 +33,7 @@ use crate::pipelines::{FileOrigin, Origin, Recipe, draw, each};
 use crate::prompts::TokenBudget;
 use crate::run::layout::{image_path, photo_path, way};
 use crate::run::style::ItemRow;
-use crate::runtime::one_line;
+use crate::runtime::{during, one_line};
 use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
@@ -107,7 +107,8 @@ impl Stage for Draw<'_> {
     fn work(&self, batch: &Batch, decoded: Decoded, generator: &Box<dyn Generator>) -> Result<Finished> {
         let mut finished = Finished::default();
         let jobs = self.jobs(batch);
-        let photos = self.look_at(&jobs, decoded.collect(), generator.own_size());
+        let decoded = during("decoding", || decoded.collect());
+        let photos = during("resizing", || self.look_at(&jobs, decoded, generator.own_size()));
         for (id, pixels) in &photos {
             if let Ok(pixels) = pixels {
                 let image = pixels.small.clone();
@@ -281,8 +282,13 @@ impl Draw<'_> {
         let drawn = draw(generator, &request);
         let seconds = start.elapsed().as_secs_f64() / tasks.len() as f64;
         let side = self.inputs.config.comparison_size;
+        // The device waits for this: a large picture takes a core a fiftieth of a second.
+        let small = |drawn: &Result<Generated>| {
+            drawn.as_ref().ok().map(|drawn| resize(&drawn.image, side, side, Filter::Bicubic))
+        };
+        let small: Vec<Option<RgbImage>> = during("resizing", || drawn.par_iter().map(small).collect());
         let (mut rows, mut photos, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, ((job, mut row, photo), result)) in tasks.into_iter().zip(drawn).enumerate() {
+        for (at, (((job, mut row, photo), result), small)) in tasks.into_iter().zip(drawn).zip(small).enumerate() {
             row.seconds = Some(seconds);
             let texts = || {
                 let settled = generator.settled(&request, at)?;
@@ -292,11 +298,12 @@ impl Draw<'_> {
                 let photo = photo.map(|photo| (photo, self.photos.fit));
                 Recipe::of(&request, at, &settled, origin, photo).texts()
             };
-            match result.and_then(|drawn| Ok((drawn, texts()?))) {
-                Ok((Generated { image, remark }, texts)) => {
+            let small = || small.context("a picture that was not drawn");
+            match result.and_then(|drawn| Ok((drawn, small()?, texts()?))) {
+                Ok((Generated { image, remark }, small, texts)) => {
                     row.remark = remark.unwrap_or_default();
                     photos.push(photo.small.clone());
-                    pictures.push((resize(&image, side, side, Filter::Bicubic), texts.clone()));
+                    pictures.push((small, texts.clone()));
                     if self.inputs.config.keep_drawn {
                         let path = format!("drawn/{}/{}.png", row.strategy, row.id);
                         finished.pictures.push(Drawn { path, image, texts });

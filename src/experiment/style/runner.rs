@@ -34,6 +34,7 @@ use crate::run::csv::{read_growing, write};
 use crate::run::gallery_score::score;
 use crate::run::journal::Journal;
 use crate::run::style::{CaptionRow, ItemRow, ResultRow};
+use crate::runtime::during;
 use crate::workers::{Desk, Hint, Stage};
 
 /// What can be known to be wrong before any model is loaded: instructions, style texts
@@ -104,8 +105,11 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     }
     let inputs = work.inputs();
     // Before anything else, since what is wrong with it ends the run; workers have their own.
-    let scorer: Box<dyn ImageScorer> =
-        if work.crew.borrow().is_some() { Box::new(Elsewhere) } else { work.models.scorer(work.config)? };
+    let scorer: Box<dyn ImageScorer> = if work.crew.borrow().is_some() {
+        Box::new(Elsewhere)
+    } else {
+        during("metric networks", || work.models.scorer(work.config))?
+    };
     let scorer = scorer.as_ref();
     let photos = Arc::new(Photos::new(work.plan, work.config, work.models)?);
     let mut describing = Describing::new(work, photos.clone())?;
@@ -128,7 +132,7 @@ pub fn work(work: &Work<StyleTransfer>, journal: Journal<ItemRow>, kept: &mut Ke
     };
     pass(&mut drawing, work.progress, &work.crew, None)?;
     let Drawing { recorder, rows, features, .. } = drawing;
-    recorder.finish()?;
+    during("last pictures", || recorder.finish())?;
     photos.say_without_face(work.plan, &rows);
     kept.features.extend(features);
     Ok(rows)

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
+use rayon::prelude::*;
 
 use super::StyleTransfer;
 use super::models::ImageScorer;
@@ -11,6 +12,7 @@ use crate::experiment::embed::Rows;
 use crate::experiment::kind::Inputs;
 use crate::experiment::stage::{Decoded, Pass, decode};
 use crate::images::{Filter, resize};
+use crate::runtime::during;
 use crate::workers::{Ledger, Stage};
 
 /// Of its bar.
@@ -45,9 +47,13 @@ impl<'a> Stage for Measure<'a> {
 
     fn work(&self, _batch: &Range<usize>, pictures: Decoded, scorer: &&'a dyn ImageScorer) -> Result<Rows> {
         let side = self.inputs.config.comparison_size;
-        let square =
-            |picture: Result<RgbImage>| Ok(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic));
-        scorer.features(&pictures.map(square).collect::<Result<Vec<RgbImage>>>()?).map(Rows)
+        let square = |picture: Result<RgbImage>| -> Result<RgbImage> {
+            Ok(resize(&picture.context("style_pictures")?, side, side, Filter::Bicubic))
+        };
+        let pictures: Vec<Result<RgbImage>> = during("decoding", || pictures.collect());
+        let squares: Vec<Result<RgbImage>> = during("resizing", || pictures.into_par_iter().map(square).collect());
+        // The first that fails is told, whichever core came first.
+        scorer.features(&squares.into_iter().collect::<Result<Vec<_>>>()?).map(Rows)
     }
 
     fn lost(&self, batch: &Range<usize>, reason: &str) -> Result<Rows> {
