@@ -93,6 +93,13 @@ fn attention_of_one_new_token() {
         (2, 4, 8, 128, 70, None),
         (2, 1, 2, 256, 9000, None),
         (40, 8, 3, 128, 64, None),
+        (9, 8, 3, 128, 1280, None),
+        (64, 8, 3, 128, 1291, None),
+        (130, 8, 3, 128, 203, None),
+        (12, 2, 8, 64, 300, Some(100)),
+        (10, 1, 1, 64, 2900, None),
+        (16, 2, 4, 128, 90, Some(17)),
+        (9, 1, 2, 256, 80, None),
     ] {
         compare(&format!("attention {rows} rows, {width} wide"), device, |kind, device| {
             let heads = kv_heads * groups;

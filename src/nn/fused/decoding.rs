@@ -3,15 +3,19 @@
 
 use tch::{Kind, Tensor};
 
-use super::THREADS;
 use super::launch::Ready;
 use super::source::Source;
+use super::{SKINNY_ROWS, THREADS};
 use crate::nn::{KvCache, Rotation};
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
 /// Blocks that the device is given at least, as far as each then has so many places of the cache to read.
 const BLOCKS: i64 = 264;
 const SMALLEST_SHARE: i64 = 64;
+/// Blocks of the kernel for many rows that the device is given at least: they end at different times.
+const TILE_BLOCKS: i64 = 1024;
+/// Threads of such a block.
+const TILE_THREADS: i64 = 128;
 /// Blocks that share a row and a key head at most.
 const MOST_SPLITS: i64 = 64;
 
@@ -73,9 +77,15 @@ pub fn decode_attention(
     if !fits || !kinds_fit || cos.numel() as i64 != rows * rotary || tensors.iter().any(|t| !t.is_contiguous()) {
         return None;
     }
-    let attend = Ready::find(joint, Source::Decoding(width, groups), "attend")?;
+    let find = |name| Ready::find(joint, Source::Decoding(width, groups), name);
+    // Older devices, and wider heads, have no kernel for many rows.
+    let tiles = if rows > SKINNY_ROWS { find("attend_tiles") } else { None };
+    let (attend, blocks, threads) = match tiles {
+        Some(tiles) => (tiles, TILE_BLOCKS, TILE_THREADS),
+        None => (find("attend")?, BLOCKS, THREADS),
+    };
     let most = ((capacity + SMALLEST_SHARE - 1) / SMALLEST_SHARE).min(MOST_SPLITS);
-    let splits = (BLOCKS / (rows * kv_heads)).clamp(1, most);
+    let splits = (blocks / (rows * kv_heads)).clamp(1, most);
     let partial = Tensor::empty([rows, kv_heads, splits, groups, width + 2], (Kind::Float, joint.device()));
     let out = Tensor::empty([rows, 1, heads * width], (joint.kind(), joint.device()));
     let tensors = tensors.into_iter().chain([&partial, cache.arrivals(), &out]).map(|tensor| Data(Some(tensor)));
@@ -85,6 +95,6 @@ pub fn decode_attention(
     // SAFETY: the shapes follow from the cache's, which is contiguous; the slot lies inside it, and
     // `partial` has a place for each block. Ahead of its turn the kernel reads the slot, the padding
     // and what earlier steps left in the cache.
-    unsafe { attend.launch_dependent([splits, kv_heads, rows], THREADS, 0, &arguments) }?;
+    unsafe { attend.launch_dependent([splits, kv_heads, rows], threads, 0, &arguments) }?;
     Some(out)
 }

@@ -29,6 +29,17 @@ struct alignas(16) Eight {
   half_t x[8];
 };
 
+// The same as four words.
+struct alignas(16) Words {
+  word_t x[4];
+};
+
+__device__ inline Words words(const Eight& numbers) {
+  Words out;
+  for (int i = 0; i < 4; i++) out.x[i] = numbers.x[2 * i] | (word_t)numbers.x[2 * i + 1] << 16;
+  return out;
+}
+
 __device__ inline float rounded(float x) { return up(down(x)); }
 
 // The sum over all threads of the block, given to each; `shared` has a place for each warp.

@@ -21,38 +21,12 @@
 // Asynchronous copies and these matrix products came with this generation.
 #if __CUDA_ARCH__ >= 800
 
-#ifdef BF16
-#define PRODUCT "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
-#define PAIR "cvt.rn.bf16x2.f32"
-#else
-#define PRODUCT "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
-#define PAIR "cvt.rn.f16x2.f32"
-#endif
-
-// Eight numbers as four words.
-struct alignas(16) Words {
-  word_t x[4];
-};
-
-// sum += a · b. A lane has the numbers of rows lane / 4 and lane / 4 + 8 of a, and of column lane / 4
-// of b. Which 16 places of the long axis they stand for is free, as long as a and b agree.
-__device__ inline void multiply(float* sum, word_t upper0, word_t lower0, word_t upper1, word_t lower1, word_t b0,
-                                word_t b1) {
-  asm volatile(PRODUCT " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-               : "r"(upper0), "r"(lower0), "r"(upper1), "r"(lower1), "r"(b0), "r"(b1));
-}
-
 // Two numbers times two factors; `squares` grows by the squares of the numbers.
 __device__ inline word_t scaled(word_t numbers, word_t factors, float& squares) {
   const float low = up((half_t)(numbers & 0xffff)), high = up((half_t)(numbers >> 16));
   squares += low * low;
   squares += high * high;
-  word_t out;
-  asm(PAIR " %0, %1, %2;"
-      : "=r"(out)
-      : "f"(high * up((half_t)(factors >> 16))), "f"(low * up((half_t)(factors & 0xffff))));
-  return out;
+  return pair(low * up((half_t)(factors & 0xffff)), high * up((half_t)(factors >> 16)));
 }
 
 // 16 bytes on their way into shared memory; zeros where `inside` is not so.

@@ -56,7 +56,9 @@ impl Source {
                     include_str!("group_norm.cu")
                 )
             }
-            Self::Decoding(..) => concat!(include_str!("numbers.cuh"), include_str!("decoding.cu")),
+            Self::Decoding(..) => {
+                concat!(include_str!("numbers.cuh"), include_str!("tensor_cores.cuh"), include_str!("decoding.cu"))
+            }
             Self::SingleQueryAttention(_) => {
                 concat!(
                     include_str!("numbers.cuh"),
@@ -64,7 +66,9 @@ impl Source {
                     include_str!("single_query_attention.cu")
                 )
             }
-            Self::SkinnyGemm(_) => concat!(include_str!("numbers.cuh"), include_str!("skinny_gemm.cu")),
+            Self::SkinnyGemm(_) => {
+                concat!(include_str!("numbers.cuh"), include_str!("tensor_cores.cuh"), include_str!("skinny_gemm.cu"))
+            }
         }
     }
 
