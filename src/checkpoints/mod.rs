@@ -31,7 +31,7 @@ use crate::runtime::MappedFile;
 pub use finite::{first_not_finite, is_finite};
 pub use folder::{files_of_dir, is_index, no_weights, shards_of_index, weights_name};
 pub use misfits::list;
-pub use places::Places;
+pub use places::{Place, Places};
 pub use view::View;
 pub use weights::Weights;
 

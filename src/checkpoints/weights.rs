@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::finite::{first_not_finite, is_finite};
 use super::misfits::{Misfit, Misfits, misshapen};
-use super::places::Places;
+use super::places::{Place, Places};
 use super::{Checkpoint, read};
 use crate::runtime::catch_panics;
 
@@ -28,6 +28,8 @@ pub struct Weights {
     prefix: String,
     device: Device,
     kind: Kind,
+    /// Whether layers that can keep their weights in float8.
+    float8: bool,
     /// Where the weights of the model are noted, if anybody asks.
     places: Option<Places>,
 }
@@ -60,7 +62,7 @@ impl Weights {
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
         let source = Source { tensors, used: Mutex::default(), finite: Mutex::default(), survey: Mutex::default() };
-        Self { source: Arc::new(source), prefix: String::new(), device, kind, places: None }
+        Self { source: Arc::new(source), prefix: String::new(), device, kind, float8: false, places: None }
     }
 
     /// The place one step further down.
@@ -73,6 +75,16 @@ impl Weights {
         Self { kind, ..self.clone() }
     }
 
+    /// The same place; layers that can keep their weights in float8, quantised from the place's number type.
+    pub fn in_float8(&self, float8: bool) -> Self {
+        Self { float8, ..self.clone() }
+    }
+
+    /// Whether layers that can keep their weights in float8.
+    pub fn wants_float8(&self) -> bool {
+        self.float8
+    }
+
     /// The same place; where the weights of what is built from it are in memory, is noted.
     pub fn noted_in(&self, places: &Places) -> Self {
         Self { places: Some(places.clone()), ..self.clone() }
@@ -83,6 +95,13 @@ impl Weights {
     pub fn laid_out(&self, name: &str, tensor: &Tensor) {
         if let Some(places) = &self.places {
             places.note(self.key(name), tensor);
+        }
+    }
+
+    /// The same of a tensor that was quantised: e4m3 of its shape, and a float32 scale for each row, [rows, 1].
+    pub fn laid_out_in_float8(&self, name: &str, values: &Tensor, scales: &Tensor) {
+        if let Some(places) = &self.places {
+            places.put(self.key(name), Place::Float8(values.shallow_clone(), scales.shallow_clone()));
         }
     }
 

@@ -6,6 +6,7 @@ mod generate;
 mod run;
 mod tools;
 
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::evaluate::*;
@@ -13,6 +14,7 @@ pub use self::experiment::*;
 pub use self::generate::*;
 pub use self::run::*;
 pub use self::tools::*;
+use crate::error::usage;
 use crate::runtime::{self, DtypeChoice};
 
 /// Captioning and style transfer with multimodal models, on libtorch.
@@ -35,6 +37,10 @@ pub struct Global {
     /// Number type of the weights; auto: float32 on CPU, each model's own default on CUDA
     #[arg(long, global = true, value_enum, default_value_t = DtypeChoice::Auto, help_heading = "Global options")]
     pub dtype: DtypeChoice,
+    /// Draw faster and less exactly: fp8 computes the linear layers of Stable Diffusion 3's transformer in float8 (e4m3,
+    /// a scale for each row), on GPUs of compute capability 8.9 or more; the CPU imitates it, slowly
+    #[arg(long, global = true, value_enum, help_heading = "Global options")]
+    pub precision: Option<LossyPrecision>,
     /// CPU threads (default: all cores)
     #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
     pub threads: Option<usize>,
@@ -53,12 +59,51 @@ pub struct Global {
     pub verbose: u8,
 }
 
+/// What is computed less exactly than a model was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LossyPrecision {
+    Fp8,
+}
+
+impl Global {
+    /// `--dtype`, or what `--precision` makes of it.
+    pub fn numbers(&self) -> DtypeChoice {
+        match self.precision {
+            Some(LossyPrecision::Fp8) => DtypeChoice::Float8,
+            None => self.dtype,
+        }
+    }
+
+    /// Refuses `--precision` beside options and commands that it does not go with.
+    ///
+    /// # Errors
+    /// Wrong usage.
+    pub fn check_precision(&self, command: &Command) -> Result<()> {
+        if self.precision.is_none() {
+            return Ok(());
+        }
+        if self.dtype != DtypeChoice::Auto {
+            return Err(usage(
+                "--precision fp8 goes without --dtype: the layers that are not in float8 have the model's own type, bfloat16",
+            ));
+        }
+        match command {
+            Command::Stylize(_) | Command::Experiment(_) | Command::Submit(_) | Command::Bench(_) | Command::Worker => {
+                Ok(())
+            }
+            _ => Err(usage(
+                "--precision fp8 is for what draws with Stable Diffusion 3: stylize, experiment, submit and bench",
+            )),
+        }
+    }
+}
+
 impl From<&Global> for runtime::RuntimeOptions {
     fn from(global: &Global) -> Self {
-        let Global { device, dtype, threads, memory_limit, offline, .. } = global;
+        let Global { device, threads, memory_limit, offline, .. } = global;
         Self {
             device: device.clone(),
-            dtype: *dtype,
+            dtype: global.numbers(),
             threads: *threads,
             memory_limit: *memory_limit,
             offline: *offline,

@@ -10,9 +10,9 @@ use crate::cli::{ExperimentArgs, ExperimentOptions, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::experiment::forecast::Forecast;
 use crate::experiment::keys::KeyRow;
-use crate::experiment::models::OnThisMachine;
+use crate::experiment::models::{OnThisMachine, Role};
 use crate::experiment::shard::Shard;
-use crate::experiment::{self, Asked, Conclusion, Progress};
+use crate::experiment::{self, Asked, Conclusion, Planned, Progress};
 use crate::report;
 use crate::runtime::{Runtime, RuntimeOptions, wait_asleep};
 
@@ -30,6 +30,7 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;
     let asked = asked(&args.options, args.shard.as_deref());
     let planned = experiment::kind(&file)?.load(&file, &asked)?;
+    check_precision(planned.as_ref(), global)?;
     let (name, shard) = planned.name();
     let out = out_folder(&args.options, name, shard)?;
     if args.dry_run {
@@ -94,6 +95,16 @@ fn show(forecast: &Forecast, format: Format) -> Result<Outcome> {
         Format::Text => forecast.lines().into_iter().try_for_each(|line| print::line(format_args!("{line}")))?,
     }
     Ok(Outcome::Done)
+}
+
+/// Refuses `--precision` of an experiment that draws nothing.
+pub(super) fn check_precision(planned: &dyn Planned, global: &Global) -> Result<()> {
+    let draws = planned.needs().iter().any(|needed| needed.role == Role::Generator);
+    if global.precision.is_some() && !draws {
+        let name = planned.name().0;
+        return Err(usage(format!("--precision fp8 is for what draws with Stable Diffusion 3: {name} draws nothing")));
+    }
+    Ok(())
 }
 
 /// What the command line asks for of an experiment.

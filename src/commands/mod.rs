@@ -39,6 +39,7 @@ use crate::error::Outcome;
 /// Runs the command that was asked for.
 pub fn run(cli: Cli) -> Result<Outcome> {
     let global = &cli.global;
+    global.check_precision(&cli.command)?;
     match cli.command {
         Command::Caption(args) => caption::run(args, global),
         Command::Stylize(args) => stylize::run(*args, global),

@@ -10,7 +10,9 @@ use tch::Device;
 
 use crate::cli::Global;
 use crate::models::Generator;
-use crate::runtime::{Background, Runtime, RuntimeOptions, device_named, foreseen_devices, several_devices};
+use crate::runtime::{
+    Background, DtypeChoice, Runtime, RuntimeOptions, check_float8, device_named, foreseen_devices, several_devices,
+};
 use crate::workers::{Crew, Team};
 
 /// The first device that `--device` names, and the second one, which can take half of the guidance; none where it names
@@ -83,6 +85,10 @@ impl Foreseen {
 pub fn team(global: &Global) -> Result<Option<(Team, RuntimeOptions)>> {
     let Some(devices) = several_devices(&global.device)? else { return Ok(None) };
     let options = RuntimeOptions { device: devices[0].clone(), ..global.into() };
+    if options.dtype == DtypeChoice::Float8 {
+        let gpus = devices.iter().filter_map(|name| name.strip_prefix("cuda:")?.parse().ok());
+        gpus.into_iter().try_for_each(check_float8)?;
+    }
     Ok(Some((team_of(devices, global)?, options)))
 }
 
@@ -90,6 +96,8 @@ fn team_of(devices: Vec<String>, global: &Global) -> Result<Team> {
     let program = std::env::current_exe().context("where is this program?")?;
     let dtype = global.dtype.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
     let mut arguments = vec!["--dtype".to_string(), dtype];
+    let precision = global.precision.and_then(|precision| precision.to_possible_value());
+    arguments.extend(precision.map(|value| format!("--precision={}", value.get_name())));
     let number = |name: &str, value: Option<String>| value.map(|value| [name.to_string(), value]);
     arguments.extend(number("--threads", global.threads.map(|n| n.to_string())).into_iter().flatten());
     arguments.extend(number("--memory-limit", global.memory_limit.map(|n| n.to_string())).into_iter().flatten());

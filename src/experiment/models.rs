@@ -10,7 +10,7 @@ use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
 use crate::models::{self, CaptionOptions, Captioner};
 use crate::pipelines::captions_at_once;
-use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
+use crate::runtime::{DtypeChoice, FP8, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
 
 /// What a model of a run is there for.
@@ -196,6 +196,7 @@ impl Captioners for OnThisMachine {
         };
         let dtype = match (self.runtime.dtype, device.starts_with("cpu")) {
             (DtypeChoice::Float32, _) | (DtypeChoice::Auto, true) => "float32",
+            (DtypeChoice::Float8, _) => FP8,
             (DtypeChoice::Float16, _) => "float16",
             (DtypeChoice::Bfloat16, _) => "bfloat16",
             (DtypeChoice::Auto, _) => "each model's own",

@@ -72,6 +72,8 @@ pub struct GeneratorTask {
     pub verify: fn(&Path, &Runtime) -> Result<()>,
     /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
     pub takes_schedulers: bool,
+    /// Whether the linear layers of its denoiser can be in float8.
+    pub takes_float8: bool,
 }
 
 /// A network whose features are compared. It is located by [`super::locate()`] and built where it is used.
@@ -128,5 +130,10 @@ impl Family {
     /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
     pub fn takes_schedulers(&self) -> bool {
         matches!(&self.task, Task::Generate(generator) if generator.takes_schedulers)
+    }
+
+    /// Whether the linear layers of its denoiser can be in float8.
+    pub fn takes_float8(&self) -> bool {
+        matches!(&self.task, Task::Generate(generator) if generator.takes_float8)
     }
 }

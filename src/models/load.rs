@@ -8,7 +8,7 @@ use super::registry::MODELS;
 use super::{CaptionOptions, Captioner, Generator, Outline};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
-use crate::runtime::Runtime;
+use crate::runtime::{DtypeChoice, Runtime};
 
 /// Loads the captioner of this name (see [`locate`]).
 pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
@@ -25,13 +25,30 @@ pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Res
 /// Loads the generator of this name (see [`locate`]).
 pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
     let located = locate(name, rt)?;
-    Ok((generator(name, &located)?.load)(&located.path, rt)?)
+    let generator = generator(name, &located)?;
+    check_precision(name, located.family, rt)?;
+    Ok((generator.load)(&located.path, rt)?)
 }
 
 /// The generator of this name without its weights.
 pub fn load_outline(name: &str, rt: &Runtime) -> Result<Box<dyn Outline>> {
     let located = locate(name, rt)?;
-    (generator(name, &located)?.outline)(&located.path)
+    let generator = generator(name, &located)?;
+    check_precision(name, located.family, rt)?;
+    (generator.outline)(&located.path)
+}
+
+/// Refuses `--precision fp8` of a model that has no layers in float8.
+pub fn check_precision(name: &str, family: &Family, rt: &Runtime) -> Result<()> {
+    if rt.dtype != DtypeChoice::Float8 || family.takes_float8() {
+        return Ok(());
+    }
+    let names: Vec<&str> = MODELS.iter().filter(|entry| entry.family.takes_float8()).map(|entry| entry.name).collect();
+    Err(usage(format!(
+        "--precision fp8 is for {}: {name} is a {}, which has no layers in float8",
+        names.join(", "),
+        family.title()
+    )))
 }
 
 /// The prompt budget of the generator of this name, without its weights.

@@ -29,7 +29,7 @@ pub use crate::images::ControlMap;
 pub use detect::family_of;
 pub use family::{AdapterTask, CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
-pub use load::{check_captions, load_captioner, load_generator, load_outline, load_token_budget};
+pub use load::{check_captions, check_precision, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
     locate_inception, locate_inception_v3, locate_ip_adapter, locate_lora, locate_lpips, locate_lpips_backbone,

@@ -33,6 +33,11 @@ impl Linear {
         Self { weight, bias, packed: false }
     }
 
+    /// Weight [output, input] and bias, of a layer that was not [`packed`](Self::packed).
+    pub(super) fn into_tensors(self) -> (Tensor, Option<Tensor>) {
+        (self.weight, self.bias)
+    }
+
     /// Several layers that read the same input, as one with their outputs side by side.
     pub fn side_by_side(layers: &[Self]) -> Self {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();

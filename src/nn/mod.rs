@@ -3,6 +3,7 @@
 
 mod attention;
 mod feature_maps;
+mod float8;
 pub mod fused;
 mod kv_cache;
 mod layers;
@@ -16,6 +17,7 @@ pub use feature_maps::{
     Conv2d, DeferredBias, GroupNorm, channels_last, conv_relu, from_tokens, to_tokens, upsample_nearest,
     wants_channels_first,
 };
+pub use float8::{AnyLinear, FLOAT8_UNIT, Float8Linear, Float8Rows, LayerInput, requantise};
 pub use kv_cache::KvCache;
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};

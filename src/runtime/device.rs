@@ -5,7 +5,7 @@ use tch::{Cuda, Device, Kind};
 
 use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
-use super::gpus::several_devices;
+use super::gpus::{check_float8, several_devices};
 use super::limit_memory;
 use super::threads::Background;
 use super::wake::wake_gpu;
@@ -18,6 +18,27 @@ pub enum DtypeChoice {
     Float32,
     Float16,
     Bfloat16,
+    /// Each model's own, and the linear layers of a generator that can in float8 (e4m3): `--precision fp8`.
+    #[value(skip)]
+    Float8,
+}
+
+/// How this choice is written into what a run and a picture say of themselves.
+pub const FP8: &str = "fp8";
+
+/// The number types that a generator computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Precision {
+    /// Of everything, but for the layers that `float8` says.
+    pub kind: Kind,
+    /// Whether the linear layers of its transformer are in float8.
+    pub float8: bool,
+}
+
+impl From<Kind> for Precision {
+    fn from(kind: Kind) -> Self {
+        Self { kind, float8: false }
+    }
 }
 
 /// What users choose about where and how models run.
@@ -105,6 +126,9 @@ impl Runtime {
         }
         if let Device::Cuda(n) = device {
             use_device(n)?;
+            if options.dtype == DtypeChoice::Float8 {
+                check_float8(n)?;
+            }
         }
         if let Some(gib) = options.memory_limit {
             if !(gib > 0.0 && gib.is_finite()) {
@@ -126,8 +150,17 @@ impl Runtime {
             (DtypeChoice::Float32, _) => Kind::Float,
             (DtypeChoice::Float16, _) => Kind::Half,
             (DtypeChoice::Bfloat16, _) => Kind::BFloat16,
-            (DtypeChoice::Auto, Device::Cpu) => Kind::Float,
-            (DtypeChoice::Auto, _) => cuda_default,
+            (DtypeChoice::Auto | DtypeChoice::Float8, Device::Cpu) => Kind::Float,
+            (DtypeChoice::Auto | DtypeChoice::Float8, _) => cuda_default,
+        }
+    }
+
+    /// The number types of a generator. With float8 layers the others are in its own type on every device, so that the
+    /// CPU imitates what a GPU computes.
+    pub fn precision(&self, cuda_default: Kind) -> Precision {
+        match self.dtype {
+            DtypeChoice::Float8 => Precision { kind: cuda_default, float8: true },
+            _ => self.kind(cuda_default).into(),
         }
     }
 }

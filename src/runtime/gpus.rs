@@ -1,6 +1,6 @@
 //! Several devices at once, as `--device` names them. The driver is asked, not libtorch: the parent of workers uses no GPU.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use anyhow::Result;
 use tch::Device;
@@ -90,23 +90,96 @@ fn gpu_count() -> usize {
 
 /// Bytes of memory of a GPU, without a context on it; None where there is none.
 pub fn gpu_memory(gpu: usize) -> Option<u64> {
+    let (device, total) = (device_of(gpu)?, driver_function(c"cuDeviceTotalMem_v2")?);
+    let mut bytes = 0;
+    // SAFETY: the type is that of the driver's header; the bytes are written, not kept.
+    let told = unsafe {
+        let total = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut usize, c_int) -> c_int>(total);
+        total(&mut bytes, device) == 0
+    };
+    told.then_some(bytes as u64)
+}
+
+/// The least compute capability with float8: Ada (RTX 40, L4, L40) and later.
+const FLOAT8_CAPABILITY: (c_int, c_int) = (8, 9);
+
+/// Refuses `--precision fp8` on a GPU that has no float8.
+///
+/// # Errors
+/// Wrong usage, with the name of the GPU. Nothing is known, and refused, where there is no driver.
+pub fn check_float8(gpu: usize) -> Result<()> {
+    match compute_capability(gpu) {
+        Some(found) if found < FLOAT8_CAPABILITY => Err(without_float8(gpu, &gpu_name(gpu), found)),
+        _ => Ok(()),
+    }
+}
+
+fn without_float8(gpu: usize, name: &str, (major, minor): (c_int, c_int)) -> anyhow::Error {
+    let (least_major, least_minor) = FLOAT8_CAPABILITY;
+    usage(format!(
+        "--precision fp8 needs a GPU of compute capability {least_major}.{least_minor} or more (Ada, Hopper, Blackwell): \
+         cuda:{gpu} ({name}) has {major}.{minor}; leave it out, or imitate it with --device cpu"
+    ))
+}
+
+/// The generation of a GPU, such as (9, 0); None where there is none.
+fn compute_capability(gpu: usize) -> Option<(c_int, c_int)> {
+    // Numbers of the driver's header: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
+    const PARTS: [c_int; 2] = [75, 76];
+    let device = device_of(gpu)?;
+    let ask = driver_function(c"cuDeviceGetAttribute")?;
+    // SAFETY: the type is that of the driver's header.
+    let ask =
+        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(ask) };
+    let part = |which| {
+        let mut value = 0;
+        // SAFETY: the value is written, not kept.
+        (unsafe { ask(&mut value, which, device) } == 0).then_some(value)
+    };
+    Some((part(PARTS[0])?, part(PARTS[1])?))
+}
+
+/// What the driver calls a GPU.
+fn gpu_name(gpu: usize) -> String {
+    let mut text = [0u8; 256];
+    let told = device_of(gpu).zip(driver_function(c"cuDeviceGetName")).is_some_and(|(device, name)| {
+        // SAFETY: the type is that of the driver's header; it writes at most as many bytes as said, a zero at the end.
+        unsafe {
+            let name =
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(name);
+            name(text.as_mut_ptr().cast(), text.len() as c_int, device) == 0
+        }
+    });
+    let name = CStr::from_bytes_until_nul(&text).ok().filter(|_| told);
+    name.map_or_else(|| "a GPU".to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The driver's number of a GPU.
+fn device_of(gpu: usize) -> Option<c_int> {
     if gpu >= gpu_count() {
         return None;
     }
-    let (get, total) = (driver_function(c"cuDeviceGet")?, driver_function(c"cuDeviceTotalMem_v2")?);
-    let (mut device, mut bytes) = (0, 0);
-    // SAFETY: the types are those of the driver's header; both are written, not kept.
+    let get = driver_function(c"cuDeviceGet")?;
+    let mut device = 0;
+    // SAFETY: the type is that of the driver's header; the number is written, not kept.
     let told = unsafe {
         let get = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(get);
-        let total = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut usize, c_int) -> c_int>(total);
-        get(&mut device, gpu as c_int) == 0 && total(&mut bytes, device) == 0
+        get(&mut device, gpu as c_int) == 0
     };
-    told.then_some(bytes as u64)
+    told.then_some(device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_without_float8_is_refused_by_name() {
+        let error = without_float8(1, "NVIDIA A100-SXM4-80GB", (8, 0));
+        assert!(error.is::<crate::error::UsageError>());
+        assert!(error.to_string().contains("8.9 or more") && error.to_string().contains("A100-SXM4-80GB) has 8.0"));
+        assert!(check_float8(usize::MAX).is_ok() && (8, 6) < FLOAT8_CAPABILITY && (12, 0) >= FLOAT8_CAPABILITY);
+    }
 
     #[test]
     fn lists_of_devices() {

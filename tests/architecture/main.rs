@@ -49,7 +49,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("cluster", &["error", "run", "runtime"]),
-    ("cli", &["images", "metrics", "runtime", "schedulers"]),
+    ("cli", &["error", "images", "metrics", "runtime", "schedulers"]),
     (
         "commands",
         &[

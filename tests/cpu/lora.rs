@@ -108,6 +108,7 @@ fn what_is_merged_leaves_nothing_behind() {
             "sd3_like_sd35_trained.safetensors",
             DtypeChoice::Bfloat16,
         ),
+        ("sd3/with_t5", "sd3_kohya.safetensors", "sd3_peft.safetensors", DtypeChoice::Float8),
     ] {
         let cases = cases();
         let case = cases.iter().find(|case| case.pipeline == pipeline).unwrap();

@@ -26,6 +26,7 @@ mod experiment_run;
 mod experiment_stop;
 mod feature_metrics;
 mod fit;
+mod float8;
 mod generation;
 #[allow(dead_code, reason = "the tests of tests/gpu use more of it")]
 #[path = "../common/gpu.rs"]

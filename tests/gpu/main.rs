@@ -4,6 +4,7 @@
 mod blip;
 #[path = "../common/gpu.rs"]
 mod common;
+mod float8;
 mod fused;
 mod memory_limit;
 mod pictures;

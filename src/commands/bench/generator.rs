@@ -10,8 +10,8 @@ use tch::Device;
 use super::figures::{Figures, dtype_name, median, shown_once, synchronize, timed};
 use crate::cli::BenchArgs;
 use crate::models::{GenerateRequest, GeneratorTask, PhasedGenerator, locate};
-use crate::runtime::Runtime;
 use crate::runtime::machine::process_seconds;
+use crate::runtime::{DtypeChoice, FP8, Runtime};
 
 const PROMPT: &str = "a young woman with long red hair and round glasses, oil painting, thick brush strokes, number";
 
@@ -69,7 +69,8 @@ pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: O
     // From the start of the process: with weights that are read, what a user waits for.
     figures.add("first_picture_seconds", first_picture);
     figures.add("load_seconds", load_seconds);
-    figures.add("dtype", dtype_name(generator.dtype()));
+    let precision = if rt.dtype == DtypeChoice::Float8 { FP8.into() } else { dtype_name(generator.dtype()) };
+    figures.add("dtype", precision);
     Ok(figures)
 }
 

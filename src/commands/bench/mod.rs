@@ -15,7 +15,7 @@ use self::figures::{Figures, device_name};
 use crate::cli::{BenchArgs, Global};
 use crate::commands::team::first_and_second;
 use crate::error::{Outcome, nearest, usage};
-use crate::models::{FAMILIES, Family, MODELS, MetricNetTask, Task, locate};
+use crate::models::{FAMILIES, Family, MODELS, MetricNetTask, Task, check_precision, locate};
 use crate::runtime::{Runtime, peak_memory, set_eager};
 
 pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
@@ -23,6 +23,9 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
         return Err(usage("--repeat and --batch-size must be at least 1"));
     }
     if args.model == "pictures" {
+        if global.precision.is_some() {
+            return Err(usage("--precision fp8 is for models that draw, and pictures are drawn by none here"));
+        }
         Runtime::foresee(global)?;
         pictures::measure(&args)?.print(args.format)?;
         return Ok(Outcome::Done);
@@ -36,6 +39,7 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     let (rt, second) = first_and_second(global)?;
     set_eager(args.plain);
     let family = family(&args, &rt)?;
+    check_precision(&args.model, family, &rt)?;
     let second = second.filter(|_| family.is_generator());
     if args.strength.is_some() && !family.is_generator() {
         return Err(usage("--strength is for models that draw pictures"));

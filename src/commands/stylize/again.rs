@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use image::RgbImage;
 
 use super::work::remark;
-use crate::cli::{Global, StylizeArgs};
+use crate::cli::{Global, LossyPrecision, StylizeArgs};
 use crate::commands::print::say;
 use crate::commands::team::{first_and_second, share_guidance};
 use crate::error::{Outcome, usage};
@@ -15,14 +15,14 @@ use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images;
 use crate::models::{ControlRequest, LoraChoice, load_generator, load_outline, locate, locate_controlnet, locate_lora};
 use crate::pipelines::{ControlOrigin, FileOrigin, Origin, Recipe};
-use crate::runtime::{DtypeChoice, log_peak_memory, sha256_of};
+use crate::runtime::{DtypeChoice, FP8, log_peak_memory, sha256_of};
 
 pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> {
     let recipe = Recipe::read(from)?;
-    let own = DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto);
-    let dtype = if global.dtype == DtypeChoice::Auto { own } else { global.dtype };
+    let own = if global.numbers() == DtypeChoice::Auto { numbers(&recipe) } else { (global.dtype, global.precision) };
+    let (dtype, precision) = own;
     // A file may name any model: what is not here is not fetched for it.
-    let (rt, second) = first_and_second(&Global { dtype, offline: true, ..global.clone() })?;
+    let (rt, second) = first_and_second(&Global { dtype, precision, offline: true, ..global.clone() })?;
     let model = args.model.as_deref().unwrap_or(&recipe.model);
     let path = locate(model, &rt).with_context(|| format!("{}: drawn by {model}", from.display()))?.path;
     let photo = match &recipe.photo {
@@ -66,6 +66,12 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     images::save_with(&drawn.image, &args.out, &again.texts()?)?;
     say!("{}", args.out.display());
     Ok(Outcome::Done)
+}
+
+/// The number types that it was drawn in.
+fn numbers(recipe: &Recipe) -> (DtypeChoice, Option<LossyPrecision>) {
+    let precision = (recipe.dtype == FP8).then_some(LossyPrecision::Fp8);
+    (DtypeChoice::from_str(&recipe.dtype, true).unwrap_or(DtypeChoice::Auto), precision)
 }
 
 /// Its low-rank adapters, where they are now: those that are given are told by what they hold.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result};
 
-use super::super::experiment::{asked, out_folder};
+use super::super::experiment::{asked, check_precision, out_folder};
 use super::super::print::note;
 use crate::cli::{Global, SubmitArgs};
 use crate::error::{UsageError, usage};
@@ -56,6 +56,7 @@ pub fn check(args: &SubmitArgs, global: &Global) -> Result<Checked> {
     let file = experiment::find(&args.experiment)?;
     let kind = experiment::kind(&file)?;
     let planned = kind.load(&file, &asked(&args.options, None))?;
+    check_precision(planned.as_ref(), global)?;
     if let (_, Some(shard)) = planned.name() {
         return Err(usage(format!("shard = {shard:?}: submit itself makes shards of the run, so leave it out")));
     }

@@ -287,12 +287,14 @@ fn text(path: PathBuf) -> Result<String> {
 
 /// The options that every command takes, as they were given.
 fn global_options(global: &Global) -> Vec<String> {
-    let Global { device, dtype, threads, memory_limit, offline, quiet, verbose } = global;
+    let Global { device, dtype, precision, threads, memory_limit, offline, quiet, verbose } = global;
     let mut words = Vec::new();
     let mut pair = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name}={value}")));
     pair("device", (device != "auto").then(|| device.clone()));
     let dtype = (*dtype != DtypeChoice::Auto).then(|| dtype.to_possible_value()).flatten();
     pair("dtype", dtype.map(|value| value.get_name().to_string()));
+    let precision = precision.and_then(|precision| precision.to_possible_value());
+    pair("precision", precision.map(|value| value.get_name().to_string()));
     pair("threads", threads.map(|count| count.to_string()));
     pair("memory-limit", memory_limit.map(|gib| gib.to_string()));
     let flags = [("--offline", *offline as u8), ("--quiet", *quiet as u8), ("--verbose", *verbose)];

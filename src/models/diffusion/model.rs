@@ -12,6 +12,7 @@ use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, Denoiser, DenoisingSteps};
 use crate::models::{GenerateRequest, Generated, Outline};
 use crate::prompts::TokenBudget;
+use crate::runtime::Precision;
 use crate::schedulers::Solver;
 
 /// What a family's configuration files say of a request.
@@ -74,6 +75,8 @@ pub trait DiffusionModel: Sized + 'static {
     const SINGLE_FILE: &'static SingleFileLayout;
     /// Whether its noise schedule can be walked by another solver than the checkpoint's own.
     const TAKES_SCHEDULERS: bool;
+    /// Whether the linear layers of its denoiser can be in float8.
+    const TAKES_FLOAT8: bool = false;
 
     type Outline: PipelineOutline + 'static;
     /// Encoded texts, a row each.
@@ -82,7 +85,7 @@ pub trait DiffusionModel: Sized + 'static {
     /// What steers a drawing beside texts.
     type Control;
 
-    fn open(outline: Self::Outline, device: Device, kind: Kind) -> Result<Self>;
+    fn open(outline: Self::Outline, device: Device, precision: Precision) -> Result<Self>;
 
     /// The same model with a denoiser of its own on another device, for half of the guidance; texts are encoded where
     /// they were.

@@ -14,13 +14,14 @@ use super::guided_steps::GuidedSteps;
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
+use crate::error::usage;
 use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
     GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
 };
 use crate::prompts::TokenBudget;
-use crate::runtime::{NoiseGenerator, Runtime};
+use crate::runtime::{NoiseGenerator, Precision, Runtime};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -74,6 +75,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         budget: |path| Ok(clip_budget(&Self::source(path).clip_tokenizers()?)),
         verify: |path, rt| Self::load(path, rt)?.model.build_rest(),
         takes_schedulers: M::TAKES_SCHEDULERS,
+        takes_float8: M::TAKES_FLOAT8,
     });
 
     fn source(path: &Path) -> PipelineSource {
@@ -82,19 +84,24 @@ impl<M: DiffusionModel> Pipeline<M> {
 
     /// From a folder in diffusers' layout, or from one file of the original layout.
     pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
-        Self::open(Self::source(path), rt.device, rt.kind(M::DTYPE))
+        Self::open(Self::source(path), rt.device, rt.precision(M::DTYPE))
             .with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
     }
 
     /// At the size of the published model of this name, with random weights: to measure speed.
     pub fn random(name: &str, rt: &Runtime) -> Result<Self> {
-        Self::open(PipelineSource::Random(M::SINGLE_FILE.published_as(name)), rt.device, rt.kind(M::DTYPE))
+        Self::open(PipelineSource::Random(M::SINGLE_FILE.published_as(name)), rt.device, rt.precision(M::DTYPE))
     }
 
-    pub(super) fn open(source: PipelineSource, device: Device, kind: Kind) -> Result<Self> {
+    pub(super) fn open(source: PipelineSource, device: Device, precision: impl Into<Precision>) -> Result<Self> {
+        let precision = precision.into();
+        let kind = precision.kind;
+        if precision.float8 && !M::TAKES_FLOAT8 {
+            return Err(usage(format!("--precision fp8: {} has no layers in float8", M::TITLE)));
+        }
         let outline = M::Outline::read(source)?;
         let vae_kind = M::vae_kind(&outline, kind);
-        let model = M::open(outline, device, kind)?;
+        let model = M::open(outline, device, precision)?;
         let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
         let budget = model.budget();
         Ok(Self {

@@ -12,6 +12,7 @@ use super::pipeline_part::{Part, Published};
 use super::single_file::{SingleFile, SingleFileLayout};
 use crate::checkpoints::{Checkpoint, Entry, Places, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
+use crate::runtime::Precision;
 use crate::schedulers::{Scheduler, SchedulerName};
 
 /// Where configurations and weights come from.
@@ -103,12 +104,15 @@ impl PipelineSource {
         &self,
         part: Part,
         device: Device,
-        kind: Kind,
+        precision: impl Into<Precision>,
         new: impl Fn(&Weights) -> Result<T>,
     ) -> Result<(T, Adaptable)> {
+        let Precision { kind, float8 } = precision.into();
         let places = Places::default();
-        let built = self.build(part, device, kind, |weights| new(&weights.noted_in(&places)))?;
-        Ok((built, Adaptable::new(part, places)))
+        let built = self.build(part, device, kind, |weights| new(&weights.noted_in(&places).in_float8(float8)))?;
+        let is_kept = float8 && !matches!(self, Self::Random(_));
+        let originals = is_kept.then(|| self.tensors(part)).transpose()?;
+        Ok((built, Adaptable::new(part, places, originals.map(|tensors| (tensors, kind)))))
     }
 
     /// The tokenizers of the CLIP encoders, in their order.

@@ -7,6 +7,7 @@
 
 mod decoding;
 mod feature_maps;
+mod float8;
 mod launch;
 mod layer_norm;
 mod single_query_attention;
@@ -17,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use decoding::{Sight, apply_rope, decode_attention};
 pub use feature_maps::{Affine, add_channel_bias, add_deferred_bias, group_norm, upsample_nearest_2x};
+pub use float8::{Activated, Scaled, float8_rows, gated_add_modulated_norm_float8};
 use launch::Ready;
 pub use launch::with_dependent_launch;
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_of_sum};
@@ -138,28 +140,64 @@ fn launch_modulated(
     eps: f64,
 ) -> Option<(Tensor, Option<Tensor>)> {
     let ready = Ready::find(x, Source::Norms, "gated_add_modulated_norm")?;
-    let ((rows, size), 3) = (rows_of(x)?, x.dim()) else { return None };
-    let pictures = *x.size().get(1)?;
-    let per_picture: Vec<&Tensor> =
-        added.iter().map(|(_, gate)| *gate).chain(modulation.iter().flat_map(|m| [m.shift, m.scale])).collect();
-    let stride = per_picture.first()?.stride()[0];
-    let alike = |t: &&Tensor| t.stride() == [stride, 1] && t.size() == [pictures, size] && t.kind() == x.kind();
-    if stride % VECTOR != 0 || !per_picture.iter().all(alike) {
-        return None;
-    }
-    if added.is_some_and(|(y, _)| y.size() != x.size() || !y.is_contiguous() || y.kind() != x.kind()) {
-        return None;
-    }
-    let sum = if added.is_some() { x.empty_like() } else { x.shallow_clone() };
+    let modulated = Modulated::of(x, added, modulation, eps)?;
     let normed = modulation.map(|_| x.empty_like());
-    let (y, gate) = added.unzip();
-    let (scale, shift) = modulation.map(|m| (m.scale, m.shift)).unzip();
-    let tensors = [Some(x), y, gate, scale, shift, Some(&sum), normed.as_ref()].map(Data);
-    let numbers = [Int(size as i32), Int(pictures as i32), Long(stride), Float(eps as f32)];
-    let arguments: Vec<Argument> = tensors.into_iter().chain(numbers).collect();
-    // SAFETY: shapes, strides and types were checked above.
-    unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;
-    Some((sum, normed))
+    // SAFETY: shapes, strides and types were checked; what is written is as large as x.
+    unsafe { modulated.launch(ready, &[normed.as_ref()]) }?;
+    Some((modulated.sum, normed))
+}
+
+/// What the modulated norms read, checked.
+struct Modulated<'a> {
+    x: &'a Tensor,
+    added: Option<(&'a Tensor, &'a Tensor)>,
+    modulation: Option<&'a Modulation<'a>>,
+    eps: f64,
+    /// x itself where nothing is added.
+    sum: Tensor,
+    rows: i64,
+    size: i64,
+    stride: i64,
+}
+
+impl<'a> Modulated<'a> {
+    fn of(
+        x: &'a Tensor,
+        added: Option<(&'a Tensor, &'a Tensor)>,
+        modulation: Option<&'a Modulation>,
+        eps: f64,
+    ) -> Option<Self> {
+        let ((rows, size), 3) = (rows_of(x)?, x.dim()) else { return None };
+        let pictures = *x.size().get(1)?;
+        let per_picture: Vec<&Tensor> =
+            added.iter().map(|(_, gate)| *gate).chain(modulation.iter().flat_map(|m| [m.shift, m.scale])).collect();
+        let stride = per_picture.first()?.stride()[0];
+        let alike = |t: &&Tensor| t.stride() == [stride, 1] && t.size() == [pictures, size] && t.kind() == x.kind();
+        if stride % VECTOR != 0 || !per_picture.iter().all(alike) {
+            return None;
+        }
+        if added.is_some_and(|(y, _)| y.size() != x.size() || !y.is_contiguous() || y.kind() != x.kind()) {
+            return None;
+        }
+        let sum = if added.is_some() { x.empty_like() } else { x.shallow_clone() };
+        Some(Self { x, added, modulation, eps, sum, rows, size, stride })
+    }
+
+    /// Starts a kernel that writes the sum, and the norm into `outs`.
+    ///
+    /// # Safety
+    /// As of [`Ready::launch`]: `outs` are what the kernel writes beside the sum.
+    unsafe fn launch(&self, ready: Ready, outs: &[Option<&Tensor>]) -> Option<()> {
+        let (y, gate) = self.added.unzip();
+        let (scale, shift) = self.modulation.map(|m| (m.scale, m.shift)).unzip();
+        let tensors = [Some(self.x), y, gate, scale, shift, Some(&self.sum)];
+        let tensors = tensors.into_iter().chain(outs.iter().copied()).map(Data);
+        let pictures = self.x.size()[1];
+        let numbers = [Int(self.size as i32), Int(pictures as i32), Long(self.stride), Float(self.eps as f32)];
+        let arguments: Vec<Argument> = tensors.chain(numbers).collect();
+        // SAFETY: as the caller promises.
+        unsafe { ready.launch([self.rows, 1, 1], threads_of(self.size), 0, &arguments) }
+    }
 }
 
 /// silu(gate) · up, where x [..., 2 · size] holds gate, then up.

@@ -1,8 +1,6 @@
 // Norms over the last axis, with what stands before and after them. A block takes a row; each thread
 // keeps up to VECTORS times eight numbers of it.
 
-#define VECTORS 2
-
 // sum = x + y (y null: nothing is added, and sum not written); out = sum / rms(sum) · weight.
 extern "C" __global__ void add_rms_norm(const Eight* x, const Eight* y, const Eight* weight, Eight* sum, Eight* out,
                                         int size, float eps) {
@@ -30,15 +28,6 @@ extern "C" __global__ void add_rms_norm(const Eight* x, const Eight* y, const Ei
     for (int j = 0; j < 8; j++) result.x[j] = down(rounded(kept[v][j] * scale) * up(factors.x[j]));
     out[row + i] = result;
   }
-}
-
-// Of the row that the threads of a block keep.
-__device__ inline float variance(const float kept[VECTORS][8], float mean, int vectors, int size, float* shared) {
-  float squares = 0;
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    for (int j = 0; j < 8; j++) squares += (kept[v][j] - mean) * (kept[v][j] - mean);
-  }
-  return block_sum(squares, shared) / size;
 }
 
 // sum = x + y (y null: nothing is added, and sum null; sum null: not wanted, and then not rounded on its way);
@@ -113,41 +102,19 @@ ADD_LAYER_NORM(3)
 ADD_LAYER_NORM(4)
 ADD_LAYER_NORM(5)
 
-// sum = x + gate · y (y null: nothing is added, and sum not written);
-// out = (sum − mean) / deviation · (1 + scale) + shift (out null: only the sum is wanted).
-// gate, scale and shift are per picture: rows of `stride` numbers. Rows of x are of one picture after another.
+// out of `modulated_row` (out null: only the sum is wanted).
 extern "C" __global__ void gated_add_modulated_norm(const Eight* x, const Eight* y, const Eight* gate,
                                                     const Eight* scale, const Eight* shift, Eight* sum, Eight* out,
                                                     int size, int pictures, long stride, float eps) {
   __shared__ float shared[32];
-  const int vectors = size / 8;
-  const long row = (long)blockIdx.x * vectors;
-  const long picture = blockIdx.x % pictures * (stride / 8);
   float kept[VECTORS][8];
-  float total = 0;
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    Eight numbers = x[row + i];
-    if (y != nullptr) {
-      const Eight added = y[row + i], gates = gate[picture + i];
-      for (int j = 0; j < 8; j++) numbers.x[j] = down(up(numbers.x[j]) + up(gates.x[j]) * up(added.x[j]));
-      sum[row + i] = numbers;
-    }
-    for (int j = 0; j < 8; j++) {
-      kept[v][j] = up(numbers.x[j]);
-      total += kept[v][j];
-    }
-  }
-  if (out == nullptr) return;
-  const float mean = block_sum(total, shared) / size;
-  const float factor = rsqrtf(variance(kept, mean, vectors, size, shared) + eps);
-  for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
-    const Eight scales = scale[picture + i], shifts = shift[picture + i];
+  const GatedAdd add = {x, y, gate, sum};
+  const Modulation modulation = {scale, shift, pictures, stride, eps};
+  modulated_row(add, modulation, size, out != nullptr, kept, shared, [&](int i, const float* row) {
     Eight result;
-    for (int j = 0; j < 8; j++) {
-      result.x[j] = down((kept[v][j] - mean) * factor * (1 + up(scales.x[j])) + up(shifts.x[j]));
-    }
-    out[row + i] = result;
-  }
+    for (int j = 0; j < 8; j++) result.x[j] = down(row[j]);
+    out[(long)blockIdx.x * (size / 8) + i] = result;
+  });
 }
 
 // out = silu(gate) · up, the two halves of each row of `size` + `size` numbers.

@@ -31,6 +31,8 @@ pub(super) enum Source {
     Norms,
     /// The same, for chains of kernels that start early.
     ChainedNorms,
+    /// Rows quantised to float8.
+    Float8,
     Pictures,
     GroupNorm,
     /// Width of a head, and queries that share a key head.
@@ -44,7 +46,12 @@ pub(super) enum Source {
 impl Source {
     pub fn text(self) -> &'static str {
         match self {
-            Self::Norms | Self::ChainedNorms => concat!(include_str!("numbers.cuh"), include_str!("norms.cu")),
+            Self::Norms | Self::ChainedNorms => {
+                concat!(include_str!("numbers.cuh"), include_str!("modulated_norm.cuh"), include_str!("norms.cu"))
+            }
+            Self::Float8 => {
+                concat!(include_str!("numbers.cuh"), include_str!("modulated_norm.cuh"), include_str!("float8.cu"))
+            }
             Self::Pictures => {
                 concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
             }
@@ -76,7 +83,7 @@ impl Source {
         let number = if kind == Kind::BFloat16 { "-DBF16" } else { "-DF16" };
         let mut options = vec!["--std=c++17".to_string(), number.to_string()];
         match self {
-            Self::Norms | Self::ChainedNorms | Self::Pictures | Self::GroupNorm => {}
+            Self::Norms | Self::ChainedNorms | Self::Float8 | Self::Pictures | Self::GroupNorm => {}
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
             Self::SingleQueryAttention(width) => {
                 options.extend([format!("-DWIDTH={width}"), format!("-DTHREADS={}", ATTEND_THREADS)]);
@@ -94,7 +101,7 @@ impl Source {
     /// beside the other.
     pub fn shared_bytes(self) -> Option<i64> {
         match self {
-            Self::Norms | Self::Pictures => None,
+            Self::Norms | Self::Float8 | Self::Pictures => None,
             Self::ChainedNorms | Self::Decoding(..) | Self::SingleQueryAttention(_) => Some(0),
             Self::GroupNorm => Some(MOST_KEPT),
             Self::SkinnyGemm(tiles) => Some(shared_bytes(tiles, LONGEST_ROW)),

@@ -50,6 +50,7 @@ use crate::error::usage;
 use crate::models::vision::image_encoder::ImageEncoder;
 use crate::models::{Family, GenerateRequest, Generated, IpAdapterChoice};
 use crate::prompts::TokenBudget;
+use crate::runtime::Precision;
 
 /// How it is told, loaded and measured.
 pub static FAMILY: Family = Family {
@@ -168,7 +169,7 @@ impl DiffusionModel for SdModel {
     type Denoiser = Unet;
     type Control = Steered;
 
-    fn open(outline: SdOutline, device: Device, kind: Kind) -> Result<Self> {
+    fn open(outline: SdOutline, device: Device, Precision { kind, .. }: Precision) -> Result<Self> {
         let SdOutline { source, unet: config, .. } = &outline;
         let prompts = Rc::new(PromptEncoder::load(source, device, kind)?);
         if let Some(size) = config.layout()?.sizes.iter().find(|size| size.text != prompts.width()) {

@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::config::Config;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, Modulation};
-use crate::nn::{Activation, LayerNorm, Linear, RmsNorm, attention};
+use crate::nn::{Activation, AnyLinear, Float8Rows, LayerInput, LayerNorm, Linear, RmsNorm, attention};
 
 /// Every norm of the transformer.
 const EPS: f64 = 1e-6;
@@ -30,6 +30,26 @@ impl TwoLayers {
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         self.second.forward(&self.first.forward_activated(x, self.act))
+    }
+}
+
+/// The layers of a block that each token goes through by itself.
+#[derive(Debug)]
+struct FeedForward {
+    first: AnyLinear,
+    second: AnyLinear,
+}
+
+impl FeedForward {
+    fn new(weights: &Weights, size: i64) -> Result<Self> {
+        Ok(Self {
+            first: AnyLinear::new(&weights.at("net.0.proj"), size, 4 * size)?,
+            second: AnyLinear::new(&weights.at("net.2"), 4 * size, size)?,
+        })
+    }
+
+    fn forward(&self, x: &LayerInput) -> Tensor {
+        self.second.forward(&self.first.forward_gelu(x))
     }
 }
 
@@ -96,13 +116,41 @@ pub(super) fn modulated_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tens
     })
 }
 
-/// s = x + gate · y, and the norm of s with scale and shift.
-fn gated_add_norm(x: &Tensor, y: &Tensor, gate: &Tensor, shift: &Tensor, scale: &Tensor) -> (Tensor, Tensor) {
+/// s = x + gate · y where something is added, else x, and the norm of s with scale and shift.
+fn gated_add_norm(x: &Tensor, added: Option<(&Tensor, &Tensor)>, shift: &Tensor, scale: &Tensor) -> (Tensor, Tensor) {
+    let Some((y, gate)) = added else { return (x.shallow_clone(), modulated_norm(x, shift, scale)) };
     fused::gated_add_modulated_norm(x, y, gate, &Modulation { shift, scale }, EPS).unwrap_or_else(|| {
         let sum = gated_add(x, y, gate);
         let normed = modulated_norm(&sum, shift, scale);
         (sum, normed)
     })
+}
+
+/// How the norms of a block leave their rows for the layers that read them.
+#[derive(Debug, Clone, Copy)]
+struct Norms {
+    float8: bool,
+}
+
+impl Norms {
+    /// As [`gated_add_norm`].
+    fn gated_add(
+        self,
+        x: &Tensor,
+        added: Option<(&Tensor, &Tensor)>,
+        shift: &Tensor,
+        scale: &Tensor,
+    ) -> (Tensor, LayerInput) {
+        let modulation = Modulation { shift, scale };
+        if self.float8
+            && let Some((sum, rows)) = fused::gated_add_modulated_norm_float8(x, added, &modulation, EPS)
+        {
+            return (sum, LayerInput::Float8(Float8Rows::from_scaled(rows, x.kind())));
+        }
+        let (sum, normed) = gated_add_norm(x, added, shift, scale);
+        let input = if self.float8 { LayerInput::Float8(Float8Rows::of(&normed)) } else { LayerInput::Plain(normed) };
+        (sum, input)
+    }
 }
 
 /// Tokens x, or x + gate · y where that has not been added yet: the next norm adds it on its way.
@@ -117,15 +165,13 @@ impl Tokens {
         Self { x, added: None }
     }
 
-    /// The tokens, and their norm with scale and shift.
-    pub(super) fn norm(self, shift: &Tensor, scale: &Tensor) -> (Tensor, Tensor) {
-        match &self.added {
-            None => {
-                let normed = modulated_norm(&self.x, shift, scale);
-                (self.x, normed)
-            }
-            Some((y, gate)) => gated_add_norm(&self.x, y, gate, shift, scale),
-        }
+    /// The norm of the tokens with scale and shift.
+    pub(super) fn norm(self, shift: &Tensor, scale: &Tensor) -> Tensor {
+        gated_add_norm(&self.x, self.added(), shift, scale).1
+    }
+
+    fn added(&self) -> Option<(&Tensor, &Tensor)> {
+        self.added.as_ref().map(|(y, gate)| (y, gate))
     }
 }
 
@@ -133,7 +179,7 @@ impl Tokens {
 #[derive(Debug)]
 struct Projections {
     /// The three layers side by side.
-    qkv: Linear,
+    qkv: AnyLinear,
     norm_q: Option<RmsNorm>,
     norm_k: Option<RmsNorm>,
     heads: i64,
@@ -146,7 +192,7 @@ impl Projections {
         let norm = |name: &str| RmsNorm::new(&weights.at(name), config.attention_head_dim, EPS);
         let normed = config.qk_norm.is_some();
         Ok(Self {
-            qkv: Linear::joined(weights, &names[..3], size, size, true)?,
+            qkv: AnyLinear::joined(weights, &names[..3], size, size)?,
             norm_q: normed.then(|| norm(names[3])).transpose()?,
             norm_k: normed.then(|| norm(names[4])).transpose()?,
             heads: config.num_attention_heads,
@@ -155,7 +201,7 @@ impl Projections {
 
     /// Queries, keys and values of tokens [tokens, batch, size] into `out` [tokens, batch, 3 · size], which is
     /// contiguous.
-    fn forward_into(&self, x: &Tensor, out: &Tensor) {
+    fn forward_into(&self, x: &LayerInput, out: &Tensor) {
         self.qkv.forward_into(x, out);
         if let (Some(norm_q), Some(norm_k)) = (&self.norm_q, &self.norm_k) {
             norm_q.norm_heads(norm_k, out, self.heads);
@@ -163,9 +209,9 @@ impl Projections {
     }
 
     /// Memory for queries, keys and values of so many tokens like x.
-    fn room(&self, x: &Tensor, tokens: i64) -> Tensor {
+    fn room(&self, x: &LayerInput, tokens: i64) -> Tensor {
         let size = x.size();
-        Tensor::empty([tokens, size[1], 3 * size[2]], (x.kind(), x.device()))
+        x.room(&[tokens, size[1], 3 * size[2]])
     }
 
     /// Attention over [tokens, batch, 3 · size]: [tokens, batch, size].
@@ -186,24 +232,24 @@ const ADDED: [&str; 5] = ["add_q_proj", "add_k_proj", "add_v_proj", "norm_added_
 struct JointAttention {
     image: Projections,
     text: Projections,
-    to_out: Linear,
+    to_out: AnyLinear,
     /// None where the text is not read any more.
-    to_add_out: Option<Linear>,
+    to_add_out: Option<AnyLinear>,
 }
 
 impl JointAttention {
     fn new(weights: &Weights, config: &Config, last: bool) -> Result<Self> {
         let size = config.inner_dim();
-        let add_out = || Linear::new(&weights.at("to_add_out"), size, size);
+        let add_out = || AnyLinear::new(&weights.at("to_add_out"), size, size);
         Ok(Self {
             image: Projections::new(weights, OWN, config)?,
             text: Projections::new(weights, ADDED, config)?,
-            to_out: Linear::new(&weights.at("to_out.0"), size, size)?,
+            to_out: AnyLinear::new(&weights.at("to_out.0"), size, size)?,
             to_add_out: (!last).then(add_out).transpose()?,
         })
     }
 
-    fn forward(&self, image: &Tensor, text: &Tensor) -> (Tensor, Option<Tensor>) {
+    fn forward(&self, image: &LayerInput, text: &LayerInput) -> (Tensor, Option<Tensor>) {
         let (image_tokens, text_tokens) = (image.size()[0], text.size()[0]);
         let of_image = |x: &Tensor| x.narrow(0, 0, image_tokens);
         let of_text = |x: &Tensor| x.narrow(0, image_tokens, text_tokens);
@@ -211,8 +257,8 @@ impl JointAttention {
         self.image.forward_into(image, &of_image(&joint));
         self.text.forward_into(text, &of_text(&joint));
         let out = self.image.attend(&joint);
-        let text = |linear: &Linear| linear.forward(&of_text(&out));
-        (self.to_out.forward(&of_image(&out)), self.to_add_out.as_ref().map(text))
+        let text = |linear: &AnyLinear| linear.forward(&LayerInput::Plain(of_text(&out)));
+        (self.to_out.forward(&LayerInput::Plain(of_image(&out))), self.to_add_out.as_ref().map(text))
     }
 }
 
@@ -220,7 +266,7 @@ impl JointAttention {
 #[derive(Debug)]
 struct ImageAttention {
     image: Projections,
-    to_out: Linear,
+    to_out: AnyLinear,
 }
 
 impl ImageAttention {
@@ -228,14 +274,14 @@ impl ImageAttention {
         let size = config.inner_dim();
         Ok(Self {
             image: Projections::new(weights, OWN, config)?,
-            to_out: Linear::new(&weights.at("to_out.0"), size, size)?,
+            to_out: AnyLinear::new(&weights.at("to_out.0"), size, size)?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    fn forward(&self, x: &LayerInput) -> Tensor {
         let qkv = self.image.room(x, x.size()[0]);
         self.image.forward_into(x, &qkv);
-        self.to_out.forward(&self.image.attend(&qkv))
+        self.to_out.forward(&LayerInput::Plain(self.image.attend(&qkv)))
     }
 }
 
@@ -245,19 +291,17 @@ pub(super) struct Block {
     norm1_context: AdaNorm,
     attn: JointAttention,
     attn2: Option<ImageAttention>,
-    ff: TwoLayers,
+    ff: FeedForward,
     /// None in the last block, after which the text is not read any more.
-    ff_context: Option<TwoLayers>,
+    ff_context: Option<FeedForward>,
+    norms: Norms,
 }
 
 impl Block {
     pub(super) fn new(weights: &Weights, index: usize, config: &Config) -> Result<Self> {
         let size = config.inner_dim();
         let (last, dual) = (index + 1 == config.num_layers, config.dual_attention_layers.contains(&index));
-        let feed_forward = |name| {
-            let sizes = [size, 4 * size, size];
-            TwoLayers::new(&weights.at(name), ["net.0.proj", "net.2"], sizes, Activation::GeluPytorchTanh)
-        };
+        let feed_forward = |name| FeedForward::new(&weights.at(name), size);
         Ok(Self {
             norm1: AdaNorm::new(&weights.at("norm1"), size, if dual { 9 } else { 6 })?,
             norm1_context: AdaNorm::new(&weights.at("norm1_context"), size, if last { 2 } else { 6 })?,
@@ -265,6 +309,7 @@ impl Block {
             attn2: dual.then(|| ImageAttention::new(&weights.at("attn2"), config)).transpose()?,
             ff: feed_forward("ff")?,
             ff_context: (!last).then(|| feed_forward("ff_context")).transpose()?,
+            norms: Norms { float8: weights.wants_float8() },
         })
     }
 
@@ -277,23 +322,23 @@ impl Block {
     pub(super) fn forward(&self, image: Tokens, text: Tokens, of_step: &mut Modulations) -> (Tokens, Option<Tokens>) {
         let of_image = self.norm1.take(of_step);
         let of_text = self.norm1_context.take(of_step);
-        let (image, normed_image) = image.norm(&of_image[0], &of_image[1]);
-        let (text, normed_text) = match &self.ff_context {
-            Some(_) => text.norm(&of_text[0], &of_text[1]),
-            None => text.norm(&of_text[1], &of_text[0]),
-        };
+        let norms = self.norms;
+        let (image, normed_image) = norms.gated_add(&image.x, image.added(), &of_image[0], &of_image[1]);
+        // The last block's norm of the text has scale before shift.
+        let (shift, scale) = if self.ff_context.is_some() { (0, 1) } else { (1, 0) };
+        let (text, normed_text) = norms.gated_add(&text.x, text.added(), &of_text[shift], &of_text[scale]);
         let (image_out, text_out) = self.attn.forward(&normed_image, &normed_text);
         let (image, normed) = match &self.attn2 {
-            None => gated_add_norm(&image, &image_out, &of_image[2], &of_image[3], &of_image[4]),
+            None => norms.gated_add(&image, Some((&image_out, &of_image[2])), &of_image[3], &of_image[4]),
             Some(attn2) => {
-                let out = attn2.forward(&modulated_norm(&image, &of_image[6], &of_image[7]));
+                let out = attn2.forward(&norms.gated_add(&image, None, &of_image[6], &of_image[7]).1);
                 let image = gated_add(&image, &image_out, &of_image[2]);
-                gated_add_norm(&image, &out, &of_image[8], &of_image[3], &of_image[4])
+                norms.gated_add(&image, Some((&out, &of_image[8])), &of_image[3], &of_image[4])
             }
         };
         let image = Tokens { x: image, added: Some((self.ff.forward(&normed), of_image[5].shallow_clone())) };
         let text = self.ff_context.as_ref().zip(text_out).map(|(ff, out)| {
-            let (text, normed) = gated_add_norm(&text, &out, &of_text[2], &of_text[3], &of_text[4]);
+            let (text, normed) = norms.gated_add(&text, Some((&out, &of_text[2])), &of_text[3], &of_text[4]);
             Tokens { x: text, added: Some((ff.forward(&normed), of_text[5].shallow_clone())) }
         });
         (image, text)

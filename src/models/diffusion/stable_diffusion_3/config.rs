@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::error::usage;
 use crate::models::diffusion::pipeline_part::Part;
+use crate::nn::FLOAT8_UNIT;
 
 pub const CLIP_L: Part = Part { folder: "text_encoder", stem: "model", parameters: 123_650_304 };
 pub const CLIP_G: Part = Part { folder: "text_encoder_2", stem: "model", parameters: 694_659_840 };
@@ -56,6 +57,17 @@ impl Config {
     /// Width of a token.
     pub(super) fn inner_dim(&self) -> i64 {
         self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Whether all linear layers of the blocks can be in float8.
+    pub(super) fn check_float8(&self) -> Result<()> {
+        let size = self.inner_dim();
+        if size % FLOAT8_UNIT != 0 {
+            return Err(usage(format!(
+                "--precision fp8 needs a transformer whose width is a multiple of {FLOAT8_UNIT}, and this one is {size} wide"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -98,7 +98,7 @@ impl Mmdit {
             (image, text) = block.forward(image, read, &mut of_step);
         }
         let parts = self.norm_out.take(&mut of_step);
-        let out = self.proj_out.forward(&image.norm(&parts[1], &parts[0]).1);
+        let out = self.proj_out.forward(&image.norm(&parts[1], &parts[0]));
         // [rows · columns, batch, patch · patch · channels] → [batch, channels, height, width]
         out.view([rows, columns, size[0], patch, patch, -1]).permute([2, 5, 0, 3, 1, 4]).reshape([
             size[0],

@@ -35,7 +35,7 @@ use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::models::{Family, GenerateRequest};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
-use crate::runtime;
+use crate::runtime::{self, Precision};
 
 /// Device memory that drawing takes besides the weights: for one picture of 1024², and for each more.
 const WORKING_BYTES: u64 = 4 << 30;
@@ -66,7 +66,7 @@ pub type StableDiffusion3 = Pipeline<Sd3Model>;
 pub struct Sd3Model {
     outline: Sd3Outline,
     device: Device,
-    kind: Kind,
+    precision: Precision,
     prompts: Rc<PromptEncoder>,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     fits_in_vram: bool,
@@ -85,7 +85,7 @@ impl Sd3Model {
         }
         let Sd3Outline { source, transformer: config, .. } = &self.outline;
         let new = |weights: &_| Mmdit::new(weights, config);
-        let (loaded, weights) = source.build_adaptable(TRANSFORMER, self.device, self.kind, new)?;
+        let (loaded, weights) = source.build_adaptable(TRANSFORMER, self.device, self.precision, new)?;
         weights.merge(&self.loras.borrow())?;
         let loaded = Rc::new(loaded);
         *self.transformer.borrow_mut() = Some((loaded.clone(), weights));
@@ -108,20 +108,30 @@ impl DiffusionModel for Sd3Model {
     const SINGLE_FILE: &'static SingleFileLayout = &single_file::LAYOUT;
     /// Its paths are straight, and only its own Euler steps follow them.
     const TAKES_SCHEDULERS: bool = false;
+    const TAKES_FLOAT8: bool = true;
 
     type Outline = Sd3Outline;
     type Texts = Embeddings;
     type Denoiser = Mmdit;
     type Control = ();
 
-    fn open(outline: Sd3Outline, device: Device, kind: Kind) -> Result<Self> {
+    fn open(outline: Sd3Outline, device: Device, precision: Precision) -> Result<Self> {
+        let kind = precision.kind;
+        if precision.float8 {
+            outline.transformer.check_float8()?;
+            if device == Device::Cpu {
+                tracing::warn!(
+                    "--precision fp8 is imitated on the CPU: slower than without, and there to see its error"
+                );
+            }
+        }
         let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
         let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
         let prompts = Rc::new(prompts);
         let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
         let fits_in_vram = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
         let (transformer, capture, loras) = (RefCell::default(), CaptureSlot::default(), RefCell::default());
-        let model = Self { outline, device, kind, prompts, fits_in_vram, transformer, capture, loras };
+        let model = Self { outline, device, precision, prompts, fits_in_vram, transformer, capture, loras };
         if fits_in_vram {
             model.prompts.load()?;
         } else {
@@ -133,9 +143,9 @@ impl DiffusionModel for Sd3Model {
 
     fn on_second(&self, device: Device) -> Result<Self> {
         let outline = Sd3Outline::read(self.outline.source.clone())?;
-        let (kind, prompts, loras) = (self.kind, self.prompts.clone(), self.loras.clone());
+        let (precision, prompts, loras) = (self.precision, self.prompts.clone(), self.loras.clone());
         let (transformer, capture) = (RefCell::default(), CaptureSlot::default());
-        let model = Self { outline, device, kind, prompts, fits_in_vram: true, transformer, capture, loras };
+        let model = Self { outline, device, precision, prompts, fits_in_vram: true, transformer, capture, loras };
         model.transformer()?;
         Ok(model)
     }
@@ -183,8 +193,11 @@ impl DiffusionModel for Sd3Model {
     /// Sends the encoders away where there is room beside them for one picture, but not for so many or so large ones.
     fn make_room(&self, pictures: usize, (width, height): (i64, i64)) -> Result<()> {
         let Some(free) = runtime::free_memory(self.device) else { return Ok(()) };
-        let denoiser =
-            if self.transformer.borrow().is_some() { 0 } else { self.outline.source.bytes(TRANSFORMER, self.kind)? };
+        let denoiser = if self.transformer.borrow().is_some() {
+            0
+        } else {
+            self.outline.source.bytes(TRANSFORMER, self.precision.kind)?
+        };
         let places = pictures as u64 * (width * height) as u64;
         let working = WORKING_BYTES + (PICTURE_BYTES * places / PUBLISHED_PLACES).saturating_sub(PICTURE_BYTES);
         if free < denoiser + working {
