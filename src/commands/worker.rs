@@ -29,7 +29,13 @@ fn serve(global: &Global, desk: &mut Desk) -> Result<()> {
     desk.is_on(rt.device);
     if let Some(run) = desk.task::<Run>(TASK) {
         let run = run?;
-        return experiment::named(&run.kind).context("no such kind")?.serve(&run, &OnThisMachine::new(rt), desk);
+        let kind = experiment::named(&run.kind).context("no such kind")?;
+        if run.random_weights {
+            let nowhere = tempfile::tempdir()?;
+            let models = OnThisMachine::new(rt).with_random_weights(nowhere.path().to_path_buf());
+            return kind.serve(&run, &models, desk);
+        }
+        return kind.serve(&run, &OnThisMachine::new(rt), desk);
     }
     if let Some(task) = desk.task(caption::TASK) {
         return caption::serve(task?, rt, desk);

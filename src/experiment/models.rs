@@ -8,7 +8,7 @@ use crate::error::usage;
 use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
-use crate::models::{self, CaptionOptions, Captioner};
+use crate::models::{self, CaptionOptions, Captioner, random};
 use crate::pipelines::captions_at_once;
 use crate::runtime::{DtypeChoice, FP8, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
@@ -76,6 +76,11 @@ pub trait Captioners {
     /// Device and number type, for the manifest.
     fn place(&self) -> (String, String);
 
+    /// Whether the models have random weights, which the workers then make too.
+    fn has_random_weights(&self) -> bool {
+        false
+    }
+
     /// Who shares the work; None: this process does it.
     fn team(&self) -> Option<&Team> {
         None
@@ -94,11 +99,19 @@ pub struct OnThisMachine {
     team: Option<Team>,
     /// What makes the runtime of the first device of a team, which only some metrics need in this process.
     options: Option<RuntimeOptions>,
+    /// Where there would be files, where the models have random weights and none.
+    no_files: Option<PathBuf>,
 }
 
 impl OnThisMachine {
     pub fn new(runtime: Runtime) -> Self {
-        Self { runtime, team: None, options: None }
+        Self { runtime, team: None, options: None, no_files: None }
+    }
+
+    /// The same with random weights for built-in names, the published sizes, made on the device: nothing is read or
+    /// downloaded. `no_files` is a folder in which there is nothing.
+    pub fn with_random_weights(self, no_files: PathBuf) -> Self {
+        Self { no_files: Some(no_files), ..self }
     }
 
     /// The same with workers, so that this process computes nothing on a GPU. `options` are those of the first device.
@@ -109,7 +122,7 @@ impl OnThisMachine {
             load_cuda();
         }
         let runtime = Runtime { device: tch::Device::Cpu, dtype: options.dtype, offline: options.offline };
-        Ok(Self { runtime, team: Some(team), options: Some(options) })
+        Ok(Self { runtime, team: Some(team), options: Some(options), no_files: None })
     }
 
     /// Where this process computes what no worker does.
@@ -138,6 +151,9 @@ impl OnThisMachine {
 
 impl Captioners for OnThisMachine {
     fn find(&self, needed: &Needed) -> Result<PathBuf> {
+        if let Some(nowhere) = &self.no_files {
+            return Ok(nowhere.clone());
+        }
         match needed.role {
             Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
             Role::Lora => models::locate_lora(&needed.name, self.runtime.offline),
@@ -159,14 +175,23 @@ impl Captioners for OnThisMachine {
     }
 
     fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()> {
+        if self.has_random_weights() {
+            return random::check_captioner(captioner);
+        }
         models::check_captions(captioner, options, &self.runtime)
     }
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>> {
+        if self.has_random_weights() {
+            return random::captioner(name, &self.runtime);
+        }
         models::load_captioner(name, &self.runtime)
     }
 
     fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {
+        if self.has_random_weights() {
+            return Err(usage(format!("{} is not made of random weights: leave its metrics out", network.model())));
+        }
         // Measures are not worth a coarser number type.
         let runtime = Runtime { dtype: DtypeChoice::Float32, ..self.first_device()? };
         Ok(Box::new(FeatureNet::open(network, Some(name), &runtime)?))
@@ -202,6 +227,10 @@ impl Captioners for OnThisMachine {
             (DtypeChoice::Auto, _) => "each model's own",
         };
         (device, dtype.to_string())
+    }
+
+    fn has_random_weights(&self) -> bool {
+        self.no_files.is_some()
     }
 
     fn team(&self) -> Option<&Team> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::kind::{Inputs, Kind, Work};
+use super::models::Captioners;
 use super::settings::Settings;
 use crate::workers::Desk;
 
@@ -29,6 +30,8 @@ pub struct Run {
     batch_size: usize,
     /// Of the plan.
     fingerprint: String,
+    /// Whether the models have random weights.
+    pub random_weights: bool,
 }
 
 impl Task {
@@ -40,6 +43,7 @@ impl Task {
                 dir: std::path::absolute(&work.folder.dir)?,
                 batch_size: work.batch_size(),
                 fingerprint: fingerprint::<K>(work.plan),
+                random_weights: work.models.has_random_weights(),
             },
         })
     }

@@ -66,6 +66,8 @@ pub struct GeneratorTask {
     pub random: fn(&str, &Runtime) -> Result<Box<dyn PhasedGenerator>>,
     /// Without its weights.
     pub outline: fn(&Path) -> Result<Box<dyn Outline>>,
+    /// The same of what [`Self::random`] makes.
+    pub random_outline: fn(&str) -> Result<Box<dyn Outline>>,
     /// What fits the text encoders; reads no weights.
     pub budget: fn(&Path) -> Result<TokenBudget>,
     /// Builds all there is, what is used only when it is asked for too.

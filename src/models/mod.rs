@@ -12,6 +12,7 @@ mod lora_choice;
 pub mod metric_nets;
 mod needed_files;
 mod processor_config;
+pub mod random;
 mod registry;
 pub mod text;
 mod verify;

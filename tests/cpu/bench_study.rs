@@ -68,6 +68,8 @@ fn what_a_study_cannot_do_is_said_at_once() {
         (&["study", "--weights", "/nowhere/at/all"][..], "--weights /nowhere/at/all: no such folder"),
         (&["study", "--profile", "mini", "--set", "stepps=3"][..], "stepps"),
         (&["artfid", "--random-weights", "--photos", "3"][..], "are for study"),
+        (&["study", "--random-weights", "--set", "generator=blip-base"][..], "blip-base does not draw pictures"),
+        (&["study", "--random-weights", "--profile", "mini"][..], "cannot be used with"),
     ] {
         bench(arguments).code(2).stderr(predicates::str::contains(text));
     }

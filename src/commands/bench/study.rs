@@ -80,7 +80,12 @@ pub fn run(args: &BenchArgs, global: &Global) -> Result<Outcome> {
     during(PREPARING, || {
         fs::create_dir(&folder).map_err(anyhow::Error::from).and_then(|()| photos::write(&folder, asked))
     })?;
-    let models = machine(global, global.offline)?;
+    let mut models = machine(global, global.offline)?;
+    if args.random_weights {
+        let nowhere = scratch.path().join("no files");
+        fs::create_dir(&nowhere)?;
+        models = models.with_random_weights(nowhere);
+    }
     let gpus = models.gpus();
     let meter = BusyMeter::start(gpus);
     let done = study(args, global, &models, &folder, &scratch);
@@ -167,7 +172,9 @@ fn settings(args: &BenchArgs, photos: &Path) -> Vec<String> {
             ("lpips_linear", nets.join("alex.pth")),
         ];
         sets.extend(files.map(|(key, path)| format!("{key}={}", quoted(path))));
-        // The networks of the other metrics are not in such a folder.
+    }
+    if args.random_weights || args.study.weights.is_some() {
+        // The networks of the other metrics are not there.
         sets.push("metrics=[\"artfid\", \"fid\", \"lpips\", \"kid\"]".to_string());
     }
     let numbers = [

@@ -72,6 +72,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         load: |path, rt| Ok(Box::new(Self::load(path, rt)?)),
         random: |name, rt| Ok(Box::new(Self::random(name, rt)?)),
         outline: |path| Ok(Box::new(M::Outline::read(Self::source(path))?)),
+        random_outline: |name| Ok(Box::new(M::Outline::read(Self::published(name))?)),
         budget: |path| Ok(clip_budget(&Self::source(path).clip_tokenizers()?)),
         verify: |path, rt| Self::load(path, rt)?.model.build_rest(),
         takes_schedulers: M::TAKES_SCHEDULERS,
@@ -90,7 +91,11 @@ impl<M: DiffusionModel> Pipeline<M> {
 
     /// At the size of the published model of this name, with random weights: to measure speed.
     pub fn random(name: &str, rt: &Runtime) -> Result<Self> {
-        Self::open(PipelineSource::Random(M::SINGLE_FILE.published_as(name)), rt.device, rt.precision(M::DTYPE))
+        Self::open(Self::published(name), rt.device, rt.precision(M::DTYPE))
+    }
+
+    fn published(name: &str) -> PipelineSource {
+        PipelineSource::Random(M::SINGLE_FILE.published_as(name))
     }
 
     pub(super) fn open(source: PipelineSource, device: Device, precision: impl Into<Precision>) -> Result<Self> {
