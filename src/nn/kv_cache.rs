@@ -11,6 +11,14 @@ pub struct KvCache {
     arrivals: Tensor,
 }
 
+/// The places from `start` on of some rows: where prompts go that are read while others run.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// The row of each prompt, int64 `[prompts]`, all different.
+    pub rows: &'a Tensor,
+    pub start: i64,
+}
+
 impl KvCache {
     /// Takes the memory, zeroed: what attention masks must still be finite.
     pub fn new(rows: i64, kv_heads: i64, capacity: i64, head_dim: i64, kind: Kind, device: Device) -> Self {
@@ -29,16 +37,10 @@ impl KvCache {
         }
     }
 
-    /// The same cache, as far as its first rows.
-    pub fn first_rows(&self, rows: i64) -> Self {
-        let first = |x: &Tensor| x.narrow(0, 0, rows);
-        Self { keys: first(&self.keys), values: first(&self.values), arrivals: first(&self.arrivals) }
-    }
-
-    /// Puts the first `tokens` places of each row of `other` to the places from `start` on of `rows` (int64).
-    pub fn take_over(&self, rows: &Tensor, start: i64, other: &Self, tokens: i64) {
-        for (to, from) in [(&self.keys, &other.keys), (&self.values, &other.values)] {
-            let _ = to.narrow(2, start, tokens).index_copy_(0, rows, &from.narrow(2, 0, tokens));
+    /// Writes tokens to the places of a stretch of rows. `keys`, `values`: [prompts, kv_heads, tokens, head_dim].
+    pub fn fill_stretch(&self, stretch: Stretch, keys: &Tensor, values: &Tensor) {
+        for (place, new) in [(&self.keys, keys), (&self.values, values)] {
+            let _ = place.narrow(2, stretch.start, new.size()[2]).index_copy_(0, stretch.rows, new);
         }
     }
 

@@ -18,7 +18,7 @@ pub use feature_maps::{
     wants_channels_first,
 };
 pub use float8::{AnyLinear, FLOAT8_UNIT, Float8Linear, Float8Rows, LayerInput, requantise};
-pub use kv_cache::KvCache;
+pub use kv_cache::{KvCache, Stretch};
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};
 pub use resnet::{ResnetBlock, ResnetStyle};

@@ -6,7 +6,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
 use toolkit::models::diffusion::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
 use toolkit::nn::fused::{self, Modulation, Sight};
-use toolkit::nn::{KvCache, RotaryTable, with_long_attention};
+use toolkit::nn::{KvCache, RotaryTable, Stretch, with_long_attention};
 use toolkit::runtime::{CapturedGraph, set_eager};
 
 fn rms(x: &Tensor, weight: &Tensor) -> Tensor {
@@ -159,7 +159,24 @@ fn prompts_are_turned_and_kept() {
             plain.fill(&turned[1], &part(heads + kv_heads, kv_heads));
             let expected = Tensor::cat(&[&turned[0], &turned[1], &part(heads + kv_heads, kv_heads).copy()], 1);
 
-            fused::apply_rope(&joint, heads, &rotation, &cache).unwrap();
+            let own = random(&joint.size(), kind, device);
+            own.shallow_clone().copy_(&joint);
+            fused::apply_rope(&joint, heads, &rotation, &cache, None).unwrap();
+            // The same prompts in rows of their own, behind what is there.
+            let rows = (prompts - Tensor::arange(prompts, (Kind::Int64, device))) * copies - 1;
+            let other = KvCache::new(prompts * copies, kv_heads, tokens + 5, width, kind, device);
+            fused::apply_rope(&own, heads, &rotation, &other, Some(Stretch { rows: &rows, start: 4 })).unwrap();
+            assert!(own.equal(&joint));
+            for (first, other) in [(cache.whole().0, other.whole().0), (cache.whole().1, other.whole().1)] {
+                let found = other.index_select(0, &rows).narrow(2, 4, tokens);
+                let expected = first.view([prompts, copies, kv_heads, tokens + 5, width]).select(1, 0);
+                assert!(found.equal(&expected.narrow(2, 0, tokens)));
+                let written = |x: &Tensor| x.abs().sum(Kind::Float).double_value(&[]);
+                assert!(
+                    (written(other) * copies as f64 / written(first) - 1.0).abs() < 1e-3,
+                    "nothing else is written"
+                );
+            }
             assert!(apart(cache.whole().0, plain.whole().0) < 8e-3);
             assert!(cache.whole().1.equal(plain.whole().1));
             (parts.copy(), expected)

@@ -30,10 +30,12 @@ __device__ inline Eight turned(const half_t* head, const half_t* cos, const half
 }
 
 // Whole prompts: queries and keys of joint [prompts, tokens, heads + 2 · kv_heads, WIDTH] are turned where
-// they stand, by cos and sin [prompts, tokens, rotary]; keys and values go to the first places of
-// `copies` rows a prompt of the caches [rows, kv_heads, capacity, WIDTH]. Block (token, prompt).
+// they stand, by cos and sin [prompts, tokens, rotary]; keys and values go to the places from `start` on of the
+// caches [rows, kv_heads, capacity, WIDTH]: of the row that `own_rows` [prompts] names, or where that is null of
+// `copies` rows a prompt. Block (token, prompt).
 extern "C" __global__ void apply_rope(half_t* joint, const half_t* cos, const half_t* sin, half_t* keys,
-                                        half_t* values, int kv_heads, int rotary, int copies, long capacity) {
+                                        half_t* values, const long* own_rows, int kv_heads, int rotary, int copies,
+                                        int start, long capacity) {
   const int token = blockIdx.x, tokens = gridDim.x, prompt = blockIdx.y, heads = kv_heads * GROUPS;
   const long place = (long)prompt * tokens + token;
   joint += place * (heads + 2 * kv_heads) * WIDTH;
@@ -57,8 +59,8 @@ extern "C" __global__ void apply_rope(half_t* joint, const half_t* cos, const ha
     const bool is_key = head < heads + kv_heads;
     const int kv_head = head - heads - (is_key ? 0 : kv_heads);
     for (int copy = 0; copy < copies; copy++) {
-      const long row = (long)prompt * copies + copy;
-      half_t* to = (is_key ? keys : values) + ((row * kv_heads + kv_head) * capacity + token) * WIDTH + at;
+      const long row = own_rows != nullptr ? own_rows[prompt] : (long)prompt * copies + copy;
+      half_t* to = (is_key ? keys : values) + ((row * kv_heads + kv_head) * capacity + start + token) * WIDTH + at;
       *(Eight*)to = front;
       if (is_turned) *(Eight*)(to + half) = back;
     }

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::launch::Ready;
 use super::source::Source;
 use super::{SKINNY_ROWS, THREADS};
-use crate::nn::{KvCache, Rotation};
+use crate::nn::{KvCache, Rotation, Stretch};
 use crate::runtime::kernel::Argument::{self, Float, Int, Long, Tensor as Data};
 
 /// Blocks that the device is given at least, as far as each then has so many places of the cache to read.
@@ -30,23 +30,39 @@ pub struct Sight<'a> {
 }
 
 /// Turns the queries and keys of whole prompts in the joint projection [prompts, tokens,
-/// (heads + 2 · kv_heads) · width], where they stand, and writes keys and values to the first places of
-/// the cache, which has as many rows for each prompt, one after another, as there are.
-pub fn apply_rope(joint: &Tensor, heads: i64, rotation: &Rotation, cache: &KvCache) -> Option<()> {
+/// (heads + 2 · kv_heads) · width], where they stand, and writes keys and values to `stretch` of the cache; without
+/// one to the first places of as many rows for each prompt, one after another, as there are.
+pub fn apply_rope(
+    joint: &Tensor,
+    heads: i64,
+    rotation: &Rotation,
+    cache: &KvCache,
+    stretch: Option<Stretch>,
+) -> Option<()> {
     let (keys, values) = cache.whole();
     let ((prompts, tokens, _), (rows, kv_heads, capacity, width)) = (joint.size3().ok()?, keys.size4().ok()?);
     let (cos, sin) = rotation.tables();
     let rotary = *cos.size().last()?;
     let tensors = [joint, cos, sin, keys, values];
     let fits = fits_cache(heads, kv_heads, width, rotary) && cos.numel() as i64 == prompts * tokens * rotary;
-    if !fits || tokens > capacity || tensors.iter().any(|t| !t.is_contiguous() || t.kind() != joint.kind()) {
+    let (own_rows, start) = stretch.map(|stretch| (stretch.rows, stretch.start)).unzip();
+    let (start, copies) = (start.unwrap_or(0), if stretch.is_some() { 1 } else { rows / prompts });
+    let rows_fit = own_rows.is_none_or(|rows| {
+        (rows.size(), rows.kind(), rows.device()) == (vec![prompts], Kind::Int64, joint.device())
+            && rows.is_contiguous()
+    });
+    if !fits
+        || !rows_fit
+        || start + tokens > capacity
+        || tensors.iter().any(|t| !t.is_contiguous() || t.kind() != joint.kind())
+    {
         return None;
     }
     let turn = Ready::find(joint, Source::Decoding(width, heads / kv_heads), "apply_rope")?;
-    let sizes = [kv_heads, rotary, rows / prompts].map(|size| Int(size as i32));
-    let arguments: Vec<Argument> =
-        tensors.map(|tensor| Data(Some(tensor))).into_iter().chain(sizes).chain([Long(capacity)]).collect();
-    // SAFETY: the shapes follow from the cache's; all are contiguous and of one type.
+    let sizes = [kv_heads, rotary, copies, start].map(|size| Int(size as i32));
+    let tensors = tensors.map(Some).into_iter().chain([own_rows]).map(Data);
+    let arguments: Vec<Argument> = tensors.chain(sizes).chain([Long(capacity)]).collect();
+    // SAFETY: the shapes follow from the cache's; all are contiguous and of one type. The rows of a stretch are the cache's.
     unsafe { turn.launch([tokens, prompts, 1], THREADS, 0, &arguments) }
 }
 

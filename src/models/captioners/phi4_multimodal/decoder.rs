@@ -9,7 +9,7 @@ use super::config::{DecoderConfig, RopeConfig};
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, SKINNY_ROWS, Sight};
 use crate::nn::{
-    Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, Slot, StepView, attention,
+    Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, Slot, StepView, Stretch, attention,
     causal_attention, join_heads, merged_linear, repeat_heads, split_heads,
 };
 
@@ -51,13 +51,23 @@ impl Attention {
 
     /// Prompts from their first token on, x: [prompts, tokens, hidden]. Without a mask a token sees
     /// those up to its own place. `last_only`: nothing is wanted of the tokens before the last: [prompts, 1, hidden].
-    fn read(&self, x: &Tensor, rotation: &Rotation, mask: Option<&Tensor>, cache: &KvCache, last_only: bool) -> Tensor {
+    fn read(
+        &self,
+        x: &Tensor,
+        rotation: &Rotation,
+        mask: Option<&Tensor>,
+        (cache, stretch): (&KvCache, Option<Stretch>),
+        last_only: bool,
+    ) -> Tensor {
         let joint = self.qkv_proj.forward(x);
-        let [q, k, v] = match fused::apply_rope(&joint, self.heads, rotation, cache) {
+        let [q, k, v] = match fused::apply_rope(&joint, self.heads, rotation, cache, stretch) {
             Some(()) => self.split(&joint),
             None => {
                 let [q, k, v] = self.parts(&joint, rotation);
-                cache.fill(&k, &v);
+                match stretch {
+                    Some(stretch) => cache.fill_stretch(stretch, &k, &v),
+                    None => cache.fill(&k, &v),
+                }
                 [q, k, v]
             }
         };
@@ -235,11 +245,19 @@ impl Decoder {
     }
 
     /// Prompts [prompts, tokens, hidden] → logits after the last token [prompts, vocabulary]; their
-    /// keys and values are left in the caches. `mask`: bool [prompts, 1, tokens, tokens].
-    pub(super) fn read(&self, x: Tensor, rotation: &Rotation, mask: Option<&Tensor>, caches: &[KvCache]) -> Tensor {
+    /// keys and values are left in the caches, in `stretch` of them or in the first places of all rows. `mask`: bool
+    /// [prompts, 1, tokens, tokens].
+    pub(super) fn read(
+        &self,
+        x: Tensor,
+        rotation: &Rotation,
+        mask: Option<&Tensor>,
+        caches: &[KvCache],
+        stretch: Option<Stretch>,
+    ) -> Tensor {
         self.run(x, |layer, attention, x| {
             let is_top = layer + 1 == self.layers.len();
-            attention.read(x, rotation, mask, &caches[layer], is_top)
+            attention.read(x, rotation, mask, (&caches[layer], stretch), is_top)
         })
     }
 

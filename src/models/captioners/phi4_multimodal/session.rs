@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
         let is_padded = self.padding.iter().any(|padding| *padding > 0);
         let window = self.decoder.config.sliding_window.filter(|window| *window < length);
         let mask = (is_padded || window.is_some()).then(|| prompt_mask(&padding, length, window));
-        Ok(self.decoder.read(embedded, &rotation, mask.as_ref(), &steps.caches))
+        Ok(self.decoder.read(embedded, &rotation, mask.as_ref(), &steps.caches, None))
     }
 
     /// Whether with this length some row becomes too long for the frequencies that its cache was made with.

@@ -12,7 +12,7 @@ use super::decoder::Decoder;
 use super::session::prompt_mask;
 use super::steps::Phi4Steps;
 use crate::models::captioners::generation::{READ_TOGETHER, SlotModel};
-use crate::nn::{KvCache, SPARE_PLACES};
+use crate::nn::{SPARE_PLACES, Stretch};
 use crate::runtime::upload;
 
 /// Steps between two moves of all texts, at least.
@@ -33,8 +33,6 @@ pub struct Slots<'a> {
     longest: i64,
     /// Taken in `drop`.
     steps: Option<Phi4Steps>,
-    /// Keys and values of prompts as they are read.
-    reading: Vec<KvCache>,
     /// Where the next token of every slot goes.
     place: i64,
     /// Of each slot: the first place that it sees, its list of rotary frequencies, whether a text is in it.
@@ -68,7 +66,6 @@ impl<'a> Slots<'a> {
             lengths,
             longest,
             steps: Some(steps),
-            reading: decoder.caches(slots.min(READ_TOGETHER) as i64, longest),
             place: longest,
             padding: vec![longest; slots],
             lists: vec![0; slots],
@@ -120,13 +117,8 @@ impl SlotModel for Slots<'_> {
         let rotation = steps.rotation(&column(0), length, &column(i64::from(length > limit)));
         let window = self.decoder.config.sliding_window.filter(|window| *window < length);
         let mask = window.map(|window| prompt_mask(&column(0), length, Some(window)));
-        let reading: Vec<KvCache> = self.reading.iter().map(|cache| cache.first_rows(count as i64)).collect();
-        let logits = self.decoder.read(embedded, &rotation, mask.as_ref(), &reading);
-        let rows = upload(&Tensor::from_slice(rows), device);
-        for (cache, read) in steps.caches.iter().zip(&reading) {
-            cache.take_over(&rows, self.place - length, read, length);
-        }
-        Ok(logits)
+        let stretch = Stretch { rows: &upload(&Tensor::from_slice(rows), device), start: self.place - length };
+        Ok(self.decoder.read(embedded, &rotation, mask.as_ref(), &steps.caches, Some(stretch)))
     }
 
     fn step(&mut self, tokens: &Tensor) -> Result<Tensor> {
