@@ -1,10 +1,16 @@
 //! Work on pictures that runs ahead of the device on all cores.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use rayon::{ScopeFifo, ThreadPool, ThreadPoolBuilder};
+
+use crate::runtime::enter_pool_thread;
+
 /// Does `work` on the items in the background, up to `ahead` of them done or being done and waiting, while `consume` takes
-/// what comes out, in the items' order, from the function that it is given; None after the last one.
+/// what comes out, in the items' order, from the function that it is given; None after the last one. The threads are others
+/// than those of rayon's own pool: what the device waits for is not done behind pictures of later batches that are decoded there.
 pub fn in_order_ahead<T: Sync, R: Send, O>(
     items: &[T],
     ahead: usize,
@@ -17,7 +23,7 @@ pub fn in_order_ahead<T: Sync, R: Send, O>(
         return consume(&mut || items.next().map(&work));
     }
     let work = &work;
-    rayon::in_place_scope_fifo(|scope| {
+    in_scope(|scope| {
         let mut upcoming = items.iter();
         let mut waiting: VecDeque<Receiver<R>> = VecDeque::new();
         consume(&mut || {
@@ -35,6 +41,16 @@ pub fn in_order_ahead<T: Sync, R: Send, O>(
             waiting.pop_front()?.recv().ok()
         })
     })
+}
+
+/// Does `work` in a scope of threads that work ahead.
+fn in_scope<'a, O>(work: impl FnOnce(&ScopeFifo<'a>) -> O) -> O {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let builder = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+    match POOL.get_or_init(|| builder().start_handler(|_| enter_pool_thread()).build().ok()) {
+        Some(pool) => pool.in_place_scope_fifo(work),
+        None => rayon::in_place_scope_fifo(work),
+    }
 }
 
 #[cfg(test)]

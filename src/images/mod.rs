@@ -46,7 +46,7 @@ pub use luma::luma;
 pub use prefetch::{Prefetch, stream, stream_with};
 pub use resize::{Filter, Window, resize, resize_window, thumbnail};
 pub use save::{check_name, save, save_with};
-pub use tensor::{batch_tensor, from_tensor, standardize, to_tensor};
+pub use tensor::{batch_tensor, from_tensor, interleaved_tensor, standardize, to_tensor};
 pub use text::{Text, read_text};
 
 /// Decodes a picture file (JPEG, PNG or WebP, told by its content) to 8-bit RGB.

@@ -4,10 +4,17 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
+use crate::runtime::upload;
+
 /// uint8 [3, height, width] on the CPU.
 pub fn to_tensor(image: &RgbImage) -> Tensor {
+    interleaved_tensor(image).contiguous()
+}
+
+/// The same numbers without a change of their order in memory: a view of [height, width, 3].
+pub fn interleaved_tensor(image: &RgbImage) -> Tensor {
     let (width, height) = image.dimensions();
-    Tensor::from_slice(image.as_raw()).view([height.into(), width.into(), 3]).permute([2, 0, 1]).contiguous()
+    Tensor::from_slice(image.as_raw()).view([height.into(), width.into(), 3]).permute([2, 0, 1])
 }
 
 /// uint8 [pictures, 3, height, width] on the CPU; the pictures must be of one size.
@@ -39,7 +46,7 @@ pub fn standardize(pixels: &Tensor, rescale: Option<f64>, mean_and_deviation: Op
     let (mean, deviation) = mean_and_deviation.unwrap_or(([0.0; 3], [1.0; 3]));
     let colours = |values: [f64; 3]| {
         let values: Vec<f32> = values.iter().map(|value| (value * scale) as f32).collect();
-        Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(pixels.device())
+        upload(&Tensor::from_slice(&values).view([1, 3, 1, 1]), pixels.device())
     };
     (pixels.to_kind(Kind::Float) - colours(mean)) / colours(deviation)
 }

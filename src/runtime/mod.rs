@@ -43,7 +43,7 @@ pub use profile::profiled;
 pub use shell::shell_word;
 pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, ignore_interrupts, say_on_stop};
-pub use threads::{Background, wait_asleep};
+pub use threads::{Background, enter_pool_thread, wait_asleep};
 pub use timeline::{Stretch, during, note_times, noted_times};
 pub use upload::{page_locked, send, upload};
 

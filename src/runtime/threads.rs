@@ -1,6 +1,7 @@
 //! How threads wait for one another.
 
 use std::env;
+use std::ffi::{c_int, c_void};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -25,6 +26,20 @@ pub fn wait_asleep() {
     tracing::debug!("threads go on spinning: {error}");
 }
 
+/// For a thread of a pool: libtorch computes on it alone, where each such thread would otherwise start as many of its own
+/// again, and its current GPU is that of the process.
+pub fn enter_pool_thread() {
+    enter_device_in_use();
+    // Or libtorch would set the number when the thread first asks for it.
+    tch::get_num_threads();
+    // SAFETY: the name ends in zero.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"omp_set_num_threads".as_ptr()) };
+    if !found.is_null() {
+        // SAFETY: this is OpenMP's `void omp_set_num_threads(int)`, which holds for the calling thread.
+        unsafe { std::mem::transmute::<*mut c_void, extern "C" fn(c_int)>(found)(1) };
+    }
+}
+
 /// Work in a thread of its own, which is waited for when this goes: a process that ended while a thread
 /// of it still used a GPU could crash on its way. Its current GPU is that of the process.
 pub struct Background(Option<JoinHandle<()>>);
@@ -42,5 +57,22 @@ impl Drop for Background {
     fn drop(&mut self) {
         // A panic has been reported by then, and what it left undone is found missing elsewhere.
         let _ = self.0.take().map(JoinHandle::join);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_a_pool_computes_alone() {
+        let before = tch::get_num_threads();
+        let inside = std::thread::spawn(|| {
+            enter_pool_thread();
+            tch::get_num_threads()
+        });
+        assert_eq!(inside.join().unwrap(), 1);
+        assert_eq!(tch::get_num_threads(), before);
+        assert_eq!(std::thread::spawn(tch::get_num_threads).join().unwrap(), before, "later threads are as before");
     }
 }

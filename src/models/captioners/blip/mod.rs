@@ -28,7 +28,7 @@ use crate::models::text::tokenizer_file;
 use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
 };
-use crate::runtime::{Runtime, free_memory};
+use crate::runtime::{Runtime, free_memory, page_locked};
 
 pub use config::Config;
 use image_processor::ImageProcessor;
@@ -313,7 +313,7 @@ fn in_batches(
     (device, kind): (Device, Kind),
     mut work: impl FnMut(&Tensor) -> Result<()>,
 ) -> Result<()> {
-    let resize = |picture: &RgbImage| processor.resize(picture);
+    let resize = |picture: &RgbImage| page_locked(&processor.resize(picture), device);
     images::in_order_ahead(pictures, 2 * at_once, resize, |resized| {
         let mut left = pictures.len();
         while left > 0 {

@@ -62,7 +62,7 @@ impl Shape {
     }
 }
 
-/// A picture resized, on the white of the whole grid: uint8 [3, rows · size, columns · size].
+/// A picture resized, on the white of the whole grid: uint8 [rows · size, columns · size, 3].
 #[derive(Debug)]
 pub struct Canvas {
     pixels: Tensor,
@@ -235,7 +235,7 @@ impl ImageProcessor {
     fn cut_alike(&self, canvases: &[Canvas], device: Device) -> Result<Vec<Crops>> {
         let (Shape { rows, columns, .. }, size, count) = (canvases[0].shape, self.size, canvases.len() as i64);
         let pixels: Vec<Tensor> = canvases.iter().map(|canvas| send(&canvas.pixels, device)).collect();
-        let whole = self.normalise(&Tensor::stack(&pixels, 0)); // [pictures, 3, rows · size, columns · size]
+        let whole = self.normalise(&Tensor::stack(&pixels, 0).permute([0, 3, 1, 2]).contiguous()); // [pictures, 3, rows · size, columns · size]
         let global = whole.f_upsample_bicubic2d([size, size], false, None, None)?;
         let crops = whole
             .view([count, 3, rows, size, columns, size])
@@ -250,19 +250,19 @@ impl ImageProcessor {
         let (shape, width, height) = self.plan(picture.width(), picture.height())?;
         let resized = self.resize(picture, width, height)?;
         let (full_width, full_height) = (shape.columns * self.size, shape.rows * self.size);
-        let pixels = Tensor::full([3, full_height, full_width], 255, (Kind::Uint8, Device::Cpu));
-        pixels.narrow(1, 0, height).narrow(2, 0, width).f_copy_(&resized)?;
+        let pixels = Tensor::full([full_height, full_width, 3], 255, (Kind::Uint8, Device::Cpu));
+        pixels.narrow(0, 0, height).narrow(1, 0, width).f_copy_(&resized.permute([1, 2, 0]))?;
         Ok(Canvas { pixels, shape })
     }
 
-    /// uint8 [3, height, width]. The hub's code has Pillow resize, transformers has libtorch: both
+    /// uint8 [3, height, width], the channels last in memory. The hub's code has Pillow resize, transformers has libtorch: both
     /// bilinear with antialias, and now and then one grey level apart.
     fn resize(&self, picture: &RgbImage, width: i64, height: i64) -> Result<Tensor> {
         Ok(match self.layout {
             Layout::Original => {
-                images::to_tensor(&images::resize(picture, width as u32, height as u32, Filter::Bilinear))
+                images::interleaved_tensor(&images::resize(picture, width as u32, height as u32, Filter::Bilinear))
             }
-            Layout::Native => images::to_tensor(picture)
+            Layout::Native => images::interleaved_tensor(picture)
                 .unsqueeze(0)
                 .f_internal_upsample_bilinear2d_aa([height, width], false, None, None)?
                 .squeeze_dim(0),
