@@ -23,15 +23,15 @@ const MOST_LINES: usize = 8;
 
 /// Pictures from left to right.
 #[derive(Debug, Clone, Default)]
-pub struct Row {
+pub struct SheetRow {
     /// At the left of the row; where no row has one, there is no room for it.
     pub label: String,
-    pub cells: Vec<Cell>,
+    pub cells: Vec<SheetCell>,
 }
 
 /// One place of a row.
 #[derive(Debug, Clone, Default)]
-pub struct Cell {
+pub struct SheetCell {
     /// None = a picture that could not be had: an empty frame.
     pub picture: Option<RgbImage>,
     /// Under the picture; a new line starts a new paragraph, and the first one stands out.
@@ -46,7 +46,7 @@ struct Layout {
 }
 
 /// All rows on one white sheet. The same rows give the same pixels.
-pub fn contact_sheet(rows: &[Row]) -> Result<RgbImage> {
+pub fn contact_sheet(rows: &[SheetRow]) -> Result<RgbImage> {
     let pictures = || rows.iter().flat_map(|row| &row.cells).filter_map(|cell| cell.picture.as_ref());
     let longest = pictures().map(enlarged_side).max().unwrap_or(0);
     let layout = Layout {
@@ -69,7 +69,7 @@ pub fn contact_sheet(rows: &[Row]) -> Result<RgbImage> {
 
 impl Layout {
     /// One row: the texts are drawn as a figure, then the pictures are put on it.
-    fn strip(&self, row: &Row) -> Result<RgbImage> {
+    fn strip(&self, row: &SheetRow) -> Result<RgbImage> {
         let fitted: Vec<Option<RgbImage>> =
             row.cells.iter().map(|cell| cell.picture.as_ref().map(|picture| self.fitted(picture))).collect();
         let tallest = fitted.iter().flatten().map(RgbImage::height).max();
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn pictures_stand_side_by_side_at_one_size() -> Result<()> {
-        let cell = |picture, caption: &str| Cell { picture, caption: caption.into() };
+        let cell = |picture, caption: &str| SheetCell { picture, caption: caption.into() };
         let rows = [
-            Row {
+            SheetRow {
                 label: "seed 1".into(),
                 cells: vec![cell(plain(800, 400, [200, 0, 0]), "photo"), cell(plain(64, 64, [0, 0, 200]), "")],
             },
-            Row { label: String::new(), cells: vec![cell(None, "not drawn\nout of memory")] },
+            SheetRow { label: String::new(), cells: vec![cell(None, "not drawn\nout of memory")] },
         ];
         let sheet = contact_sheet(&rows)?;
         // The large picture is 384 × 192, the small one 6 times as large, and the frame of none is square.
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn without_labels_there_is_no_room_for_them_and_nothing_is_a_small_sheet() -> Result<()> {
-        let cells = vec![Cell { picture: plain(100, 300, [9, 9, 9]), caption: "a ".repeat(2000) }];
-        let sheet = contact_sheet(&[Row { label: String::new(), cells }])?;
+        let cells = vec![SheetCell { picture: plain(100, 300, [9, 9, 9]), caption: "a ".repeat(2000) }];
+        let sheet = contact_sheet(&[SheetRow { label: String::new(), cells }])?;
         assert_eq!(sheet.width(), 2 * pixels(MARGIN) + 300 + pixels(GAP));
         assert!(sheet.height() < 700, "a long caption is cut: {}", sheet.height());
         assert_eq!(contact_sheet(&[])?.dimensions(), (2 * pixels(MARGIN), 2 * pixels(MARGIN)));

@@ -32,7 +32,7 @@ use anyhow::{Context, Result};
 
 use self::figure::Figure;
 use self::folder::Folder;
-use self::notebook::cells::Cell;
+use self::notebook::cells::NotebookCell;
 use self::plots::Sheet;
 pub use self::tracked::{TrackedEntry, TrackedRun};
 use crate::run::guard;
@@ -63,7 +63,7 @@ trait Report {
     fn html(&self) -> Result<String>;
 
     /// The cells of the notebook, which goes into this folder (absolute).
-    fn cells(&self, folder: &Path) -> Result<Vec<Cell>>;
+    fn cells(&self, folder: &Path) -> Result<Vec<NotebookCell>>;
 }
 
 /// Reads a run folder.

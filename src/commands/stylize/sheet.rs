@@ -8,7 +8,7 @@ use crate::cli::StylizeArgs;
 use crate::error::Outcome;
 use crate::models::Generator;
 use crate::pipelines;
-use crate::report::contact_sheet::{Cell, Row, contact_sheet};
+use crate::report::contact_sheet::{SheetCell, SheetRow, contact_sheet};
 
 /// Where pictures may differ; the columns of the sheet are the first of these with several values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +34,22 @@ pub fn draw(args: &StylizeArgs, work: &Work, generator: &dyn Generator) -> Resul
     for choices in grid(args, work, columns) {
         let mut cells = Vec::new();
         if let Some(photo) = &work.fitted.photo {
-            cells.push(Cell { picture: Some(photo.clone()), caption: "photo".to_string() });
+            cells.push(SheetCell { picture: Some(photo.clone()), caption: "photo".to_string() });
         }
         let label = choices.first().map(|choice| label(args, work, *choice, columns)).unwrap_or_default();
         for (choice, drawn) in choices.iter().zip(drawn(args, work, generator, &choices)) {
             let caption = value(args, *choice, columns);
             let cell = match drawn {
-                Ok(picture) => Cell { picture: Some(picture), caption },
+                Ok(picture) => SheetCell { picture: Some(picture), caption },
                 Err(error) => {
                     tracing::error!("{caption}: {error:#}");
                     outcome = Outcome::SomeFailed;
-                    Cell { picture: None, caption: format!("{caption}\n{error:#}") }
+                    SheetCell { picture: None, caption: format!("{caption}\n{error:#}") }
                 }
             };
             cells.push(cell);
         }
-        rows.push(Row { label, cells });
+        rows.push(SheetRow { label, cells });
     }
     if rows
         .iter()

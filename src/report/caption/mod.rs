@@ -26,7 +26,7 @@ const AGAINST_LENGTH: [&str; 2] = ["bleu", DECIDING];
 
 use super::figure::Figure;
 use super::folder::Folder;
-use super::notebook::cells::Cell;
+use super::notebook::cells::NotebookCell;
 use super::plots::Sheet;
 use super::table::Results;
 use super::{Report, TrackedEntry};
@@ -56,7 +56,7 @@ impl Report for CaptionRun {
         page::html(self)
     }
 
-    fn cells(&self, folder: &Path) -> Result<Vec<Cell>> {
+    fn cells(&self, folder: &Path) -> Result<Vec<NotebookCell>> {
         notebook::cells(self, folder)
     }
 }

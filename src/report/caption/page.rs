@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::cases::{CASES, Case, choose};
-use super::tables::{self, Cell, Compared, Table};
+use super::tables::{self, CaptionCell, CaptionTable, Compared};
 use super::{CaptionRun, OF_CASES, agreement, verdict};
 use crate::metrics::label;
 use crate::report::Report;
@@ -28,10 +28,10 @@ struct Page {
     sentences: Vec<String>,
     warnings: Vec<String>,
     facts: Vec<Fact>,
-    tables: Vec<Table>,
+    tables: Vec<CaptionTable>,
     /// What all models were asked, where it was one thing.
     prompt: String,
-    published: Vec<(String, String, Vec<Cell>)>,
+    published: Vec<(String, String, Vec<CaptionCell>)>,
     /// The metrics of the published table.
     of_published: Vec<&'static str>,
     compared: Vec<&'static str>,

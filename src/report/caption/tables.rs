@@ -23,7 +23,7 @@ pub fn published_metrics(run: &CaptionRun) -> Vec<&'static About> {
 
 /// A cell: what is shown, what it is sorted by, and small lines under it.
 #[derive(Debug, Default, Serialize)]
-pub struct Cell {
+pub struct CaptionCell {
     pub text: String,
     pub small: String,
     pub smaller: String,
@@ -33,30 +33,30 @@ pub struct Cell {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct CaptionRow {
     pub model: String,
     pub color: String,
     pub prompt: String,
-    pub cells: Vec<Cell>,
+    pub cells: Vec<CaptionCell>,
 }
 
 /// Header and rows of one data set.
 #[derive(Debug, Serialize)]
-pub struct Table {
+pub struct CaptionTable {
     pub dataset: String,
     pub columns: Vec<(&'static str, &'static str)>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<CaptionRow>,
 }
 
 /// What a column shows of a row.
 #[derive(Debug, Clone, Copy)]
-enum Column {
+enum CaptionColumn {
     Metric(&'static About),
     Words,
     Speed,
 }
 
-impl Column {
+impl CaptionColumn {
     fn title(self) -> (&'static str, &'static str) {
         match self {
             Self::Metric(about) => (about.label, about.help),
@@ -94,12 +94,15 @@ impl Column {
 }
 
 /// A table for each data set, models in the order of results.csv.
-pub fn results(run: &CaptionRun, color: impl Fn(&str) -> String) -> Vec<Table> {
+pub fn results(run: &CaptionRun, color: impl Fn(&str) -> String) -> Vec<CaptionTable> {
     let metrics = shown(&run.results, Show::Table);
     let table = |dataset: String| {
         let own: Vec<&CaptionResult> = run.results.iter().filter(|row| row.dataset == dataset).collect();
-        let shown = metrics.iter().map(|about| Column::Metric(about)).chain([Column::Words, Column::Speed]);
-        let shown: Vec<Column> = shown.collect();
+        let shown = metrics
+            .iter()
+            .map(|about| CaptionColumn::Metric(about))
+            .chain([CaptionColumn::Words, CaptionColumn::Speed]);
+        let shown: Vec<CaptionColumn> = shown.collect();
         let mut columns = vec![("n", "pictures that were described")];
         columns.extend(shown.iter().map(|column| column.title()));
         let failed = own.iter().any(|row| row.failed > 0);
@@ -108,43 +111,43 @@ pub fn results(run: &CaptionRun, color: impl Fn(&str) -> String) -> Vec<Table> {
             let mut cells = vec![whole(row.n)];
             cells.extend(shown.iter().map(|column| value(row, *column, &own)));
             cells.extend(failed.then(|| whole(row.failed)));
-            Row { model: row.model.clone(), color: color(&row.model), prompt: row.prompt.clone(), cells }
+            CaptionRow { model: row.model.clone(), color: color(&row.model), prompt: row.prompt.clone(), cells }
         });
-        Table { rows: rows.collect(), columns, dataset }
+        CaptionTable { rows: rows.collect(), columns, dataset }
     };
     run.datasets().into_iter().map(table).collect()
 }
 
-fn whole(number: usize) -> Cell {
-    Cell { text: number.to_string(), key: number.to_string(), numeric: true, ..Cell::default() }
+fn whole(number: usize) -> CaptionCell {
+    CaptionCell { text: number.to_string(), key: number.to_string(), numeric: true, ..CaptionCell::default() }
 }
 
-fn value(row: &CaptionResult, column: Column, all: &[&CaptionResult]) -> Cell {
+fn value(row: &CaptionResult, column: CaptionColumn, all: &[&CaptionResult]) -> CaptionCell {
     let value = column.value(row);
     let best = column.best(all.iter().filter_map(|row| column.value(row)));
-    Cell {
+    CaptionCell {
         text: short(value),
         small: column.small(row),
         key: value.map(|value| value.to_string()).unwrap_or_default(),
         numeric: true,
         best: value.is_some() && value == best,
-        ..Cell::default()
+        ..CaptionCell::default()
     }
 }
 
 /// The published table beside the measured one: dataset, model, then measured and published of each metric.
-pub fn published(run: &CaptionRun) -> Vec<(String, String, Vec<Cell>)> {
+pub fn published(run: &CaptionRun) -> Vec<(String, String, Vec<CaptionCell>)> {
     let metrics = published_metrics(run);
     let line = |row: &CaptionResult| {
         let line = run.published_of(row)?;
         let cell = |about: &&About| {
             let (measured, published) = (row.values.value(about.name), line.value(about.name));
             let difference = measured.zip(published).map(|(measured, published)| measured - published);
-            Cell {
+            CaptionCell {
                 text: format!("{} / {}", four(measured), four(published)),
                 small: difference.map_or(String::new(), signed),
                 numeric: true,
-                ..Cell::default()
+                ..CaptionCell::default()
             }
         };
         Some((row.dataset.clone(), row.model.clone(), metrics.iter().map(cell).collect()))
@@ -169,7 +172,7 @@ pub struct Compared {
     dataset: String,
     first: String,
     second: String,
-    cells: Vec<Cell>,
+    cells: Vec<CaptionCell>,
 }
 
 /// A line for each pair of models and data set, in the order of comparisons.csv.
@@ -188,22 +191,23 @@ pub fn comparisons(run: &CaptionRun) -> Vec<Compared> {
             let rows = run.comparisons.iter().filter(|row| row.metric == metric);
             rows.clone().find(|row| [row.dataset.as_str(), row.first.as_str(), row.second.as_str()] == pair)
         };
-        let cells = metrics.iter().map(|about| find(about.name).map_or_else(Cell::default, difference)).collect();
+        let cells =
+            metrics.iter().map(|about| find(about.name).map_or_else(CaptionCell::default, difference)).collect();
         Compared { dataset, first, second, cells }
     };
     pairs.into_iter().map(line).collect()
 }
 
 /// Marked where chance does not explain it.
-fn difference(row: &Comparison) -> Cell {
+fn difference(row: &Comparison) -> CaptionCell {
     let (low, high) = (four(Some(row.low)), four(Some(row.high)));
-    Cell {
+    CaptionCell {
         text: signed(row.difference),
         small: format!("{low} to {high}"),
         smaller: format!("p {}", equal(row.corrected())),
         numeric: true,
         best: row.corrected() < CERTAIN,
-        ..Cell::default()
+        ..CaptionCell::default()
     }
 }
 

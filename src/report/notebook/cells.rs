@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::tables::Table;
+use super::tables::NotebookTable;
 use crate::report::figure::Figure;
 
 /// What a code cell left behind.
@@ -20,11 +20,11 @@ pub enum Output {
 }
 
 impl Output {
-    pub fn html(table: Table) -> Self {
+    pub fn html(table: NotebookTable) -> Self {
         Self::Result(html_data(table))
     }
 
-    pub fn displayed(table: Table) -> Self {
+    pub fn displayed(table: NotebookTable) -> Self {
         Self::Display { data: html_data(table), metadata: json!({}) }
     }
 
@@ -64,31 +64,31 @@ impl Output {
     }
 }
 
-fn html_data(table: Table) -> Value {
+fn html_data(table: NotebookTable) -> Value {
     json!({ "text/html": lines(&table.html()), "text/plain": ["<IPython.core.display.HTML object>"] })
 }
 
 /// A cell before it is numbered.
 #[derive(Debug)]
-pub struct Cell {
+pub struct NotebookCell {
     id: String,
     source: String,
     /// None: text.
     outputs: Option<Vec<Output>>,
 }
 
-pub fn markdown(id: &str, text: &str) -> Cell {
-    Cell { id: id.to_string(), source: text.trim_end().to_string(), outputs: None }
+pub fn markdown(id: &str, text: &str) -> NotebookCell {
+    NotebookCell { id: id.to_string(), source: text.trim_end().to_string(), outputs: None }
 }
 
-pub fn code(id: &str, source: &str, outputs: Vec<Output>) -> Cell {
-    Cell { id: id.to_string(), source: source.trim_end().to_string(), outputs: Some(outputs) }
+pub fn code(id: &str, source: &str, outputs: Vec<Output>) -> NotebookCell {
+    NotebookCell { id: id.to_string(), source: source.trim_end().to_string(), outputs: Some(outputs) }
 }
 
 /// The cells as JSON, the code cells counted as if they had been run from top to bottom.
-pub fn numbered(cells: Vec<Cell>) -> Vec<Value> {
+pub fn numbered(cells: Vec<NotebookCell>) -> Vec<Value> {
     let mut count = 0;
-    let mut value = |cell: Cell| match cell.outputs {
+    let mut value = |cell: NotebookCell| match cell.outputs {
         None => json!({ "cell_type": "markdown", "id": cell.id, "metadata": {}, "source": lines(&cell.source) }),
         Some(outputs) => {
             count += 1;

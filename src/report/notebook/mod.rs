@@ -15,7 +15,7 @@ use plotters::style::RGBColor;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::cells::{Cell, Output, code, markdown};
+use self::cells::{NotebookCell, Output, code, markdown};
 use super::correlations::Correlations;
 use super::figure::Figure;
 use super::folder::Folder;
@@ -23,7 +23,7 @@ use super::{page, save};
 use crate::run::layout::way;
 
 /// Writes a notebook, and makes its folder: the cells that `make` gives for the absolute path of that folder.
-pub fn write(file: &Path, make: impl FnOnce(&Path) -> Result<Vec<Cell>>) -> Result<()> {
+pub fn write(file: &Path, make: impl FnOnce(&Path) -> Result<Vec<NotebookCell>>) -> Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let whole = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
@@ -50,7 +50,7 @@ fn to_json(notebook: &Value) -> Result<Vec<u8>> {
 }
 
 /// What was asked and what came out, in words.
-pub fn introduction(run: &Folder, sentences: &[String], warnings: &[String]) -> Cell {
+pub fn introduction(run: &Folder, sentences: &[String], warnings: &[String]) -> NotebookCell {
     let mut text = format!("# {}\n", cells::plain(run.title()));
     if !run.setting("question").is_empty() {
         text += &format!("\n{}\n", cells::plain(run.setting("question")));
@@ -102,7 +102,7 @@ pub type Source = (&'static str, &'static str, &'static str);
 pub const ITEMS: Source = ("items.csv", "status", ".query(\"status != 'failed'\")");
 
 /// A cell for each table of rank correlations, which the code computes from this file.
-pub fn agree(cells: &mut Vec<Cell>, found: [(Source, Option<Correlations>); 2]) {
+pub fn agree(cells: &mut Vec<NotebookCell>, found: [(Source, Option<Correlations>); 2]) {
     let mut title = Some(
         "## Do the metrics agree?\n\nSpearman's rank correlation: 1 where two metrics order alike, -1 where they order in \
          reverse, 0 where one says nothing of the other.",
@@ -116,13 +116,13 @@ pub fn agree(cells: &mut Vec<Cell>, found: [(Source, Option<Correlations>); 2]) 
             [name.clone()].into_iter().chain(values.iter().map(|value| tables::number(*value))).collect()
         });
         let columns = ["metric".to_string()].into_iter().chain(correlations.names.clone()).collect();
-        let table = tables::Table { columns, rows: rows.collect() };
+        let table = tables::NotebookTable { columns, rows: rows.collect() };
         cells.push(code(&format!("agreement-{at}"), &source, vec![Output::html(table)]));
     }
 }
 
 /// How the run was made, where its folder says so.
-pub fn origin(run: &Folder, folder: &Path, cells: &mut Vec<Cell>) {
+pub fn origin(run: &Folder, folder: &Path, cells: &mut Vec<NotebookCell>) {
     if run.config_text.is_none() && !run.manifest.is_object() {
         return;
     }

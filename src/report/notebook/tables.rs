@@ -10,12 +10,12 @@ const WIDE: [&str; 5] = ["caption", "prompt", "dropped", "style_text", "error"];
 
 /// A table of text; numbers are formatted already.
 #[derive(Debug)]
-pub struct Table {
+pub struct NotebookTable {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl NotebookTable {
     pub fn has_rows(&self) -> bool {
         !self.rows.is_empty()
     }
@@ -51,7 +51,7 @@ pub fn number(value: Option<f64>) -> String {
 }
 
 /// The plain values of manifest.json, as Python's `str` shows them.
-pub fn manifest(manifest: &Map<String, Value>) -> Table {
+pub fn manifest(manifest: &Map<String, Value>) -> NotebookTable {
     let plain = manifest.iter().filter_map(|(key, value)| {
         let text = match value {
             Value::Number(time) if key == "started" && time.is_u64() => date(time.as_u64().unwrap_or_default()),
@@ -64,5 +64,5 @@ pub fn manifest(manifest: &Map<String, Value>) -> Table {
         };
         Some(vec![key.clone(), text])
     });
-    Table { columns: ["key", "value"].map(String::from).into(), rows: plain.collect() }
+    NotebookTable { columns: ["key", "value"].map(String::from).into(), rows: plain.collect() }
 }

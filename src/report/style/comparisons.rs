@@ -14,26 +14,26 @@ const MOST_STRATEGIES: usize = 4;
 
 /// The table of the page.
 #[derive(Debug, Default, Serialize)]
-pub struct Table {
+pub struct ComparisonTable {
     /// Metrics.
     pub columns: Vec<&'static str>,
-    pub rows: Vec<Pair>,
+    pub rows: Vec<ComparedPair>,
     /// Pairs that are in comparisons.csv alone.
     pub more: usize,
 }
 
 /// A pair of strategies, with a cell for each metric.
 #[derive(Debug, Serialize)]
-pub struct Pair {
+pub struct ComparedPair {
     first: String,
     second: String,
     n: usize,
-    cells: Vec<Cell>,
+    cells: Vec<ComparisonCell>,
 }
 
 /// The difference by a metric, its interval and its probability. Empty where the pair has none.
 #[derive(Debug, Default, Serialize)]
-pub struct Cell {
+pub struct ComparisonCell {
     difference: String,
     interval: String,
     p: String,
@@ -41,7 +41,7 @@ pub struct Cell {
 }
 
 /// The pairs in the order of the ranking, the better one second: what the other has more.
-pub fn table(run: &StyleRun) -> Table {
+pub fn table(run: &StyleRun) -> ComparisonTable {
     let metrics: Vec<&'static About> = shown(&run.results, Show::Table)
         .into_iter()
         .filter(|about| run.comparisons.iter().any(|row| row.metric == about.name))
@@ -53,17 +53,17 @@ pub fn table(run: &StyleRun) -> Table {
         let found: Vec<Option<Comparison>> =
             metrics.iter().map(|about| run.compared(about.name, names[other], names[best])).collect();
         let n = found.iter().flatten().map(|row| row.n).next()?;
-        let cells = found.into_iter().map(|row| row.map_or_else(Cell::default, |row| cell(&row))).collect();
-        Some(Pair { first: names[other].to_string(), second: names[best].to_string(), n, cells })
+        let cells = found.into_iter().map(|row| row.map_or_else(ComparisonCell::default, |row| cell(&row))).collect();
+        Some(ComparedPair { first: names[other].to_string(), second: names[best].to_string(), n, cells })
     };
-    let rows: Vec<Pair> = pairs.filter_map(row).collect();
+    let rows: Vec<ComparedPair> = pairs.filter_map(row).collect();
     let all = run.comparisons.iter().filter(|row| metrics.first().is_some_and(|about| row.metric == about.name));
     let more = all.count().saturating_sub(rows.len());
-    Table { columns: metrics.iter().map(|about| about.label).collect(), rows, more }
+    ComparisonTable { columns: metrics.iter().map(|about| about.label).collect(), rows, more }
 }
 
-fn cell(row: &Comparison) -> Cell {
-    Cell {
+fn cell(row: &Comparison) -> ComparisonCell {
+    ComparisonCell {
         difference: signed(row.difference),
         interval: format!("{} to {}", short(Some(row.low)), short(Some(row.high))),
         p: format!("p {}", equal(row.corrected())),

@@ -15,26 +15,26 @@ const MOST_STRATEGIES: usize = 6;
 
 /// The table of the page.
 #[derive(Debug, Default, Serialize)]
-pub struct Table {
+pub struct EffectTable {
     /// Metrics.
     pub columns: Vec<&'static str>,
-    pub rows: Vec<Value>,
+    pub rows: Vec<AxisEffect>,
 }
 
 /// A value of an axis.
 #[derive(Debug, Serialize)]
-pub struct Value {
+pub struct AxisEffect {
     axis: String,
     value: String,
     /// Whether another axis begins here.
     is_first: bool,
     n: usize,
-    cells: Vec<Cell>,
+    cells: Vec<EffectCell>,
 }
 
 /// Its mean by a metric. Empty where there is none.
 #[derive(Debug, Default, Serialize)]
-pub struct Cell {
+pub struct EffectCell {
     mean: String,
     interval: String,
     p: String,
@@ -47,10 +47,10 @@ pub fn lead(run: &StyleRun) -> bool {
 }
 
 /// The axes, each with its values, in the order of effects.csv.
-pub fn table(run: &StyleRun) -> Table {
+pub fn table(run: &StyleRun) -> EffectTable {
     let has = |about: &&'static About| run.effects.iter().any(|row| row.metric == about.name);
     let metrics: Vec<&'static About> = shown(&run.results, Show::Table).into_iter().filter(has).collect();
-    let mut rows: Vec<Value> = Vec::new();
+    let mut rows: Vec<AxisEffect> = Vec::new();
     for effect in &run.effects {
         if rows.iter().any(|row| row.axis == effect.axis && row.value == effect.value) {
             continue;
@@ -61,9 +61,9 @@ pub fn table(run: &StyleRun) -> Table {
                 .iter()
                 .filter(same)
                 .find(|row| row.metric == about.name)
-                .map_or_else(Cell::default, |row| cell(run, row))
+                .map_or_else(EffectCell::default, |row| cell(run, row))
         };
-        rows.push(Value {
+        rows.push(AxisEffect {
             is_first: rows.last().is_none_or(|last| last.axis != effect.axis),
             axis: effect.axis.clone(),
             value: effect.value.clone(),
@@ -71,7 +71,7 @@ pub fn table(run: &StyleRun) -> Table {
             cells: metrics.iter().map(find).collect(),
         });
     }
-    Table { columns: metrics.iter().map(|about| about.label).collect(), rows }
+    EffectTable { columns: metrics.iter().map(|about| about.label).collect(), rows }
 }
 
 /// The probability of a row after Holm's correction over all axes and values of its metric. Of two values each differs
@@ -91,9 +91,9 @@ pub fn corrected(run: &StyleRun, row: &EffectRow) -> f64 {
     tests.iter().position(own).map_or(row.p_value, |at| holm[at])
 }
 
-fn cell(run: &StyleRun, row: &EffectRow) -> Cell {
+fn cell(run: &StyleRun, row: &EffectRow) -> EffectCell {
     let p = corrected(run, row);
-    Cell {
+    EffectCell {
         mean: short(Some(row.mean)),
         interval: format!("{} to {}", short(Some(row.low)), short(Some(row.high))),
         p: format!("p {}", equal(p)),

@@ -29,7 +29,7 @@ const STYLE: &About = &fid::ABOUT;
 const PHOTO: &About = &lpips::ABOUT;
 
 use super::folder::Folder;
-use super::notebook::cells::Cell;
+use super::notebook::cells::NotebookCell;
 use super::{Report, TrackedEntry};
 use crate::metrics::About;
 use crate::metrics::image::{artfid, fid, lpips};
@@ -66,7 +66,7 @@ impl Report for StyleRun {
         page::html(self)
     }
 
-    fn cells(&self, folder: &Path) -> Result<Vec<Cell>> {
+    fn cells(&self, folder: &Path) -> Result<Vec<NotebookCell>> {
         notebook::cells(self, folder)
     }
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::causes::{self, Count};
 use super::gallery::Rule;
 use super::{PHOTO, StyleRun};
-use crate::report::contact_sheet::{Cell, Row, contact_sheet};
+use crate::report::contact_sheet::{SheetCell, SheetRow, contact_sheet};
 use crate::report::figure::png_bytes;
 use crate::report::number::short;
 use crate::report::save;
@@ -79,12 +79,12 @@ fn file_name(strategy: &str) -> String {
 
 fn sheet(run: &StyleRun, row: &ResultRow, title: &str, items: &[&ItemRow], counts: &[Count]) -> Result<RgbImage> {
     let picture = |file: &str| (!file.is_empty()).then(|| open(&run.folder.dir, file).ok()).flatten();
-    let photo = |item: &&ItemRow| Cell { picture: picture(&item.photo), caption: item.id.clone() };
-    let drawn = |item: &&ItemRow| Cell { picture: picture(&item.image), caption: caption(item, counts) };
-    let photos = Row { label: "photo".to_string(), cells: items.iter().map(photo).collect() };
+    let photo = |item: &&ItemRow| SheetCell { picture: picture(&item.photo), caption: item.id.clone() };
+    let drawn = |item: &&ItemRow| SheetCell { picture: picture(&item.image), caption: caption(item, counts) };
+    let photos = SheetRow { label: "photo".to_string(), cells: items.iter().map(photo).collect() };
     // Lines break at blanks only.
     let label = format!("{}: {title}", row.strategy.replace("__", " / "), title = title.to_lowercase());
-    contact_sheet(&[photos, Row { label, cells: items.iter().map(drawn).collect() }])
+    contact_sheet(&[photos, SheetRow { label, cells: items.iter().map(drawn).collect() }])
 }
 
 /// The likely causes, which stand out, the measures, the prompt, what was dropped of it.

@@ -9,14 +9,14 @@ use super::cases::{Case, choose};
 use super::{AGAINST_LENGTH, CaptionRun, DECIDING, OF_CASES, agreement, tables, verdict};
 use crate::metrics::{About, find};
 use crate::report::Report;
-use crate::report::notebook::cells::{Cell, Output, code, markdown};
-use crate::report::notebook::tables::{Table, number};
+use crate::report::notebook::cells::{NotebookCell, Output, code, markdown};
+use crate::report::notebook::tables::{NotebookTable, number};
 use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
 use crate::report::plots::{Sheet, color};
 use crate::run::caption::{CaptionItem, CaptionResult};
 
 /// The cells of the notebook in this folder.
-pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
+pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<NotebookCell>> {
     let colors = run.models().into_iter().enumerate().map(|(at, model)| (model, color(at)));
     let load = format!("{}\n\n{}", preamble(&run.folder, folder, colors)?, filled(run, include_str!("load.py")));
     let mut cells = vec![
@@ -38,14 +38,14 @@ pub fn cells(run: &CaptionRun, folder: &Path) -> Result<Vec<Cell>> {
 }
 
 /// A table of the results: data set, model, and columns of numbers.
-fn table(run: &CaptionRun, columns: Vec<(String, Number)>) -> Table {
+fn table(run: &CaptionRun, columns: Vec<(String, Number)>) -> NotebookTable {
     let row = |row: &CaptionResult| {
         let values = columns.iter().map(|(_, value)| value(row));
         [row.dataset.clone(), row.model.clone()].into_iter().chain(values).collect()
     };
     let rows = run.results.iter().map(row).collect();
     let names = columns.iter().map(|(name, _)| name.clone());
-    Table { columns: ["dataset", "model"].map(String::from).into_iter().chain(names).collect(), rows }
+    NotebookTable { columns: ["dataset", "model"].map(String::from).into_iter().chain(names).collect(), rows }
 }
 
 /// A number of a row, as text.
@@ -55,7 +55,7 @@ fn value_of(about: &'static About) -> (String, Number) {
     (about.name.to_string(), Box::new(|row| number(row.values.value(about.name))))
 }
 
-fn results(run: &CaptionRun) -> Table {
+fn results(run: &CaptionRun) -> NotebookTable {
     let mut columns: Vec<(String, Number)> = vec![("n".to_string(), Box::new(|row| row.n.to_string()))];
     columns.extend(tables::compared(run).into_iter().map(value_of));
     columns.push(("words".to_string(), Box::new(|row| number(row.words))));
@@ -68,7 +68,7 @@ fn with_intervals() -> Vec<&'static About> {
     AGAINST_LENGTH.iter().filter_map(|name| find(name)).map(|metric| metric.about()).collect()
 }
 
-fn intervals(run: &CaptionRun) -> Table {
+fn intervals(run: &CaptionRun) -> NotebookTable {
     let columns = with_intervals().into_iter().flat_map(|about| -> [(String, Number); 3] {
         [
             value_of(about),
@@ -108,7 +108,7 @@ fn filled(run: &CaptionRun, source: &str) -> String {
 }
 
 /// Only where something was published of what was measured.
-fn published(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
+fn published(run: &CaptionRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     let metrics = tables::published_metrics(run);
     let row = |row: &CaptionResult| {
         let line = run.published_of(row)?;
@@ -125,11 +125,11 @@ fn published(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
     let source = filled(run, include_str!("published.py"));
     let source = source.replace("@PUBLISHED@", &serde_json::to_string_pretty(&run.published)?);
     cells.push(markdown("published-title", "## Beside the published table"));
-    cells.push(code("published", &source, vec![Output::html(Table { columns, rows })]));
+    cells.push(code("published", &source, vec![Output::html(NotebookTable { columns, rows })]));
     Ok(())
 }
 
-fn comparisons(run: &CaptionRun, cells: &mut Vec<Cell>) {
+fn comparisons(run: &CaptionRun, cells: &mut Vec<NotebookCell>) {
     let metrics = tables::compared(run);
     let rows: Vec<Vec<String>> = run
         .comparisons
@@ -150,11 +150,11 @@ fn comparisons(run: &CaptionRun, cells: &mut Vec<Cell>) {
                 both described, with the 95 % interval, the two-sided probability of such a difference by chance, and \
                 the same after Holm's correction over all pairs.";
     cells.push(markdown("comparisons-title", text));
-    let table = Table { columns: columns.map(String::from).into(), rows };
+    let table = NotebookTable { columns: columns.map(String::from).into(), rows };
     cells.push(code("comparisons", &filled(run, include_str!("comparisons.py")), vec![Output::html(table)]));
 }
 
-fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
+fn plots(run: &CaptionRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     if run.items.iter().all(|item| item.values.value(DECIDING).is_none()) {
         return Ok(());
     }
@@ -171,7 +171,7 @@ fn plots(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
 }
 
 /// A cell for each data set: its chosen pictures.
-fn cases(run: &CaptionRun, cells: &mut Vec<Cell>) -> Result<()> {
+fn cases(run: &CaptionRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     let rule = "## Case studies\n\nFor each data set the pictures where the models differ most (the largest gap between \
                 their METEOR), and those of the others with the lowest scores (METEOR of the best model).";
     cells.push(markdown("cases-title", rule));
@@ -208,7 +208,7 @@ fn pictures(kind: &str, cases: &[Case]) -> Vec<montage::Case> {
 }
 
 /// What each model said of the chosen pictures, and what people wrote.
-fn said(run: &CaptionRun, dataset: &str, kinds: &[(&str, &Vec<Case>)]) -> Table {
+fn said(run: &CaptionRun, dataset: &str, kinds: &[(&str, &Vec<Case>)]) -> NotebookTable {
     let mut rows = Vec::new();
     for (kind, cases) in kinds {
         for case in cases.iter() {
@@ -225,14 +225,14 @@ fn said(run: &CaptionRun, dataset: &str, kinds: &[(&str, &Vec<Case>)]) -> Table 
         }
     }
     let columns = ["case", "id", "who", "caption"].into_iter().chain(OF_CASES).map(String::from).collect();
-    Table { columns, rows }
+    NotebookTable { columns, rows }
 }
 
-fn failed(run: &CaptionRun, cells: &mut Vec<Cell>) {
+fn failed(run: &CaptionRun, cells: &mut Vec<NotebookCell>) {
     let failed = run.items.iter().filter(|item| !item.is_done());
     let row = |item: &CaptionItem| [&item.id, &item.dataset, &item.model, &item.error].map(String::clone).to_vec();
     let columns = ["id", "dataset", "model", "error"].map(String::from).into();
-    let table = Table { columns, rows: failed.map(row).collect() };
+    let table = NotebookTable { columns, rows: failed.map(row).collect() };
     if table.has_rows() {
         cells.push(markdown("failed-title", "## Failed captions"));
         cells.push(code("failed", include_str!("failed.py"), vec![Output::html(table)]));

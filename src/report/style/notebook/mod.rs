@@ -12,7 +12,7 @@ use super::people::said;
 use super::verdict::verdict;
 use super::{DECIDING, PHOTO, STYLE, StyleRun, agreement, gallery, people_verdict, plots};
 use crate::metrics::{Show, find};
-use crate::report::notebook::cells::{Cell, Output, code, markdown};
+use crate::report::notebook::cells::{NotebookCell, Output, code, markdown};
 use crate::report::notebook::{ITEMS, agree, introduction, list, montage, origin, preamble, with_alt};
 use crate::report::page::css_color;
 use crate::report::plots::{Sheet, color};
@@ -20,7 +20,7 @@ use crate::run::factors::factors;
 use crate::run::shown;
 use crate::run::style::{ItemRow, ResultRow};
 
-pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
+pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<NotebookCell>> {
     let verdict = verdict(run);
     let people = said(run).and_then(|said| people_verdict::verdict(run, &said));
     let sentences: Vec<String> = [verdict.sentence].into_iter().chain(people).collect();
@@ -63,7 +63,7 @@ pub fn cells(run: &StyleRun, folder: &Path) -> Result<Vec<Cell>> {
 }
 
 /// A cell for each plot that has something to show.
-fn figures(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
+fn figures(run: &StyleRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     cells.push(markdown("plots-title", "## Plots"));
     let listed = &run.results[..run.listed];
     for (name, figure) in plots::all(run, Sheet::Wide) {
@@ -150,7 +150,7 @@ fn frontier_lines(run: &StyleRun) -> Result<String> {
 }
 
 /// A cell for each strategy: its successes and failures.
-fn cases(run: &StyleRun, cells: &mut Vec<Cell>) -> Result<()> {
+fn cases(run: &StyleRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     let rated = people::has_ratings(run);
     let (title, rated_rule) = if rated {
         ("Successes and failures", format!("{}\n\n", gallery::RATED))

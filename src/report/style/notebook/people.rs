@@ -1,14 +1,14 @@
 //! What people said, in the notebook.
 
-use crate::report::notebook::cells::{Cell, Output, code, markdown, plain};
-use crate::report::notebook::tables::{Table, number};
+use crate::report::notebook::cells::{NotebookCell, Output, code, markdown, plain};
+use crate::report::notebook::tables::{NotebookTable, number};
 use crate::report::style::StyleRun;
 use crate::report::style::export::of_people;
 use crate::report::style::people::{Said, said};
 use crate::report::table;
 
 /// The cells; none where no one said anything.
-pub fn cells(run: &StyleRun, cells: &mut Vec<Cell>) {
+pub fn cells(run: &StyleRun, cells: &mut Vec<NotebookCell>) {
     let Some(said) = said(run) else { return };
     cells.push(markdown("people-title", &text(run)));
     if said.ratings > 0 {
@@ -22,7 +22,7 @@ pub fn has_ratings(run: &StyleRun) -> bool {
 }
 
 /// The success rates, in the order of the results.
-fn rates(run: &StyleRun, said: &Said) -> Table {
+fn rates(run: &StyleRun, said: &Said) -> NotebookTable {
     let listed = run.ranking().into_iter().filter(|at| *at < run.listed);
     let row = |at: usize| {
         let of = &said.strategies[at];
@@ -31,7 +31,7 @@ fn rates(run: &StyleRun, said: &Said) -> Table {
         Some([run.results[at].strategy.clone(), of.rated.to_string()].into_iter().chain(numbers).collect())
     };
     let columns = ["strategy", "rated", "success", "low", "high"].map(String::from).into();
-    Table { columns, rows: listed.filter_map(row).collect() }
+    NotebookTable { columns, rows: listed.filter_map(row).collect() }
 }
 
 /// What `toolkit report` computed of votes, agreement and metrics.

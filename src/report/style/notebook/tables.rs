@@ -1,7 +1,7 @@
 //! The tables of the notebook.
 
 use crate::metrics::Show;
-use crate::report::notebook::tables::{Table, number};
+use crate::report::notebook::tables::{NotebookTable, number};
 use crate::report::style::effects::corrected;
 use crate::report::style::gallery::Choice;
 use crate::report::style::{DECIDING, PHOTO, StyleRun};
@@ -26,7 +26,7 @@ pub fn numbers(run: &StyleRun) -> Vec<(String, Number)> {
 }
 
 /// The rows of results.csv, best ArtFID first.
-pub fn results(run: &StyleRun) -> Table {
+pub fn results(run: &StyleRun) -> NotebookTable {
     let numbers = numbers(run);
     let listed = run.ranking().into_iter().filter(|at| *at < run.listed).map(|at| &run.results[at]);
     let rows = listed.map(|row| {
@@ -35,21 +35,21 @@ pub fn results(run: &StyleRun) -> Table {
     });
     let rows = rows.collect();
     let names = numbers.iter().map(|(name, _)| name.clone());
-    Table { columns: ["strategy", "style_text"].map(String::from).into_iter().chain(names).collect(), rows }
+    NotebookTable { columns: ["strategy", "style_text"].map(String::from).into_iter().chain(names).collect(), rows }
 }
 
 /// The rows of effects.csv of the deciding metric.
-pub fn effects(run: &StyleRun) -> Table {
+pub fn effects(run: &StyleRun) -> NotebookTable {
     let rows = run.effects.iter().filter(|row| row.metric == DECIDING.name).map(|row| {
         let values = [row.mean, row.low, row.high, row.p_value, corrected(run, row)].map(|value| number(Some(value)));
         [row.axis.clone(), row.value.clone(), row.n.to_string()].into_iter().chain(values).collect()
     });
     let columns = ["axis", "value", "n", "mean", "low", "high", "p_value", "p_holm"];
-    Table { columns: columns.map(String::from).into(), rows: rows.collect() }
+    NotebookTable { columns: columns.map(String::from).into(), rows: rows.collect() }
 }
 
 /// The rows of comparisons.csv that the best strategy is in.
-pub fn comparisons(run: &StyleRun) -> Table {
+pub fn comparisons(run: &StyleRun) -> NotebookTable {
     let listed = run.ranking().into_iter().find(|at| *at < run.listed);
     let best = listed.map_or("", |at| run.results[at].strategy.as_str());
     let rows = run.comparisons.iter().filter(|row| row.first == best || row.second == best);
@@ -59,11 +59,11 @@ pub fn comparisons(run: &StyleRun) -> Table {
         names.into_iter().chain([row.n.to_string()]).chain(values).collect()
     });
     let columns = ["metric", "first", "second", "n", "difference", "low", "high", "p_value", "p_holm"];
-    Table { columns: columns.map(String::from).into(), rows: rows.collect() }
+    NotebookTable { columns: columns.map(String::from).into(), rows: rows.collect() }
 }
 
 /// The chosen pictures of a strategy.
-pub fn cases(choice: &Choice) -> Table {
+pub fn cases(choice: &Choice) -> NotebookTable {
     let row = |case: &str, item: &ItemRow| {
         let measures = [item.values.value(PHOTO.name), item.style_distance, item.gallery_score].map(number);
         let photo = [item.photo_luma, item.photo_sharpness, item.face_share].map(number);
@@ -87,12 +87,12 @@ pub fn cases(choice: &Choice) -> Table {
         "prompt",
         "dropped",
     ];
-    Table { columns: columns.map(String::from).into(), rows }
+    NotebookTable { columns: columns.map(String::from).into(), rows }
 }
 
 /// The pictures that failed.
-pub fn failed(run: &StyleRun) -> Table {
+pub fn failed(run: &StyleRun) -> NotebookTable {
     let failed = run.items.iter().filter(|item| item.status == "failed");
     let rows = failed.map(|item| vec![item.id.clone(), item.strategy.clone(), item.error.clone()]).collect();
-    Table { columns: ["id", "strategy", "error"].map(String::from).into(), rows }
+    NotebookTable { columns: ["id", "strategy", "error"].map(String::from).into(), rows }
 }

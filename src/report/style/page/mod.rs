@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use self::people::People;
-use self::tables::{Cell, Column, Remark};
+use self::tables::{Remark, ResultCell, ResultColumn};
 use super::gallery::{self, Rule};
 use super::verdict::verdict;
 use super::{StyleRun, agreement, causes, comparisons, effects, grid, plots};
@@ -40,11 +40,11 @@ struct Page {
     sentence: String,
     warnings: Vec<String>,
     facts: Vec<Fact>,
-    effects: effects::Table,
+    effects: effects::EffectTable,
     directions: String,
-    columns: Vec<Column>,
-    rows: Vec<Vec<Cell>>,
-    compared: comparisons::Table,
+    columns: Vec<ResultColumn>,
+    rows: Vec<Vec<ResultCell>>,
+    compared: comparisons::ComparisonTable,
     plots: Vec<Plot>,
     correlations: Vec<Correlations>,
     people: Option<People>,

@@ -27,11 +27,11 @@ pub struct People {
 struct Line {
     head: String,
     color: String,
-    cells: Vec<Cell>,
+    cells: Vec<PeopleCell>,
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Cell {
+struct PeopleCell {
     text: String,
     small: String,
     bold: bool,
@@ -78,8 +78,8 @@ fn of_pair(pair: &OfPair, first: &str, second: &str) -> Line {
             plain(pair.wins.to_string()),
             plain(pair.losses.to_string()),
             plain(pair.ties.to_string()),
-            Cell { bold: telling, ..with_interval(pair.difference.value, pair.difference.interval) },
-            Cell { bold: telling, ..plain(probability(pair.p_holm)) },
+            PeopleCell { bold: telling, ..with_interval(pair.difference.value, pair.difference.interval) },
+            PeopleCell { bold: telling, ..plain(probability(pair.p_holm)) },
         ],
     }
 }
@@ -92,7 +92,7 @@ fn of_measure(measure: &OfMeasure) -> Line {
     let n = measure.correlation.map_or(0, |correlation| correlation.n);
     let votes = |(share, interval, n): (f64, Interval, usize)| {
         let cell = share_cell(share, interval);
-        Cell { text: format!("{} of {n}", cell.text), ..cell }
+        PeopleCell { text: format!("{} of {n}", cell.text), ..cell }
     };
     Line {
         head: measure.label.clone(),
@@ -106,21 +106,25 @@ fn of_measure(measure: &OfMeasure) -> Line {
     }
 }
 
-fn plain(text: String) -> Cell {
-    Cell { text, ..Cell::default() }
+fn plain(text: String) -> PeopleCell {
+    PeopleCell { text, ..PeopleCell::default() }
 }
 
-fn none() -> Cell {
+fn none() -> PeopleCell {
     plain("–".to_string())
 }
 
-fn with_interval(value: f64, Interval { low, high }: Interval) -> Cell {
-    Cell { text: short(Some(value)), small: format!("{} to {}", short(Some(low)), short(Some(high))), bold: false }
+fn with_interval(value: f64, Interval { low, high }: Interval) -> PeopleCell {
+    PeopleCell {
+        text: short(Some(value)),
+        small: format!("{} to {}", short(Some(low)), short(Some(high))),
+        bold: false,
+    }
 }
 
-fn share_cell(share: f64, Interval { low, high }: Interval) -> Cell {
+fn share_cell(share: f64, Interval { low, high }: Interval) -> PeopleCell {
     let percent = |value: f64| format!("{:.0}", 100.0 * value);
-    Cell {
+    PeopleCell {
         text: format!("{} %", percent(share)),
         small: format!("{} to {} %", percent(low), percent(high)),
         bold: false,

@@ -19,7 +19,7 @@ const LONGEST_TEXT: f64 = 260.0;
 const LETTERS: f64 = 14.0;
 
 #[derive(Debug, Serialize)]
-pub struct Column {
+pub struct ResultColumn {
     name: &'static str,
     /// Said when the pointer rests on it.
     help: &'static str,
@@ -28,7 +28,7 @@ pub struct Column {
 
 /// A cell: what is shown, and what it is sorted by (empty: last, whichever way).
 #[derive(Debug, Default, Serialize)]
-pub struct Cell {
+pub struct ResultCell {
     text: String,
     small: String,
     key: String,
@@ -59,8 +59,8 @@ fn shown_value(row: &ResultRow, axis: &Axis) -> String {
 }
 
 /// The results table, best ArtFID first. Axes in which the strategies differ get a column.
-pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
-    let column = |name, help, numeric| Column { name, help, numeric };
+pub fn results(run: &StyleRun) -> (Vec<ResultColumn>, Vec<Vec<ResultCell>>) {
+    let column = |name, help, numeric| ResultColumn { name, help, numeric };
     let axes: Vec<&Axis> = axes::columns().into_iter().filter(|axis| varies(run, axis)).collect();
     let metrics = shown(&run.results, Show::Table);
     let failed = run.results.iter().any(|row| row.failed > 0);
@@ -79,11 +79,11 @@ pub fn results(run: &StyleRun) -> (Vec<Column>, Vec<Vec<Cell>>) {
     let row = |at: usize| {
         let row = &run.results[at];
         let (color, small) = (css_color(colors[at]), row.style_text().to_string());
-        let mut cells = vec![Cell { color, small, ..text(&row.strategy) }];
+        let mut cells = vec![ResultCell { color, small, ..text(&row.strategy) }];
         cells.extend(axes.iter().map(|axis| short_text(&shown_value(row, axis))));
         cells.push(whole(row.n));
         for (about, best) in metrics.iter().zip(&best) {
-            cells.push(Cell { small: interval(row, about), ..value(row.values.value(about.name), *best) });
+            cells.push(ResultCell { small: interval(row, about), ..value(row.values.value(about.name), *best) });
         }
         cells.push(value(row.seconds_per_image, None));
         cells.extend(failed.then(|| whole(row.failed)));
@@ -110,25 +110,31 @@ pub fn directions(run: &StyleRun) -> String {
     }
 }
 
-fn text(text: &str) -> Cell {
-    Cell { text: text.to_string(), key: text.to_string(), ..Cell::default() }
+fn text(text: &str) -> ResultCell {
+    ResultCell { text: text.to_string(), key: text.to_string(), ..ResultCell::default() }
 }
 
 /// A text that would fill a column of many rows is cut; it is whole where the pointer rests on it, and for screen readers.
-fn short_text(whole: &str) -> Cell {
+fn short_text(whole: &str) -> ResultCell {
     let shown = shorten(whole, LETTERS, LONGEST_TEXT);
     let title = if shown == whole { String::new() } else { whole.to_string() };
-    Cell { text: shown, title, ..text(whole) }
+    ResultCell { text: shown, title, ..text(whole) }
 }
 
-fn whole(value: usize) -> Cell {
-    Cell { text: value.to_string(), key: value.to_string(), numeric: true, ..Cell::default() }
+fn whole(value: usize) -> ResultCell {
+    ResultCell { text: value.to_string(), key: value.to_string(), numeric: true, ..ResultCell::default() }
 }
 
-fn value(value: Option<f64>, best: Option<f64>) -> Cell {
+fn value(value: Option<f64>, best: Option<f64>) -> ResultCell {
     let value = finite(value);
     let key = value.map(|v| v.to_string()).unwrap_or_default();
-    Cell { text: short(value), key, numeric: true, best: value.is_some() && value == best, ..Cell::default() }
+    ResultCell {
+        text: short(value),
+        key,
+        numeric: true,
+        best: value.is_some() && value == best,
+        ..ResultCell::default()
+    }
 }
 
 fn interval(row: &ResultRow, about: &About) -> String {
