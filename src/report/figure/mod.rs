@@ -121,6 +121,15 @@ impl Figure {
         self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, align, bold: false }));
     }
 
+    /// Text with paper below it: no line that is drawn already runs through it.
+    pub fn text_on_paper(&mut self, at: Point, text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
+        let text = Text { at, text: text.into(), size, color, align, bold: false };
+        let width = text_width(&text.text, size, false);
+        let left = text::left_edge(&text, width, 1.0);
+        self.rect((left - 2.0, at.1 - size * 0.7), (left + width + 2.0, at.1 + size * 0.7), PAPER, 1.0);
+        self.shapes.push(Shape::Text(text));
+    }
+
     pub fn bold(&mut self, at: Point, text: impl Into<String>, size: f64, color: RGBColor, align: Align) {
         self.shapes.push(Shape::Text(Text { at, text: text.into(), size, color, align, bold: true }));
     }

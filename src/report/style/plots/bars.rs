@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::strategy_colors;
 use crate::metrics::About;
 use crate::metrics::stats::Interval;
-use crate::report::figure::{Align, Figure, INK, MUTED, shorten_middle, text_width, wrap};
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten_middle, text_width, wrap};
 use crate::report::number::short;
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, nothing, titled, told};
 use crate::report::style::StyleRun;
@@ -16,6 +16,8 @@ const TOP: f64 = 62.0;
 const LABELS: f64 = 230.0;
 const ABOVE: f64 = 20.0;
 const LINE: f64 = 14.0;
+/// Lines of a style text; the tables have longer ones whole.
+const MOST_LINES: usize = 5;
 /// Room for the values, right of the bars.
 const VALUES: f64 = 60.0;
 
@@ -23,7 +25,8 @@ const VALUES: f64 = 60.0;
 pub fn figure(run: &StyleRun, metric: &About, sheet: Sheet) -> Figure {
     let order = run.ranking_by(metric);
     let (room, above) = if sheet.is_narrow() { (sheet.inner(), ABOVE) } else { (LABELS, 0.0) };
-    let styles: Vec<Vec<String>> = order.iter().map(|at| wrap(run.results[*at].style_text(), SMALL, room, 2)).collect();
+    let styles: Vec<Vec<String>> =
+        order.iter().map(|at| wrap(run.results[*at].style_text(), SMALL, room, MOST_LINES)).collect();
     let height = |lines: &Vec<String>| {
         let text = above + LINE * lines.len() as f64;
         if sheet.is_narrow() { text + 32.0 } else { text + 30.0 }
@@ -55,16 +58,27 @@ pub fn figure(run: &StyleRun, metric: &About, sheet: Sheet) -> Figure {
             Some(value) => {
                 let interval = row.values.interval(metric.name);
                 bar(&mut figure, &axis, (value, interval), colors[*at], middle);
-                figure.bold(values_at, short(Some(value)), SMALL + 1.0, INK, Align::Right);
+                let number = short(Some(value));
+                if sheet.is_narrow() {
+                    let left = values_at.0 - text_width(&number, SMALL + 1.0, true) - 2.0;
+                    figure.rect((left, top + 2.0), (axis.pixels.1, top + 18.0), PAPER, 1.0);
+                }
+                figure.bold(values_at, number, SMALL + 1.0, INK, Align::Right);
                 figure.text((values_at.0 + 8.0, values_at.1), shown(interval), SMALL, MUTED, Align::Left);
                 let text = told(&row.strategy, metric.label, Some(value), interval);
                 figure.tip((axis.pixels.0, middle - 11.0), (axis.pixels.1, middle + 11.0), text);
             }
             None => figure.text((axis.pixels.0 + 8.0, middle), "not measured", SMALL, MUTED, Align::Left),
         }
+        if sheet.is_narrow() {
+            // Beside the bar alone, so that it runs through no name.
+            figure.line([(axis.at(0.0), middle - 13.0), (axis.at(0.0), middle + 13.0)], MUTED, 1.0);
+        }
         top += height(style);
     }
-    figure.line([(axis.at(0.0), start), (axis.at(0.0), bottom)], MUTED, 1.0);
+    if !sheet.is_narrow() {
+        figure.line([(axis.at(0.0), start), (axis.at(0.0), bottom)], MUTED, 1.0);
+    }
     figure.alt = alt(run, metric, &order);
     figure
 }
@@ -99,9 +113,9 @@ fn names(figure: &mut Figure, row: &ResultRow, style: &[String], middle: f64) {
 /// Name and style text over the bar; what the name leaves of its line is the values'.
 fn names_above(figure: &mut Figure, row: &ResultRow, style: &[String], top: f64, axis: &Axis) {
     let room = (axis.pixels.1 - axis.pixels.0) * 0.55;
-    figure.text((axis.pixels.0, top), shorten_middle(&row.strategy, NAME, room), NAME, INK, Align::Left);
+    figure.text_on_paper((axis.pixels.0, top), shorten_middle(&row.strategy, NAME, room), NAME, INK, Align::Left);
     for (at, line) in style.iter().enumerate() {
-        figure.text((axis.pixels.0, top + (LINE + 1.0) * (at + 1) as f64), line, SMALL, MUTED, Align::Left);
+        figure.text_on_paper((axis.pixels.0, top + (LINE + 1.0) * (at + 1) as f64), line, SMALL, MUTED, Align::Left);
     }
 }
 

@@ -64,7 +64,7 @@ mod tests {
     use super::{all, labels::meet};
     use crate::axes::{instruction, strength, style_text};
     use crate::metrics::{Value, Values};
-    use crate::report::figure::Shape;
+    use crate::report::figure::{MUTED, PAPER, Shape};
     use crate::report::plots::Sheet;
     use crate::report::style::StyleRun;
     use crate::run::style::{ItemRow, ResultRow};
@@ -113,6 +113,68 @@ mod tests {
                         assert!(!meet(b, &o), "{name} of {strategies}: {text:?} on {other:?}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_strategies_look_alike_even_on_one_another() {
+        for strategies in [3, 12, 20] {
+            let run = run(strategies, 0.0);
+            let colors = super::strategy_colors(&run);
+            let marks: Vec<_> =
+                colors.iter().map(|color| (color.0, color.1, color.2)).zip(super::strategy_shapes(&run)).collect();
+            let all: std::collections::BTreeSet<_> = marks.iter().collect();
+            assert_eq!(all.len(), strategies, "{marks:?}");
+        }
+        // All values are the same: each mark shows around the one above it.
+        let (_, figure) = all(&run(3, 0.0), Sheet::Wide).into_iter().find(|(name, _)| *name == "fid_lpips").unwrap();
+        let discs = figure.shapes.iter().filter_map(|shape| match shape {
+            Shape::Disc { radius, color, .. } if *color != PAPER => Some(*radius),
+            _ => None,
+        });
+        let radii: Vec<f64> = discs.collect();
+        assert!(radii.len() == 3 && radii.windows(2).all(|pair| pair[0] > pair[1] + 2.0), "{radii:?}");
+    }
+
+    /// Zero may lie in the middle, and on a narrow sheet names stand over the bars.
+    #[test]
+    fn no_axis_runs_through_a_text() {
+        let mut run = run(5, 10.0);
+        for row in &mut run.results {
+            row.axes.set(&style_text::AXIS, "flat colors, thick outlines, simple shapes, cute and minimalist");
+            row.values.set("kid", Value { value: Some(0.01), low: Some(-0.25), high: Some(0.3) });
+        }
+        for (name, figure) in [Sheet::Wide, Sheet::Narrow].into_iter().flat_map(|sheet| all(&run, sheet)) {
+            let lines = figure.shapes.iter().filter_map(|shape| match shape {
+                Shape::Line { points, color, width, .. } if *color == MUTED && *width == 1.0 => Some(points),
+                _ => None,
+            });
+            let upright = lines.flat_map(|points| points.windows(2)).filter(|ends| ends[0].0 == ends[1].0);
+            for ends in upright {
+                let (x, top, bottom) = (ends[0].0, ends[0].1.min(ends[1].1), ends[0].1.max(ends[1].1));
+                for (text, b) in figure.text_boxes() {
+                    let through = b[0] - 2.0 < x && x < b[2] + 2.0 && b[1] < bottom && top < b[3];
+                    assert!(!through, "{name}: a line at {x} runs through {text:?} at {b:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_style_texts_are_whole_where_there_is_room() {
+        let mut run = run(3, 10.0);
+        let style = "a cartoon character in Peanuts comic style, flat colors, thick outlines, simple shapes, cute and minimalist";
+        for (row, name) in run.results.iter_mut().zip(["peanuts", "peanuts_detailed", "wrong_style"]) {
+            row.strategy = name.to_string();
+            row.axes.set(&style_text::AXIS, style);
+        }
+        for sheet in [Sheet::Wide, Sheet::Narrow] {
+            for (name, figure) in all(&run, sheet) {
+                let texts: Vec<String> = figure.text_boxes().into_iter().map(|(text, _)| text).collect();
+                let has = |whole: &str| texts.iter().any(|text| text.contains(whole));
+                assert!(!["artfid", "fid_lpips"].contains(&name) || has("peanuts_detailed"), "{name}: {texts:?}");
+                assert!(name != "artfid" || texts.join(" ").contains(style), "{name}: {texts:?}");
             }
         }
     }

@@ -46,8 +46,10 @@ pub fn figure(run: &StyleRun, metric: &About, sheet: Sheet) -> Figure {
             let (left, right) = axis.pixels;
             let y = middle - above - ROW * 0.56 + 12.0;
             let name = shorten_middle(&strategy.strategy, NAME, right - left - 90.0);
-            figure.text((left, y), name, NAME, INK, Align::Left);
-            figure.text((right, y), count, SMALL, MUTED, Align::Right);
+            figure.text_on_paper((left, y), name, NAME, INK, Align::Left);
+            figure.text_on_paper((right, y), count, SMALL, MUTED, Align::Right);
+            // Beside the shape alone, so that it touches no name.
+            figure.line([(left, middle - ROW * 0.5), (left, middle + ROW * 0.4)], MUTED, 1.0);
         } else {
             let name = shorten_middle(&strategy.strategy, NAME, axis.pixels.0 - MARGIN - 14.0);
             figure.text((axis.pixels.0 - 12.0, middle - 8.0), name, NAME, INK, Align::Right);
@@ -57,7 +59,9 @@ pub fn figure(run: &StyleRun, metric: &About, sheet: Sheet) -> Figure {
         points(&mut figure, &axis, &known[row], (colors[*at], strategy, metric), middle);
         averaged(&mut figure, &axis, (strategy, metric), middle);
     }
-    figure.line([(axis.pixels.0, start), (axis.pixels.0, bottom)], MUTED, 1.0);
+    if !sheet.is_narrow() {
+        figure.line([(axis.pixels.0, start), (axis.pixels.0, bottom)], MUTED, 1.0);
+    }
     figure.alt = alt(run, metric, &order, &values);
     figure
 }

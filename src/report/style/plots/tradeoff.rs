@@ -178,9 +178,16 @@ fn points(
     (run, field): (&StyleRun, Field),
 ) -> Vec<String> {
     let marks: Vec<_> = known.iter().map(|s| (x.at(s.lpips), y.at(s.fid))).collect();
-    let names: Vec<_> = known.iter().map(|s| shorten_middle(&s.name, NAME, (field.right - field.left) * 0.4)).collect();
-    let sizes: Vec<_> = names.iter().map(|name| (text_width(name, NAME, false), NAME)).collect();
-    let places = labels::place(&marks, &sizes, RADIUS, field.bounds(), taken);
+    let placed = |part: f64| {
+        let short = |s: &Strategy| shorten_middle(&s.name, NAME, (field.right - field.left) * part);
+        let names: Vec<String> = known.iter().map(short).collect();
+        let sizes: Vec<_> = names.iter().map(|name| (text_width(name, NAME, false), NAME)).collect();
+        let places = labels::place(&marks, &sizes, RADIUS, field.bounds(), taken);
+        (names, places)
+    };
+    // Whole names where there is room for all of them.
+    let (names, places) =
+        Some(placed(0.7)).filter(|(_, places)| places.iter().all(Option::is_some)).unwrap_or_else(|| placed(0.4));
     for (at, place) in marks.iter().zip(&places) {
         let Some([left, top, right, bottom]) = *place else { continue };
         // A line to the label where it had to go away from its mark.
