@@ -79,6 +79,9 @@ fn a_notebook_is_valid_and_holds_tables_plots_and_cases() -> Result<()> {
             let alt = cell(plot)["outputs"][0]["metadata"]["image/png"]["alt"].as_str().unwrap();
             assert!(alt.contains("watercolour"), "{alt}");
         }
+        // What the page's plot of single pictures has, the notebook's has, too.
+        let spread = text(&cell("plot-lpips")["source"]);
+        assert!(["median", "\"lpips_low\"", "mean"].iter().all(|part| spread.contains(part)), "{spread}");
         for at in 0..strategies {
             let outputs = cell(&format!("cases-{at}"))["outputs"].as_array().unwrap();
             assert_eq!(text(&outputs[0]["data"]["text/html"]).matches("<tr").count(), 11);
