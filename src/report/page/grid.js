@@ -123,6 +123,20 @@ const Grid = (() => {
     if (current && shown.length && !kept.has(place.get(current)[0])) select(cells[shown[0]][0], false);
   }
 
+  // Pictures are fetched before they come into view, while nothing else is to be done and nobody scrolls.
+  const waiting = rows.flatMap((row) => [...row.querySelectorAll("img[loading=lazy]")]).slice(0, 3000);
+  let [scrolled, coming] = [0, []];
+  root.parentElement.addEventListener("scroll", () => { scrolled = performance.now(); }, { passive: true });
+  function ahead() {
+    // A few at a time: what is asked for meanwhile does not wait behind all of them.
+    if (performance.now() - scrolled > 400 && coming.every((image) => image.complete)) {
+      coming = waiting.splice(0, 6);
+      coming.forEach((image) => { image.loading = "eager"; });
+    }
+    if (waiting.length) setTimeout(() => requestIdleCallback(ahead), 60);
+  }
+  if (window.requestIdleCallback) requestIdleCallback(ahead);
+
   find("tools").addEventListener("input", arrange);
   find("tools").addEventListener("submit", (event) => event.preventDefault());
   find("way").addEventListener("click", (event) => {

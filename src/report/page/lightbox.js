@@ -106,6 +106,17 @@ const Lightbox = (() => {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  // For fingers: along the strategies, then to the next photo.
+  function step(by) {
+    const columns = Grid.data.strategies.length;
+    const [, c] = Grid.place(cell);
+    const to = c + by;
+    if ((to < 0 || to >= columns) && Grid.near(cell, by, 0) === cell) return; // the first or last picture of all
+    fill(to < 0 ? Grid.near(cell, -1, columns) : to >= columns ? Grid.near(cell, 1, -columns) : Grid.near(cell, 0, by));
+  }
+  for (const button of dialog.querySelectorAll("[data-lightbox-step]")) {
+    button.addEventListener("click", () => step(Number(button.dataset.lightboxStep)));
+  }
   find("close").addEventListener("click", () => dialog.close());
   find("mode").addEventListener("click", toggle);
   find("cut").addEventListener("input", (event) => panes.style.setProperty("--cut", `${event.target.value}%`));

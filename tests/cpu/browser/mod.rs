@@ -37,9 +37,27 @@ fn cut_plots(browser: &Browser) -> String {
                   if (shown.length !== 1) return `${shown.length} are shown`; \
                   const box = shown[0].getBoundingClientRect(), svg = shown[0].firstElementChild; \
                   if (shown[0].scrollWidth > shown[0].clientWidth || box.right > innerWidth) return 'wider than its place'; \
+                  const column = Math.min(figure.parentElement.clientWidth, innerWidth > 720 ? Infinity : 560); \
+                  if (svg.getBoundingClientRect().width < column - 1) return 'narrower than its column'; \
                   const scale = svg.getBoundingClientRect().width / svg.getAttribute('width'); \
                   return scale < 0.9 ? `drawn ${scale} times as large` : ''; }).filter(Boolean)";
     browser.text(script)
+}
+
+/// What can be scrolled but not by keys.
+fn out_of_reach(browser: &Browser) -> String {
+    let script = "[...document.querySelectorAll('main *')].filter((e) => e.offsetParent && \
+                  /auto|scroll/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth && e.tabIndex < 0 && \
+                  !e.querySelector('[tabindex=\"0\"]')).map((e) => e.className)";
+    browser.text(script)
+}
+
+/// Colours of a kind of element, as they are painted.
+fn colors(browser: &Browser, selector: &str) -> Vec<String> {
+    let script = format!(
+        "[...new Set([...document.querySelectorAll('{selector}')].map((e) => getComputedStyle(e).color))].join(';')"
+    );
+    browser.text(&script).split(';').map(String::from).collect()
 }
 
 fn ratings(dir: &Path) -> Vec<RatingRow> {
@@ -209,7 +227,11 @@ fn the_pages_fit_a_phone_and_a_desk_light_and_dark() {
             assert_eq!(browser.text(small), "0", "buttons of {name} that are too small");
             if name == "report" {
                 assert_eq!(cut_plots(&browser), "", "plots at {width} that are cut, scroll, or are not there");
+                // Only what leads somewhere has the colour of a link.
+                let (links, text) = (colors(&browser, "main a"), colors(&browser, "main :not(a, a *, button, svg *)"));
+                assert!(links.len() == 1 && !text.contains(&links[0]), "{links:?} in {text:?}");
             }
+            assert_eq!(out_of_reach(&browser), "", "scrolled parts of {name} at {width} that no key reaches");
             look(&browser, &format!("{name}-{width}-{}", if dark { "dark" } else { "light" }));
         }
     }
@@ -342,6 +364,37 @@ fn the_grid_of_a_report_opens_filters_and_sorts() {
     let failed: Vec<&String> =
         order.iter().filter(|photo| items.iter().any(|i| i.id == **photo && i.status == "failed")).collect();
     assert_eq!(shown(), failed.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(","));
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// A rater who scrolls does not wait for pictures, and one with a finger turns them over, too.
+#[test]
+fn pictures_are_there_before_they_are_scrolled_to_and_are_turned_by_button() {
+    let Some(browser) = browser() else { return };
+    let (_temp, dir) = run_folder(3, 40);
+    report::render(&dir).unwrap();
+    let server = Server::start(&dir);
+    for url in [format!("file://{}/report.html", dir.display()), server.url.clone()] {
+        browser.look(390, false);
+        browser.open(&url);
+        browser.wait("document.querySelector('[role=gridcell] img')");
+        let images = "[...document.querySelectorAll('[data-row] img')]";
+        browser.wait(&format!("{images}.every((i) => i.complete && i.naturalWidth > 0)"));
+        assert_eq!(browser.text("document.querySelector('.grid-box').scrollTop"), "0", "{url}");
+        browser.click(&cell(0, 0));
+        browser.wait("document.querySelector('[data-lightbox]').open");
+        let title = || browser.text("document.querySelector('[data-lightbox-title]').textContent");
+        let next = "[data-lightbox-step='1']";
+        let before = "[data-lightbox-step='-1']";
+        let steps =
+            [(before, 0, 0), (next, 0, 1), (next, 0, 2), (next, 1, 0), (before, 0, 2), (before, 0, 1), (next, 0, 2)];
+        for (button, photo, strategy) in steps {
+            browser.click(button);
+            assert_eq!(title(), format!("face-{photo:03}, {}", STYLES[strategy].0), "{url}");
+        }
+        assert!(overflow(&browser) <= 0);
+        browser.press(&["Escape"]);
+    }
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
