@@ -63,3 +63,24 @@ fn luminance(RGBColor(r, g, b): RGBColor) -> f64 {
     };
     0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::plots::color;
+
+    /// Dots are painted with an opacity of 0.9: they keep the contrast of 3 that WCAG asks of graphics.
+    #[test]
+    fn every_colour_can_be_told_from_dark_paper() {
+        const PAPER: RGBColor = RGBColor(0x15, 0x19, 0x1e);
+        for position in 0..21 {
+            let RGBColor(r, g, b) = lightened(color(position));
+            let over = |c: u8, paper: u8| (f64::from(c) * 0.9 + f64::from(paper) * 0.1) as u8;
+            let seen = RGBColor(over(r, PAPER.0), over(g, PAPER.1), over(b, PAPER.2));
+            let contrast = (luminance(seen) + 0.05) / (luminance(PAPER) + 0.05);
+            assert!(contrast >= 3.0, "{position}: {contrast}");
+        }
+        let svg = page_colors("<circle fill=\"#0072B2\"/>");
+        assert!(svg.contains("prefers-color-scheme:dark") && svg.contains("var(--c0072B2,#0072B2)"), "{svg}");
+    }
+}

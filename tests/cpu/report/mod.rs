@@ -1,5 +1,6 @@
 //! Reports of run folders: what is written, what it says, what happens when something is missing.
 
+mod faults;
 pub(crate) mod fixture;
 mod hostile;
 mod notebook;
