@@ -42,24 +42,33 @@ def prepare(root, count):
     (root / WHOLE).touch()
 
 
-def measure(root, workers):
+def art_fid_with(inception, alexnet_weights):
+    """The package with these files of weights."""
     import lpips.pretrained_networks as pretrained
     import torch
     from art_fid import art_fid, utils
     from scipy import linalg
 
     # art-fid would download, and asks SciPy for what it no longer offers since 1.18 (an error estimate).
-    utils.download = lambda *_, **__: str(root / INCEPTION)
+    utils.download = lambda *_, **__: str(inception)
     network = pretrained.tv.alexnet
 
     def alexnet(*_, **__):
         made = network(weights=None)
-        made.load_state_dict(torch.load(root / ALEXNET))
+        # Only its convolutions are read; they may be all that the file has.
+        made.load_state_dict(torch.load(alexnet_weights), strict=False)
         return made
 
     pretrained.tv.alexnet = alexnet
     root_of = linalg.sqrtm
     art_fid.linalg.sqrtm = lambda a, disp=True: root_of(a) if disp else (root_of(a), 0.0)
+    return art_fid
+
+
+def measure(root, workers):
+    import torch
+
+    art_fid = art_fid_with(root / INCEPTION, root / ALEXNET)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     content, style, stylized = (str(root / name) for name in FOLDERS)
     score = art_fid.compute_art_fid(stylized, style, content, 50, device, "art_fid", "lpips", workers)

@@ -255,7 +255,7 @@ def make_metric_nets(folder, torch):
     for key, tensor in small.items():
         shape = list(tensor.shape)
         if key.startswith("fc"):
-            shape = shape[:1] + [8 * width for width in shape[1:]]
+            shape = [1000] + [8 * width for width in shape[1:]]  # as art-fid builds it
         else:
             shape = [8 * width if at < 2 and (at, width) != (1, 3) else width for at, width in enumerate(shape)]
         if "running_var" in key or key.endswith("bn.weight"):
