@@ -174,6 +174,26 @@ fn a_picture_says_that_it_was_drawn_in_float8() {
     assert_eq!(pixels("b.png"), pixels("d.png"));
 }
 
+/// Workers draw in float8 too, and the manifest says it.
+#[test]
+fn a_run_says_that_it_was_drawn_in_float8() {
+    let dir = tempfile::tempdir().unwrap();
+    let run =
+        ["experiment", "style_ablation", "--limit", "1", "--out", "run", "--device", "cpu,cpu", "--precision=fp8"];
+    let sets = ["--set", "steps=1", "--set", "metrics=[\"lpips\"]"];
+    let (status, stderr) = toolkit(&[&run[..], &sets[..]].concat(), dir.path());
+    assert!(status == 0 && stderr.contains("on cpu,cpu in fp8"), "{stderr}");
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("run/manifest.json")).unwrap()).unwrap();
+    assert_eq!((manifest["dtype"].as_str(), manifest["device"].as_str()), (Some("fp8"), Some("cpu,cpu")));
+    let pictures = toolkit::runtime::files_below(&dir.path().join("run/drawn")).unwrap();
+    assert!(!pictures.is_empty());
+    for picture in pictures {
+        let said: Value = serde_json::from_str(&read_text(&picture, "toolkit").unwrap().unwrap()).unwrap();
+        assert_eq!(said["dtype"], "fp8", "{}", picture.display());
+    }
+}
+
 #[test]
 fn precision_goes_with_what_draws() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,11 +10,13 @@ use std::ops::RangeInclusive;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::images;
+use toolkit::images::{self, Filter};
+use toolkit::metrics::image::lpips::LpipsNet;
 use toolkit::models::diffusion::autoencoder_kl::{self, AutoencoderKl};
 use toolkit::models::diffusion::stable_diffusion::StableDiffusion;
 use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::{GenerateRequest, Generator, load_generator};
+use toolkit::runtime::{DtypeChoice, Runtime};
 use toolkit::schedulers::SchedulerName;
 
 use mini::{cpu, json, mini, people, photo, prompt};
@@ -50,7 +52,7 @@ struct Painter {
 
 impl Painter {
     fn load(model: &str) -> Self {
-        let (photos, request) = asked();
+        let (photos, request) = asked(8);
         Self { generator: load_generator(model, &cpu()).unwrap(), photos, request }
     }
 
@@ -64,8 +66,8 @@ impl Painter {
 }
 
 /// Photos, and the request for them by their descriptions.
-fn asked() -> (Vec<RgbImage>, GenerateRequest) {
-    let people = people(8);
+fn asked(count: usize) -> (Vec<RgbImage>, GenerateRequest) {
+    let people = people(count);
     let request = GenerateRequest {
         prompts: people.iter().map(|person| prompt(person, "flat avatar style")).collect(),
         seeds: (0..people.len() as u64).collect(),
@@ -106,6 +108,46 @@ fn sd3_draws_photos_from_their_descriptions() {
 #[test]
 fn sd15_draws_photos_from_their_descriptions() {
     from_descriptions(SD15, &[(Some("ddim".parse().unwrap()), 4, 22.0), (None, 10, 24.5)]);
+}
+
+/// What fewer bits leave of the pictures of float32, from the same noise: PSNR and LPIPS of bfloat16, of float8, and of
+/// float8 beside bfloat16; and what another seed makes of them. `MINI_WORLD_PEOPLE=40` gives the figures of BENCHMARKS.
+#[test]
+fn sd3_draws_much_the_same_in_fewer_bits() {
+    let (_, request) = asked(2);
+    let request = GenerateRequest { steps: Some(16), guidance_scale: Some(3.0), ..request };
+    let draw = |dtype, request: &GenerateRequest| {
+        let mut generator = StableDiffusion3::load(&mini("models/mini-sd3"), &Runtime { dtype, ..cpu() }).unwrap();
+        generator.draw_noise_in(Kind::BFloat16);
+        let drawn = generator.generate(request).unwrap();
+        drawn.into_iter().map(|drawn| drawn.image).collect::<Vec<RgbImage>>()
+    };
+    let [exact, half, float8] =
+        [DtypeChoice::Float32, DtypeChoice::Bfloat16, DtypeChoice::Float8].map(|dtype| draw(dtype, &request));
+    let seeds = request.seeds.iter().map(|seed| seed + 1000).collect();
+    let other_seed = draw(DtypeChoice::Float32, &GenerateRequest { seeds, ..request });
+    let files = ["alexnet.pth", "alex.pth"].map(|name| mini("models/mini-lpips").join(name));
+    let net = LpipsNet::load(&files[0], &files[1], Device::Cpu, Kind::Float).unwrap();
+    let lpips = |one: &[RgbImage], other: &[RgbImage]| {
+        let [one, other] = [one, other].map(|pictures| -> Vec<RgbImage> {
+            pictures.iter().map(|picture| images::resize(picture, 224, 224, Filter::Lanczos)).collect()
+        });
+        let distances = net.distances(&one, &other, 8).unwrap();
+        distances.iter().sum::<f64>() / distances.len() as f64
+    };
+    let mut figures = Figures::default();
+    for (what, one, other, least, most) in [
+        ("bfloat16 to float32", &half, &exact, 45.0, 0.003),
+        ("float8 to float32", &float8, &exact, 34.0, 0.015),
+        ("float8 to bfloat16", &float8, &half, 34.0, 0.015),
+        ("another seed", &other_seed, &exact, 25.0, 0.05),
+    ] {
+        let (db, distance) = (psnr(one, other), lpips(one, other));
+        println!("{what}: LPIPS {distance:.4}");
+        figures.add(format!("{what}, PSNR"), db, least..=99.0);
+        figures.add(format!("{what}, LPIPS"), distance, 0.0..=most);
+    }
+    figures.judge();
 }
 
 /// A step of the wrong length, or a time that is not the latents', bends the way: few steps end elsewhere than many.
@@ -167,7 +209,7 @@ fn drawn_latents(model: &str, request: &GenerateRequest) -> Tensor {
 
 /// One step with guidance of 1.5 goes half as far again from where the empty prompt leads as the prompt itself does.
 fn guidance_adds_half(model: &str) {
-    let (_, request) = asked();
+    let (_, request) = asked(8);
     let draw = |prompts: &[String], guidance: f64| {
         let (prompts, guidance_scale) = (prompts.to_vec(), Some(guidance));
         drawn_latents(model, &GenerateRequest { prompts, guidance_scale, steps: Some(1), ..request.clone() })
@@ -202,7 +244,7 @@ fn encoded(model: &str, photos: &[RgbImage]) -> Tensor {
 
 /// The denoiser draws latents of the size that it learnt; the autoencoder's must be of that size.
 fn latents_as_large(model: &str) {
-    let (photos, request) = asked();
+    let (photos, request) = asked(8);
     let drawn = drawn_latents(model, &GenerateRequest { steps: Some(10), ..request });
     let encoded = encoded(model, &photos);
     let ratio = drawn.std(false).double_value(&[]) / encoded.std(false).double_value(&[]);

@@ -122,6 +122,12 @@ impl<M: DiffusionModel> Pipeline<M> {
         })
     }
 
+    /// Draws noise in another number type from now on. The stream of numbers depends on it: with one for all, number types
+    /// can be compared on the same pictures.
+    pub fn draw_noise_in(&mut self, kind: Kind) {
+        self.noise_kind = kind;
+    }
+
     /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
     fn start(&self, request: &GenerateRequest, size: (i64, i64), solver: &dyn Solver, first: usize) -> Result<Tensor> {
         let shape = self.latent_shape(size);
