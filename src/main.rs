@@ -1,11 +1,17 @@
 //! Parse, run, one line on an error, exit status.
 
+use std::ffi::{c_char, c_int};
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Error;
 use clap::Parser;
 use toolkit::{cli::Cli, commands, commands::print, error::Outcome, error::UsageError, runtime};
+
+/// Called by the loader before all else (see [`runtime::wait_asleep`]).
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static FIRST: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = runtime::wait_asleep;
 
 fn main() -> ExitCode {
     runtime::conventional_signals();
@@ -33,5 +39,6 @@ fn failed(error: Error) -> ExitCode {
 }
 
 fn exit(status: i32) -> ExitCode {
+    runtime::end_at_once(status);
     ExitCode::from(status as u8)
 }

@@ -488,19 +488,32 @@ class Measurement:
         self.add("caption with a worker killed, s", None, killed.wall, None if before is None else "".join(killed.lines) == before)
 
     def evaluate(self):
+        """On one device and on several, in float32 and in TensorFloat-32."""
+        self.artfids = {}
+        for options in ([], ["--tf32"]):
+            self.evaluate_with(options)
+        for name, value in self.artfids.items():
+            print(f"ArtFID {name}: {value}")
+        plain, rounded = (self.artfids[name] for name in ("in float32", "--tf32"))
+        print(f"difference: {rounded - plain:+.3g}, {100 * (rounded / plain - 1):+.2g} %")
+
+    def evaluate_with(self, options):
         inception, backbone, heads = self.nets()
         folders = [part for name in ("content", "style", "stylized") for part in (f"--{name}", self.scratch / name)]
         nets = ["--inception", inception, "--lpips-backbone", backbone, "--lpips-linear", heads]
         devices = (self.one, self.several)
-        command = [self.toolkit, "-v", "evaluate", "artfid", *folders, *nets, "--format", "json", "--device"]
+        name = " ".join(options) or "in float32"
+        command = [self.toolkit, "-v", "evaluate", "artfid", *folders, *nets, *options, "--format", "json", "--device"]
         # In turn; the first pass reads the files from the disk.
         passes = [[Watched([*command, device], lambda _: 0) for device in devices] for _ in range(1 if self.tiny else 6)]
         one, several = ([watched[at] for watched in passes[0 if self.tiny else 1 :]] for at in (0, 1))
         if self.moments:
-            sys.stderr.writelines([*one[-1].said_of_moments, "\n", *several[-1].said_of_moments])
+            for device, watched in zip(devices, (one, several)):
+                sys.stderr.writelines([f"\n{name}, {device}:\n", *watched[-1].said_of_moments])
         same = all(watched.lines == one[0].lines for watched in one + several)
         walls = [statistics.median(watched.wall for watched in all) for all in (one, several)]
-        self.add("evaluate artfid, whole command, median s", *walls, same)
+        self.artfids[name] = json.loads("".join(one[0].lines))["artfid"]
+        self.add(f"evaluate artfid {name}, whole command, median s", *walls, same)
 
     def picture(self):
         """One picture, or one batch, on one GPU and with a half of guidance on each of two."""

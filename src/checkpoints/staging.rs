@@ -5,11 +5,12 @@
 //! hidden buffer and wait for the device, by turns.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::DerefMut;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -139,14 +140,22 @@ fn readers() -> Option<&'static ThreadPool> {
     READERS.get_or_init(build).as_ref()
 }
 
+/// The ring of a device, which one thread uses at a time.
+type Ring = Arc<Mutex<Staging<Uploads>>>;
+
 /// Works with the ring of a CUDA device, which is kept for the next tensor; None where there is no CUDA.
 pub(super) fn with_ring<R>(device: usize, work: impl FnOnce(&mut Staging<Uploads>) -> Result<R>) -> Option<Result<R>> {
-    static RINGS: Mutex<BTreeMap<usize, Staging<Uploads>>> = Mutex::new(BTreeMap::new());
-    let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let std::collections::btree_map::Entry::Vacant(place) = rings.entry(device) {
-        place.insert(Staging::new(Uploads::to(device)?, BUFFER, BUFFERS));
-    }
-    Some(rings.get_mut(&device).context("the ring was just made").and_then(work))
+    static RINGS: Mutex<BTreeMap<usize, Ring>> = Mutex::new(BTreeMap::new());
+    let ring = match RINGS.lock().unwrap_or_else(PoisonError::into_inner).entry(device) {
+        Entry::Occupied(place) => place.get().clone(),
+        Entry::Vacant(place) => {
+            let staging = Staging::new(Uploads::to(device)?, BUFFER, BUFFERS);
+            place.insert(Arc::new(Mutex::new(staging))).clone()
+        }
+    };
+    // Other devices are loaded meanwhile.
+    let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(work(&mut ring))
 }
 
 impl Target for Uploads {

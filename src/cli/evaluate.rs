@@ -102,6 +102,10 @@ pub struct ArtfidArgs {
     pub seed: u64,
     #[command(flatten)]
     pub size: SizeArgs,
+    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
+    /// in convolutions unless it is told not to
+    #[arg(long)]
+    pub tf32: bool,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -157,6 +161,10 @@ pub struct FoldersArgs {
     pub inception: Option<String>,
     #[command(flatten)]
     pub size: SizeArgs,
+    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
+    /// in convolutions unless it is told not to
+    #[arg(long)]
+    pub tf32: bool,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -177,6 +185,10 @@ pub struct LpipsArgs {
     pub lpips_linear: Option<String>,
     #[command(flatten)]
     pub size: SizeArgs,
+    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
+    /// in convolutions unless it is told not to
+    #[arg(long)]
+    pub tf32: bool,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -221,6 +233,10 @@ pub struct ClipScoreArgs {
     /// The CLIP: a name, a folder or a hub id (default: clip-vit-b-32)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
+    /// in convolutions unless it is told not to
+    #[arg(long)]
+    pub tf32: bool,
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]

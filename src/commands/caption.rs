@@ -18,7 +18,7 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
 use crate::pipelines::{captions_at_once, describe};
-use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line, wait_asleep};
+use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
 
 /// The part of a worker's task that this command is.
@@ -46,7 +46,6 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
             return Err(usage(format!("{name} must be at least 1")));
         }
     }
-    wait_asleep();
     // Pictures are looked at on as many threads as are asked for.
     Runtime::foresee(global)?;
     let files = files(&args.images)?;

@@ -3,29 +3,28 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value, json};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::evaluate_captions::{lacks, read_entries, read_references};
-use super::evaluate_shared::{Nets, Set, look};
+use super::evaluate_shared::{Devices, Look, Nets, Set};
 use super::print::{self, say};
-use super::team::{Foreseen, foresee_team, team};
 use crate::cli::{ClipScoreArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images::{self, Same};
 use crate::metrics::image::artfid::ScoreOptions;
-use crate::metrics::image::features::{FeatureNet, check_finite};
+use crate::metrics::image::features::check_finite;
 use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::check_readable;
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::metrics::text::clip_score::{self, ClipScores, Said};
-use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory};
-use crate::workers::Team;
+use crate::runtime::{Runtime, log_peak_memory};
 
 pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
-    let mut foreseen = foresee_team(global);
+    let mut devices = Devices::foresee(global)?;
     let (files, captions) = (images::list(&args.images)?, captions(&args.predictions)?);
+    devices.expect(files.len());
     let ids = images::ids(&files, Same::Exactly)?;
     let references = args.references.as_deref().map(read_references).transpose()?;
     let said: Vec<&str> = captions.iter().map(|(id, _)| id.as_str()).collect();
@@ -42,38 +41,38 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let said: Vec<(usize, Vec<String>, String)> = captions.iter().map(of).collect();
     let said: Vec<Said> =
         said.iter().map(|(picture, references, caption)| Said { caption, picture: *picture, references }).collect();
-    let scores = match team(global)? {
-        Some((team, options)) => together(args, (&files, &said), (&team, options), &mut foreseen)?,
-        None => {
-            let rt = Runtime::new(global)?;
-            let net = FeatureNet::open(Network::Clip, args.model.as_deref(), &rt)?;
-            let scores = clip_score::score(&net, &net.describe(&files, args.batch_size)?, &said)?;
-            log_peak_memory(rt.device);
-            scores
-        }
-    };
+    let tf32 = devices.tf32(args.tf32);
+    let scores = scores(args, (&files, &said), (&mut devices, tf32), global)?;
     let ids = captions.into_iter().map(|(id, _)| id).collect();
     let network = args.model.as_deref().unwrap_or(Network::Clip.model());
-    Report::new(ids, scores, network)?.print(args.format)?;
+    Report::new(ids, scores, (network, tf32))?.print(args.format)?;
     Ok(Outcome::Done)
 }
 
-/// The scores by workers, who look at the pictures and read the texts.
-fn together(
+/// The scores of all captions, once pictures and texts were looked at.
+fn scores(
     args: &ClipScoreArgs,
     (files, said): (&[PathBuf], &[Said]),
-    (team, options): (&Team, RuntimeOptions),
-    foreseen: &mut Foreseen,
+    (devices, tf32): (&mut Devices, bool),
+    global: &Global,
 ) -> Result<Vec<ClipScores>> {
-    let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
+    let rt = Runtime { device: Device::Cpu, dtype: global.dtype, offline: global.offline };
     Network::Clip.locate(args.model.as_deref().unwrap_or(Network::Clip.model()), &rt)?;
     let texts = clip_score::texts(said);
-    let nets = Nets::Features(Network::Clip.model().to_string(), args.model.clone());
-    let sets = vec![Set::files(files), Set::texts(texts.clone())];
-    let (_, seen) = look((team, options), foreseen, nets, sets, args.batch_size)?;
-    let features = seen.into_iter().map(|seen| seen.features.context("a worker has not said all"));
-    let [pictures, of_texts] = <[Tensor; 2]>::try_from(features.collect::<Result<Vec<_>>>()?)
-        .map_err(|_| anyhow!("not every set was measured"))?;
+    let look = Look {
+        nets: Nets::Features(Network::Clip.model().to_string(), args.model.clone()),
+        sets: vec![Set::files(files), Set::texts(texts.clone())],
+        most: args.batch_size,
+        tf32,
+        solvers: false,
+    };
+    let mut features = [None, None];
+    let rt = devices.look(&look, &mut |set, seen| {
+        features[set] = seen.on(Device::Cpu)?.features;
+        Ok(())
+    })?;
+    log_peak_memory(rt.device);
+    let [Some(pictures), Some(of_texts)] = features else { bail!("not every set was measured") };
     check_finite(&pictures, |at| files[at].display().to_string())?;
     check_finite(&of_texts, |at| format!("{:?}", texts[at]))?;
     clip_score::score_of(&of_texts, &pictures, said)
@@ -134,16 +133,17 @@ struct Report<'a> {
     ids: Vec<String>,
     means: Vec<Mean>,
     network: &'a str,
+    tf32: bool,
 }
 
 impl<'a> Report<'a> {
-    fn new(ids: Vec<String>, scores: Vec<ClipScores>, network: &'a str) -> Result<Self> {
+    fn new(ids: Vec<String>, scores: Vec<ClipScores>, (network, tf32): (&'a str, bool)) -> Result<Self> {
         let mut means = vec![Mean::new("clip_score", scores.iter().map(|scores| scores.clip_score).collect())?];
         let with_references: Option<Vec<f64>> = scores.iter().map(|scores| scores.ref_clip_score).collect();
         if let Some(values) = with_references {
             means.push(Mean::new("ref_clip_score", values)?);
         }
-        Ok(Self { ids, means, network })
+        Ok(Self { ids, means, network, tf32 })
     }
 
     fn print(&self, format: Format) -> Result<()> {
@@ -181,6 +181,9 @@ impl<'a> Report<'a> {
         }
         json.insert("n".to_string(), json!(self.ids.len()));
         json.insert("network".to_string(), json!(self.network));
+        if self.tf32 {
+            json.insert("tf32".to_string(), json!(true));
+        }
         Value::Object(json)
     }
 }

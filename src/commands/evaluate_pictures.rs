@@ -2,75 +2,59 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
-use super::evaluate_shared::{Nets, Seen, Set, look};
+use super::evaluate_shared::{Devices, Look, Nets, Set};
 use super::evaluate_size::Sizes;
 use super::print::{self, say};
-use super::team::{foresee_team, team};
 use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
 use crate::error::{Outcome, usage};
 use crate::images;
 use crate::metrics::image::PictureMetric;
-use crate::metrics::image::artfid::{self, ArtFidNets, Mode, ScoreOptions, Scores};
-use crate::metrics::image::features::{self, FeatureNet};
-use crate::metrics::image::frechet;
-use crate::metrics::image::lpips::{LpipsNet, numbers};
+use crate::metrics::image::artfid::{self, Mode, ScoreOptions, Scores, StylePictures};
+use crate::metrics::image::lpips::numbers;
 use crate::metrics::image::networks::Network;
-use crate::metrics::image::pictures::{Decoding, Pair, Square, pairs, several};
+use crate::metrics::image::pictures::{Pair, pairs, several};
 use crate::metrics::stats::{Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
-use crate::models::{LpipsFiles, locate_inception, locate_lpips};
-use crate::runtime::{self, Background, Runtime, log_moment, log_peak_memory, wait_asleep};
+use crate::models::{locate_inception, locate_lpips};
+use crate::runtime::{Runtime, log_moment, log_peak_memory};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
-    wait_asleep();
     log_moment("begins");
-    let mut foreseen = foresee_team(global);
-    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
+    devices.expect(2 * pairs.len() + style_files.len());
     enough("ArtFID", &args.stylized, &pairs, 2)?;
     enough("ArtFID", &args.style, &style_files, 2)?;
     let mut sizes = Sizes::new(&args.size, inception::MIN_SIZE)?;
     sizes.check(&of_pairs(&pairs), Some(inception::MIN_SIZE), &[&args.content, &args.stylized])?;
     sizes.check(&style_files, Some(inception::MIN_SIZE), &[&args.style])?;
     sizes.say_if_squeezed();
-    let square = sizes.square.as_ref();
     log_moment("the headers of all pictures are read");
-    let find = |rt: &Runtime| -> Result<(PathBuf, LpipsFiles)> {
-        let inception = locate_inception(named(&args.nets.inception, "art-inception"), rt)?;
-        let [backbone, linear] =
-            [&args.nets.lpips_backbone, &args.nets.lpips_linear].map(|given| named(given, "lpips-alex"));
-        Ok((inception, locate_lpips(backbone, linear, rt)?))
-    };
-    let (rt, [stylized, style], lpips) = if let Some((team, options)) = team(global)? {
-        let (inception, lpips) = find(&finding(&options))?;
-        let sets = [Set::pairs(&pairs), Set::files(&style_files)].map(|set| set.with_squares(square)).into();
-        let (rt, seen) = look((&team, options), &mut foreseen, Nets::art_fid(inception, lpips), sets, batch)?;
-        let [pairs, style] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
-        (rt, [on(&rt, pairs.features)?, on(&rt, style.features)?], on(&rt, pairs.lpips)?)
-    } else {
-        // Decoding needs no device: it starts while CUDA is loaded.
-        let decoding = Decoding::pairs(&pairs, inception::MIN_SIZE, square, for_gpu);
-        let style = Decoding::files(style_files, inception::MIN_SIZE, square, for_gpu);
-        let rt = Runtime::new(global)?;
-        let _libraries = warm_up(&rt);
-        log_moment("the device is ready");
-        let (device, kind) = (rt.device, rt.kind(Kind::Float));
-        // The first batch is laid out while the networks are loaded.
-        let decoding = decoding.batches(batch, device, kind);
-        let (inception, lpips) = find(&rt)?;
-        let nets = ArtFidNets::load(&inception, &lpips.backbone, &lpips.linear, device, kind)?;
-        log_moment("the networks are loaded");
-        let (stylized, lpips) = nets.measure_files(decoding)?;
-        let style = nets.inception.features_of_files(style.batches(batch, device, kind))?;
-        (rt, [stylized, style], lpips)
-    };
+    let rt = finding(global);
+    let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
+    let [backbone, linear] =
+        [&args.nets.lpips_backbone, &args.nets.lpips_linear].map(|given| named(given, "lpips-alex"));
+    let nets = Nets::art_fid(inception, locate_lpips(backbone, linear, &rt)?);
+    // Those of the style first: their half of the distance is reckoned while the others are looked at.
+    let sets = [Set::files(&style_files), Set::pairs(&pairs)].map(|set| set.with_squares(sizes.square.as_ref()));
+    let look = Look { nets, sets: sets.into(), most, tf32: devices.tf32(args.tf32), solvers: true };
+    let (mut style, mut stylized) = (None, None);
+    let rt = devices.look(&look, &mut |set, seen| {
+        let features = seen.features.context("a set has no features")?;
+        match seen.lpips {
+            None => style = Some(StylePictures::new(features)?),
+            Some(lpips) => stylized = Some((features, lpips)),
+        }
+        log_moment(["the style pictures are reckoned with", "the pairs are here"][set]);
+        Ok(())
+    })?;
+    let (style, (stylized, lpips)) = style.zip(stylized).context("not every set was measured")?;
     let lpips = numbers(&[lpips])?;
-    log_moment("what is known of all pictures is here");
     let options = ScoreOptions {
         mode: mode(args.mode),
         points: args.points,
@@ -79,7 +63,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
         resamples: args.resamples,
     };
     sizes.say_without_face();
-    let scores = artfid::score(&style, &stylized, &lpips, &options)?;
+    let scores = artfid::score_against(&style, &stylized, &lpips, &options)?;
     log_moment("scored");
     log_peak_memory(rt.device);
     for warning in &scores.warnings {
@@ -87,7 +71,11 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     }
     match args.format {
         Format::Text => print_scores(&scores)?,
-        Format::Json => say!("{}", serde_json::to_string_pretty(&scores_json(&scores, &pairs, &lpips, &sizes))?),
+        Format::Json => {
+            let mut json = scores_json(&scores, &pairs, &lpips, &sizes);
+            look.note(&mut json);
+            say!("{}", serde_json::to_string_pretty(&json)?);
+        }
         Format::Csv => print_csv(&scores)?,
     }
     Ok(Outcome::Done)
@@ -98,10 +86,9 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let about = metric.about();
     let between = metric.of_features().with_context(|| format!("{} is not of two folders", about.label))?;
     let network = Network::choose(args.network.as_deref(), between.networks)?;
-    wait_asleep();
-    let mut foreseen = foresee_team(global);
-    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
+    devices.expect(files_a.len() + files_b.len());
     enough(about.label, &args.dir_a, &files_a, between.least[0])?;
     enough(about.label, &args.dir_b, &files_b, between.least[1])?;
     let own_size = network.takes_own_size();
@@ -112,19 +99,17 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
         sizes.check(files, least, &[folder])?;
     }
     sizes.say_if_squeezed();
-    let square = sizes.square.as_ref();
-    let ([a, b], width) = if let Some((team, options)) = team(global)? {
-        network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(&options))?;
-        let nets = Nets::Features(network.model().to_string(), args.inception.clone());
-        let sets = files.map(|files| Set::files(files).with_squares(square)).into();
-        let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
-        let [a, b] = <[Seen; 2]>::try_from(seen).map_err(|_| anyhow!("not every set was measured"))?;
-        let (a, b) = (on(&rt, a.features)?, on(&rt, b.features)?);
-        let width = a.size().last().copied().unwrap_or(0);
-        ([a, b], width)
-    } else {
-        alone(network, args, (for_gpu, batch), (files, square), global)?
-    };
+    network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(global))?;
+    let nets = Nets::Features(network.model().to_string(), args.inception.clone());
+    let sets = files.map(|files| Set::files(files).with_squares(sizes.square.as_ref())).into();
+    let look = Look { nets, sets, most, tf32: devices.tf32(args.tf32), solvers: true };
+    let mut features = [None, None];
+    devices.look(&look, &mut |set, seen| {
+        features[set] = seen.features;
+        Ok(())
+    })?;
+    let [Some(a), Some(b)] = features else { bail!("not every set was measured") };
+    let width = a.size().last().copied().unwrap_or(0);
     sizes.say_without_face();
     let network = if own_size { network.model() } else { args.inception.as_deref().unwrap_or(network.model()) };
     let score = (between.compare)(&a, &b, &ScoreOptions::default())?;
@@ -145,7 +130,8 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
             json.insert("features".to_string(), json!(width));
             json.insert("network".to_string(), json!(network));
             sizes.note(&mut json);
-            say!("{}", serde_json::to_string_pretty(&Value::Object(json))?);
+            look.note(&mut json);
+            say!("{}", serde_json::to_string_pretty(&json)?);
         }
         Format::Csv => {
             let (names, ends) = match ends {
@@ -158,61 +144,27 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     Ok(Outcome::Done)
 }
 
-/// Features of two folders on one device, in this process, and how many numbers describe a picture.
-fn alone(
-    network: Network,
-    args: &FoldersArgs,
-    (for_gpu, batch): (bool, Option<usize>),
-    (files, square): ([&Vec<PathBuf>; 2], Option<&Square>),
-    global: &Global,
-) -> Result<([Tensor; 2], i64)> {
-    let decoding = |files: &Vec<PathBuf>| Decoding::files(files.clone(), network.least(), square, for_gpu);
-    // Where the network has no word in it, decoding starts before it is there.
-    let early = network.takes_own_size().then(|| files.map(decoding));
-    let rt = Runtime::new(global)?;
-    let _libraries = warm_up(&rt);
-    let net = FeatureNet::open(network, args.inception.as_deref(), &rt)?;
-    let [a, b] = early.unwrap_or_else(|| files.map(|files| net.decoding(files.clone(), square)));
-    let features = |files: Decoding| net.features_of_files(files.batches(batch, rt.device, net.pixel_kind()));
-    Ok(([features(a)?, features(b)?], net.width()))
-}
-
 /// What is enough to find the files of networks, before this process has a device.
-fn finding(options: &runtime::RuntimeOptions) -> Runtime {
-    Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline }
-}
-
-/// What workers have seen, on the device of this process.
-fn on(rt: &Runtime, seen: Option<Tensor>) -> Result<Tensor> {
-    Ok(seen.context("a worker has not said all")?.to_device(rt.device))
+fn finding(global: &Global) -> Runtime {
+    Runtime { device: Device::Cpu, dtype: global.dtype, offline: global.offline }
 }
 
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
-    wait_asleep();
-    let mut foreseen = foresee_team(global);
-    let (for_gpu, batch) = (Runtime::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
     let pairs = pairs(&args.content, &args.stylized)?;
+    devices.expect(2 * pairs.len());
     let mut sizes = Sizes::new(&args.size, alexnet::MIN_SIZE)?;
     sizes.check(&of_pairs(&pairs), Some(alexnet::MIN_SIZE), &[&args.content, &args.stylized])?;
     sizes.say_if_squeezed();
-    let square = sizes.square.as_ref();
-    let find = |rt: &Runtime| {
-        locate_lpips(named(&args.lpips_backbone, "lpips-alex"), named(&args.lpips_linear, "lpips-alex"), rt)
-    };
-    let values = if let Some((team, options)) = team(global)? {
-        let nets = Nets::lpips(find(&finding(&options))?);
-        let sets = vec![Set::pairs(&pairs).with_squares(square)];
-        let (rt, seen) = look((&team, options), &mut foreseen, nets, sets, batch)?;
-        let values = seen.into_iter().map(|seen| on(&rt, seen.lpips)).collect::<Result<Vec<_>>>()?;
-        numbers(&values)?
-    } else {
-        let decoding = Decoding::pairs(&pairs, alexnet::MIN_SIZE, square, for_gpu);
-        let rt = Runtime::new(global)?;
-        let files = find(&rt)?;
-        let (device, kind) = (rt.device, rt.kind(Kind::Float));
-        let net = LpipsNet::load(&files.backbone, &files.linear, device, kind)?;
-        net.distances_of_files(decoding.batches(batch, device, kind))?
-    };
+    let [backbone, linear] = [&args.lpips_backbone, &args.lpips_linear].map(|given| named(given, "lpips-alex"));
+    let nets = Nets::lpips(locate_lpips(backbone, linear, &finding(global))?);
+    let sets = vec![Set::pairs(&pairs).with_squares(sizes.square.as_ref())];
+    let look = Look { nets, sets, most, tf32: devices.tf32(args.tf32), solvers: false };
+    let mut values = Vec::new();
+    devices.look(&look, &mut |_, seen| {
+        values = numbers(&[seen.lpips.context("a set has no distances")?])?;
+        Ok(())
+    })?;
     sizes.say_without_face();
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -237,6 +189,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
                 ("per_image".to_string(), Value::Object(per_image)),
             ]);
             sizes.note(&mut value);
+            look.note(&mut value);
             say!("{}", serde_json::to_string_pretty(&value)?);
         }
         Format::Csv => {
@@ -259,11 +212,6 @@ fn enough<T>(label: &str, folder: &Path, files: &[T], least: usize) -> Result<()
 
 fn of_pairs(pairs: &[Pair]) -> Vec<&PathBuf> {
     pairs.iter().flat_map(|pair| [&pair.content, &pair.stylized]).collect()
-}
-
-/// Has libraries that FID needs loaded while other things are read.
-fn warm_up(rt: &Runtime) -> [Option<Background>; 2] {
-    [features::warm_up(rt.device, rt.kind(Kind::Float)), frechet::warm_up(rt.device)]
 }
 
 fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {
@@ -303,7 +251,7 @@ fn print_scores(scores: &Scores) -> Result<()> {
     Ok(())
 }
 
-fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64], sizes: &Sizes) -> Value {
+fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64], sizes: &Sizes) -> Map<String, Value> {
     let mut json = Map::new();
     for (name, value, _) in rows(scores) {
         json.insert(name.to_string(), json!(value));
@@ -324,7 +272,7 @@ fn scores_json(scores: &Scores, pairs: &[Pair], lpips: &[f64], sizes: &Sizes) ->
         .map(|(pair, (lpips, distance))| (pair.id.clone(), json!({"lpips": lpips, "style_distance": distance})))
         .collect();
     json.insert("per_image".to_string(), Value::Object(per_image));
-    Value::Object(json)
+    json
 }
 
 fn print_csv(scores: &Scores) -> Result<()> {

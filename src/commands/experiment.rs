@@ -14,7 +14,7 @@ use crate::experiment::models::{OnThisMachine, Role};
 use crate::experiment::shard::Shard;
 use crate::experiment::{self, Asked, Conclusion, Planned, Progress};
 use crate::report;
-use crate::runtime::{Runtime, RuntimeOptions, wait_asleep};
+use crate::runtime::{Runtime, RuntimeOptions};
 
 pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
     if args.list {
@@ -24,7 +24,6 @@ pub fn run(args: ExperimentArgs, global: &Global) -> Result<Outcome> {
         return keys(args.format);
     }
     let args = ExperimentArgs { shard: args.shard.map(shard).transpose()?, ..args };
-    wait_asleep();
     // A dry run downloads nothing.
     let models = machine(global, global.offline || args.dry_run)?;
     let file = experiment::find(args.experiment.as_deref().unwrap_or_default())?;

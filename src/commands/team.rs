@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use serde::Serialize;
 use tch::Device;
 
 use crate::cli::Global;
 use crate::models::Generator;
-use crate::runtime::{
-    Background, DtypeChoice, Runtime, RuntimeOptions, check_float8, device_named, foreseen_devices, several_devices,
-};
-use crate::workers::{Crew, Team};
+use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, check_float8, device_named, several_devices};
+use crate::workers::Team;
 
 /// The first device that `--device` names, and the second one, which can take half of the guidance; none where it names
 /// one.
@@ -39,47 +36,6 @@ pub fn share_guidance(generator: &mut dyn Generator, second: Option<Device>, sca
     Ok(())
 }
 
-/// Workers that were started before it was known what they will do, and whether they are wanted.
-pub struct Foreseen {
-    crew: Option<Crew>,
-    /// Counts the GPUs, for which [`team`] will ask, or loads CUDA.
-    _driver: Option<Background>,
-    /// Workers that are done are going.
-    going: Option<Background>,
-}
-
-/// Starts the workers that [`team`] will most likely name: they and their devices get ready while this process looks at
-/// what there is to do. Where it will name none, the one device gets ready.
-pub fn foresee_team(global: &Global) -> Foreseen {
-    let Some(devices) = foreseen_devices(&global.device) else {
-        let loading = if global.device == "cuda:all" { None } else { Runtime::begin(global) };
-        return Foreseen { crew: None, _driver: loading, going: None };
-    };
-    let device = global.device.clone();
-    // What is wrong with the devices, or with a program that cannot be started, is said where they are asked for.
-    let driver = Background::start(move || drop(several_devices(&device)));
-    let crew = team_of(devices, global).and_then(|team| Crew::early(&team)).ok();
-    Foreseen { crew, _driver: Some(driver), going: None }
-}
-
-impl Foreseen {
-    /// The workers of the team with their task, those that were started where they are the right ones.
-    pub fn crew(&mut self, team: &Team, task: &impl Serialize) -> Result<Crew> {
-        let mut crew = match self.crew.take().filter(|crew| crew.is_of(team)) {
-            Some(crew) => crew,
-            None => Crew::early(team)?,
-        };
-        crew.give(task)?;
-        crew.begin()?;
-        Ok(crew)
-    }
-
-    /// Ends workers that are done, and waits for them where this goes.
-    pub fn let_go(&mut self, crew: Crew) {
-        self.going = Some(crew.dismiss());
-    }
-}
-
 /// The workers that `--device` asks for, and the choices for what this process does on the first device; none where it
 /// names one device.
 pub fn team(global: &Global) -> Result<Option<(Team, RuntimeOptions)>> {
@@ -92,7 +48,8 @@ pub fn team(global: &Global) -> Result<Option<(Team, RuntimeOptions)>> {
     Ok(Some((team_of(devices, global)?, options)))
 }
 
-fn team_of(devices: Vec<String>, global: &Global) -> Result<Team> {
+/// Workers on these devices.
+pub fn team_of(devices: Vec<String>, global: &Global) -> Result<Team> {
     let program = std::env::current_exe().context("where is this program?")?;
     let dtype = global.dtype.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
     let mut arguments = vec!["--dtype".to_string(), dtype];

@@ -98,6 +98,11 @@ bool toolkit_allow_tf32(bool allow) {
   });
 }
 
+// Whether all of them are.
+bool toolkit_tf32_is_allowed() {
+  return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN();
+}
+
 // The weight [output, input] of a linear layer in the blocks that oneDNN reads.
 void* toolkit_pack_linear_weight(const at::Tensor* weight) {
   return call("mkldnn::_reorder_linear_weight", {*weight, c10::IValue()});

@@ -17,6 +17,7 @@ unsafe extern "C" {
     fn toolkit_cuda_memory(device: i8, out: *mut i64) -> bool;
     fn toolkit_attention_order(order: *const i64, count: usize) -> bool;
     fn toolkit_allow_tf32(allow: bool) -> bool;
+    fn toolkit_tf32_is_allowed() -> bool;
     fn toolkit_pack_linear_weight(weight: *const c_void) -> *mut c_void;
     fn toolkit_packed_linear(x: *const c_void, weight: *const c_void, bias: *const c_void) -> *mut c_void;
     fn toolkit_linear_activation(
@@ -119,6 +120,12 @@ pub fn attention_order(order: &[AttentionBackend]) {
 pub fn allow_tf32(allow: bool) {
     // SAFETY: no memory is passed.
     unsafe { toolkit_allow_tf32(allow) };
+}
+
+/// Whether [`allow_tf32`] has allowed it. libtorch itself begins with it for convolutions alone.
+pub fn tf32_is_allowed() -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_tf32_is_allowed() }
 }
 
 /// The float32 weight [output, input] of a linear layer in the blocks that oneDNN reads; only

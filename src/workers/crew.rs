@@ -11,7 +11,6 @@ use super::message::{Order, Reply};
 use super::process::{Event, Heard, Process, Team};
 use super::stage::{Ledger, Packed, Parcel, Stage};
 use crate::error::usage;
-use crate::runtime::Background;
 
 /// So many workers may be lost by one batch, and so often may a worker be lost without a batch done in between.
 const PATIENCE: usize = 3;
@@ -90,11 +89,9 @@ impl Crew {
         Ok(())
     }
 
-    /// Ends all workers at once, and waits for them in the background: giving a GPU back takes a moment.
-    pub fn dismiss(mut self) -> Background {
-        let mut processes: Vec<Process> = self.workers.iter_mut().filter_map(|worker| worker.process.take()).collect();
-        processes.iter_mut().for_each(Process::kill);
-        Background::start(move || drop(processes))
+    /// Ends all workers at once, and does not wait for them: giving a GPU back takes a moment.
+    pub fn leave(mut self) {
+        self.workers.iter_mut().filter_map(|worker| worker.process.take()).for_each(Process::leave);
     }
 
     /// Whether these are the workers of such a team.

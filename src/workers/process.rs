@@ -111,14 +111,15 @@ impl Process {
         }
     }
 
-    /// Has it end, without waiting for that.
-    pub fn kill(&mut self) {
+    /// Has it end, without waiting for that: the system takes care of what is left of it when this process ends.
+    pub fn leave(mut self) {
         let _ = self.child.kill();
+        std::mem::forget(self);
     }
 
     fn stop(&mut self) {
         // In this order: one that waits for its task would complain that there is none.
-        self.kill();
+        let _ = self.child.kill();
         let _ = self.socket.shutdown(Shutdown::Both);
         let _ = self.child.wait();
         if let Some(stderr) = self.stderr.take() {

@@ -354,6 +354,13 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         };
         let plain = evaluate("cpu");
         assert_eq!(evaluate("cpu,cpu"), plain, "{evaluation:?}");
+        // As two GPUs do it, of few pictures: one process, a thread for each.
+        let rest = ["--batch-size", "3", "--format", "json", "--device", "cpu,cpu"];
+        let mut threads = toolkit(&[&["-v", "evaluate"], evaluation, more, &rest].concat());
+        let threads = threads.env("TOOLKIT_EVALUATE_BY", "threads").output().unwrap();
+        let said = String::from_utf8_lossy(&threads.stderr);
+        assert!(threads.status.success() && threads.stdout == plain, "{evaluation:?}: {said}");
+        assert!(!said.contains("worker") && said.contains("s: cpu: the networks are loaded"), "{said}");
     }
 }
 

@@ -21,9 +21,7 @@ use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::experiment::{self, Asked, Conclusion, Progress};
 use crate::report;
 use crate::runtime::machine::process_seconds;
-use crate::runtime::{
-    BusyMeter, Look, Stretch, during, mean_busy, note_times, noted_times, peak_memory, set_eager, wait_asleep,
-};
+use crate::runtime::{BusyMeter, Look, Stretch, during, mean_busy, note_times, noted_times, peak_memory, set_eager};
 
 const EXPERIMENT: &str = "style_ablation";
 const PHOTOS: usize = 40;
@@ -71,7 +69,6 @@ struct Phase {
 
 pub fn run(args: &BenchArgs, global: &Global) -> Result<Outcome> {
     check(args)?;
-    wait_asleep();
     note_times();
     set_eager(args.plain);
     let scratch = tempfile::tempdir()?;

@@ -191,20 +191,46 @@ pub struct Intervals {
     pub lpips: Interval,
 }
 
-/// Scores stylized pictures: `style` [pictures, features] and `stylized` [n, features] from
-/// [`ArtFidNets::features`], both on one device, `lpips` of the n pairs.
+/// The style pictures, as far as they can be reckoned with before the others are known.
+pub struct StylePictures {
+    /// [pictures, features]
+    features: Tensor,
+    gaussian: Gaussian,
+}
+
+impl StylePictures {
+    /// From features of [`ArtFidNets::features`].
+    pub fn new(features: Tensor) -> Result<Self> {
+        let gaussian = Gaussian::fit(&features)?;
+        gaussian.factor()?;
+        Ok(Self { features, gaussian })
+    }
+}
+
+/// [`score_against`] style pictures by their features [pictures, features].
+pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &ScoreOptions) -> Result<Scores> {
+    score_against(&StylePictures::new(style.shallow_clone())?, stylized, lpips, options)
+}
+
+/// Scores stylized pictures: those of the style and `stylized` [n, features] from [`ArtFidNets::features`], both on one
+/// device, `lpips` of the n pairs.
 ///
 /// The intervals come from a bootstrap over the pairs, with FID and LPIPS of a resample from the same
 /// pairs and FID moved by each picture's influence (see [`frechet::distance_with_influence`]): a plain
 /// bootstrap of FID lies above the score that it should enclose. They say how far the score moves with
 /// other photos; FID's bias at small n, which all strategies of one experiment share, is not in them.
-pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &ScoreOptions) -> Result<Scores> {
+pub fn score_against(
+    style: &StylePictures,
+    stylized: &Tensor,
+    lpips: &[f64],
+    options: &ScoreOptions,
+) -> Result<Scores> {
+    let StylePictures { features: style, gaussian: fixed } = style;
     let n = lpips.len();
     let counted = stylized.size().first().copied().unwrap_or(0);
     ensure!(counted == n as i64, "{counted} stylized pictures have features, {n} have LPIPS");
     let mut warnings = Vec::new();
-    let (fixed, sampled) = (Gaussian::fit(style)?, Gaussian::fit(stylized)?);
-    let (plain, influence) = frechet::distance_with_influence(&fixed, &sampled)?;
+    let (plain, influence) = frechet::distance_with_influence(fixed, &Gaussian::fit(stylized)?)?;
     let fid = match options.mode {
         Mode::ArtFid => plain,
         Mode::ArtFidInf => extrapolated(style, stylized, options, &mut warnings)?.unwrap_or(plain),

@@ -17,7 +17,7 @@ use crate::models::metric_nets::dinov2::Dinov2;
 use crate::models::metric_nets::inception::{Inception, Variant};
 use crate::models::vision::image_processor::ImageProcessor;
 use crate::nn::conv_relu;
-use crate::runtime::{Background, Runtime, catch_panics};
+use crate::runtime::{Background, Runtime, catch_panics, with_chosen_tf32};
 
 /// A network that describes pictures by features, on a device.
 pub struct FeatureNet {
@@ -135,7 +135,8 @@ impl FeatureNet {
     /// Texts as points beside pictures: float32 [texts, width] on the CPU. Only CLIP knows texts.
     pub fn texts(&self, texts: &[String]) -> Result<Tensor> {
         let Net::Clip(net) = &self.net else { bail!("this network knows pictures only") };
-        let parts = texts.chunks(TEXTS).map(|some| no_grad(|| net.texts(some))).collect::<Result<Vec<_>>>()?;
+        let of_some = |some: &[String]| with_chosen_tf32(|| no_grad(|| net.texts(some)));
+        let parts = texts.chunks(TEXTS).map(of_some).collect::<Result<Vec<_>>>()?;
         let features = joined(parts)?;
         check_finite(&features, |at| format!("{:?}", texts[at]))?;
         Ok(features)
@@ -152,7 +153,7 @@ impl FeatureNet {
     pub fn classify(&self, features: &Tensor) -> Option<(Tensor, Tensor)> {
         let features = features.to_device(self.device).to_kind(self.kind);
         let Net::Inception(net) = &self.net else { return None };
-        let (styles, classes) = no_grad(|| net.classify(&features))?;
+        let (styles, classes) = with_chosen_tf32(|| no_grad(|| net.classify(&features)))?;
         let home = |logits: Tensor| logits.to_device(Device::Cpu).to_kind(Kind::Float);
         Some((home(styles), home(classes)))
     }
@@ -180,12 +181,13 @@ impl FeatureNet {
     /// Of pixels in [0, 1]; as [`ImageProcessor::prepare`] makes pictures, where the network has such a one.
     pub(super) fn of_pixels(&self, pixels: &Tensor) -> Result<Tensor> {
         let standard = |processor: &ImageProcessor| processor.standardize(&(pixels * 255.0));
-        no_grad(|| match &self.net {
+        let forward = || match &self.net {
             Net::Inception(net) => net.forward(pixels),
             Net::Clip(net) => Ok(net.pictures(&standard(&net.processor))),
             Net::Csd(net) => Ok(net.styles(&standard(&net.processor))),
             Net::Dinov2(net) => Ok(net.pictures(&standard(&net.processor))),
-        })
+        };
+        with_chosen_tf32(|| no_grad(forward))
     }
 }
 
@@ -213,7 +215,7 @@ pub fn warm_up(device: Device, kind: Kind) -> Option<Background> {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
         // What goes wrong here goes wrong again where it matters.
         let convolve = || conv_relu(&zeros(&[1, 3, 32, 32]), &zeros(&[8, 3, 3, 3]), &zeros(&[8]), 1, [0, 0]);
-        let _ = catch_panics(|| Ok(no_grad(convolve)));
+        let _ = catch_panics(|| Ok(with_chosen_tf32(|| no_grad(convolve))));
     };
     device.is_cuda().then(|| Background::start(work))
 }

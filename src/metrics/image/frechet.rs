@@ -7,6 +7,8 @@
 //!
 //! Everything is computed where the features are, on the CPU or on a GPU.
 
+use std::cell::OnceCell;
+
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -19,6 +21,8 @@ pub struct Gaussian {
     mean: Tensor,
     /// Centred rows / √(n-1): [n, d]. Σ = rowsᵀ·rows.
     rows: Tensor,
+    /// Of [`Self::factor`], once it is known.
+    factor: OnceCell<Tensor>,
 }
 
 impl Gaussian {
@@ -32,7 +36,7 @@ impl Gaussian {
         ensure!(finite, "some features are not finite numbers: are the weights damaged, or is float16 too narrow?");
         let mean = features.mean_dim([0i64].as_slice(), false, Kind::Double);
         let rows = (features - &mean) / ((n - 1) as f64).sqrt();
-        Ok(Self { mean, rows })
+        Ok(Self { mean, rows, factor: OnceCell::new() })
     }
 
     /// `[features]`
@@ -44,13 +48,17 @@ impl Gaussian {
         self.rows.size()[0]
     }
 
-    /// A matrix with the same singular values and at most `features` rows.
-    fn factor(&self) -> Result<Tensor> {
-        let is_tall = self.pictures() > self.rows.size()[1];
-        if !is_tall {
-            return Ok(self.rows.shallow_clone());
+    /// A matrix with the same singular values and at most `features` rows. It takes a while, once.
+    pub fn factor(&self) -> Result<&Tensor> {
+        if let Some(factor) = self.factor.get() {
+            return Ok(factor);
         }
-        Ok(on_device_or_cpu(&self.rows, |rows| Tensor::f_linalg_qr(rows, "r"))?.1)
+        let is_tall = self.pictures() > self.rows.size()[1];
+        let factor = match is_tall {
+            true => on_device_or_cpu(&self.rows, |rows| Tensor::f_linalg_qr(rows, "r"))?.1,
+            false => self.rows.shallow_clone(),
+        };
+        Ok(self.factor.get_or_init(|| factor))
     }
 
     /// tr Σ
@@ -233,7 +241,7 @@ mod tests {
         let weights = Tensor::from_slice(weights).view([-1, 1]);
         let mean = (sampled * &weights).sum_dim_intlist([0i64].as_slice(), false, Kind::Double) / m;
         let rows = (sampled - &mean) * weights.sqrt() / (m - 1.0).sqrt();
-        distance(fixed, &Gaussian { mean, rows }).unwrap()
+        distance(fixed, &Gaussian { mean, rows, factor: OnceCell::new() }).unwrap()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{ImageScorer, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::metrics::{About, Metric, Show, Value};
 use crate::models::metric_nets::alexnet::Lpips;
+use crate::runtime::with_chosen_tf32;
 
 /// The metric's name.
 pub const NAME: &str = "lpips";
@@ -100,7 +101,7 @@ impl LpipsNet {
             .map(|(content, stylized)| {
                 let pixels = |pictures| pixels(pictures, self.device, self.kind);
                 let (content, stylized) = (pixels(content)?, pixels(stylized)?);
-                no_grad(|| self.net.forward(&content, &stylized))
+                with_chosen_tf32(|| no_grad(|| self.net.forward(&content, &stylized)))
             })
             .collect::<Result<Vec<_>>>()?;
         numbers(&parts)
@@ -118,7 +119,7 @@ impl LpipsNet {
 
     /// [pairs] of float32 on the device.
     pub(super) fn of_batch(&self, batch: &Batch) -> Result<Tensor> {
-        no_grad(|| self.net.forward_joined(&batch.pixels, batch.count))
+        with_chosen_tf32(|| no_grad(|| self.net.forward_joined(&batch.pixels, batch.count)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! copies from pinned memory. Where there is no CUDA, or the program was built without its headers, there
 //! is none.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::{self, Write};
@@ -67,26 +68,29 @@ pub(super) fn shim() -> Option<&'static Shim> {
     SHIM.get_or_init(load).as_ref()
 }
 
-/// The GPU of this process, once it is chosen.
+/// The GPU of this process, once it is chosen: the last one that was.
 static IN_USE: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// Makes a GPU the current one of this thread and of all that start later: what asks libtorch for no device in
+thread_local! {
+    /// The GPU of this thread, where it has chosen one.
+    static OF_THREAD: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Makes a GPU the current one of this thread and of those that it starts: what asks libtorch for no device in
 /// particular then takes this one, and no context is made on another GPU. Does nothing without CUDA.
 pub(super) fn use_device(index: usize) -> Result<()> {
     IN_USE.store(index, Ordering::Relaxed);
     enter_device(index)
 }
 
-/// Makes the GPU of the process the current one of a thread that starts. What cannot be done here fails, and is told,
-/// where the GPU is asked for work.
-pub(super) fn enter_device_in_use() {
-    let index = IN_USE.load(Ordering::Relaxed);
-    if index != usize::MAX {
-        let _ = enter_device(index);
-    }
+/// The GPU that was made the current one of this thread, or else of the process.
+pub(super) fn device_in_use() -> Option<usize> {
+    OF_THREAD.get().or_else(|| Some(IN_USE.load(Ordering::Relaxed)).filter(|index| *index != usize::MAX))
 }
 
-fn enter_device(index: usize) -> Result<()> {
+/// Makes a GPU the current one of this thread.
+pub(super) fn enter_device(index: usize) -> Result<()> {
+    OF_THREAD.set(Some(index));
     let Some(shim) = shim() else { return Ok(()) };
     // SAFETY: no memory is passed.
     if !unsafe { (shim.use_device)(index as i8) } {
