@@ -66,6 +66,11 @@ impl Alike {
         self.crops.len() as i64
     }
 
+    /// Computed patches of all its crops.
+    fn size(&self) -> i64 {
+        self.count() * self.patches
+    }
+
     /// Patches [crops, all patches, hidden] → those that are computed.
     fn computed_of(&self, patches: &Tensor) -> Tensor {
         self.computed.as_ref().map_or_else(|| patches.shallow_clone(), |computed| patches.index_select(1, computed))
@@ -86,9 +91,18 @@ impl Alike {
     }
 }
 
-/// The crops in parts of at most so many patches, all parts about equally large.
+/// The crops in parts of about so many patches at most. Large groups have parts of their own: what attention gives of several
+/// groups must be joined.
 fn parts(groups: &[Alike], most: i64) -> Vec<Vec<Alike>> {
-    let total: i64 = groups.iter().map(|group| group.count() * group.patches).sum();
+    let (large, small): (Vec<&Alike>, Vec<&Alike>) = groups.iter().partition(|group| group.size() >= most / 4);
+    let mut parts: Vec<Vec<Alike>> = large.iter().flat_map(|group| equal_parts(&[group], most)).collect();
+    parts.extend(equal_parts(&small, most));
+    parts
+}
+
+/// All parts are about equally large.
+fn equal_parts(groups: &[&Alike], most: i64) -> Vec<Vec<Alike>> {
+    let total: i64 = groups.iter().map(|group| group.size()).sum();
     let share = total / ((total + most - 1) / most).max(1);
     let (mut parts, mut part, mut size) = (Vec::new(), Vec::new(), 0);
     for group in groups {
@@ -105,7 +119,7 @@ fn parts(groups: &[Alike], most: i64) -> Vec<Vec<Alike>> {
             crops = rest;
         }
     }
-    parts.push(part);
+    parts.extend((!part.is_empty()).then_some(part));
     parts
 }
 
@@ -131,7 +145,7 @@ impl Attention {
         let joint = self.qkv.forward(x);
         let (mut first, width) = (0, joint.size()[1]);
         let mix = |group: &Alike| {
-            let rows = group.count() * group.patches;
+            let rows = group.size();
             let own = joint.narrow(0, first, rows).view([group.count(), group.patches, width]);
             first += rows;
             let heads = split_heads(&own, 3 * self.heads); // [crops, 3 · heads, patches, head_dim]
@@ -262,7 +276,7 @@ impl VisionTower {
         let all = Tensor::zeros(size, (self.kind, self.device));
         for part in parts(&groups, PATCHES_AT_ONCE) {
             let features = self.forward_part(pixels, &part);
-            let rows: Vec<i64> = part.iter().map(|group| group.count() * group.patches).collect();
+            let rows: Vec<i64> = part.iter().map(Alike::size).collect();
             let features = features.split_with_sizes(rows, 0);
             part.iter().zip(&features).for_each(|(group, features)| group.put(features, &all));
         }
@@ -365,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_about_equal_and_hold_each_crop_once() {
+    fn parts_hold_each_crop_once_and_large_groups_are_alone() {
         let alike = |crops: std::ops::Range<i64>, patches: i64| Alike {
             crops: crops.collect(),
             patches,
@@ -373,16 +387,17 @@ mod tests {
             filled: Filled::All,
             positions: Tensor::zeros([patches], (Kind::Int64, Device::Cpu)),
         };
-        let groups = [alike(0..48, 1024), alike(48..80, 512), alike(80..81, 64)];
+        let groups = [alike(0..48, 1024), alike(48..80, 512), alike(80..84, 64), alike(84..87, 1024)];
         let parts = parts(&groups, 32 * 1024);
-        let size = |part: &Vec<Alike>| part.iter().map(|group| group.count() * group.patches).sum::<i64>();
-        let sizes: Vec<i64> = parts.iter().map(size).collect();
-        // A crop is not cut: a part may be a crop larger than its share.
-        assert_eq!(sizes.iter().sum::<i64>(), 48 * 1024 + 32 * 512 + 64);
-        assert!(sizes.iter().all(|size| (20_000..=33 * 1024).contains(size)), "{sizes:?}");
+        let sizes: Vec<i64> = parts.iter().map(|part| part.iter().map(Alike::size).sum()).collect();
+        assert_eq!(sizes, [24 * 1024, 24 * 1024, 32 * 512, 4 * 64 + 3 * 1024]);
         let crops: Vec<i64> = parts.iter().flatten().flat_map(|group| group.crops.clone()).collect();
-        assert_eq!(crops, (0..81).collect::<Vec<_>>());
-        assert!(super::parts(&[], 1024).iter().all(Vec::is_empty));
+        assert_eq!(crops, (0..87).collect::<Vec<_>>());
+        // Small groups are cut where a part is full.
+        let small: Vec<Alike> = (0..9).map(|at| alike(at..at + 1, 20)).collect();
+        let sizes: Vec<usize> = super::parts(&small, 100).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [5, 4]);
+        assert!(super::parts(&[], 1024).is_empty());
     }
 
     #[test]
