@@ -81,8 +81,9 @@ fn launch_rms_norm(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f64) ->
         Int(size as i32),
         Float(eps as f32),
     ];
-    // SAFETY: all are contiguous, of one type and of `rows` · `size` numbers; the weight has `size`.
-    unsafe { ready.launch([rows, 1, 1], threads_of(size), 0, &arguments) }?;
+    // SAFETY: all are contiguous, of one type and of `rows` · `size` numbers; the weight has `size`. Ahead of its turn it
+    // reads nothing.
+    unsafe { ready.launch_dependent([rows, 1, 1], threads_of(size), 0, &arguments) }?;
     Some((sum, normed))
 }
 
@@ -221,8 +222,8 @@ fn product_of_halves(x: &Tensor, source: Source, name: &'static str) -> Option<T
     let out = Tensor::empty(&shape, (x.kind(), x.device()));
     let count = out.numel() as i64 / VECTOR;
     let arguments = [Data(Some(x)), Data(Some(&out)), Int(size as i32), Long(count)];
-    // SAFETY: x has two halves of `size` for each row of out.
-    unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
+    // SAFETY: x has two halves of `size` for each row of out. Ahead of its turn it reads nothing.
+    unsafe { ready.launch_dependent([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
     Some(out)
 }
 

@@ -7,6 +7,8 @@ extern "C" __global__ void add_rms_norm(const Eight* x, const Eight* y, const Ei
   __shared__ float shared[32];
   const int vectors = size / 8;
   const long row = (long)blockIdx.x * vectors;
+  let_next_start();
+  wait_for_previous();
   float kept[VECTORS][8];
   float squares = 0;
   for (int v = 0, i = threadIdx.x; v < VECTORS && i < vectors; v++, i += blockDim.x) {
@@ -119,6 +121,8 @@ extern "C" __global__ void gated_add_modulated_norm(const Eight* x, const Eight*
 
 // out = silu(gate) · up, the two halves of each row of `size` + `size` numbers.
 extern "C" __global__ void silu_product(const Eight* gate_up, Eight* out, int size, long count) {
+  let_next_start();
+  wait_for_previous();
   const long at = (long)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int vectors = size / 8;

@@ -107,6 +107,8 @@ extern "C" __global__ void upsample_nearest_2x(const Eight* x, Eight* out, int w
 
 // out = value · gelu(gate), the two halves of each row of `size` + `size` numbers; gelu by the error function.
 extern "C" __global__ void gelu_product(const Eight* value_gate, Eight* out, int size, long count) {
+  let_next_start();
+  wait_for_previous();
   const long at = (long)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int vectors = size / 8;

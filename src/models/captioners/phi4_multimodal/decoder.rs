@@ -263,15 +263,15 @@ impl Decoder {
 
     /// One new token a row [rows, 1, hidden] → logits of the next [rows, vocabulary].
     pub(super) fn step(&self, x: Tensor, rotation: &Rotation, view: &StepView, caches: &[KvCache]) -> Tensor {
-        if fused::fits(&x) && x.size()[0] <= SKINNY_ROWS {
-            // Weights, and what is in the cache, are from before this step.
-            return fused::with_dependent_launch(|| {
+        // Weights, and what is in the cache, are from before this step.
+        fused::with_dependent_launch(|| {
+            if fused::fits(&x) && x.size()[0] <= SKINNY_ROWS {
                 let layers = self.layers.iter().zip(caches);
                 let x = layers.fold(x, |x, (layer, cache)| layer.step(&x, rotation, view, cache));
-                self.lm_head.forward_normed(&x, &self.norm).squeeze_dim(1)
-            });
-        }
-        self.run(x, |layer, attention, x| attention.step(x, rotation, view, &caches[layer]))
+                return self.lm_head.forward_normed(&x, &self.norm).squeeze_dim(1);
+            }
+            self.run(x, |layer, attention, x| attention.step(x, rotation, view, &caches[layer]))
+        })
     }
 
     /// [rows, tokens, hidden] → [rows, vocabulary], `attend` being what attention does in a layer.
