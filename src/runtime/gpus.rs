@@ -118,7 +118,8 @@ fn without_float8(gpu: usize, name: &str, (major, minor): (c_int, c_int)) -> any
     let (least_major, least_minor) = FLOAT8_CAPABILITY;
     usage(format!(
         "--precision fp8 needs a GPU of compute capability {least_major}.{least_minor} or more (Ada, Hopper, Blackwell): \
-         cuda:{gpu} ({name}) has {major}.{minor}; leave it out, or imitate it with --device cpu"
+         cuda:{gpu} ({name}) has {major}.{minor}; leave it out (with --from: give --dtype bfloat16), or imitate it with \
+         --device cpu"
     ))
 }
 

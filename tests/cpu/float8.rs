@@ -195,6 +195,15 @@ fn a_run_says_that_it_was_drawn_in_float8() {
 }
 
 #[test]
+fn bench_says_what_it_measured_in() {
+    let mut command = Command::cargo_bin("toolkit").unwrap();
+    command.args(["bench", "mini-sd3", "--steps", "1", "--repeat", "1", "--device", "cpu", "--precision", "fp8"]);
+    let output = command.output().unwrap();
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(figures["dtype"], "fp8");
+}
+
+#[test]
 fn precision_goes_with_what_draws() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, words) in [

@@ -142,6 +142,11 @@ impl DiffusionModel for Sd3Model {
     }
 
     fn on_second(&self, device: Device) -> Result<Self> {
+        if let Device::Cuda(gpu) = device
+            && self.precision.float8
+        {
+            runtime::check_float8(gpu)?;
+        }
         let outline = Sd3Outline::read(self.outline.source.clone())?;
         let (precision, prompts, loras) = (self.precision, self.prompts.clone(), self.loras.clone());
         let (transformer, capture) = (RefCell::default(), CaptureSlot::default());
