@@ -18,6 +18,8 @@ pub struct Grid {
     pub metrics: Vec<Measure>,
     /// Photos that are not in it.
     pub left_out: usize,
+    /// Whether each source followed by `?2x` is the same picture twice as large, for screens of small pixels.
+    pub dense: bool,
     /// What the lightbox, the filter and the order know: JSON that is safe inside a script element.
     pub data: String,
 }

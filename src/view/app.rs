@@ -157,7 +157,7 @@ impl App {
         let page = Page {
             title: run.folder.title().to_string(),
             question: run.folder.setting("question").to_string(),
-            grid: grid::grid(&run, usize::MAX, small)?,
+            grid: Grid { dense: true, ..grid::grid(&run, usize::MAX, small)? },
             rates: judges,
             reasons: REASONS,
         };

@@ -14,18 +14,22 @@ use image::codecs::jpeg::JpegEncoder;
 use crate::images;
 use crate::run::guard;
 
-/// Longest side of a small picture, in pixels.
-const SIDE: u32 = 264;
+/// Longest side of a small picture, in pixels: as wide as the grid shows it, so that a browser scales nothing.
+const SIDE: u32 = 190;
 const QUALITY: u8 = 82;
 /// Small pictures are kept up to so many bytes.
 const KEPT: usize = 128 << 20;
+
+/// Small pictures, each by its file and whether it is for a dense screen.
+type Kept = HashMap<(String, bool), Bytes>;
 
 /// The pictures that are served: those that the run's own table names, and no other file.
 #[derive(Debug)]
 pub struct Pictures {
     dir: PathBuf,
     files: BTreeSet<String>,
-    small: Mutex<(usize, HashMap<String, Bytes>)>,
+    /// With the bytes of all.
+    small: Mutex<(usize, Kept)>,
 }
 
 impl Pictures {
@@ -56,12 +60,14 @@ impl Pictures {
         Ok(bytes)
     }
 
-    /// A picture as a small JPEG.
-    pub fn small(&self, file: &str) -> Result<Bytes> {
-        if let Some(known) = self.kept().1.get(file) {
+    /// A picture as a small JPEG; twice as large for a `dense` screen.
+    pub fn small(&self, file: &str, dense: bool) -> Result<Bytes> {
+        let key = (file.to_string(), dense);
+        if let Some(known) = self.kept().1.get(&key) {
             return Ok(known.clone());
         }
-        let picture = images::thumbnail(&images::decode(&self.whole(file)?)?, SIDE);
+        let side = if dense { 2 * SIDE } else { SIDE };
+        let picture = images::thumbnail(&images::decode(&self.whole(file)?)?, side);
         let mut bytes = Vec::new();
         picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))?;
         let bytes = Bytes::from(bytes);
@@ -70,11 +76,11 @@ impl Pictures {
             *kept = Default::default();
         }
         kept.0 += bytes.len();
-        kept.1.insert(file.to_string(), bytes.clone());
+        kept.1.insert(key, bytes.clone());
         Ok(bytes)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, (usize, HashMap<String, Bytes>)> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, (usize, Kept)> {
         self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

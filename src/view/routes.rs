@@ -56,7 +56,7 @@ fn text(kind: &'static str, text: String) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-/// A picture as it is, or below `thumbs/` small.
+/// A picture as it is, or below `thumbs/` small (with `?2x` for screens of small pixels).
 async fn picture(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');
     let (small, path) = path.strip_prefix("thumbs/").map_or((false, path), |path| (true, path));
@@ -64,9 +64,10 @@ async fn picture(State(app): State<Arc<App>>, uri: Uri) -> Response {
         return not_found();
     };
     let Some(file) = app.pictures.named(&file) else { return not_found() };
+    let dense = uri.query() == Some("2x");
     let read =
-        blocking(move || if small { app.pictures.small(&file) } else { app.pictures.whole(&file).map(Bytes::from) });
-    match read.await {
+        move || if small { app.pictures.small(&file, dense) } else { app.pictures.whole(&file).map(Bytes::from) };
+    match blocking(read).await {
         Ok(Ok(bytes)) => {
             let head = [(CONTENT_TYPE, media_type(&bytes)), (CACHE_CONTROL, "private, max-age=60")];
             (head, bytes).into_response()

@@ -115,6 +115,7 @@ pub fn grid(run: &StyleRun, most: usize, source: impl Fn(&str) -> Option<String>
         strategies: run.results.iter().zip(colors).map(strategy).collect(),
         rows: shown.iter().enumerate().map(line).collect(),
         left_out: all.len() - shown.len(),
+        dense: false,
         metrics: measures,
     })
 }

@@ -91,6 +91,22 @@ fn a_picture_is_described_by_its_prompt() -> Result<()> {
     Ok(())
 }
 
+/// On a phone a column is narrower than many a name.
+#[test]
+fn names_of_columns_break_behind_their_underscores_and_are_no_markup() -> Result<()> {
+    let (_temp, dir) = run_folder(2, 8)?;
+    let name = "wide_<b>_ink_";
+    edit(
+        &dir,
+        |items| items.iter_mut().filter(|i| i.strategy == STYLES[1].0).for_each(|i| i.strategy = name.into()),
+        |results| results[1].strategy = name.into(),
+    )?;
+    let html = page_of(&dir)?;
+    assert!(html.contains("<span>wide_<wbr>&lt;b&gt;_<wbr>ink_<wbr></span>"));
+    assert!(html.contains(&format!("<span>{}</span>", STYLES[0].0)));
+    Ok(())
+}
+
 /// Thirty pairs, each with a small probability of its own: after Holm's correction none is certain.
 #[test]
 fn probabilities_are_corrected_for_how_many_they_are() -> Result<()> {

@@ -76,6 +76,13 @@ fn the_page_and_the_pictures_of_the_run_are_served_and_no_other_file() {
     assert_eq!(server.get(&format!("/{}", item.photo)).status, 200);
     let small = server.get(&format!("/thumbs/{}", item.image));
     assert!(small.status == 200 && small.body.starts_with(&[0xff, 0xd8]), "a JPEG");
+    // A photo of a camera is as wide as the grid shows it, and twice that on a screen of small pixels.
+    image::RgbImage::new(900, 600).save(dir.join(&item.photo)).unwrap();
+    for (query, width) in [("", 190), ("?2x", 380)] {
+        let small = image::load_from_memory(&server.get(&format!("/thumbs/{}{query}", item.photo)).body).unwrap();
+        assert_eq!(small.width(), width);
+        assert!(html.contains(&format!("thumbs/{}{query}", item.photo)), "{query}");
+    }
     for path in [
         "/images/../../secret.png",
         "/images/%2e%2e/%2e%2e/secret.png",
