@@ -2,7 +2,9 @@
 
 A run folder of 100 photos under 10 strategies is made up from the embedded pictures (enlarged to 384 pixels, so that
 thumbnails are as large as those of a real run); `toolkit report` makes its page and `toolkit view` serves it; Chromium
-without a window opens both and scrolls them by a gesture, as a wheel does; a box of plain text is scrolled beside them. Needs `chromium` and `chromedriver`.
+without a window opens both and scrolls them by a gesture, as a wheel does: at once, and when all pictures have been fetched. A box
+of plain text is scrolled in turn with them: what the machine gives at that moment. The processor time of a scroll (browser and
+server) tells pages apart where other work makes frames late. Needs `chromium` and `chromedriver`.
 
     python3 experiments/speed/page.py --toolkit target/release/toolkit
 """
@@ -183,17 +185,49 @@ def summary(frames):
             "late": sum(frame > 25 for frame in frames), "frames": len(frames)}
 
 
-def measure(browser, url, width, repeat):
+def measure(browser, pages, width, repeat, server):
+    """Each page in turn, as often as asked; `pages`: name to address, and whether its pictures are waited for."""
     browser.look(width)
-    paints = [opened(browser, url) for _ in range(repeat)]
-    frames = summary([frame for _ in range(repeat) for frame in fresh_scroll(browser, url)])
-    return {"first_paint_ms": statistics.median(found["paint"] for found in paints),
-            "loaded_ms": statistics.median(found["loaded"] for found in paints), **frames}
+    opens, frames, seconds = ({name: [] for name in pages} for _ in range(3))
+    for _ in range(repeat):
+        for name, (url, wait) in pages.items():
+            opens[name].append(opened(browser, url))
+            if wait:
+                fetched(browser)
+            before = processor_seconds([browser.driver.pid, server.pid])
+            frames[name] += scrolled(browser, ".grid-box", 6000, 1500)
+            seconds[name].append(processor_seconds([browser.driver.pid, server.pid]) - before)
+    return {f"{name} {width}": {"first_paint_ms": statistics.median(found["paint"] for found in opens[name]),
+                                "loaded_ms": statistics.median(found["loaded"] for found in opens[name]),
+                                "processor_seconds": statistics.median(seconds[name]), **summary(frames[name])}
+            for name in pages}
 
 
-def fresh_scroll(browser, url):
-    opened(browser, url)
-    return scrolled(browser, ".grid-box", 6000, 1500)
+def fetched(browser):
+    """Waits until the page has fetched all of its pictures, as it does while nobody scrolls."""
+    there = "return [...document.querySelectorAll('[data-row] img')].every((image) => image.complete)"
+    for _ in range(1200):
+        if browser.run(there):
+            return time.sleep(1)
+        time.sleep(0.1)
+    raise SystemExit("some pictures are never there")
+
+
+def processor_seconds(roots):
+    """User and system time of these processes and of all that they started and that still run."""
+    parents, times = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(fields[1])
+        times[int(folder.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def ours(process):
+        while process in parents and process not in roots:
+            process = parents[process]
+        return process in roots
+    return sum(seconds for process, seconds in times.items() if ours(process))
 
 
 def main():
@@ -221,9 +255,11 @@ def main():
             served = server.stdout.readline().strip()
             found["browser"] = browser.devtools("Browser.getVersion")["product"]
             file = f"file://{run.absolute()}"
-            for name, url in (("plain", f"{file}/plain.html"), ("report", f"{file}/report.html"), ("view", served)):
-                for width in (1440, 390):
-                    found[f"{name} {width}"] = measure(browser, url, width, args.repeat)
+            pages = {"plain": (f"{file}/plain.html", False), "report": (f"{file}/report.html", False),
+                     "report, fetched": (f"{file}/report.html", True), "view": (served, False),
+                     "view, fetched": (served, True)}
+            for width in (1440, 390):
+                found.update(measure(browser, pages, width, args.repeat, server))
         finally:
             browser.end()
             server.terminate()
