@@ -34,6 +34,13 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Place::shallow_clone)
     }
 
+    /// The shapes of all of them, as the checkpoint has them.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<i64>> {
+        let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = |(Place::Plain(tensor) | Place::Float8(tensor, _)): &Place| tensor.size();
+        places.iter().map(|(name, place)| (name.clone(), size(place))).collect()
+    }
+
     /// Only what a layer multiplies with: biases and norms are not asked for.
     pub(super) fn note(&self, name: String, tensor: &Tensor) {
         if tensor.dim() > 1 {

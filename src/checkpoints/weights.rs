@@ -137,11 +137,12 @@ impl Weights {
         match &self.source.tensors {
             Tensors::Random(deviation) => {
                 let options = (self.kind, self.device);
-                Ok(if shape.len() > 1 {
-                    Tensor::randn(shape, options) * *deviation
-                } else {
-                    Tensor::full(shape, 0.5, options)
-                })
+                if shape.len() < 2 {
+                    return Ok(Tensor::full(shape, 0.5, options));
+                }
+                let tensor = Tensor::randn(shape, options) * *deviation;
+                self.laid_out(name, &tensor);
+                Ok(tensor)
             }
             Tensors::Files(checkpoint) => {
                 if let Some(misfits) = &mut *lock(&self.source.survey) {

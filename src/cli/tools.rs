@@ -51,6 +51,15 @@ pub struct BenchArgs {
     /// Draw from a photo (image-to-image), leaving it this far
     #[arg(long, value_name = "S")]
     pub strength: Option<f64>,
+    /// Draw with low-rank adapters (LoRA), a file or a hub id, and time how long merging them takes; several add up
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub lora: Vec<String>,
+    /// Let a ControlNet steer the drawing; with --random-weights a built-in name
+    #[arg(long, value_name = "MODEL")]
+    pub controlnet: Option<String>,
+    /// Draw after a picture through an IP-Adapter; with --random-weights a built-in name
+    #[arg(long, value_name = "FILE")]
+    pub ip_adapter: Option<PathBuf>,
     /// New tokens a caption (default: 20; study: as many as the captioner writes by itself)
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,

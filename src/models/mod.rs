@@ -244,6 +244,9 @@ pub trait PhasedGenerator: Generator {
     /// The number type that it draws in.
     fn dtype(&self) -> Kind;
 
+    /// Merges these low-rank adapters, and no others, into the weights.
+    fn adapt(&self, loras: &[LoraChoice]) -> Result<()>;
+
     /// Draws pictures of one size with their texts encoded anew, and gives the number of denoising steps. `lap` is called
     /// where the first phase begins and where each ends: texts, what else is known before the first step, denoising,
     /// decoding.

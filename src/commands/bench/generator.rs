@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 use tch::Device;
 
 use super::figures::{Figures, dtype_name, median, shown_once, synchronize, timed};
+use super::steering::Steering;
 use crate::cli::BenchArgs;
 use crate::models::{GenerateRequest, GeneratorTask, PhasedGenerator, locate};
 use crate::runtime::machine::process_seconds;
@@ -30,16 +31,20 @@ pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: O
     let (width, height) = generator.own_size();
     let (width, height) = (args.width.unwrap_or(width), args.height.unwrap_or(height));
     let count = args.batch_size.unwrap_or(1);
-    let request = GenerateRequest {
+    let picture = photo(width, height);
+    let steering = Steering::of(args, &picture, rt)?;
+    let request = steering.put_into(GenerateRequest {
         prompts: (0..count).map(|i| format!("{PROMPT} {i}")).collect(),
         seeds: (0..count as u64).collect(),
         steps: args.steps,
         width: Some(width),
         height: Some(height),
-        images: vec![photo(width, height); args.strength.map_or(0, |_| count)],
+        images: vec![picture; args.strength.map_or(0, |_| count)],
         strength: args.strength,
         ..GenerateRequest::default()
-    };
+    });
+    let mut figures = Figures::default();
+    steering.time_merging(generator.as_ref(), args.repeat, rt.device, &mut figures)?;
     let [mut encoding, mut preparing, mut stepping, mut decoding, mut whole] = [const { Vec::new() }; 5];
     let (mut steps, mut first_picture) = (0, None);
     for number in 0..=args.repeat {
@@ -57,13 +62,16 @@ pub fn measure(family: &GeneratorTask, args: &BenchArgs, rt: &Runtime, second: O
             whole.push((encode + prepare + denoise + decode) / count as f64);
         }
     }
-    let mut figures = Figures::default();
     figures.add("seconds_per_image", median(&mut whole));
     figures.add("step_seconds", median(&mut stepping));
     figures.add("steps", steps);
     figures.add("text_encode_seconds", median(&mut encoding));
+    let prepared = median(&mut preparing);
     if args.strength.is_some() {
-        figures.add("photo_encode_seconds", median(&mut preparing));
+        figures.add("photo_encode_seconds", prepared);
+    }
+    if steering.reads_pictures() {
+        figures.add("prepare_seconds", prepared);
     }
     figures.add("vae_seconds", median(&mut decoding));
     // From the start of the process: with weights that are read, what a user waits for.

@@ -6,6 +6,7 @@ mod figures;
 mod generator;
 mod photos;
 mod pictures;
+mod steering;
 mod study;
 
 use anyhow::{Result, bail};
@@ -41,8 +42,13 @@ pub fn run(args: BenchArgs, global: &Global) -> Result<Outcome> {
     let family = family(&args, &rt)?;
     check_precision(&args.model, family, &rt)?;
     let second = second.filter(|_| family.is_generator());
-    if args.strength.is_some() && !family.is_generator() {
-        return Err(usage("--strength is for models that draw pictures"));
+    let is_steered = !args.lora.is_empty() || args.controlnet.is_some() || args.ip_adapter.is_some();
+    for (given, option) in
+        [(args.strength.is_some(), "--strength is"), (is_steered, "--lora, --controlnet and --ip-adapter are")]
+    {
+        if given && !family.is_generator() {
+            return Err(usage(format!("{option} for models that draw pictures")));
+        }
     }
     let is_captioner = matches!(family.task, Task::Caption(_));
     if args.pictures.is_some() && !is_in_artfid(family) && !is_captioner {

@@ -10,7 +10,7 @@ use super::pipeline_part::Part;
 use super::pipeline_source::PipelineSource;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, Denoiser, DenoisingSteps};
-use crate::models::{GenerateRequest, Generated, Outline};
+use crate::models::{GenerateRequest, Generated, LoraChoice, Outline};
 use crate::prompts::TokenBudget;
 use crate::runtime::Precision;
 use crate::schedulers::Solver;
@@ -29,9 +29,9 @@ pub trait PipelineOutline: Outline + Sized {
     /// The layers that low-rank adapters may change; reads no weights.
     fn adapted_layers(&self) -> Result<Index>;
 
-    /// The low-rank adapters of a request, which fit the generator.
-    fn loras(&self, request: &GenerateRequest) -> Result<Vec<Lora>> {
-        if request.loras.is_empty() { Ok(Vec::new()) } else { lora::open(&request.loras, &self.adapted_layers()?) }
+    /// These low-rank adapters, which fit the generator.
+    fn loras(&self, choices: &[LoraChoice]) -> Result<Vec<Lora>> {
+        if choices.is_empty() { Ok(Vec::new()) } else { lora::open(choices, &self.adapted_layers()?) }
     }
 
     /// Refuses what this family cannot do, whatever the size and the steps are.
@@ -56,7 +56,7 @@ pub trait PipelineOutline: Outline + Sized {
     fn check_request(&self, request: &GenerateRequest) -> Result<()> {
         request.check()?;
         self.check_family(request)?;
-        self.loras(request)?;
+        self.loras(&request.loras)?;
         let size = self.latent_size(request, 0)?;
         (1..request.prompts.len()).try_for_each(|i| self.latent_size(request, i).map(drop))?;
         self.solver(request, size).map(drop)

@@ -95,7 +95,7 @@ impl<M: DiffusionModel> Pipeline<M> {
     }
 
     fn published(name: &str) -> PipelineSource {
-        PipelineSource::Random(M::SINGLE_FILE.published_as(name))
+        PipelineSource::random(M::SINGLE_FILE.published_as(name))
     }
 
     pub(super) fn open(source: PipelineSource, device: Device, precision: impl Into<Precision>) -> Result<Self> {
@@ -189,18 +189,18 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.model.encode(texts)
     }
 
-    /// Puts the low-rank adapters of a request into the weights, where others are there or none.
-    fn adapt(&self, request: &GenerateRequest) -> Result<()> {
-        if self.adapted.borrow().as_ref() == Some(&request.loras) {
+    /// Puts these low-rank adapters into the weights, where others are there or none.
+    fn adapt_to(&self, loras: &[LoraChoice]) -> Result<()> {
+        if self.adapted.borrow().as_deref() == Some(loras) {
             return Ok(());
         }
         let outline = self.model.outline();
         *self.adapted.borrow_mut() = None;
-        self.model.adapt(outline.loras(request)?)?;
+        self.model.adapt(outline.loras(loras)?)?;
         if let Some((second, _)) = &self.second {
-            second.adapt(outline.loras(request)?)?;
+            second.adapt(outline.loras(loras)?)?;
         }
-        *self.adapted.borrow_mut() = Some(request.loras.clone());
+        *self.adapted.borrow_mut() = Some(loras.to_vec());
         Ok(())
     }
 
@@ -219,7 +219,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         outline.check_family(request)?;
         let size = outline.latent_size(request, 0)?;
         let (solver, first) = outline.solver(request, size)?;
-        self.adapt(request)?;
+        self.adapt_to(&request.loras)?;
         let texts = self.encode_request(request)?;
         self.model.make_room(request.prompts.len(), size)?;
         let guidance = Self::guidance(request);
@@ -378,6 +378,10 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
 impl<M: DiffusionModel> PhasedGenerator for Pipeline<M> {
     fn dtype(&self) -> Kind {
         self.kind
+    }
+
+    fn adapt(&self, loras: &[LoraChoice]) -> Result<()> {
+        self.adapt_to(loras)
     }
 
     fn draw_in_phases(&self, request: &GenerateRequest, lap: &mut dyn FnMut()) -> Result<usize> {

@@ -1,7 +1,9 @@
 //! Where the parts of a text-to-image pipeline come from: a folder in diffusers' layout, or, to measure
 //! speed, random weights at the published size.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
@@ -23,8 +25,30 @@ pub enum PipelineSource {
     /// One file of the original layout.
     SingleFile(SingleFile),
     /// The published sizes, with weights that are drawn on the device.
-    Random(Published),
+    Random(RandomSource),
 }
+
+/// A published pipeline with random weights.
+#[derive(Debug, Clone)]
+pub struct RandomSource {
+    published: Published,
+    /// Of each part that was built so that it can be changed: the shapes of its weights, which no file says.
+    shapes: Arc<Mutex<BTreeMap<&'static str, Shapes>>>,
+}
+
+impl RandomSource {
+    fn note(&self, part: Part, shapes: Shapes) {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).insert(part.folder, shapes);
+    }
+
+    fn shapes(&self, part: Part) -> Shapes {
+        let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        shapes.get(part.folder).cloned().unwrap_or_default()
+    }
+}
+
+/// Names of weights → their shapes.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 impl PipelineSource {
     /// What lies at `path`: a folder in diffusers' layout, or one file of this layout.
@@ -35,10 +59,20 @@ impl PipelineSource {
         Self::Folder(path.to_path_buf())
     }
 
+    /// Random weights at these sizes.
+    pub fn random(published: Published) -> Self {
+        Self::Random(RandomSource { published, shapes: Arc::default() })
+    }
+
+    /// Whether its weights are random, and so are those of what steers it.
+    pub fn is_random(&self) -> bool {
+        matches!(self, Self::Random(_))
+    }
+
     /// The configuration of a part: `config.json`, or `scheduler_config.json` of the scheduler.
     pub fn config<T: DeserializeOwned>(&self, part: &str) -> Result<T> {
         match self {
-            Self::Random(published) => config::take(published.config(part)?),
+            Self::Random(random) => config::take(random.published.config(part)?),
             Self::SingleFile(single) => config::take(single.config(part)?)
                 .with_context(|| format!("{}: the configuration of {part}", single.file().display())),
             Self::Folder(folder) => {
@@ -67,7 +101,7 @@ impl PipelineSource {
     pub fn has(&self, part: &str) -> Result<bool> {
         let index = match self {
             Self::SingleFile(single) => return single.has(part),
-            Self::Random(published) => published.config("model_index")?,
+            Self::Random(random) => random.published.config("model_index")?,
             Self::Folder(folder) => config::read(&folder.join("model_index.json"))?,
         };
         Ok(index[part][1].is_string())
@@ -90,6 +124,16 @@ impl PipelineSource {
         }
     }
 
+    /// The shapes of a part's weights under diffusers' names. Random ones are known once they are built.
+    pub fn shapes(&self, part: Part) -> Result<Shapes> {
+        if let Self::Random(random) = self {
+            return Ok(random.shapes(part));
+        }
+        let tensors = self.tensors(part)?;
+        let shape = |name: &str| Some((name.to_string(), tensors.entry(name)?.shape.clone()));
+        Ok(tensors.names().filter_map(shape).collect())
+    }
+
     /// Builds a part with `new`, from all of its weights (see [`Weights::build`]).
     pub fn build<T>(&self, part: Part, device: Device, kind: Kind, new: impl Fn(&Weights) -> Result<T>) -> Result<T> {
         let model = self.weights(part, device, kind)?.build(new);
@@ -110,7 +154,10 @@ impl PipelineSource {
         let Precision { kind, float8 } = precision.into();
         let places = Places::default();
         let built = self.build(part, device, kind, |weights| new(&weights.noted_in(&places).in_float8(float8)))?;
-        let is_kept = float8 && !matches!(self, Self::Random(_));
+        if let Self::Random(random) = self {
+            random.note(part, places.shapes());
+        }
+        let is_kept = float8 && !self.is_random();
         let originals = is_kept.then(|| self.tensors(part)).transpose()?;
         Ok((built, Adaptable::new(part, places, originals.map(|tensors| (tensors, kind)))))
     }
@@ -136,7 +183,9 @@ impl PipelineSource {
     /// Bytes that a part takes on the device.
     pub fn bytes(&self, part: Part, kind: Kind) -> Result<u64> {
         let parameters = match self {
-            Self::Random(published) => published.config(part.folder)?["parameters"].as_u64().unwrap_or(part.parameters),
+            Self::Random(random) => {
+                random.published.config(part.folder)?["parameters"].as_u64().unwrap_or(part.parameters)
+            }
             _ => numbers(&self.tensors(part)?),
         };
         Ok(parameters * kind.elt_size_in_bytes() as u64)

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::clip_vision::{ClipVision, VisionConfig};
 use super::image_processor::ImageProcessor;
-use crate::checkpoints::{Checkpoint, config};
+use crate::checkpoints::{Checkpoint, Weights, config};
 use crate::error::usage;
 use crate::nn::Linear;
 
@@ -70,21 +70,25 @@ impl ImageEncoder {
             given.filter(|given| given.crop() == (side, side)).unwrap_or_else(|| ImageProcessor::clip(side));
         config.vision.check(&format!("{}: an encoder of pictures", dir.display()), &processor)?;
         let weights = Checkpoint::open_dir(dir, "model")?.weights(device, kind);
-        let built = weights.build(|weights| {
-            no_grad(|| {
-                Ok(Self {
-                    processor: processor.clone(),
-                    vision_model: ClipVision::new(&weights.at("vision_model"), &config.vision)?,
-                    visual_projection: Linear::without_bias(
-                        &weights.at("visual_projection"),
-                        config.hidden(),
-                        config.projection(),
-                    )?,
-                    device,
-                })
-            })
-        });
+        let built = weights.build(|weights| Self::new(weights, &config, processor.clone()));
         built.with_context(|| format!("the encoder of pictures {}", dir.display()))
+    }
+
+    /// One of this size with random weights: to measure speed.
+    pub fn random(config: &Config, device: Device, kind: Kind) -> Result<Self> {
+        Self::new(&Weights::random(device, kind), config, ImageProcessor::clip(config.vision.image_size))
+    }
+
+    fn new(weights: &Weights, config: &Config, processor: ImageProcessor) -> Result<Self> {
+        no_grad(|| {
+            let (hidden, projection) = (config.hidden(), config.projection());
+            Ok(Self {
+                processor,
+                vision_model: ClipVision::new(&weights.at("vision_model"), &config.vision)?,
+                visual_projection: Linear::without_bias(&weights.at("visual_projection"), hidden, projection)?,
+                device: weights.device(),
+            })
+        })
     }
 
     /// Pictures of any size as the encoder reads them: float32 [batch, 3, side, side].

@@ -76,7 +76,9 @@ impl Adaptable {
         match self.place(key)? {
             Place::Plain(tensor) => Ok(tensor.f_to_device(Device::Cpu)?.f_contiguous()?.copy()),
             Place::Float8(..) => {
-                let (tensors, kind) = self.originals.as_ref().context("weights in float8 without their checkpoint")?;
+                let (tensors, kind) = self.originals.as_ref().context(
+                    "random weights in float8 take no low-rank adapters: measure them without --precision fp8",
+                )?;
                 tensors.read(key, Device::Cpu, *kind)
             }
         }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use crate::checkpoints::{Checkpoint, Entry};
+use crate::checkpoints::Entry;
 use crate::models::diffusion::pipeline_part::Part;
+use crate::models::diffusion::pipeline_source::Shapes;
 
 /// A tensor under its names in diffusers' layout, as a family's key map gives it.
 pub type KeyMap = Box<dyn Fn(&str, Entry) -> Result<Vec<(String, Entry)>>>;
@@ -58,15 +59,13 @@ pub struct Target {
 }
 
 impl Index {
-    /// `networks`, and the tensors of each under diffusers' names.
-    pub fn new(title: &'static str, networks: Vec<(Network, Checkpoint)>) -> Self {
-        let index = |(network, tensors): (Network, Checkpoint)| {
+    /// `networks`, and the weights of each under diffusers' names.
+    pub fn new(title: &'static str, networks: Vec<(Network, Shapes)>) -> Self {
+        let index = |(network, weights): (Network, Shapes)| {
             let mut layers = BTreeMap::new();
-            for key in tensors.names() {
-                if let (Some(layer), Some(entry)) = (key.strip_suffix(".weight"), tensors.entry(key))
-                    && entry.shape.len() > 1
-                {
-                    layers.insert(bare(layer).to_string(), (key.to_string(), entry.shape.clone()));
+            for (key, shape) in weights {
+                if let Some(layer) = key.strip_suffix(".weight").filter(|_| shape.len() > 1) {
+                    layers.insert(bare(layer).to_string(), (key, shape));
                 }
             }
             let names = layers.keys().chain(&network.originals);

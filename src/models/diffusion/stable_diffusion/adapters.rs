@@ -13,13 +13,13 @@ use crate::models::diffusion::single_file::ldm;
 
 /// The layers of both networks.
 pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
-    let (unet, text) = (source.tensors(UNET)?, source.tensors(TEXT_ENCODER)?);
+    let (unet, text) = (source.shapes(UNET)?, source.shapes(TEXT_ENCODER)?);
     // The original layout counts blocks as if all sizes had as many layers.
     let per_size = match &config.layers_per_block {
         PerSize::One(layers) => Some(*layers),
         PerSize::Each(_) => None,
     };
-    let names: BTreeSet<&str> = unet.names().filter_map(|name| name.strip_suffix(".weight")).collect();
+    let names: BTreeSet<&str> = unet.keys().filter_map(|name| name.strip_suffix(".weight")).collect();
     let originals = per_size.map_or(Vec::new(), |layers| ldm::unet_originals(&names, layers));
     let network = Network {
         part: UNET,

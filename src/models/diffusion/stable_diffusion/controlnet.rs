@@ -14,8 +14,9 @@ use super::unet_config::PerSize;
 use super::unet_encoder::{Builder, Encoder};
 use crate::checkpoints::{Checkpoint, Weights, config};
 use crate::error::usage;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::diffusion::single_file::ldm;
-use crate::models::{AdapterTask, Family, Task, locate_controlnet};
+use crate::models::{AdapterTask, Family, Task, find, locate_controlnet};
 use crate::nn::{Activation, Conv2d, channels_last};
 use crate::runtime::Runtime;
 
@@ -104,12 +105,18 @@ impl Config {
 #[derive(Debug)]
 pub struct ControlFiles {
     config: Config,
-    tensors: Checkpoint,
+    /// None: random weights.
+    tensors: Option<Checkpoint>,
 }
 
 impl ControlFiles {
-    /// Those of the ControlNet that is called so, which must be here, made for this U-Net.
-    pub fn open(name: &str, unet: &unet::Config) -> Result<Self> {
+    /// Those of the ControlNet that is called so, which must be here, made for this U-Net. That of random weights is random
+    /// too, at the published size.
+    pub fn open(name: &str, source: &PipelineSource, unet: &unet::Config) -> Result<Self> {
+        if source.is_random() {
+            find(name)?;
+            return Ok(Self { config: Config { unet: unet.clone(), ..Config::default() }, tensors: None });
+        }
         let path = locate_controlnet(name, true)?;
         let source = if path.is_dir() { Self::folder(&path) } else { Self::single_file(&path, unet) };
         let source = source.with_context(|| format!("ControlNet {}", path.display()))?;
@@ -121,7 +128,7 @@ impl ControlFiles {
         let mut config: Config = config::read(&path.join("config.json"))?;
         // It has no way up.
         config.unet.up_block_types = vec!["UpBlock2D".to_string(); config.unet.block_out_channels.len()];
-        Ok(Self { config, tensors: Checkpoint::open_dir(path, STEM)? })
+        Ok(Self { config, tensors: Some(Checkpoint::open_dir(path, STEM)?) })
     }
 
     /// The original layout has no configuration: it is that of the U-Net, of which the net is a copy.
@@ -147,13 +154,14 @@ impl ControlFiles {
         let unet = unet::Config { center_input_sample: false, conv_in_kernel: 3, ..unet.clone() };
         Ok(Self {
             config: Config { conditioning_embedding_out_channels: channels, unet, ..Config::default() },
-            tensors,
+            tensors: Some(tensors),
         })
     }
 
     pub fn build(self, device: Device, kind: Kind) -> Result<ControlNet> {
         let Self { config, tensors } = self;
-        tensors.weights(device, kind).build(|weights| ControlNet::new(weights, &config))
+        let weights = tensors.map_or_else(|| Weights::random(device, kind), |tensors| tensors.weights(device, kind));
+        weights.build(|weights| ControlNet::new(weights, &config))
     }
 }
 

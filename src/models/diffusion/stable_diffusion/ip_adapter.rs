@@ -20,13 +20,19 @@ use crate::checkpoints::{Checkpoint, Weights};
 use crate::error::usage;
 use crate::images;
 use crate::models::diffusion::guidance::Ways;
+use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::vision::image_encoder::{self, ImageEncoder};
-use crate::models::{IpAdapterChoice, locate_ip_adapter};
+use crate::models::{IpAdapterChoice, find, locate_ip_adapter};
 use crate::nn::Linear;
 
 /// Where the encoder's folder is, as seen from the adapter's: beside it as published; those of the adapters that were
 /// trained with the larger encoder lie with the models for SDXL.
 const ENCODERS: [&str; 3] = ["image_encoder", "../models/image_encoder", "../sdxl_models/image_encoder"];
+
+/// Sizes of ip-adapter_sd15, and of ip-adapter-plus_sd15.
+const PUBLISHED: ProjectionSizes = ProjectionSizes::Whole { picture: 1024, tokens: 4 };
+const PUBLISHED_PLUS: ProjectionSizes =
+    ProjectionSizes::Resampler { hidden: 1280, width: 768, tokens: 16, heads: 12, layers: 4, inner: 3072 };
 
 /// Names that files of adapters which read faces through another network have.
 const FACE_ID: [&str; 3] = ["perceiver_resampler", "image_proj.norm.weight", "_lora."];
@@ -62,7 +68,8 @@ fn places(layout: &Layout) -> Vec<Place> {
 /// An adapter's file and its encoder's folder, looked at and not yet read.
 #[derive(Debug)]
 pub struct AdapterFiles {
-    checkpoint: Checkpoint,
+    /// None: random weights.
+    checkpoint: Option<Checkpoint>,
     sizes: ProjectionSizes,
     places: Vec<Place>,
     /// Width of a token.
@@ -71,8 +78,12 @@ pub struct AdapterFiles {
 }
 
 impl AdapterFiles {
-    /// One of the published files (see [`locate_ip_adapter`]), made for this U-Net.
-    pub fn open(name: &Path, unet: &unet::Config) -> Result<Self> {
+    /// One of the published files (see [`locate_ip_adapter`]), made for this U-Net. That of random weights is random too, at
+    /// the published size.
+    pub fn open(name: &Path, source: &PipelineSource, unet: &unet::Config) -> Result<Self> {
+        if source.is_random() {
+            return Self::random(&name.to_string_lossy(), unet);
+        }
         let path = &locate_ip_adapter(&name.to_string_lossy(), true)?;
         let checkpoint = Checkpoint::open(&[path])?;
         Self::of(checkpoint, path, unet).map_err(|error| usage(format!("{}: {error:#}", path.display())))
@@ -102,7 +113,20 @@ impl AdapterFiles {
             "the tensors image_proj.… are of no layout that is known here (those of ip-adapter_sd15, -plus or -full-face)",
         )?;
         let encoder = encoder_of(path, sizes)?;
-        Ok(Self { checkpoint, sizes, places, text, encoder })
+        Ok(Self { checkpoint: Some(checkpoint), sizes, places, text, encoder })
+    }
+
+    fn random(name: &str, unet: &unet::Config) -> Result<Self> {
+        find(name)?;
+        let layout = unet.layout()?;
+        let sizes = if name.contains("plus") { PUBLISHED_PLUS } else { PUBLISHED };
+        let (places, text) = (places(&layout), layout.sizes[0].text);
+        Ok(Self { checkpoint: None, sizes, places, text, encoder: PathBuf::from("random weights") })
+    }
+
+    /// Whether it and its encoder are of random weights.
+    pub fn is_random(&self) -> bool {
+        self.checkpoint.is_none()
     }
 
     /// Says it in one line where an adapter belongs to another U-Net: all its layers would have other shapes.
@@ -123,7 +147,8 @@ impl AdapterFiles {
 
     pub fn build(self, encoder: Rc<ImageEncoder>, device: Device, kind: Kind) -> Result<IpAdapter> {
         let Self { checkpoint, sizes, places, text, .. } = self;
-        checkpoint.weights(device, kind).build(|weights| {
+        let weights = checkpoint.map_or_else(|| Weights::random(device, kind), |files| files.weights(device, kind));
+        weights.build(|weights| {
             no_grad(|| {
                 Ok(IpAdapter {
                     encoder: encoder.clone(),

@@ -130,7 +130,7 @@ impl SdModel {
     /// The ControlNet of a request; the last one stays.
     fn controlnet(&self, name: &str) -> Result<Rc<ControlNet>> {
         self.controlnet.get(Path::new(name), || {
-            let files = controlnet::ControlFiles::open(name, &self.outline.unet)?;
+            let files = controlnet::ControlFiles::open(name, &self.outline.source, &self.outline.unet)?;
             files.build(self.device, self.kind).with_context(|| format!("ControlNet {name}"))
         })
     }
@@ -138,9 +138,12 @@ impl SdModel {
     /// The pictures to draw after. The last adapter stays, and so does the encoder, which several adapters share.
     fn picture_prompt(&self, choice: &IpAdapterChoice) -> Result<PicturePrompt> {
         let adapter = self.ip_adapter.get(&choice.file, || {
-            let files = AdapterFiles::open(&choice.file, &self.outline.unet)?;
+            let files = AdapterFiles::open(&choice.file, &self.outline.source, &self.outline.unet)?;
             let extractor = self.outline.feature_extractor();
-            let load = || ImageEncoder::load(&files.encoder, extractor.as_deref(), self.device, self.kind);
+            let load = || match files.is_random() {
+                true => ImageEncoder::random(self.device, self.kind),
+                false => ImageEncoder::load(&files.encoder, extractor.as_deref(), self.device, self.kind),
+            };
             let encoder = self.image_encoder.get(&files.encoder, load)?;
             let shown = choice.file.display();
             files.build(encoder, self.device, self.kind).with_context(|| format!("IP-Adapter {shown}"))

@@ -113,10 +113,10 @@ impl PipelineOutline for SdOutline {
 
     fn check_family(&self, request: &GenerateRequest) -> Result<()> {
         if let Some(control) = &request.control {
-            controlnet::ControlFiles::open(&control.model, &self.unet)?;
+            controlnet::ControlFiles::open(&control.model, &self.source, &self.unet)?;
         }
         if let Some(choice) = &request.ip_adapter {
-            AdapterFiles::open(&choice.file, &self.unet)?;
+            AdapterFiles::open(&choice.file, &self.source, &self.unet)?;
             choice.check_pictures()?;
         }
         if request.safety_checker { self.needed_checker().map(drop) } else { Ok(()) }

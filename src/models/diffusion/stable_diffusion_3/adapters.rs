@@ -4,10 +4,9 @@ use anyhow::Result;
 
 use super::config::{CLIP_G, CLIP_L, Config, T5, TRANSFORMER};
 use super::single_file::{original_layers, transformer};
-use crate::checkpoints::Checkpoint;
 use crate::models::diffusion::lora::{Index, Network};
 use crate::models::diffusion::pipeline_part::Part;
-use crate::models::diffusion::pipeline_source::PipelineSource;
+use crate::models::diffusion::pipeline_source::{PipelineSource, Shapes};
 
 /// The layers of the transformer and of the text encoders that are there.
 pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
@@ -22,7 +21,7 @@ pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
     let mut networks = vec![
         encoder(source, CLIP_L, &["text_encoder"], &["lora_te1"])?,
         encoder(source, CLIP_G, &["text_encoder_2"], &["lora_te2"])?,
-        (denoiser, source.tensors(TRANSFORMER)?),
+        (denoiser, source.shapes(TRANSFORMER)?),
     ];
     if source.has(T5.folder)? {
         networks.push(encoder(source, T5, &["text_encoder_3"], &["lora_te3"])?);
@@ -35,7 +34,7 @@ fn encoder(
     part: Part,
     dotted: &'static [&'static str],
     flat: &'static [&'static str],
-) -> Result<(Network, Checkpoint)> {
+) -> Result<(Network, Shapes)> {
     let key_map = Box::new(|name: &str, entry| Ok(vec![(name.to_string(), entry)]));
-    Ok((Network { part, dotted, flat, originals: Vec::new(), key_map }, source.tensors(part)?))
+    Ok((Network { part, dotted, flat, originals: Vec::new(), key_map }, source.shapes(part)?))
 }
