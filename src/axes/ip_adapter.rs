@@ -7,6 +7,7 @@
 //! ```
 //! A number behind the last colon is the scale. Of a folder each picture is shown.
 
+use super::value::read_texts;
 use super::{Axis, AxisValue, COMMON, NONE, Reach};
 use crate::models::IpAdapterChoice;
 
@@ -18,7 +19,7 @@ pub static AXIS: Axis = Axis {
            with its pictures, or \"none\"",
     example: r#"["none", ["ip-adapter_sd15.safetensors:0.6", "ink.png"]]"#,
     is_list: true,
-    read: |_, value| read(value),
+    read: |_, value| read_texts(value, "an IP-Adapter (FILE or FILE:SCALE), a list of it and its pictures"),
     check: |value| {
         let Some(choice) = IpAdapterChoice::read(value.text()) else { return Ok(()) };
         if choice.pictures.is_empty() {
@@ -39,31 +40,13 @@ fn name(value: &AxisValue) -> String {
     IpAdapterChoice::read(value.text()).map_or(NONE.to_string(), |choice| choice.name())
 }
 
-fn read(value: toml::Value) -> Result<AxisValue, String> {
-    let mut parts = Vec::new();
-    for one in if let toml::Value::Array(several) = value { several } else { vec![value] } {
-        match one {
-            toml::Value::String(text) if text != NONE => parts.push(text),
-            toml::Value::String(_) => {}
-            other => {
-                return Err(format!(
-                    "invalid type: {}, expected an IP-Adapter (FILE or FILE:SCALE), a list of it and its pictures, or \"none\"",
-                    other.type_str()
-                ));
-            }
-        }
-    }
-    let joined = IpAdapterChoice::join(&parts);
-    Ok(if joined.is_empty() { AxisValue::None } else { AxisValue::Text(joined) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_value_is_none_an_adapter_or_one_with_its_pictures() {
-        let value = |text: &str| read(text.parse::<toml::Table>().unwrap().remove("a").unwrap());
+        let value = |text: &str| (AXIS.read)(&AXIS, text.parse::<toml::Table>().unwrap().remove("a").unwrap());
         assert_eq!(value("a = 'none'"), Ok(AxisValue::None));
         assert_eq!(value("a = ''"), Ok(AxisValue::None));
         let both = value("a = ['b/ip.bin:0.6', 'c/ink.png', 'wash.png']").unwrap();

@@ -6,8 +6,9 @@
 //! ```
 //! A number behind the last colon is the weight. Trigger words belong into the style text.
 
+use super::value::read_texts;
 use super::{Axis, AxisValue, COMMON, NONE, Reach};
-use crate::models::LoraChoice;
+use crate::models::{AND, LoraChoice};
 
 pub static AXIS: Axis = Axis {
     key: "lora",
@@ -16,7 +17,10 @@ pub static AXIS: Axis = Axis {
     help: "files of low-rank adapters, FILE or FILE:WEIGHT, several of a strategy in a list of their own, or \"none\"",
     example: r#"["none", "ink.safetensors:0.8"]"#,
     is_list: true,
-    read: |_, value| read(value),
+    read: |_, value| {
+        let read = read_texts(value, "a file of low-rank adapters (FILE or FILE:WEIGHT)")?;
+        Ok(if read.is_none() { read } else { AxisValue::Text(LoraChoice::join(&LoraChoice::list(read.text()))) })
+    },
     check: |value| match LoraChoice::list(value.text()).iter().find(|choice| !choice.weight.is_finite()) {
         Some(choice) => Err(format!("lora = {choice} has no weight to work with")),
         None => Ok(()),
@@ -29,27 +33,7 @@ pub static AXIS: Axis = Axis {
 
 fn name(value: &AxisValue) -> String {
     let names: Vec<String> = LoraChoice::list(value.text()).iter().map(LoraChoice::name).collect();
-    if names.is_empty() { NONE.to_string() } else { names.join(" + ") }
-}
-
-fn read(value: toml::Value) -> Result<AxisValue, String> {
-    let mut choices = Vec::new();
-    for one in if let toml::Value::Array(several) = value { several } else { vec![value] } {
-        match one {
-            toml::Value::String(text) if text != NONE => choices.extend(LoraChoice::list(&text)),
-            toml::Value::String(_) => {}
-            other => {
-                return Err(format!(
-                    "invalid type: {}, expected a file of low-rank adapters (FILE or FILE:WEIGHT), or \"none\"",
-                    other.type_str()
-                ));
-            }
-        }
-    }
-    if choices.is_empty() {
-        return Ok(AxisValue::None);
-    }
-    Ok(AxisValue::Text(LoraChoice::join(&choices)))
+    if names.is_empty() { NONE.to_string() } else { names.join(AND) }
 }
 
 #[cfg(test)]
@@ -58,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_value_is_none_a_file_or_several() {
-        let value = |text: &str| read(text.parse::<toml::Table>().unwrap().remove("a").unwrap());
+        let value = |text: &str| (AXIS.read)(&AXIS, text.parse::<toml::Table>().unwrap().remove("a").unwrap());
         assert_eq!(value("a = 'none'"), Ok(AxisValue::None));
         assert_eq!(value("a = ''"), Ok(AxisValue::None));
         let both = value("a = ['b/ink.safetensors:0.8', 'wash.pt']").unwrap();

@@ -6,6 +6,20 @@ use std::fmt::{self, Display};
 use serde::{Serialize, Serializer};
 
 use super::Axis;
+use crate::models::{AND, parts};
+
+/// The texts of a value that may be a list, joined; [`NONE`] and empty ones are left out. `expected`: what each is.
+pub fn read_texts(value: toml::Value, expected: &str) -> Result<AxisValue, String> {
+    let mut texts = Vec::new();
+    for one in if let toml::Value::Array(several) = value { several } else { vec![value] } {
+        match one {
+            toml::Value::String(text) if text != NONE => texts.extend(parts(&text).map(str::to_string)),
+            toml::Value::String(_) => {}
+            other => return Err(format!("invalid type: {}, expected {expected}, or \"none\"", other.type_str())),
+        }
+    }
+    Ok(if texts.is_empty() { AxisValue::None } else { AxisValue::Text(texts.join(AND)) })
+}
 
 /// How an experiment file says [`AxisValue::None`] of an axis that has it as a value.
 pub const NONE: &str = "none";

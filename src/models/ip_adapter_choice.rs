@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::LoraChoice;
-use super::lora_choice::AND;
+use super::weighted::{AND, file_name, join_weight, parts, show_weight, split_weight};
 use crate::error::usage;
 use crate::images;
 
@@ -25,22 +24,16 @@ pub struct IpAdapterChoice {
 impl IpAdapterChoice {
     /// What an experiment says of a strategy: none for an empty text.
     pub fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(AND).map(str::trim).filter(|part| !part.is_empty());
-        let LoraChoice { file, weight } = parts.next()?.into();
-        Some(Self { file, pictures: parts.map(PathBuf::from).collect(), scale: weight })
-    }
-
-    /// An adapter and its pictures as one text, which [`Self::read`] reads.
-    pub fn join(parts: &[String]) -> String {
-        let parts = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join(AND)
+        let mut parts = parts(text);
+        let (file, scale) = split_weight(parts.next()?);
+        Some(Self { file: PathBuf::from(file), pictures: parts.map(PathBuf::from).collect(), scale })
     }
 
     /// In few words: the adapter and the pictures without folders and endings, and the scale where it is not 1.
     pub fn name(&self) -> String {
-        let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let own = LoraChoice { file: self.file.clone(), weight: self.scale }.name();
-        std::iter::once(own).chain(self.pictures.iter().map(stem)).collect::<Vec<_>>().join(AND)
+        let own = show_weight(&file_name(&self.file), self.scale);
+        let pictures = self.pictures.iter().map(|path| file_name(path));
+        std::iter::once(own).chain(pictures).collect::<Vec<_>>().join(AND)
     }
 
     /// What is wrong with it before any file is looked at.
@@ -81,7 +74,7 @@ impl IpAdapterChoice {
 
 impl fmt::Display for IpAdapterChoice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}", LoraChoice { file: self.file.clone(), weight: self.scale })?;
+        f.write_str(&join_weight(&self.file.display().to_string(), self.scale))?;
         self.pictures.iter().try_for_each(|path| write!(f, "{AND}{}", path.display()))
     }
 }

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::weighted::{join_weight, show_weight, split_weight};
-
-/// What stands between several of them.
-pub(super) const AND: &str = " + ";
+use super::weighted::{AND, file_name, join_weight, parts, show_weight, split_weight};
 
 /// One file of low-rank adapters, and how strongly it counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +17,7 @@ pub struct LoraChoice {
 impl LoraChoice {
     /// What an experiment says of a strategy: none of them for an empty text.
     pub fn list(text: &str) -> Vec<Self> {
-        text.split(AND).map(str::trim).filter(|one| !one.is_empty()).map(Self::from).collect()
+        parts(text).map(Self::from).collect()
     }
 
     /// Several as one text, which [`Self::list`] reads.
@@ -28,9 +25,9 @@ impl LoraChoice {
         choices.iter().map(Self::to_string).collect::<Vec<_>>().join(AND)
     }
 
-    /// In few words: the file's name without its folder and ending, and the weight where it is not 1.
+    /// In few words: the file's name, and the weight where it is not 1.
     pub fn name(&self) -> String {
-        show_weight(&self.file.file_stem().unwrap_or_default().to_string_lossy(), self.weight)
+        show_weight(&file_name(&self.file), self.weight)
     }
 }
 

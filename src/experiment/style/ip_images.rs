@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use crate::axes::{NONE, ip_adapter};
-use crate::models::IpAdapterChoice;
+use crate::models::{AND, IpAdapterChoice};
 
 /// The key of the pictures that adapters are shown which name none themselves.
 pub const KEY: &str = "ip_images";
@@ -39,7 +39,7 @@ fn give_to(value: &mut Value, pictures: &str) {
     };
     let without = IpAdapterChoice::read(text).filter(|choice| text != NONE && choice.pictures.is_empty());
     if without.is_some() {
-        *value = Value::String(IpAdapterChoice::join(&[text.to_string(), pictures.to_string()]));
+        *value = Value::String(format!("{}{AND}{}", text.trim(), pictures.trim()));
     }
 }
 
