@@ -68,7 +68,11 @@ fn verify(name: &str, rt: &Runtime) -> Result<()> {
             if file.hashed { ", sha256 as published" } else { "" }
         );
     }
-    if models::verify_build(&located)? {
+    let checked = models::verify_build(&located)?;
+    if let Some(about) = checked.about {
+        say!("{about}");
+    }
+    if checked.built {
         say!("the model builds: every tensor is there, none too many, each of its shape");
     }
     Ok(())

@@ -90,8 +90,17 @@ pub struct MetricNetTask {
 /// What changes or steers a generator, and does nothing by itself.
 #[derive(Debug)]
 pub struct AdapterTask {
-    /// Looks whether it is whole; whether that could be held against a configuration.
-    pub verify: fn(&Path, &Runtime) -> Result<bool>,
+    /// Looks whether it is whole.
+    pub verify: fn(&Path, &Runtime) -> Result<Checked>,
+}
+
+/// What came of looking at a model or an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it was built: held against what says which tensors belong to it.
+    pub built: bool,
+    /// What an adapter is for, in a line.
+    pub about: Option<String>,
 }
 
 impl Family {

@@ -1,6 +1,8 @@
 //! Which files of a model's repository its loader reads: the one list for what is pulled, for what
 //! counts as here, and for what is verified. A family's readers and its [`Family::files`](super::Family) change together.
 
+use std::fmt::Write;
+
 use anyhow::{Result, bail};
 
 use super::detect::{DESCRIPTIONS, family_of_file, is_metric_file, known};
@@ -53,7 +55,14 @@ fn single_files(found: &mut Found) {
     }
     match files.len() {
         1 | 2 if files.iter().all(is_known) => found.weights.extend(files),
-        _ => found.needed.missing.push("model_index.json, config.json or weights in one file".to_string()),
+        _ => {
+            let mut wanted = "model_index.json, config.json or weights in one file".to_string();
+            let inner = found.listing.files_in("models");
+            if let Some(file) = inner.iter().find(|file| file.starts_with("ip-adapter") && is_metric_file(file)) {
+                let _ = write!(wanted, " (name an IP-Adapter by its file: OWNER/NAME/models/{file})");
+            }
+            found.needed.missing.push(wanted);
+        }
     }
 }
 

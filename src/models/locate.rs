@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::detect::{family_of, metric_files};
 use super::diffusion::lora;
+use super::diffusion::stable_diffusion::ip_adapter;
 use super::family::Family;
 use super::files::{LORA_FILES, ModelFiles};
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
@@ -30,11 +31,11 @@ pub struct Located {
 /// be used.
 pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
     let Some((path, entry)) = place(name, rt.offline)? else { return Err(unknown(name)) };
-    if let Some(entry) = entry {
-        return Ok(Located { path, entry: Some(entry), family: entry.family });
+    let family = entry.map_or_else(|| family_of(&path), |entry| Ok(entry.family))?;
+    if *family == ip_adapter::FAMILY {
+        bring_encoder(name, rt.offline)?;
     }
-    let family = family_of(&path)?;
-    Ok(Located { path: one_file_of(path, family), entry: None, family })
+    Ok(Located { path: one_file_of(path, family), entry, family })
 }
 
 /// Where what has this name is, with its row if it is a built-in one; none where nothing can be called so.
@@ -90,17 +91,21 @@ fn published_file(repository: &hub::Repository, file: &str, offline: bool) -> Re
 /// Wrong usage: there is none of this name, or a folder of several.
 pub fn locate_lora(name: &str, offline: bool) -> Result<PathBuf> {
     let path = adapter(name, offline, "file of low-rank adapters (LoRA)")?;
+    one_adapter_of(name, &path, "low-rank adapters (LoRA)")
+}
+
+/// The file of an adapter, or the one in a folder.
+fn one_adapter_of(name: &str, path: &Path, what: &str) -> Result<PathBuf> {
     if path.is_file() {
-        return Ok(path);
+        return Ok(path.to_path_buf());
     }
     let usual = LORA_FILES.iter().map(|file| path.join(file)).find(|file| file.is_file());
-    match (usual, metric_files(&path).as_slice()) {
+    match (usual, metric_files(path).as_slice()) {
         (Some(file), _) => Ok(file),
         (None, [file]) => Ok(file.clone()),
-        (None, files) => Err(usage(format!(
-            "{name}: {} files of weights in this folder: name the one of low-rank adapters (LoRA)",
-            files.len()
-        ))),
+        (None, files) => {
+            Err(usage(format!("{name}: {} files of weights in this folder: name the one of {what}", files.len())))
+        }
     }
 }
 
@@ -116,24 +121,36 @@ pub fn locate_controlnet(name: &str, offline: bool) -> Result<PathBuf> {
 /// published; the larger encoder lies with the models for SDXL.
 ///
 /// # Errors
-/// Wrong usage: there is none of this name, or a folder.
+/// Wrong usage: there is none of this name, or a folder of several.
 pub fn locate_ip_adapter(name: &str, offline: bool) -> Result<PathBuf> {
     let what =
         "IP-Adapter (a file like ip-adapter_sd15.safetensors, with the folder image_encoder beside it, or a hub id)";
-    let path = adapter(name, offline, what)?;
-    if !path.is_file() {
-        return Err(usage(format!("{name}: a folder: name the file of the IP-Adapter in it")));
-    }
-    if let Some((repository, file)) = repository_file(name).filter(|_| !offline && !Path::new(name).exists()) {
-        let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        let folder = if file.contains("vit-G") { "sdxl_models/" } else { &folder };
-        for part in ["config.json", "model.safetensors"].map(|part| format!("{folder}image_encoder/{part}")) {
-            if repository.cached_file(&part).is_none() {
-                repository.download_file(&part)?;
-            }
+    let path = one_adapter_of(name, &adapter(name, offline, what)?, "the IP-Adapter")?;
+    bring_encoder(name, offline)?;
+    Ok(path)
+}
+
+/// Downloads the encoder of an IP-Adapter of the hub where it is not here.
+fn bring_encoder(name: &str, offline: bool) -> Result<()> {
+    let published = match MODELS.iter().find(|entry| entry.name == name).map(|entry| &entry.source) {
+        Some(ModelSource::HubFile { repo, file }) => repository(repo).map(|repository| (repository, file.to_string())),
+        Some(_) => None,
+        None => repository_file(name).filter(|_| !Path::new(name).exists()),
+    };
+    let Some((repository, file)) = published.filter(|_| !offline) else { return Ok(()) };
+    for part in encoder_files(&file) {
+        if repository.cached_file(&part).is_none() {
+            repository.download_file(&part)?;
         }
     }
-    Ok(path)
+    Ok(())
+}
+
+/// Where a repository has the encoder of its IP-Adapter `file`.
+fn encoder_files(file: &str) -> [String; 2] {
+    let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let folder = if file.contains("vit-G") { "sdxl_models/" } else { &folder };
+    ["config.json", "model.safetensors"].map(|part| format!("{folder}image_encoder/{part}"))
 }
 
 fn adapter(name: &str, offline: bool, what: &str) -> Result<PathBuf> {
@@ -145,11 +162,12 @@ fn adapter(name: &str, offline: bool, what: &str) -> Result<PathBuf> {
 
 /// A folder that holds nothing but a generator's single file is that file.
 fn one_file_of(path: PathBuf, family: &Family) -> PathBuf {
-    let is_lora = *family == lora::FAMILY;
+    let (is_lora, is_ip_adapter) = (*family == lora::FAMILY, *family == ip_adapter::FAMILY);
     if let Some(file) = LORA_FILES.iter().map(|file| path.join(file)).find(|file| is_lora && file.is_file()) {
         return file;
     }
-    if !(family.is_generator() || is_lora) || !path.is_dir() || path.join("model_index.json").is_file() {
+    if !(family.is_generator() || is_lora || is_ip_adapter) || !path.is_dir() || path.join("model_index.json").is_file()
+    {
         return path;
     }
     metric_files(&path).into_iter().next().unwrap_or(path)
@@ -159,6 +177,11 @@ fn one_file_of(path: PathBuf, family: &Family) -> PathBuf {
 pub fn find_local(entry: &ModelEntry) -> Option<PathBuf> {
     match entry.source {
         ModelSource::Hub(id) => repository(id)?.cached_folder(&ModelFiles),
+        ModelSource::HubFile { repo, file } if *entry.family == ip_adapter::FAMILY => {
+            let repository = repository(repo)?;
+            let parts = encoder_files(file).iter().all(|part| repository.cached_file(part).is_some());
+            repository.cached_file(file).filter(|_| parts)
+        }
         ModelSource::HubFile { repo, file } => repository(repo)?
             .cached_file(file)
             .or_else(|| if is_own_name(file) { torch_cache::cached(file) } else { None })

@@ -28,7 +28,7 @@ use crate::schedulers::{SchedulerName, SolverOptions};
 
 pub use crate::images::ControlMap;
 pub use detect::family_of;
-pub use family::{AdapterTask, CaptionerTask, Family, GeneratorTask, MetricNetTask, Task};
+pub use family::{AdapterTask, CaptionerTask, Checked, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{check_captions, check_precision, load_captioner, load_generator, load_outline, load_token_budget};
 pub use locate::{
@@ -40,7 +40,7 @@ pub use lora_choice::LoraChoice;
 pub use registry::{FAMILIES, MODELS, ModelEntry, ModelSource, find};
 pub use text::text_tokenizer::{TextTokenizer, clip_tokenizers};
 pub use verify::{FileReport, verify_build, verify_files};
-pub use weighted::{join_weight, show_weight, split_weight};
+pub use weighted::{AND, file_name, join_weight, parts, show_weight, split_weight};
 
 /// How a caption is made.
 #[derive(Debug, Clone)]

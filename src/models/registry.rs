@@ -2,7 +2,7 @@
 //! one in [`MODELS`].
 
 use super::captioners::{blip, phi4_multimodal};
-use super::diffusion::stable_diffusion::controlnet;
+use super::diffusion::stable_diffusion::{controlnet, ip_adapter};
 use super::diffusion::{lora, stable_diffusion, stable_diffusion_3};
 use super::family::Family;
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
@@ -21,6 +21,7 @@ pub static FAMILIES: &[&Family] = &[
     &csd::FAMILY,
     &dinov2::FAMILY,
     &controlnet::FAMILY,
+    &ip_adapter::FAMILY,
     &lora::FAMILY,
 ];
 
@@ -112,6 +113,20 @@ pub static MODELS: &[ModelEntry] = &[
         source: ModelSource::Hub("lllyasviel/control_v11p_sd15_lineart"),
         megabytes: 1450,
         about: "lets the lines of a picture steer sd-v1-5 (lineart); 0.36 B parameters",
+    },
+    ModelEntry {
+        name: "ip-adapter",
+        family: &ip_adapter::FAMILY,
+        source: ModelSource::HubFile { repo: "h94/IP-Adapter", file: "models/ip-adapter_sd15.safetensors" },
+        megabytes: 2570,
+        about: "lets sd-v1-5 draw after pictures (IP-Adapter); 22 M parameters and 0.63 B of its image encoder",
+    },
+    ModelEntry {
+        name: "ip-adapter-plus",
+        family: &ip_adapter::FAMILY,
+        source: ModelSource::HubFile { repo: "h94/IP-Adapter", file: "models/ip-adapter-plus_sd15.safetensors" },
+        megabytes: 2630,
+        about: "the same, closer to the pictures; 49 M parameters and 0.63 B of its image encoder",
     },
     ModelEntry {
         name: "art-inception",
@@ -237,6 +252,34 @@ pub static MODELS: &[ModelEntry] = &[
         source: ModelSource::Embedded("models/mini-csd"),
         megabytes: 0,
         about: "csd-vit-l, tiny, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-controlnet-canny",
+        family: &controlnet::FAMILY,
+        source: ModelSource::Embedded("models/mini-controlnet-canny"),
+        megabytes: 0,
+        about: "controlnet-canny for mini-sd-v1-5, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-ip-adapter",
+        family: &ip_adapter::FAMILY,
+        source: ModelSource::Embedded("models/mini-ip-adapter"),
+        megabytes: 0,
+        about: "ip-adapter for mini-sd-v1-5, part of this repository",
+    },
+    ModelEntry {
+        name: "mini-lora-sd-v1-5",
+        family: &lora::FAMILY,
+        source: ModelSource::Embedded("models/mini-lora-sd-v1-5"),
+        megabytes: 0,
+        about: "a style for mini-sd-v1-5 (LoRA), part of this repository",
+    },
+    ModelEntry {
+        name: "mini-lora-sd3",
+        family: &lora::FAMILY,
+        source: ModelSource::Embedded("models/mini-lora-sd3"),
+        megabytes: 0,
+        about: "a style for mini-sd3 (LoRA), part of this repository",
     },
 ];
 

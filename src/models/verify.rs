@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use tch::{Device, Kind};
 
 use super::detect::metric_files;
-use super::family::Task;
+use super::family::{Checked, Task};
 use super::locate::Located;
 use super::needed_files::parts_of_folder;
 use crate::checkpoints::{Checkpoint, files_of_dir, is_finite};
@@ -39,9 +39,9 @@ pub fn verify_files(located: &Located) -> Result<Vec<FileReport>> {
 
 /// Builds the model on the CPU in the number type of its files, so that most tensors are the mapped
 /// files themselves: every tensor must be there, none too many, each of the shape that the
-/// configuration asks for. False for Inception and LPIPS: they have no configuration to be held against,
-/// and are strict when they are used.
-pub fn verify_build(located: &Located) -> Result<bool> {
+/// configuration asks for. Inception and LPIPS have no configuration to be held against, and are strict when they are
+/// used. Of an adapter it is said what it is for.
+pub fn verify_build(located: &Located) -> Result<Checked> {
     let rt = Runtime { device: Device::Cpu, dtype: stored_type(&located.path)?, offline: true };
     match &located.family.task {
         Task::Caption(captioner) => drop((captioner.load)(&located.path, &rt)?),
@@ -49,10 +49,10 @@ pub fn verify_build(located: &Located) -> Result<bool> {
         Task::Adapt(adapter) => return (adapter.verify)(&located.path, &rt),
         Task::Measure(net) => match net.verify {
             Some(verify) => verify(&located.path, &rt)?,
-            None => return Ok(false),
+            None => return Ok(Checked { built: false, about: None }),
         },
     }
-    Ok(true)
+    Ok(Checked { built: true, about: None })
 }
 
 /// The weight files of a model, of all its parts.

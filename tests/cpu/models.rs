@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use toolkit::models::captioners::{blip, phi4_multimodal};
-use toolkit::models::diffusion::stable_diffusion::controlnet;
+use toolkit::models::diffusion::stable_diffusion::{controlnet, ip_adapter};
 use toolkit::models::diffusion::{lora, stable_diffusion, stable_diffusion_3};
 use toolkit::models::{self, FAMILIES, MODELS, ModelSource};
 use toolkit::runtime::{DtypeChoice, Runtime};
@@ -69,9 +69,7 @@ fn the_table_is_sound() {
 #[test]
 fn each_family_is_told_by_what_it_alone_has() {
     for (i, family) in FAMILIES.iter().enumerate() {
-        // Files of low-rank adapters are as many as styles.
-        let has_name = MODELS.iter().any(|entry| entry.family == *family);
-        assert!(has_name || **family == lora::FAMILY, "{} has no name", family.title);
+        assert!(MODELS.iter().any(|entry| entry.family == *family), "{} has no name", family.title);
         let names = [family.pipeline_classes, family.model_types, family.tensors];
         assert!(names.iter().any(|names| !names.is_empty()), "{} cannot be told", family.title);
         for other in &FAMILIES[..i] {
@@ -204,17 +202,37 @@ fn the_list_knows_what_is_here() {
 #[test]
 fn adapters_are_told_and_found_by_their_ids() {
     let golden = |name: &str| root().join("tests/golden").join(name);
-    for (name, family, is_built) in [
-        ("controlnet/like_v1", &controlnet::FAMILY, true),
-        ("controlnet/single.safetensors", &controlnet::FAMILY, false),
-        ("lora/sd15_kohya.safetensors", &lora::FAMILY, false),
-        ("lora/sd15_peft.safetensors", &lora::FAMILY, false),
-        ("lora/sd15_processors.safetensors", &lora::FAMILY, false),
-        ("lora/sd3_diffusers.safetensors", &lora::FAMILY, false),
+    let net = "it lets a picture (edges, lines) steer a Stable Diffusion whose texts have 24 numbers a token:";
+    let shown = "it lets a Stable Diffusion whose texts have 24 numbers a token draw after pictures, which it reads as";
+    for (name, family, is_built, about) in [
+        ("controlnet/like_v1", &controlnet::FAMILY, true, net.to_string()),
+        ("controlnet/single.safetensors", &controlnet::FAMILY, false, net.to_string()),
+        (
+            "ip_adapter/models/ip-adapter_like_v1.safetensors",
+            &ip_adapter::FAMILY,
+            true,
+            format!("{shown} 4 tokens of the"),
+        ),
+        ("ip_adapter/models/ip-adapter-plus_like_v1.safetensors", &ip_adapter::FAMILY, true, shown.to_string()),
+        (
+            "ip_adapter/models/ip-adapter-full-face_like_v1.bin",
+            &ip_adapter::FAMILY,
+            true,
+            format!("{shown} a token for each"),
+        ),
+        ("lora/sd15_kohya.safetensors", &lora::FAMILY, false, "it changes".to_string()),
+        ("lora/sd15_peft.safetensors", &lora::FAMILY, false, "it changes".to_string()),
+        ("lora/sd15_processors.safetensors", &lora::FAMILY, false, "it changes".to_string()),
+        ("lora/sd15_stabilised.safetensors", &lora::FAMILY, false, "it changes".to_string()),
+        ("lora/sd15_trained.safetensors", &lora::FAMILY, false, "it changes".to_string()),
+        ("lora/sd3_diffusers.safetensors", &lora::FAMILY, false, "it changes".to_string()),
     ] {
         let located = models::locate(golden(name).to_str().unwrap(), &RT).unwrap();
         assert_eq!(located.family, family, "{name}");
-        assert_eq!(models::verify_build(&located).unwrap(), is_built, "{name}");
+        let checked = models::verify_build(&located).unwrap();
+        assert_eq!(checked.built, is_built, "{name}");
+        assert!(checked.about.as_ref().is_some_and(|text| text.starts_with(&about)), "{name}: {:?}", checked.about);
+        println!("{name}: {:?}", checked.about);
         assert!(models::verify_files(&located).unwrap()[0].tensors > 0);
     }
     let cache = tempfile::tempdir().unwrap();

@@ -256,6 +256,46 @@ fn verify_and_measure_the_embedded_model() {
     }
 }
 
+/// With adapters by their built-in names; what none of them is, is refused.
+#[test]
+fn bench_measures_what_changes_and_steers() {
+    let bench = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("toolkit").unwrap();
+        command.args(["--device", "cpu", "--offline", "bench"]).args(arguments).assert()
+    };
+    let few = ["mini-sd-v1-5", "--steps", "2", "--repeat", "1"];
+    let run = |more: &[&str]| -> serde_json::Value {
+        let run = bench(&[&few[..], more].concat()).success();
+        serde_json::from_slice(&run.get_output().stdout).unwrap()
+    };
+    let loras = ["lora_first_merge_seconds", "lora_merge_seconds", "lora_removal_seconds"];
+    for (more, prepares, merges) in [
+        (&[][..], false, false),
+        (&["--lora", "mini-lora-sd-v1-5:0.7"], false, true),
+        (&["--controlnet", "mini-controlnet-canny", "--strength", "0.6"], true, false),
+        (&["--ip-adapter", "mini-ip-adapter", "--batch-size", "2", "--lora", "mini-lora-sd-v1-5"], true, true),
+    ] {
+        let figures = run(more);
+        assert_eq!(figures.get("prepare_seconds").is_some(), prepares, "{figures}");
+        assert!(loras.iter().all(|name| figures.get(name).is_some() == merges), "{figures}");
+        assert!(figures["step_seconds"].as_f64().unwrap() > 0.0);
+    }
+    for (more, said) in [
+        (
+            &["blip-base", "--random-weights", "--lora", "a.safetensors"][..],
+            "--lora, --controlnet and --ip-adapter are for models that draw",
+        ),
+        (&["mini-sd3", "--controlnet", "mini-controlnet-canny"], "takes no ControlNet here"),
+        (
+            &["mini-sd-v1-5", "--lora", "absent.safetensors"],
+            "absent.safetensors: no such file of low-rank adapters (LoRA)",
+        ),
+        (&["mini-sd-v1-5", "--lora", "mini-lora-sd3"], "this is a LoRA for Stable Diffusion 3"),
+    ] {
+        bench(more).code(2).stderr(predicates::str::contains(said));
+    }
+}
+
 /// In an experiment what the checker objects to is black, and its row says why; without one it does not begin.
 #[test]
 fn an_experiment_with_the_safety_checker() {

@@ -1,6 +1,7 @@
 //! Downloads: from a hub on this machine that does what the real one does, and what broken and
 //! hostile ones do. What is cached must be what Python's `huggingface_hub` reads.
 
+mod adapters;
 mod broken;
 mod hostile;
 mod layout;

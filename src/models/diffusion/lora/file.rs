@@ -125,11 +125,22 @@ impl LoraFile {
     /// What the product of a layer's matrices is multiplied with: alpha / rank, or with rank-stabilised training alpha /
     /// √rank, where the file notes an alpha; else 1.
     pub fn scale(&self, name: &str, layer: &Layer, rank: i64) -> Result<f64> {
-        if let Some(alpha) = &layer.alpha {
-            let value = self.checkpoint.read(alpha, Device::Cpu, Kind::Double)?.f_double_value(&[])?;
-            return Ok(value / rank as f64);
+        let Some(alpha) = self.alpha(name, layer)? else { return Ok(1.0) };
+        let stabilised = layer.alpha.is_none() && self.trained.is_stabilised(name);
+        Ok(alpha / if stabilised { (rank as f64).sqrt() } else { rank as f64 })
+    }
+
+    /// The alpha of a layer, where the file notes one: as a tensor, or in what it says of the training.
+    pub fn alpha(&self, name: &str, layer: &Layer) -> Result<Option<f64>> {
+        match &layer.alpha {
+            Some(alpha) => Ok(Some(self.checkpoint.read(alpha, Device::Cpu, Kind::Double)?.f_double_value(&[])?)),
+            None => Ok(self.trained.alpha(name)),
         }
-        Ok(self.trained.scale(name, rank))
+    }
+
+    /// Whether training was rank-stabilised.
+    pub fn is_stabilised(&self) -> bool {
+        self.trained.0.values().any(|network| network.stabilised)
     }
 }
 
@@ -163,13 +174,19 @@ impl Trained {
         networks.into_iter().map(read).collect::<Result<_>>().map(Self)
     }
 
-    fn scale(&self, name: &str, rank: i64) -> f64 {
-        let network = name.split_once('.').and_then(|(network, layer)| Some((self.0.get(network)?, layer)));
-        let Some((network, layer)) = network else { return 1.0 };
+    /// The network of a layer, and the layer's name in it.
+    fn network<'n>(&self, name: &'n str) -> Option<(&Network, &'n str)> {
+        name.split_once('.').and_then(|(network, layer)| Some((self.0.get(network)?, layer)))
+    }
+
+    fn alpha(&self, name: &str) -> Option<f64> {
+        let (network, layer) = self.network(name)?;
         let pattern = network.patterns.iter().find(|(pattern, _)| pattern.is_match(layer));
-        let alpha = pattern.map(|(_, alpha)| *alpha).or(network.alpha);
-        let divisor = if network.stabilised { (rank as f64).sqrt() } else { rank as f64 };
-        alpha.map_or(1.0, |alpha| alpha / divisor)
+        pattern.map(|(_, alpha)| *alpha).or(network.alpha)
+    }
+
+    fn is_stabilised(&self, name: &str) -> bool {
+        self.network(name).is_some_and(|(network, _)| network.stabilised)
     }
 }
 

@@ -4,13 +4,13 @@
 //! The files are those that diffusers, PEFT and kohya's trainers write, in all the ways that layers are called there:
 //! [`file`] reads what belongs to a layer, `names` finds the layer, `merge` changes the weights.
 
+mod describe;
 mod file;
 mod merge;
 mod names;
 mod resolve;
 
-use self::file::LoraFile;
-use crate::models::{AdapterTask, Family, Task};
+use crate::models::{AdapterTask, Checked, Family, Task};
 
 pub use merge::Adaptable;
 pub use names::{Index, Network};
@@ -31,5 +31,7 @@ pub static FAMILY: Family = Family {
     is_file: |_, _| Ok(true),
     files: |_, _| Ok(()),
     // What it changes is known where it is used.
-    task: Task::Adapt(AdapterTask { verify: |path, _| LoraFile::open(path).map(|_| false) }),
+    task: Task::Adapt(AdapterTask {
+        verify: |path, _| Ok(Checked { built: false, about: Some(describe::describe(path)?) }),
+    }),
 };

@@ -47,13 +47,10 @@ impl Lora {
             )));
         }
         let mut file = LoraFile::open(path)?;
-        let mut faults = Faults { unknown: std::mem::take(&mut file.unknown), ..Faults::default() };
+        let mut faults = Faults::beside(std::mem::take(&mut file.unknown));
         let (mut changes, mut views) = (Vec::new(), Vec::new());
         for (name, layer) in &file.layers {
-            let (Some(down), Some(up)) = (&layer.down, &layer.up) else {
-                faults.halves.extend([&layer.down, &layer.up, &layer.mid, &layer.alpha].into_iter().flatten().cloned());
-                continue;
-            };
+            let Some((down, up)) = faults.both(layer) else { continue };
             let Some(found) = index.find(name) else {
                 faults.unknown.extend([down.clone(), up.clone()]);
                 continue;
@@ -76,7 +73,8 @@ impl Lora {
                 changes.push(Change { part, key, shape, down: down.clone(), up: own, mid: layer.mid.clone(), scale });
             }
         }
-        faults.tell(path, &file.checkpoint, index)?;
+        let other = family(&file.checkpoint).filter(|title| *title != index.title);
+        faults.tell(path, other, index.title)?;
         let LoraFile { checkpoint, .. } = file;
         let tensors = views.into_iter().fold(checkpoint, |all, (name, rows)| all.with(&name, rows));
         Ok(Self { tensors, changes })
@@ -115,7 +113,7 @@ impl Lora {
 }
 
 /// The rank of a layer's adapter, where its tensors agree on one.
-fn rank(checkpoint: &Checkpoint, layer: &Layer, faults: &mut Faults) -> Option<i64> {
+pub(super) fn rank(checkpoint: &Checkpoint, layer: &Layer, faults: &mut Faults) -> Option<i64> {
     if let Some(alpha) = &layer.alpha {
         let entry = checkpoint.entry(alpha)?;
         let one =
@@ -144,7 +142,7 @@ fn rank(checkpoint: &Checkpoint, layer: &Layer, faults: &mut Faults) -> Option<i
 
 /// All that does not fit.
 #[derive(Debug, Default)]
-struct Faults {
+pub(super) struct Faults {
     /// Tensors of layers that the generator does not have, or of no layer.
     unknown: Vec<String>,
     /// Tensors whose other half is missing.
@@ -153,6 +151,20 @@ struct Faults {
 }
 
 impl Faults {
+    /// Those that were found beside tensors that say nothing.
+    pub fn beside(unknown: Vec<String>) -> Self {
+        Self { unknown, ..Self::default() }
+    }
+
+    /// Both matrices of a layer, by name.
+    pub fn both<'l>(&mut self, layer: &'l Layer) -> Option<(&'l String, &'l String)> {
+        let both = layer.down.as_ref().zip(layer.up.as_ref());
+        if both.is_none() {
+            self.halves.extend([&layer.down, &layer.up, &layer.mid, &layer.alpha].into_iter().flatten().cloned());
+        }
+        both
+    }
+
     /// Compares the shapes of a layer's matrices with the weight's.
     fn compare(&mut self, checkpoint: &Checkpoint, layer: &Layer, target: &Target) {
         let (output, rest) = (target.shape[0], trimmed(&target.shape[1..]));
@@ -176,18 +188,19 @@ impl Faults {
         }
     }
 
-    fn tell(self, path: &Path, checkpoint: &Checkpoint, index: &Index) -> Result<()> {
+    /// Says all of it of a file to be used by `title`, or that it is for `other`.
+    pub fn tell(self, path: &Path, other: Option<&str>, title: &str) -> Result<()> {
         let Self { mut unknown, halves, misshapen } = self;
         unknown.sort();
         let file = path.display();
         if !unknown.is_empty()
-            && let Some(other) = family(checkpoint, index)
+            && let Some(other) = other
         {
-            return Err(usage(format!("{file}: this is a LoRA for {other}, and {} is to draw", index.title)));
+            return Err(usage(format!("{file}: this is a LoRA for {other}, and {title} is to draw")));
         }
         let mut parts = Vec::new();
         for (names, one, many, advice) in [
-            (unknown, "tensor", "tensors", format!("that no layer of {} asks for", index.title)),
+            (unknown, "tensor", "tensors", format!("that no layer of {title} asks for")),
             (
                 halves,
                 "tensor",
@@ -230,12 +243,8 @@ const FAMILIES: [(&str, &str); 11] = [
     ("up_blocks", "Stable Diffusion 1 or 2"),
 ];
 
-/// The family that a file is for, where that is another one than the generator's.
-fn family(checkpoint: &Checkpoint, index: &Index) -> Option<&'static str> {
-    let title = FAMILIES
-        .iter()
-        .find(|(part, _)| checkpoint.names().any(|name| name.contains(part)))
-        .map(|(_, title)| *title)?;
-    let same = title == index.title;
-    (!same).then_some(title)
+/// The family that a file is for, as far as its names tell.
+pub(super) fn family(checkpoint: &Checkpoint) -> Option<&'static str> {
+    let is_there = |part: &str| checkpoint.names().any(|name| name.contains(part));
+    FAMILIES.iter().find(|(part, _)| is_there(part)).map(|(_, title)| *title)
 }

@@ -16,7 +16,7 @@ use crate::checkpoints::{Checkpoint, Weights, config};
 use crate::error::usage;
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::diffusion::single_file::ldm;
-use crate::models::{AdapterTask, Family, Task, find, locate_controlnet};
+use crate::models::{AdapterTask, Checked, Family, Task, find, locate_controlnet};
 use crate::nn::{Activation, Conv2d, channels_last};
 use crate::runtime::Runtime;
 
@@ -38,13 +38,34 @@ pub static FAMILY: Family = Family {
 };
 
 /// A folder is built; an original file has no configuration to be held against.
-fn verify(path: &Path, rt: &Runtime) -> Result<bool> {
+fn verify(path: &Path, rt: &Runtime) -> Result<Checked> {
     if path.is_file() {
-        return Ok(false);
+        return Ok(Checked { built: false, about: about(&Checkpoint::open(&[path])?) });
     }
     let files = ControlFiles::folder(path)?;
     files.config.check(&files.config.unet)?;
-    files.build(rt.device, rt.kind(Kind::Float)).map(|_| true)
+    let about = files.tensors.as_ref().and_then(about);
+    files.build(rt.device, rt.kind(Kind::Float)).map(|_| Checked { built: true, about })
+}
+
+/// What it is for, from the width of the texts that it reads, in whichever layout it is.
+fn about(tensors: &Checkpoint) -> Option<String> {
+    let key = tensors.names().find(|name| name.ends_with("attn2.to_k.weight"))?;
+    let width = *tensors.entry(key)?.shape.get(1)?;
+    Some(format!(
+        "it lets a picture (edges, lines) steer {}: `stylize --controlnet`, the key controlnet",
+        drawn_by(width)
+    ))
+}
+
+/// The generators whose texts have this width.
+pub(super) fn drawn_by(text: i64) -> String {
+    match text {
+        768 => "Stable Diffusion 1".to_string(),
+        1024 => "Stable Diffusion 2".to_string(),
+        2048 => "Stable Diffusion XL, which is not known here".to_string(),
+        other => format!("a Stable Diffusion whose texts have {other} numbers a token"),
+    }
 }
 
 /// `config.json`; what it leaves out has the library's default.

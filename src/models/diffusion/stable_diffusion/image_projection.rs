@@ -43,6 +43,15 @@ impl ProjectionSizes {
         Some(Self::Resampler { hidden, width, tokens, heads: (rows / HEAD).max(1), layers, inner })
     }
 
+    /// What it makes of a picture, in a few words.
+    pub fn shows(&self) -> String {
+        match self {
+            Self::Whole { tokens, .. } => format!("{tokens} tokens of the whole"),
+            Self::Places { .. } => "a token for each of its places".to_string(),
+            Self::Resampler { tokens, .. } => format!("{tokens} tokens of its places"),
+        }
+    }
+
     /// Numbers of the encoder that are read, and which of its own they are.
     pub fn reads(&self) -> (i64, &'static str) {
         match *self {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::controlnet::drawn_by;
 use super::image_projection::{ImageProjection, ProjectionSizes};
 use super::unet;
 use super::unet_config::{Layout, Middle, Size};
@@ -22,17 +23,58 @@ use crate::images;
 use crate::models::diffusion::guidance::Ways;
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::vision::image_encoder::{self, ImageEncoder};
-use crate::models::{IpAdapterChoice, find, locate_ip_adapter};
+use crate::models::{AdapterTask, Checked, Family, IpAdapterChoice, Task, find, locate_ip_adapter};
 use crate::nn::Linear;
+use crate::runtime::Runtime;
+
+/// How it is told and looked at.
+pub static FAMILY: Family = Family {
+    title: "IP-Adapter of Stable Diffusion",
+    pipeline_classes: &[],
+    model_types: &[],
+    tensors: &["ip_adapter.1.to_k_ip.weight"],
+    is_file: |_, _| Ok(true),
+    files: |_, _| Ok(()),
+    task: Task::Adapt(AdapterTask { verify }),
+};
+
+/// Builds it and its encoder, its layers as it counts them itself.
+fn verify(path: &Path, rt: &Runtime) -> Result<Checked> {
+    let (device, kind) = (rt.device, rt.kind(Kind::Float));
+    let checkpoint = Checkpoint::open(&[path])?;
+    let keys = keys(&checkpoint);
+    let layer =
+        |key: &&str| Some((key.split('.').nth(1)?.parse::<usize>().ok()?, checkpoint.entry(key)?.shape.clone()));
+    let own: Vec<(usize, Vec<i64>)> = keys.iter().filter_map(layer).collect();
+    let text = own.first().and_then(|(_, shape)| shape.get(1).copied()).unwrap_or(0);
+    let sizes = AdapterFiles::sizes(&checkpoint, text)?;
+    let encoder = encoder_of(path, sizes)?;
+    let (count, shows) = (own.len(), sizes.shows());
+    checkpoint.weights(device, kind).build(|weights| {
+        no_grad(|| {
+            for (number, shape) in &own {
+                let at = weights.at("ip_adapter").at(number);
+                Linear::joined(&at, &["to_k_ip", "to_v_ip"], text, shape.first().copied().unwrap_or(0), false)?;
+            }
+            ImageProjection::new(&weights.at("image_proj"), sizes, text).map(drop)
+        })
+    })?;
+    ImageEncoder::load(&encoder, None, device, kind)?;
+    let about = format!(
+        "it lets {} draw after pictures, which it reads as {shows}, in {count} layers: `stylize --ip-adapter`, the axis \
+         ip_adapter; its image encoder {} is whole",
+        drawn_by(text),
+        encoder.display()
+    );
+    Ok(Checked { built: true, about: Some(about) })
+}
+
+/// The part of the published pipeline that is the encoder.
+pub const IMAGE_ENCODER: &str = "image_encoder";
 
 /// Where the encoder's folder is, as seen from the adapter's: beside it as published; those of the adapters that were
 /// trained with the larger encoder lie with the models for SDXL.
 const ENCODERS: [&str; 3] = ["image_encoder", "../models/image_encoder", "../sdxl_models/image_encoder"];
-
-/// Sizes of ip-adapter_sd15, and of ip-adapter-plus_sd15.
-const PUBLISHED: ProjectionSizes = ProjectionSizes::Whole { picture: 1024, tokens: 4 };
-const PUBLISHED_PLUS: ProjectionSizes =
-    ProjectionSizes::Resampler { hidden: 1280, width: 768, tokens: 16, heads: 12, layers: 4, inner: 3072 };
 
 /// Names that files of adapters which read faces through another network have.
 const FACE_ID: [&str; 3] = ["perceiver_resampler", "image_proj.norm.weight", "_lora."];
@@ -82,14 +124,15 @@ impl AdapterFiles {
     /// the published size.
     pub fn open(name: &Path, source: &PipelineSource, unet: &unet::Config) -> Result<Self> {
         if source.is_random() {
-            return Self::random(&name.to_string_lossy(), unet);
+            return Self::random(&name.to_string_lossy(), &source.config(IMAGE_ENCODER)?, unet);
         }
         let path = &locate_ip_adapter(&name.to_string_lossy(), true)?;
         let checkpoint = Checkpoint::open(&[path])?;
         Self::of(checkpoint, path, unet).map_err(|error| usage(format!("{}: {error:#}", path.display())))
     }
 
-    fn of(checkpoint: Checkpoint, path: &Path, unet: &unet::Config) -> Result<Self> {
+    /// How it reads pictures, where it is one of those that are known.
+    fn sizes(checkpoint: &Checkpoint, text: i64) -> Result<ProjectionSizes> {
         let is_there = |start: &str| checkpoint.names().any(|name| name.starts_with(start));
         if !is_there("image_proj.") || !is_there("ip_adapter.") {
             return Err(usage(
@@ -105,23 +148,36 @@ impl AdapterFiles {
                  here; take ip-adapter_sd15, -light, -plus, -plus-face or -full-face"
             )));
         }
+        let shape = |name: &str| checkpoint.entry(&format!("image_proj.{name}")).map(|entry| entry.shape.clone());
+        ProjectionSizes::of(shape, text).context(
+            "the tensors image_proj.… are of no layout that is known here (those of ip-adapter_sd15, -plus or -full-face)",
+        )
+    }
+
+    fn of(checkpoint: Checkpoint, path: &Path, unet: &unet::Config) -> Result<Self> {
         let layout = unet.layout()?;
         let (places, text) = (places(&layout), layout.sizes[0].text);
-        Self::check_layers(&checkpoint, &places, text)?;
-        let shape = |name: &str| checkpoint.entry(&format!("image_proj.{name}")).map(|entry| entry.shape.clone());
-        let sizes = ProjectionSizes::of(shape, text).context(
-            "the tensors image_proj.… are of no layout that is known here (those of ip-adapter_sd15, -plus or -full-face)",
-        )?;
+        // Of a file that is none, nothing is said about its layers.
+        if !keys(&checkpoint).is_empty() {
+            Self::check_layers(&checkpoint, &places, text)?;
+        }
+        let sizes = Self::sizes(&checkpoint, text)?;
         let encoder = encoder_of(path, sizes)?;
         Ok(Self { checkpoint: Some(checkpoint), sizes, places, text, encoder })
     }
 
-    fn random(name: &str, unet: &unet::Config) -> Result<Self> {
+    /// As ip-adapter_sd15, or ip-adapter-plus_sd15, over this encoder.
+    fn random(name: &str, encoder: &image_encoder::Config, unet: &unet::Config) -> Result<Self> {
         find(name)?;
         let layout = unet.layout()?;
-        let sizes = if name.contains("plus") { PUBLISHED_PLUS } else { PUBLISHED };
         let (places, text) = (places(&layout), layout.sizes[0].text);
-        Ok(Self { checkpoint: None, sizes, places, text, encoder: PathBuf::from("random weights") })
+        let sizes = if name.contains("plus") {
+            let (hidden, width, inner) = (encoder.hidden(), text, 4 * text);
+            ProjectionSizes::Resampler { hidden, width, tokens: 16, heads: 12, layers: 4, inner }
+        } else {
+            ProjectionSizes::Whole { picture: encoder.projection(), tokens: 4 }
+        };
+        Ok(Self { checkpoint: None, sizes, places, text, encoder: PathBuf::from(IMAGE_ENCODER) })
     }
 
     /// Whether it and its encoder are of random weights.
@@ -131,8 +187,7 @@ impl AdapterFiles {
 
     /// Says it in one line where an adapter belongs to another U-Net: all its layers would have other shapes.
     fn check_layers(checkpoint: &Checkpoint, places: &[Place], text: i64) -> Result<()> {
-        let is_layer = |name: &&str| name.starts_with("ip_adapter.") && name.ends_with(".to_k_ip.weight");
-        let keys: Vec<&str> = checkpoint.names().filter(is_layer).collect();
+        let keys = keys(checkpoint);
         let widths = keys.iter().filter_map(|name| checkpoint.entry(name)?.shape.get(1).copied());
         match widths.into_iter().find(|width| *width != text) {
             Some(width) => Err(usage(format!(
@@ -159,6 +214,12 @@ impl AdapterFiles {
             })
         })
     }
+}
+
+/// One tensor of each layer, by its name.
+fn keys(checkpoint: &Checkpoint) -> Vec<&str> {
+    let is_layer = |name: &&str| name.starts_with("ip_adapter.") && name.ends_with(".to_k_ip.weight");
+    checkpoint.names().filter(is_layer).collect()
 }
 
 /// The folder of the encoder that an adapter of these sizes reads.

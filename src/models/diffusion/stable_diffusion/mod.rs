@@ -9,7 +9,7 @@ mod config;
 mod control;
 pub mod controlnet;
 mod image_projection;
-mod ip_adapter;
+pub mod ip_adapter;
 mod kept;
 mod outline;
 mod prompt_encoder;
@@ -32,7 +32,7 @@ use tch::{Device, Kind, Tensor};
 use self::config::{SAFETY_CHECKER, UNET, VAE};
 use self::control::Control;
 use self::controlnet::ControlNet;
-use self::ip_adapter::{AdapterFiles, IpAdapter, PicturePrompt};
+use self::ip_adapter::{AdapterFiles, IMAGE_ENCODER, IpAdapter, PicturePrompt};
 use self::kept::Kept;
 use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
@@ -141,7 +141,7 @@ impl SdModel {
             let files = AdapterFiles::open(&choice.file, &self.outline.source, &self.outline.unet)?;
             let extractor = self.outline.feature_extractor();
             let load = || match files.is_random() {
-                true => ImageEncoder::random(self.device, self.kind),
+                true => ImageEncoder::random(&self.outline.source.config(IMAGE_ENCODER)?, self.device, self.kind),
                 false => ImageEncoder::load(&files.encoder, extractor.as_deref(), self.device, self.kind),
             };
             let encoder = self.image_encoder.get(&files.encoder, load)?;
@@ -304,8 +304,9 @@ mod tests {
 
     use super::*;
     use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
+    use crate::models::diffusion::pipeline_part::Published;
     use crate::models::diffusion::pipeline_source::PipelineSource;
-    use crate::models::{Generated, Generator};
+    use crate::models::{ControlRequest, Generated, Generator, LoraChoice, PhasedGenerator};
 
     /// Draws two pictures in `kind`, from photos where asked for; noise is drawn in float16 always.
     fn draw(folder: &Path, kind: Kind, photos: bool) -> Result<Vec<Generated>> {
@@ -372,6 +373,58 @@ mod tests {
                 assert_eq!(picture.remark, None);
             }
         }
+    }
+
+    /// Random weights are adapted and steered as those of files are, by adapters that are random too.
+    #[test]
+    fn random_weights_are_adapted_and_steered() {
+        const OWN: &str = concat!(
+            r#"{"unet": "#,
+            include_str!("../../../../tests/golden/sd15/like_v1/unet/config.json"),
+            r#", "text_encoder": "#,
+            include_str!("../../../../tests/golden/sd15/like_v1/text_encoder/config.json"),
+            r#", "vae": "#,
+            include_str!("../../../../tests/golden/sd15/like_v1/vae/config.json"),
+            r#", "image_encoder": "#,
+            include_str!("../../../../tests/golden/ip_adapter/models/image_encoder/config.json"),
+            "}"
+        );
+        let published = Published { family: include_str!("published.json"), own: OWN };
+        let pipeline = StableDiffusion::open(PipelineSource::random(published), Device::Cpu, Kind::Float).unwrap();
+        let picture = RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * 15) as u8, (y * 15) as u8, 9]));
+        let shown = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
+        picture.save(shown.path()).unwrap();
+        let request = GenerateRequest {
+            prompts: vec!["a cat".to_string()],
+            seeds: vec![1],
+            steps: Some(2),
+            width: Some(16),
+            height: Some(16),
+            ..GenerateRequest::default()
+        };
+        let draw = |request: &GenerateRequest| pipeline.generate(request).unwrap().remove(0).image;
+        let plain = draw(&request);
+        let loras = vec![LoraChoice { file: "tests/golden/lora/sd15_kohya.safetensors".into(), weight: 1.0 }];
+        let control = ControlRequest {
+            model: "controlnet-canny".to_string(),
+            images: vec![picture],
+            ..ControlRequest::default()
+        };
+        let shows =
+            |file: &str| IpAdapterChoice { file: file.into(), pictures: vec![shown.path().to_path_buf()], scale: 1.0 };
+        for steered in [
+            GenerateRequest { loras: loras.clone(), ..request.clone() },
+            GenerateRequest { control: Some(control.clone()), ..request.clone() },
+            GenerateRequest { ip_adapter: Some(shows("ip-adapter")), ..request.clone() },
+            GenerateRequest { ip_adapter: Some(shows("ip-adapter-plus")), ..request.clone() },
+        ] {
+            assert!(draw(&steered) != plain, "{steered:?}");
+        }
+        assert!(draw(&request) == plain);
+        pipeline.adapt(&loras).unwrap();
+        let unknown = ControlRequest { model: "controlnet-cany".to_string(), ..control };
+        let error = pipeline.generate(&GenerateRequest { control: Some(unknown), ..request }).unwrap_err();
+        assert!(error.to_string().contains("did you mean \"controlnet-canny\"?"), "{error:#}");
     }
 
     #[test]
