@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
@@ -17,7 +17,7 @@ use crate::metrics::image::artfid::{self, Mode, ScoreOptions, Scores, StylePictu
 use crate::metrics::image::lpips::numbers;
 use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::{Pair, pairs, several};
-use crate::metrics::stats::{Interval, bootstrap};
+use crate::metrics::stats::{Drawn, Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
 use crate::models::{locate_inception, locate_lpips};
 use crate::runtime::{Runtime, log_moment, log_peak_memory};
@@ -35,6 +35,15 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     sizes.check(&style_files, Some(inception::MIN_SIZE), &[&args.style])?;
     sizes.say_if_squeezed();
     log_moment("the headers of all pictures are read");
+    let options = ScoreOptions {
+        mode: mode(args.mode),
+        points: args.points,
+        min_sample: args.min_sample,
+        seed: args.seed,
+        resamples: args.resamples,
+    };
+    let (n, resamples, seed) = (pairs.len(), options.resamples, options.seed);
+    let draws = std::thread::spawn(move || Drawn::new(n, resamples, seed));
     let rt = finding(global);
     let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
     let [backbone, linear] =
@@ -55,15 +64,9 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     })?;
     let (style, (stylized, lpips)) = style.zip(stylized).context("not every set was measured")?;
     let lpips = numbers(&[lpips])?;
-    let options = ScoreOptions {
-        mode: mode(args.mode),
-        points: args.points,
-        min_sample: args.min_sample,
-        seed: args.seed,
-        resamples: args.resamples,
-    };
     sizes.say_without_face();
-    let scores = artfid::score_against(&style, &stylized, &lpips, &options)?;
+    let draws = || draws.join().map_err(|_| anyhow!("the bootstrap's draws failed"));
+    let scores = artfid::score_against(&style, (&stylized, &lpips), &options, draws)?;
     log_moment("scored");
     log_peak_memory(rt.device);
     for warning in &scores.warnings {

@@ -8,23 +8,25 @@ use crate::error::Outcome;
 use crate::experiment;
 use crate::experiment::models::OnThisMachine;
 use crate::experiment::serve::{Run, TASK};
-use crate::runtime::Runtime;
+use crate::runtime::{Background, Runtime};
 use crate::workers::Desk;
 
 pub fn run(global: &Global) -> Result<Outcome> {
     // CUDA is loaded while the task comes; what goes wrong is said when it is needed.
-    let _loading = Runtime::begin(global);
+    let loading = Runtime::begin(global);
     let mut desk = Desk::open()?;
-    let ended = serve(global, &mut desk);
+    let ended = serve(global, loading, &mut desk);
     desk.close(ended)?;
     Ok(Outcome::Done)
 }
 
-fn serve(global: &Global, desk: &mut Desk) -> Result<()> {
+fn serve(global: &Global, loading: Option<Background>, desk: &mut Desk) -> Result<()> {
     if let Some(look) = desk.task(evaluate_shared::TASK) {
         // Decodes before its device is there.
-        return evaluate_shared::serve(look?, global.into(), desk);
+        return evaluate_shared::serve(look?, global.into(), loading, desk);
     }
+    // One thread after the other makes the device its own.
+    drop(loading);
     let rt = Runtime::new(global)?;
     desk.is_on(rt.device);
     if let Some(run) = desk.task::<Run>(TASK) {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::folder::RunFolder;
-use crate::runtime::{files_below, sha256_of, shell_word, write_whole};
+use crate::runtime::{files_below, sha256_of, shell_word, tf32_is_chosen, write_whole};
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Facts {
     pub libtorch: String,
     pub device: String,
     pub dtype: String,
+    /// Whether networks of metrics rounded to TensorFloat-32.
+    #[serde(skip_serializing_if = "is_off")]
+    pub tf32: bool,
     /// Seconds since 1970.
     pub started: u64,
     /// Whether everything planned was done (or tried and failed).
@@ -40,6 +43,10 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data_sets: Vec<DataSet>,
     pub model_files: Vec<ModelFile>,
+}
+
+fn is_off(choice: &bool) -> bool {
+    !choice
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -97,6 +104,7 @@ impl Manifest {
             libtorch: crate::runtime::shim::libtorch_version(),
             device,
             dtype,
+            tf32: tf32_is_chosen(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             finished: false,
             ..facts

@@ -36,6 +36,7 @@ pub fn run<K: Kind>(
 ) -> Result<Summary<K>> {
     let progress = progress.of(K::stages(config));
     let folder = RunFolder::open(dir, config)?;
+    config.shared().choose_rounding(&models.place().0);
     let files = find_all(&K::needs(config), models)?;
     let manifest = Manifest::begin(&folder, K::facts(plan, config, models), models.place(), files)?;
     folder.make("plots")?;

@@ -61,6 +61,7 @@ fn fingerprint<K: Kind>(plan: &K::Plan) -> String {
 /// Serves a run until its parent ends.
 pub fn serve<K: Kind>(run: &Run, models: &K::Models, desk: &mut Desk) -> Result<()> {
     let config: K::Config = toml::from_str(&run.config).context("the task of a worker is damaged")?;
+    config.shared().choose_rounding(&models.place().0);
     let plan = K::plan(&config)?;
     if fingerprint::<K>(&plan) != run.fingerprint {
         bail!("the pictures were changed while the run is going on: start it again");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::profiles::{check_run_name, positive};
 use super::schema::{batch_size, properties, schema_of};
 use crate::run::published::Published;
+use crate::runtime::choose_tf32;
 
 /// The keys that every kind has; part of its configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +47,10 @@ pub struct Shared {
     /// clip-vit-b-32. It is needed only where `metrics` names them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<String>,
+    /// Whether networks of metrics may round what they multiply to TensorFloat-32 on a GPU, three decimal digits, as PyTorch's
+    /// convolutions do unless they are told not to.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub tf32: bool,
     /// Results published elsewhere, shown beside the measured ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
@@ -57,11 +62,24 @@ pub(super) fn shared_keys() -> &'static [String] {
     NAMES.get_or_init(|| properties(&schema_of::<Shared>()).map(|(key, _)| key.clone()).collect())
 }
 
+fn is_off(choice: &bool) -> bool {
+    !choice
+}
+
 fn one() -> usize {
     1
 }
 
 impl Shared {
+    /// Has networks of metrics round as these keys say, where `device` can; says where it cannot.
+    pub(super) fn choose_rounding(&self, device: &str) {
+        let is_cpu = device.starts_with("cpu");
+        if self.tf32 && is_cpu {
+            tracing::warn!("tf32 has no effect here: a CPU has none");
+        }
+        choose_tf32(self.tf32 && !is_cpu);
+    }
+
     /// What no type can say.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         check_run_name(&self.name)?;

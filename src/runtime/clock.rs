@@ -24,6 +24,7 @@ pub fn now() -> String {
 
 /// Says with `-v` what is done so many seconds after the process was started: where a short command spends its time.
 pub fn log_moment(what: &str) {
+    super::note_stage(what);
     if tracing::enabled!(tracing::Level::DEBUG)
         && let Some(seconds) = super::machine::process_seconds()
     {

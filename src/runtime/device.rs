@@ -139,7 +139,7 @@ impl Runtime {
         if device.is_cuda() {
             // libtorch lets cuDNN round float32 convolutions to TensorFloat-32, three digits: scores
             // would differ between CPU and CUDA. Who asks for float32 gets it.
-            super::shim::allow_tf32(false);
+            super::precision::forbid_tf32();
         }
         Ok(Self { device, dtype: options.dtype, offline: options.offline })
     }

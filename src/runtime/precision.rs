@@ -26,6 +26,15 @@ pub fn with_chosen_tf32<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Forbids it to all but what is done [`with_chosen_tf32`]: libtorch itself begins with convolutions allowed.
+pub(super) fn forbid_tf32() {
+    // A device may get ready while another one computes.
+    let count = under_way();
+    if *count == 0 {
+        shim::allow_tf32(false);
+    }
+}
+
 /// Allowed as long as one of these lives.
 struct Allowed;
 

@@ -80,7 +80,7 @@ impl Background {
             work();
         };
         // What is not started is found missing elsewhere.
-        Self(Builder::new().stack_size(STACK).spawn(work).ok())
+        Self(Builder::new().name("background".to_string()).stack_size(STACK).spawn(work).ok())
     }
 }
 

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use super::message::{Order, Reply, read, write};
 use super::stage::{Loaded, Packed, Parcel, Stage};
 use crate::error::{UsageError, usage};
-use crate::runtime::{free_memory, ignore_interrupts, one_line};
+use crate::runtime::{free_memory, ignore_interrupts, note_stage, one_line};
 
 /// A worker's place: what it is told and what it answers.
 pub struct Desk {
@@ -86,6 +86,7 @@ impl Desk {
             let is_last = next.is_none();
             let made = match next {
                 Some((at, batch, ready)) => {
+                    note_stage(S::LABEL);
                     let model = loaded.get(stage, &stage.model(&batch))?;
                     Some((at, stage.work(&batch, ready, model)))
                 }

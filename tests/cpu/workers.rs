@@ -318,7 +318,9 @@ fn caption_runs_and_commands_are_the_same_on_several_devices() {
         file.to_str().unwrap().to_string()
     });
     let images = images.to_str().unwrap();
-    let evaluations: [&[&str]; 6] = [
+    let dinov2 = format!("{}/tests/golden/embeddings/dinov2_a", env!("CARGO_MANIFEST_DIR"));
+    let evaluations: [&[&str]; 7] = [
+        &["fd_dinov2", &style, &drawn, "--model", &dinov2],
         &[
             "clip-score",
             "--images",
@@ -373,21 +375,37 @@ fn an_evaluation_whose_workers_are_killed_ends_the_same() {
     let start = |device: &str| {
         let rest = ["-v", "--format", "json", "--device", device];
         let mut command = toolkit(&[&["evaluate"], &evaluation[..], &rest].concat());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.env("TOOLKIT_CRASH_REPORT", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let plain = start("cpu").wait_with_output().unwrap().stdout;
     for measured in [0, 5] {
         let mut child = start("cpu,cpu");
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         wait_until("no worker", || workers_of(child.id()).len() == 2);
+        let mut victim = workers_of(child.id())[0];
         if measured > 0 {
-            said.by_ref().filter(|line| line.contains(": measuring ")).nth(measured).unwrap();
+            // One that has measured something, as its parent tells.
+            let (mut told, mut count) = (Vec::new(), 0);
+            while count < measured {
+                told.push(said.next().unwrap());
+                count += usize::from(told.last().is_some_and(|line| line.contains(": measuring ")));
+            }
+            let name = told.last().and_then(|line| line.split_once(": measuring ")).unwrap().0;
+            let start = format!("{name}: started as process ");
+            victim = told.iter().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap();
         }
-        workers_of(child.id()).into_iter().take(1).for_each(|pid| kill("-KILL", pid));
+        // The second dies as of a fault of its own, and says where it was.
+        let (signal, number) = if measured > 0 { ("-SEGV", 11) } else { ("-KILL", 9) };
+        kill(signal, victim);
         let rest: Vec<String> = said.collect();
         let output = child.wait_with_output().unwrap();
+        let says = |text: &str| rest.iter().any(|line| line.contains(text));
         assert!(output.status.success() && output.stdout == plain, "{}", rest.join("\n"));
-        assert!(rest.iter().any(|line| line.contains("ended by signal 9")), "{}", rest.join("\n"));
+        assert!(says(&format!("ended by signal {number}")), "{}", rest.join("\n"));
+        if number == 11 {
+            assert!(says("crash: signal 11 (SIGSEGV) sent by a process, thread "), "{}", rest.join("\n"));
+            assert!(says(", last: ") && says("toolkit("), "{}", rest.join("\n"));
+        }
     }
 }
 
@@ -411,4 +429,17 @@ fn devices_that_cannot_be_meant_are_wrong_usage() {
     let output = toolkit(&prompt).output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("one device is used here: cpu"));
+}
+
+#[test]
+fn tf32_has_no_effect_on_the_cpu_and_says_so() {
+    let mini = |path: &str| format!("{}/experiments/mini/{path}", env!("CARGO_MANIFEST_DIR"));
+    let (style, drawn) = (mini("styles/lorelei"), mini("styles/open-peeps"));
+    let evaluation =
+        ["evaluate", "fid", &style, &drawn, "--inception", "mini-art-inception", "--format", "json", "--device", "cpu"];
+    let plain = output(&evaluation);
+    let rounded = output(&[&evaluation[..], &["--tf32"]].concat());
+    assert_eq!(rounded.stdout, plain.stdout);
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("--tf32 has no effect here");
+    assert!(said(&rounded) && !said(&plain));
 }

@@ -1,6 +1,6 @@
 //! Worker processes look at the pictures; this one scores. A crash costs a batch.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use super::task::{Batch, Look, Seen};
 use super::waiting::Waiting;
 use crate::images;
 use crate::metrics::image::pictures::Square;
-use crate::runtime::{Runtime, RuntimeOptions, choose_tf32, device_named, log_moment};
+use crate::runtime::{Background, Runtime, RuntimeOptions, choose_tf32, device_named, log_moment};
 use crate::workers::{Crew, Desk, Ledger, Stage};
 
 /// So many batches are laid out for a device while it computes one: each takes memory that cannot be swapped out.
@@ -34,10 +34,10 @@ pub fn look(
 }
 
 /// Looks, as a worker, at what the command asks for. Takes orders before its device is ready.
-pub fn serve(look: Look, options: RuntimeOptions, desk: &mut Desk) -> Result<()> {
+pub fn serve(look: Look, options: RuntimeOptions, loading: Option<Background>, desk: &mut Desk) -> Result<()> {
     choose_tf32(look.tf32);
     desk.is_on(device_named(&options.device));
-    let stage = Measure::new(&look, Some(options));
+    let stage = Measure { loading: Cell::new(loading), ..Measure::new(&look, Some(options)) };
     while desk.stage().is_some() {
         desk.run(&stage)?;
     }
@@ -50,6 +50,8 @@ struct Measure<'a> {
     look: &'a Look,
     /// None in the parent.
     options: Option<RuntimeOptions>,
+    /// What loads the device in the background.
+    loading: Cell<Option<Background>>,
     networks: OnceCell<Networks>,
     /// Batches that are not laid out, with the pictures in their sets.
     prepared: RefCell<VecDeque<(Ready, usize)>>,
@@ -57,7 +59,7 @@ struct Measure<'a> {
 
 impl<'a> Measure<'a> {
     fn new(look: &'a Look, options: Option<RuntimeOptions>) -> Self {
-        Self { look, options, networks: OnceCell::new(), prepared: RefCell::default() }
+        Self { look, options, loading: Cell::new(None), networks: OnceCell::new(), prepared: RefCell::default() }
     }
 
     /// The device and number type of this worker, whether they are ready or not.
@@ -94,6 +96,8 @@ impl Stage for Measure<'_> {
         if self.networks.get().is_some() {
             return Ok(());
         }
+        // One thread after the other makes the device its own.
+        drop(self.loading.take());
         let rt = Runtime::new(self.options.clone().context("the parent measures nothing")?)?;
         log_moment("the device is ready");
         if self.look.nets.sees().is_none() {

@@ -159,6 +159,7 @@ impl<'a> Counter<'a> {
         (name, is_first): (String, bool),
         done: Sender<Done>,
     ) -> Result<()> {
+        let thread = options.device.clone();
         let work = move || {
             let mut hands = Hands { counter: self, name, is_first, done, ahead: VecDeque::new(), asked: None };
             if let Err(error) = catch_panics(|| hands.begin(options)) {
@@ -167,7 +168,7 @@ impl<'a> Counter<'a> {
                 self.give_up(&hands.name, held, error);
             }
         };
-        Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        Builder::new().name(thread).stack_size(STACK).spawn_scoped(scope, work)?;
         Ok(())
     }
 

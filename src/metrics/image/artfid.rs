@@ -19,7 +19,7 @@ use super::lpips::LpipsNet;
 use super::pictures::Batches;
 use super::{ImageScorer, PictureMetric, PictureSet};
 use crate::error::usage;
-use crate::metrics::stats::{Interval, RESAMPLES, bootstrap};
+use crate::metrics::stats::{Drawn, Interval, RESAMPLES, bootstrap_of};
 use crate::metrics::{About, Metric, Show, Value};
 
 /// The metric's name.
@@ -209,11 +209,12 @@ impl StylePictures {
 
 /// [`score_against`] style pictures by their features [pictures, features].
 pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &ScoreOptions) -> Result<Scores> {
-    score_against(&StylePictures::new(style.shallow_clone())?, stylized, lpips, options)
+    let draws = || Ok(Drawn::new(lpips.len(), options.resamples, options.seed));
+    score_against(&StylePictures::new(style.shallow_clone())?, (stylized, lpips), options, draws)
 }
 
 /// Scores stylized pictures: those of the style and `stylized` [n, features] from [`ArtFidNets::features`], both on one
-/// device, `lpips` of the n pairs.
+/// device, and the LPIPS of the n pairs. `draws` gives those of n items that the options ask for, where they ask for any.
 ///
 /// The intervals come from a bootstrap over the pairs, with FID and LPIPS of a resample from the same
 /// pairs and FID moved by each picture's influence (see [`frechet::distance_with_influence`]): a plain
@@ -221,9 +222,9 @@ pub fn score(style: &Tensor, stylized: &Tensor, lpips: &[f64], options: &ScoreOp
 /// other photos; FID's bias at small n, which all strategies of one experiment share, is not in them.
 pub fn score_against(
     style: &StylePictures,
-    stylized: &Tensor,
-    lpips: &[f64],
+    (stylized, lpips): (&Tensor, &[f64]),
     options: &ScoreOptions,
+    draws: impl FnOnce() -> Result<Drawn>,
 ) -> Result<Scores> {
     let StylePictures { features: style, gaussian: fixed } = style;
     let n = lpips.len();
@@ -237,7 +238,7 @@ pub fn score_against(
     };
     let mean_lpips = lpips.iter().sum::<f64>() / n as f64;
     let artfid = product(mean_lpips, fid);
-    let intervals = if options.resamples > 0 { Some(intervals(fid, &influence, lpips, options)?) } else { None };
+    let intervals = if options.resamples > 0 { Some(intervals(fid, &influence, lpips, &draws()?)?) } else { None };
     warnings.extend(sample_warning(style, stylized, artfid, intervals.as_ref()));
     let apart = stylized.to_kind(Kind::Double) - fixed.mean();
     let style_distance = apart.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double).sqrt();
@@ -250,9 +251,9 @@ fn product(lpips: f64, fid: f64) -> f64 {
     (lpips + 1.0) * (fid + 1.0)
 }
 
-fn intervals(fid: f64, influence: &[f64], lpips: &[f64], options: &ScoreOptions) -> Result<Intervals> {
+fn intervals(fid: f64, influence: &[f64], lpips: &[f64], draws: &Drawn) -> Result<Intervals> {
     let n = lpips.len() as f64;
-    let [artfid, fid, lpips] = bootstrap(lpips.len(), options.resamples, options.seed, |counts| {
+    let [artfid, fid, lpips] = bootstrap_of(draws, |counts| {
         let moved: f64 = counts.iter().zip(influence).map(|(count, influence)| (count - 1.0) * influence).sum();
         let fid = (fid + moved).max(0.0);
         let lpips = counts.iter().zip(lpips).map(|(count, value)| count * value).sum::<f64>() / n;

@@ -60,6 +60,26 @@ pub fn draws(n: usize, resamples: usize, seed: u64) -> impl Iterator<Item = Vec<
     })
 }
 
+/// The [`draws`], drawn before there is anything to score: they take a moment, for one has to come after the other.
+#[derive(Debug)]
+pub struct Drawn(Vec<Vec<u16>>);
+
+impl Drawn {
+    pub fn new(n: usize, resamples: usize, seed: u64) -> Self {
+        // Items are drawn once on average: no count comes near the limit.
+        Self(draws(n, resamples, seed).map(|counts| counts.iter().map(|count| *count as u16).collect()).collect())
+    }
+}
+
+/// [`bootstrap`] with draws that are there.
+pub fn bootstrap_of<const K: usize>(
+    drawn: &Drawn,
+    scores: impl Fn(&[f64]) -> [f64; K] + Sync,
+) -> Result<[Interval; K]> {
+    let of_one = |counts: &Vec<u16>| scores(&counts.iter().map(|count| f64::from(*count)).collect::<Vec<_>>());
+    intervals(&drawn.0.par_iter().map(of_one).collect::<Vec<_>>())
+}
+
 /// The intervals of `K` scores over the [`draws`] that are computed together, so that scores of one resample belong to
 /// the same items. `scores` gets how often each item was drawn.
 pub fn bootstrap<const K: usize>(
@@ -72,7 +92,10 @@ pub fn bootstrap<const K: usize>(
         bail!("a bootstrap needs items and resamples");
     }
     // Drawn one after the other and scored on all cores; the order of the scores does not matter.
-    let all: Vec<[f64; K]> = draws(n, resamples, seed).par_bridge().map(|counts| scores(&counts)).collect();
+    intervals(&draws(n, resamples, seed).par_bridge().map(|counts| scores(&counts)).collect::<Vec<_>>())
+}
+
+fn intervals<const K: usize>(all: &[[f64; K]]) -> Result<[Interval; K]> {
     let mut intervals = [Interval { low: 0.0, high: 0.0 }; K];
     for (k, interval) in intervals.iter_mut().enumerate() {
         *interval = Interval::of(&mut all.iter().map(|scores| scores[k]).collect::<Vec<_>>())?;

@@ -88,6 +88,11 @@ pub(super) fn device_in_use() -> Option<usize> {
     OF_THREAD.get().or_else(|| Some(IN_USE.load(Ordering::Relaxed)).filter(|index| *index != usize::MAX))
 }
 
+/// The GPU that this thread has chosen. A signal handler may ask.
+pub(super) fn device_of_thread() -> Option<usize> {
+    OF_THREAD.get()
+}
+
 /// Makes a GPU the current one of this thread.
 pub(super) fn enter_device(index: usize) -> Result<()> {
     OF_THREAD.set(Some(index));
