@@ -68,7 +68,7 @@ fn span<T: PartialOrd + Display>(what: &str, mut values: Vec<T>) -> String {
     match values.as_slice() {
         [] => String::new(),
         [one] => format!("{what} {one}"),
-        [first, _, _, _, .., last] => format!("{what}s {first} to {last}"),
+        [first, _, _, .., last] => format!("{what}s {first} to {last}"),
         few => format!("{what}s {}", few.iter().map(T::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
