@@ -186,6 +186,8 @@ def trained(pipeline, name: str, parts: dict[str, tuple[str, ...]], seed: int, *
                 product = (module.lora_B["new"].weight.flatten(1) @ module.lora_A["new"].weight.flatten(1)) * module.scaling["new"]
                 differences.append((part, key, product.detach().reshape(module.base_layer.weight.shape)))
         states[part] = {key: value.detach().clone() for key, value in get_peft_model_state_dict(model, adapter_name="new").items()}
+        # The folder that the model was read from says nothing to others.
+        model.peft_config["new"].base_model_name_or_path = None
         metadata[part] = json.loads(json.dumps(model.peft_config["new"].to_dict(), default=lambda value: sorted(value) if isinstance(value, set) else str(value)))
         model.delete_adapter("new") if hasattr(model, "delete_adapter") else None
     kind = type(pipeline)
