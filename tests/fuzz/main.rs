@@ -153,7 +153,7 @@ macro_rules! targets {
     };
 }
 
-targets!(safetensors pickle pickle_zip pickle_legacy configs models tokenizers experiments tables run_folders datasets pictures);
+targets!(safetensors pickle pickle_zip pickle_legacy configs models adapters tokenizers experiments tables run_folders datasets pictures);
 
 /// Writes the corpora as files for libFuzzer, into `fuzz/corpus`.
 #[test]

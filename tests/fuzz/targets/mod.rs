@@ -1,6 +1,7 @@
 //! Every reader of files that strangers made, as a function of bytes: run on stable by `tests/fuzz`, and under libFuzzer
 //! by `fuzz/`. A reader may refuse what it is given; it may not panic, abort, hang or take all memory.
 
+mod adapters;
 mod configs;
 mod experiments;
 mod files;
@@ -32,6 +33,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "pickle_legacy", reader: files::checkpoint, seeds: seeds::legacy, head: false },
     Target { name: "configs", reader: configs::all, seeds: seeds::configs, head: false },
     Target { name: "models", reader: folders::models, seeds: seeds::models, head: true },
+    Target { name: "adapters", reader: adapters::all, seeds: seeds::adapters, head: true },
     Target { name: "tokenizers", reader: folders::tokenizers, seeds: seeds::tokenizers, head: true },
     Target { name: "experiments", reader: experiments::toml, seeds: seeds::experiments, head: true },
     Target { name: "tables", reader: experiments::tables, seeds: seeds::tables, head: false },

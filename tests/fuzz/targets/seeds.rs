@@ -127,6 +127,21 @@ pub fn legacy(seeds: &mut Seeds) {
     seeds.files("tests/golden/checkpoints", &[".legacy.pt"]);
 }
 
+/// Small LoRA files of each layout with the generator that they are for, and IP-Adapters of each.
+pub fn adapters(seeds: &mut Seeds) {
+    for (folder, start, head) in
+        [("lora", "sd15_", "sd15"), ("lora", "sd3_", "sd3"), ("ip_adapter/models", "ip-", "ip")]
+    {
+        for entry in fs::read_dir(repository("tests/golden").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && path.file_name().unwrap().to_string_lossy().starts_with(start) {
+                seeds.headed(head, &fs::read(path).unwrap());
+            }
+        }
+    }
+    seeds.0.sort();
+}
+
 /// The pickles of the archives.
 pub fn pickles(seeds: &mut Seeds) {
     let mut whole = Seeds::default();
