@@ -99,6 +99,11 @@ impl Figure {
         self.shapes.push(Shape::Line { points: points.into(), color, width, opacity: 1.0 });
     }
 
+    /// A thin, pale line: an interval.
+    pub fn thin(&mut self, points: impl Into<Vec<Point>>, color: RGBColor) {
+        self.shapes.push(Shape::Line { points: points.into(), color, width: 1.0, opacity: 0.35 });
+    }
+
     pub fn area(&mut self, points: impl Into<Vec<Point>>, color: RGBColor, opacity: f64) {
         self.shapes.push(Shape::Area { points: points.into(), color, opacity });
     }

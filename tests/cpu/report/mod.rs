@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fixture::Fixture;
-use toolkit::axes::{instruction, strength, style_text};
+use toolkit::axes::{control, instruction, ip_adapter, lora, strength, style_text};
 use toolkit::metrics::{Value, Values};
 use toolkit::report;
 use toolkit::run::csv;
@@ -279,6 +279,51 @@ fn the_frontier_is_drawn_from_the_csv_files_alone_where_there_is_one() -> Result
     plots_are_shown(&html, 5);
     assert!(html.contains("Lines of FID against LPIPS along strength"));
     assert!(html.contains("photo, strength 0.9") && html.contains("Drawn from"));
+    Ok(())
+}
+
+/// Makes the four strategies of a run folder words alone and other ways to the style.
+fn beyond_words(dir: &Path) -> Result<()> {
+    // The last is behind the second in both.
+    let ways = [("words", 0.4, 260.0), ("canny", 0.05, 210.0), ("lora", 0.5, 14.0), ("shown", 0.3, 300.0)];
+    edit(
+        dir,
+        |items| {
+            for item in items {
+                let at = fixture::STYLES.iter().position(|(name, _)| *name == item.strategy).unwrap();
+                item.strategy = ways[at].0.to_string();
+            }
+        },
+        |results| {
+            for (row, (name, lpips, fid)) in results.iter_mut().zip(ways) {
+                row.strategy = name.to_string();
+                row.axes.set(&style_text::AXIS, "in ink");
+                for (metric, value) in [("lpips", lpips), ("fid", fid)] {
+                    let ends = (Some(value * 0.9), Some(value * 1.1));
+                    row.values.set(metric, Value { value: Some(value), low: ends.0, high: ends.1 });
+                }
+            }
+            results[1].axes.set(&control::AXIS, "canny");
+            results[2].axes.set(&lora::AXIS, "ink.safetensors");
+            results[3].axes.set(&ip_adapter::AXIS, "ip-adapter.safetensors");
+        },
+    )
+}
+
+#[test]
+fn ways_to_a_style_are_the_points_of_a_frontier_without_strengths() -> Result<()> {
+    let (_temp, dir) = run_folder(4, 12)?;
+    beyond_words(&dir)?;
+    report::plot(&dir)?;
+    let svg = std::fs::read_to_string(dir.join("plots/frontier.svg"))?;
+    let alt = between(&svg, "aria-label=\"", "\"");
+    let order = ["better in both: canny: LPIPS", "; lora: LPIPS", "Behind them: words: LPIPS", "; shown: LPIPS"];
+    let places = order.map(|part| alt.find(part));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{alt}");
+    assert_eq!(image::open(dir.join("plots/frontier.png"))?.width(), 1520);
+    let html = page_of(&dir)?;
+    assert!(html.contains("Points of FID against LPIPS") && html.contains("for every way to the style"));
+    assert!(!html.contains("along strength") && !html.contains("at every strength"));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use toolkit::axes::style_text;
 use toolkit::report;
 
-use crate::report::{along_strength, edit, run_folder};
+use crate::report::{along_strength, beyond_words, edit, run_folder};
 
 /// Text that a notebook holds as a list of lines.
 fn text(value: &Value) -> String {
@@ -167,6 +167,19 @@ fn the_frontier_of_a_notebook_runs_in_jupyter() -> Result<()> {
     let order = ["\"ink\":", "ink__i2i0.3", "ink__i2i0.9", "ink__t2i", "\"oil\":", "oil__i2i0.3"];
     let places = order.map(|part| source.find(part));
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{source}");
+    crate::notebook_python::runs_and_gives_what_it_stores(&out.join("style_ablation.ipynb"));
+    Ok(())
+}
+
+#[test]
+fn the_frontier_of_ways_runs_in_jupyter() -> Result<()> {
+    let (temp, dir) = run_folder(4, 12)?;
+    beyond_words(&dir)?;
+    let out = temp.path().join("notebooks-export");
+    let notebook = export(&dir, &out)?;
+    assert_valid(&notebook);
+    let cell = notebook["cells"].as_array().unwrap().iter().find(|cell| cell["id"] == "plot-frontier").unwrap();
+    assert!(text(&cell["source"]).contains("def beaten(row)") && !text(&cell["source"]).contains("strength"));
     crate::notebook_python::runs_and_gives_what_it_stores(&out.join("style_ablation.ipynb"));
     Ok(())
 }

@@ -68,6 +68,7 @@ fn figures(run: &StyleRun, cells: &mut Vec<NotebookCell>) -> Result<()> {
     let listed = &run.results[..run.listed];
     for (name, figure) in plots::all(run, Sheet::Wide) {
         let (source, drawn) = match name {
+            "frontier" if plots::lines::lines(run).is_empty() => (include_str!("ways.py").to_string(), true),
             "frontier" => {
                 let text = include_str!("frontier.py").replace("@LINES@", &frontier_lines(run)?);
                 cells.push(code("plot-frontier", &with_alt(&text, &figure), vec![Output::figure(&figure)?]));

@@ -187,7 +187,14 @@ fn page(run: &StyleRun) -> Result<Page> {
 }
 
 fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
-    let caption = |stem: &str| match stem {
+    let caption = |stem: &str| {
+        match stem {
+        "frontier" if plots::lines::lines(run).is_empty() => {
+            "What the photo gives against what the style gives, for every way to the style: towards the left more of the \
+             photo is kept, towards the bottom the style is met better. What is not on the joined frontier has a strategy \
+             that is better in both."
+                .to_string()
+        }
         "frontier" => "What the photo gives against what the style gives: towards the left more of the photo is kept, \
                        towards the bottom the style is met better. A line towards the lower left is better at every \
                        strength."
@@ -209,6 +216,7 @@ fn plots(run: &StyleRun) -> Result<Vec<Plot>> {
             "How {} spreads over the pictures of each strategy: a wide shape means that some photos fare much worse.",
             label(name)
         ),
+    }
     };
     let plot = |((stem, figure), (_, narrow)): ((&'static str, Figure), (&'static str, Figure))| {
         Ok(Plot { svg: figure.svg(Place::Page)?, narrow: narrow.svg(Place::Page)?, caption: caption(stem) })

@@ -5,7 +5,7 @@ use super::lines::{Line, lines};
 use super::tradeoff::{Field, axes, told_both};
 use crate::metrics::Value;
 use crate::metrics::stats::Interval;
-use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, Shape, shorten, shorten_middle, text_width};
+use crate::report::figure::{Align, Figure, INK, MUTED, PAPER, shorten, shorten_middle, text_width};
 use crate::report::number::{finite, short};
 use crate::report::plots::{Axis, MARGIN, NAME, SMALL, Sheet, color, nothing, shape, titled};
 use crate::report::style::{PHOTO, STYLE, StyleRun};
@@ -81,7 +81,7 @@ fn drawn<'a>(run: &'a StyleRun, at: usize, line: &'a Line) -> Option<Drawn<'a>> 
 }
 
 /// The range of the values with some room; never below zero.
-fn padded(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(super) fn padded(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
     let room = ((high - low) * 0.08).max(high.abs() * 0.02).max(1e-3);
     ((low - room).max(0.0), high + room)
@@ -90,15 +90,11 @@ fn padded(values: impl Iterator<Item = f64>) -> (f64, f64) {
 fn intervals(figure: &mut Figure, line: &Drawn, x: &Axis, y: &Axis) {
     for spot in &line.spots {
         let at = (x.at(spot.lpips), y.at(spot.fid));
-        let mut stroke = |from, to| {
-            let points = vec![from, to];
-            figure.shapes.push(Shape::Line { points, color: color(line.at), width: 1.0, opacity: 0.35 });
-        };
         if let Some(Interval { low, high }) = spot.row.values.interval(PHOTO.name) {
-            stroke((x.at(low), at.1), (x.at(high), at.1));
+            figure.thin([(x.at(low), at.1), (x.at(high), at.1)], color(line.at));
         }
         if let Some(Interval { low, high }) = spot.row.values.interval(STYLE.name) {
-            stroke((at.0, y.at(low)), (at.0, y.at(high)));
+            figure.thin([(at.0, y.at(low)), (at.0, y.at(high))], color(line.at));
         }
     }
 }

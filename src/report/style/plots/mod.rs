@@ -8,6 +8,7 @@ mod labels;
 pub(super) mod lines;
 mod spread;
 mod tradeoff;
+mod ways;
 
 use plotters::style::RGBColor;
 
@@ -24,7 +25,8 @@ pub(super) fn all(run: &StyleRun, sheet: Sheet) -> Vec<(&'static str, Figure)> {
         compared.into_iter().partition(|about| about.name == DECIDING.name);
     let bars = |about: &'static About| (about.name, bars::figure(run, about, sheet));
     let mut figures: Vec<(&'static str, Figure)> = first.into_iter().map(bars).collect();
-    figures.extend(frontier::figure(run, sheet).map(|figure| ("frontier", figure)));
+    let frontier = frontier::figure(run, sheet).or_else(|| ways::figure(run, sheet));
+    figures.extend(frontier.map(|figure| ("frontier", figure)));
     figures.extend(interaction::figure(run, sheet).map(|figure| ("interaction", figure)));
     figures.push(("fid_lpips", tradeoff::figure(run, sheet)));
     let of_items = shown(&run.results, Show::File).into_iter().filter(|about| about.item.is_some());

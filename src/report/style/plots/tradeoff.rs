@@ -43,17 +43,19 @@ const MOST_RINGS: usize = 3;
 /// More names than this hide the marks; strategies along strength are named by the frontier's legend then.
 const MOST_NAMES: usize = 12;
 
-struct Strategy {
-    at: usize,
-    name: String,
-    lpips: f64,
-    fid: f64,
+/// A strategy that has both values.
+pub(super) struct Strategy {
+    /// Its position in results.csv.
+    pub at: usize,
+    pub name: String,
+    pub lpips: f64,
+    pub fid: f64,
 }
 
 /// The scatter; strategies that lack a value are named under it.
 pub fn figure(run: &StyleRun, sheet: Sheet) -> Figure {
     let title = "Style against content";
-    let known: Vec<Strategy> = run.ranking().into_iter().filter_map(|at| strategy(run, at)).collect();
+    let known = measured(run);
     if known.is_empty() {
         return nothing(sheet, title, "No strategy has both FID and LPIPS.");
     }
@@ -82,6 +84,11 @@ pub fn figure(run: &StyleRun, sheet: Sheet) -> Figure {
     let values = known.iter().map(|s| format!("{} LPIPS {} FID {}", s.name, short(Some(s.lpips)), short(Some(s.fid))));
     figure.alt = format!("Scatter plot of FID against LPIPS: {}.", values.collect::<Vec<_>>().join("; "));
     figure
+}
+
+/// The strategies that can be drawn, best first.
+pub(super) fn measured(run: &StyleRun) -> Vec<Strategy> {
+    run.ranking().into_iter().filter_map(|at| strategy(run, at)).collect()
 }
 
 fn strategy(run: &StyleRun, at: usize) -> Option<Strategy> {
@@ -212,15 +219,21 @@ fn points(
 
 /// What the plot does not show, said under it.
 fn notes(figure: &mut Figure, run: &StyleRun, known: &[Strategy], unlabelled: &[String]) {
+    absent(figure, run, known);
+    note(figure, "No room for the names of ", unlabelled);
+}
+
+/// The strategies that lack a value, said under the plot.
+pub(super) fn absent(figure: &mut Figure, run: &StyleRun, known: &[Strategy]) {
     let absent = run.results.iter().enumerate().filter(|(at, _)| !known.iter().any(|s| s.at == *at));
-    let absent: Vec<_> = absent.map(|(_, row)| row.strategy.clone()).collect();
-    for (what, names) in
-        [("Without FID or LPIPS, not drawn: ", absent), ("No room for the names of ", unlabelled.to_vec())]
-    {
-        if !names.is_empty() {
-            let line = shorten(&format!("{what}{}", names.join(", ")), SMALL, figure.width - 2.0 * MARGIN);
-            figure.text((MARGIN, figure.height + 2.0), line, SMALL, MUTED, Align::Left);
-            figure.height += 20.0;
-        }
+    let absent: Vec<String> = absent.map(|(_, row)| row.strategy.clone()).collect();
+    note(figure, "Without FID or LPIPS, not drawn: ", &absent);
+}
+
+fn note(figure: &mut Figure, what: &str, names: &[String]) {
+    if !names.is_empty() {
+        let line = shorten(&format!("{what}{}", names.join(", ")), SMALL, figure.width - 2.0 * MARGIN);
+        figure.text((MARGIN, figure.height + 2.0), line, SMALL, MUTED, Align::Left);
+        figure.height += 20.0;
     }
 }
