@@ -11,7 +11,7 @@ use toolkit::{cli::Cli, commands, commands::print, error::Outcome, error::UsageE
 /// Called by the loader before all else (see [`runtime::wait_asleep`]).
 #[used]
 #[unsafe(link_section = ".preinit_array")]
-static FIRST: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = runtime::wait_asleep;
+static FIRST: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) = runtime::wait_asleep;
 
 fn main() -> ExitCode {
     runtime::conventional_signals();

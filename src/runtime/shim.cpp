@@ -18,7 +18,12 @@
 
 namespace {
 
-c10::DeviceAllocator* cuda_allocator() { return c10::getDeviceAllocator(c10::DeviceType::CUDA); }
+// Waits until CUDA is set up: before, or while another thread does it, the allocator has no part for some of the devices, and
+// asking it for them ends the process.
+c10::DeviceAllocator* cuda_allocator() {
+  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+  return c10::getDeviceAllocator(c10::DeviceType::CUDA);
+}
 
 // Runs `work`; false when libtorch threw.
 template <typename Work>

@@ -15,11 +15,14 @@ const ASLEEP: &CStr = c"OMP_WAIT_POLICY=passive";
 ///
 /// The program has this among its `.preinit_array`: the loader calls it before any library sets itself up, which takes
 /// libtorch a quarter of a second, so that the second start costs a few milliseconds.
-pub extern "C" fn wait_asleep(_count: c_int, arguments: *const *const c_char, variables: *const *const c_char) {
+///
+/// # Safety
+/// Both lists must be null, or lists of C strings that end in null.
+pub unsafe extern "C" fn wait_asleep(_count: c_int, arguments: *const *const c_char, variables: *const *const c_char) {
     if arguments.is_null() || variables.is_null() {
         return;
     }
-    // SAFETY: both are lists of C strings that end in null, as the loader hands them over. Only system calls and malloc
+    // SAFETY: as the caller says, which is the loader. Only system calls and malloc
     // are used, which need nothing that is not set up yet.
     unsafe {
         let mut count = 0;

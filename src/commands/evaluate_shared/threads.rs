@@ -298,6 +298,6 @@ impl Hands<'_> {
 
 /// Whether a device still computes: after some errors a GPU does nothing more for this process.
 fn is_able(device: Device) -> bool {
-    let work = || Ok(drop(Tensor::f_ones([1], (Kind::Float, device))?.f_to_device(Device::Cpu)?));
+    let work = || Ok(Tensor::f_ones([1], (Kind::Float, device))?.f_to_device(Device::Cpu).map(drop)?);
     !device.is_cuda() || catch_panics(work).is_ok()
 }

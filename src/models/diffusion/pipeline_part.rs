@@ -1,5 +1,7 @@
 //! The parts of a pipeline, and their configurations among those that were published.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use serde_json::Value;
 
@@ -11,6 +13,9 @@ pub struct Part {
     /// Parameters of the published model.
     pub parameters: u64,
 }
+
+/// Names of weights → their shapes.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// What was published of a pipeline: configurations as JSON, by the name of the part.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use super::lora::Adaptable;
-use super::pipeline_part::{Part, Published};
+use super::pipeline_part::{Part, Published, Shapes};
 use super::single_file::{SingleFile, SingleFileLayout};
 use crate::checkpoints::{Checkpoint, Entry, Places, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
@@ -46,9 +46,6 @@ impl RandomSource {
         shapes.get(part.folder).cloned().unwrap_or_default()
     }
 }
-
-/// Names of weights → their shapes.
-pub type Shapes = BTreeMap<String, Vec<i64>>;
 
 impl PipelineSource {
     /// What lies at `path`: a folder in diffusers' layout, or one file of this layout.

@@ -58,7 +58,7 @@ fn network(layer: &str) -> &'static str {
 
 fn kind(layer: &str) -> &'static str {
     let has = |parts: &&[&str]| parts.iter().any(|part| layer.contains(part));
-    KINDS.iter().find(|(parts, _)| has(&parts)).map_or("others", |(_, kind)| kind)
+    KINDS.iter().find(|(parts, _)| has(parts)).map_or("others", |(_, kind)| kind)
 }
 
 /// `rank 4`, `ranks 2, 4, 8` or `ranks 2 to 64`.

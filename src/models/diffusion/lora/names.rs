@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 
 use crate::checkpoints::Entry;
-use crate::models::diffusion::pipeline_part::Part;
-use crate::models::diffusion::pipeline_source::Shapes;
+use crate::models::diffusion::pipeline_part::{Part, Shapes};
 
 /// A tensor under its names in diffusers' layout, as a family's key map gives it.
 pub type KeyMap = Box<dyn Fn(&str, Entry) -> Result<Vec<(String, Entry)>>>;

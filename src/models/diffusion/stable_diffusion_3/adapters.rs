@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::config::{CLIP_G, CLIP_L, Config, T5, TRANSFORMER};
 use super::single_file::{original_layers, transformer};
 use crate::models::diffusion::lora::{Index, Network};
-use crate::models::diffusion::pipeline_part::Part;
-use crate::models::diffusion::pipeline_source::{PipelineSource, Shapes};
+use crate::models::diffusion::pipeline_part::{Part, Shapes};
+use crate::models::diffusion::pipeline_source::PipelineSource;
 
 /// The layers of the transformer and of the text encoders that are there.
 pub fn layers(source: &PipelineSource, config: &Config) -> Result<Index> {
