@@ -38,8 +38,8 @@ pub fn note_stage(stage: &str) {
 }
 
 /// From now on a crash in native code says, on standard error, the frames of its stack as `LIBRARY(+OFFSET)` and then, in
-/// one line, the signal, the thread, its GPU and what was done last. `is_wanted`, or else [`CHOICE`], asks for it. The
-/// process then ends as it would have ended.
+/// one line, the signal, the thread, its GPU and what was done last. `is_wanted`, or else the environment variable
+/// `TOOLKIT_CRASH_REPORT`, asks for it. The process then ends as it would have ended.
 ///
 /// Not on a stack of its own, which would be too small for unwinding: that of a stack that is full is not told.
 pub fn report_crashes(is_wanted: bool) {
