@@ -29,7 +29,7 @@ use crate::runtime::Runtime;
 
 /// How it is told and looked at.
 pub static FAMILY: Family = Family {
-    title: "IP-Adapter of Stable Diffusion",
+    title: "file of an IP-Adapter of Stable Diffusion",
     pipeline_classes: &[],
     model_types: &[],
     tensors: &["ip_adapter.1.to_k_ip.weight"],
