@@ -43,6 +43,12 @@ pub fn toolkit(arguments: &[&str]) -> assert_cmd::assert::Assert {
     command.arg("--offline").args(arguments).assert()
 }
 
+/// Whether a case of so many numbers is computed: each one, but under `TOOLKIT_TEST_SMALL=1` only small ones, for tools
+/// under which a kernel takes a thousand times as long (scripts/sanitize).
+pub fn is_affordable(numbers: i64) -> bool {
+    std::env::var_os("TOOLKIT_TEST_SMALL").is_none() || numbers <= 1_000_000
+}
+
 pub fn random(shape: &[i64], kind: Kind, device: Device) -> Tensor {
     Tensor::randn(shape, (Kind::Float, device)).to_kind(kind)
 }

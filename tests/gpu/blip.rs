@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, is_affordable, random, root, wide};
 use image::RgbImage;
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
@@ -72,6 +72,9 @@ fn attention_of_one_token_to_its_text() {
     for (rows, heads, width, capacity, place) in
         [(1, 12, 64, 64, 0), (64, 12, 64, 64, 21), (3, 4, 24, 40, 39), (2, 3, 8, 700, 650), (2, 2, 128, 70, 33)]
     {
+        if !is_affordable(rows * heads * width * capacity) {
+            continue;
+        }
         compare(&format!("to a text, {rows} rows, {width} wide"), device, |kind, device| {
             let cache = KvCache::new(rows, heads, capacity, width, kind, device);
             let (keys, values) = cache.whole();
@@ -104,6 +107,9 @@ fn attention_of_one_token_to_a_picture() {
         (1, 4, 2, 128, 1),
         (5, 1, 8, 256, 300),
     ] {
+        if !is_affordable(pictures * heads * width * places) {
+            continue;
+        }
         compare(&format!("to a picture, {pictures} · {copies} rows, {width} wide"), device, |kind, device| {
             // As one matrix product gives them: [pictures, places, 2 · heads · width].
             let joint = random(&[pictures, places, 2 * heads, width], kind, device).transpose(1, 2);

@@ -1,7 +1,7 @@
 //! Own kernels against the same arithmetic in float32, and recorded work against work done at once.
 //! On a machine without a GPU there is nothing to compare, and each test says so.
 
-use crate::common::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, is_affordable, random, root, wide};
 use tch::{Device, IndexOp, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
 use toolkit::models::diffusion::stable_diffusion_3::mmdit::{Conditioning, Config, Mmdit};
@@ -101,6 +101,9 @@ fn attention_of_one_new_token() {
         (16, 2, 4, 128, 90, Some(17)),
         (9, 1, 2, 256, 80, None),
     ] {
+        if !is_affordable(rows * kv_heads * capacity * width / 2) {
+            continue;
+        }
         compare(&format!("attention {rows} rows, {width} wide"), device, |kind, device| {
             let heads = kv_heads * groups;
             let cache = KvCache::new(rows, kv_heads, capacity, width, kind, device);

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::common::{apart, compare, gpu, random, root, wide};
+use crate::common::{apart, compare, gpu, is_affordable, random, root, wide};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::{Checkpoint, Weights};
@@ -38,7 +38,12 @@ fn group_norms() {
         ([3, 64, 7, 5], 8),
         ([2, 24, 96, 96], 8),
         ([2, 8, 1, 3], 4),
+        ([1, 64, 40, 48], 32),
+        ([1, 32, 64, 64], 4),
     ] {
+        if !is_affordable(size.iter().product()) {
+            continue;
+        }
         for (silu, has_deferred_bias) in [(false, false), (true, false), (true, true)] {
             compare(
                 &format!("group norm {size:?}, SiLU {silu}, deferred bias {has_deferred_bias}"),
@@ -68,6 +73,9 @@ fn group_norms() {
 fn sums_of_maps() {
     let Some(device) = gpu() else { return };
     for size in [[2, 320, 64, 64], [3, 24, 7, 5], [1, 8, 1, 1]] {
+        if !is_affordable(size.iter().product()) {
+            continue;
+        }
         compare(&format!("sum with a deferred bias {size:?}"), device, |kind, device| {
             let (x, y, by) = (map(size, kind, device), map(size, kind, device), random(&size[1..2], kind, device));
             (fused::add_deferred_bias(&x, &y, &by).unwrap(), wide(&x) + wide(&y) + wide(&by).view([1, -1, 1, 1]))
@@ -85,6 +93,9 @@ fn sums_of_maps() {
 fn doubled_places() {
     let Some(device) = gpu() else { return };
     for size in [[2, 320, 32, 48], [3, 24, 7, 5], [1, 8, 1, 1]] {
+        if !is_affordable(size.iter().product()) {
+            continue;
+        }
         for kind in [Kind::Half, Kind::BFloat16] {
             let x = map(size, kind, device);
             let theirs = x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None);

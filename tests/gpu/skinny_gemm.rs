@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::common::{gpu, random};
+use crate::common::{gpu, is_affordable, random};
 use tch::{Device, Kind, Tensor};
 use toolkit::checkpoints::Weights;
 use toolkit::nn::fused::{self, Epilogue, SKINNY_ROWS, skinny_gemm};
@@ -74,6 +74,9 @@ fn every_number_of_rows_and_odd_sizes() {
         [(32, 17), (8, 1), (64, 100), (200, 33), (1096, 16), (3072, 3072), (3072, 5120), (8192, 100), (3080, 9000)];
     for (kind, precision) in PRECISION {
         for (inputs, outputs) in sizes {
+            if !is_affordable(inputs * outputs) {
+                continue;
+            }
             for rows in 1..=SKINNY_ROWS {
                 let case = Case::new(rows, inputs, outputs, false, kind, device);
                 for (with_bias, added) in [(false, None), (true, Some(&case.added))] {
@@ -93,6 +96,9 @@ fn the_norm_before_and_the_gate_after() {
     let Some(device) = gpu() else { return };
     for (kind, precision) in PRECISION {
         for (inputs, outputs) in [(32, 17), (200, 100), (3072, 8192), (1096, 31)] {
+            if !is_affordable(inputs * outputs) {
+                continue;
+            }
             for rows in 1..=SKINNY_ROWS {
                 for (gated, normed) in [(true, false), (true, true), (false, true)] {
                     if normed && kind == Kind::Half {
