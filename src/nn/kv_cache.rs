@@ -31,8 +31,7 @@ impl KvCache {
     pub fn fill(&self, keys: &Tensor, values: &Tensor) {
         let (prompts, tokens) = (keys.size()[0], keys.size()[2]);
         for (place, new) in [(&self.keys, keys), (&self.values, values)] {
-            let [rows, heads, capacity, width] = place.size()[..] else { unreachable!("a cache has four axes") };
-            let rows_of_prompts = place.view([prompts, rows / prompts, heads, capacity, width]);
+            let rows_of_prompts = place.unflatten(0, [prompts, -1]);
             rows_of_prompts.narrow(3, 0, tokens).copy_(&new.unsqueeze(1));
         }
     }
