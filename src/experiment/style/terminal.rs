@@ -16,20 +16,21 @@ const INTERVAL: usize = 25;
 /// What the run uses, in one line, and what it comes to.
 pub fn introduce(plan: &Plan, config: &Config, out: &str, (device, dtype): (String, String)) -> Vec<String> {
     let names = |axis| config.axes.texts(axis).collect::<Vec<_>>().join(", ");
-    let networks: BTreeSet<&str> = config.embeddings().map(|(_, of)| config.network(of.network)).collect();
-    let networks = networks.into_iter().map(|name| format!(", {name}")).collect::<String>();
+    let embedders: BTreeSet<&str> = config.embeddings().map(|(_, of)| config.network(of.network)).collect();
+    // One folder may hold several of them.
+    let mut networks = vec![config.inception.as_str(), &config.lpips_backbone, &config.lpips_linear];
+    networks.extend(embedders);
+    networks.dedup();
     let shard = config.shared.shard.as_ref().map(|shard| format!(", shard {shard}")).unwrap_or_default();
     let fit = config.fit.map(|fit| format!(", fit {}", fit.name())).unwrap_or_default();
     let uses = format!(
-        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; metrics by {}, {}, {}{networks}; photos {} ({} of {}{shard}{fit}); \
+        "{} with profile {} on {device} in {dtype}: captioner {}; generator {}; metrics by {}; photos {} ({} of {}{shard}{fit}); \
          style pictures {} ({}); out {out}",
         config.shared.name,
         config.shared.profile,
         names(&captioner::AXIS),
         names(&generator::AXIS),
-        config.inception,
-        config.lpips_backbone,
-        config.lpips_linear,
+        networks.join(", "),
         config.photos.display(),
         plan.photos.len(),
         plan.photos_found,
