@@ -121,8 +121,10 @@ pub fn sentence(run: &StyleRun) -> Option<String> {
         let name = best.axis.replace('_', " ");
         let least = axis.iter().map(|row| corrected(run, row)).fold(1.0, f64::min);
         Some(if least < CERTAIN {
+            // A value may be called as its axis is.
+            let name = if best.value.starts_with(&name) { String::new() } else { format!("{name} ") };
             format!(
-                "{name} {} has {} where {} has {} (p {})",
+                "{name}{} has {} where {} has {} (p {})",
                 best.value,
                 short(Some(best.mean)),
                 worst.value,

@@ -154,7 +154,9 @@ pub fn facts(run: &StyleRun) -> Vec<Fact> {
     };
     add("Profile", run.folder.setting("profile").to_string());
     for axis in axes::columns().into_iter().filter(|axis| !varies(run, axis)) {
-        add(axis.heading, run.results.first().map(|row| shown_value(row, axis)).unwrap_or_default());
+        // What no strategy has needs no line.
+        let shared = run.results.first().map(|row| shown_value(row, axis)).filter(|value| value != axes::NONE);
+        add(axis.heading, shared.unwrap_or_default());
     }
     add("Strategies", run.results.len().to_string());
     let photos: std::collections::BTreeSet<&str> = run.items.iter().map(|item| item.id.as_str()).collect();
