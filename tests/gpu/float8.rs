@@ -38,7 +38,7 @@ fn bytes(values: &Tensor) -> Tensor {
 #[test]
 fn rows_in_float8() {
     let Some(device) = gpu_with_float8() else { return };
-    for shape in [[4099, 1536], [7, 6144], [5, 9728], [3, 16384], [2, 8], [1, 24]] {
+    for shape in [[4099, 1536], [7, 6144], [5, 9728], [3, 16384], [2, 8], [2, 24]] {
         if !is_affordable(shape.iter().product()) {
             continue;
         }

@@ -213,6 +213,8 @@ pub struct Blip {
     generation: GenerationConfig,
     processor: ImageProcessor,
     tokenizer: Tokenizer,
+    /// Of the vocabulary: the tokenizer copies it whole to count them.
+    words: i64,
     weights: (Device, Kind),
 }
 
@@ -224,12 +226,14 @@ impl Blip {
         let weights = Checkpoint::open_dir(folder, "model")?.weights(device, kind);
         let networks = weights.build(|weights| Networks::new(weights, &config))?;
         let processor = ImageProcessor::load(folder, config.vision_config.image_size)?;
+        let tokenizer = tokenizer::load(folder)?;
         Ok(Self {
             networks,
             config,
             generation: GenerationConfig::of_folder(folder)?,
             processor,
-            tokenizer: tokenizer::load(folder)?,
+            words: tokenizer.get_vocab_size(true) as i64,
+            tokenizer,
             weights: (device, kind),
         })
     }
@@ -270,9 +274,8 @@ impl Blip {
 
     /// What the caption says, the prompt included, without special tokens.
     fn decode(&self, ids: &[i64]) -> Result<String> {
-        let words = self.tokenizer.get_vocab_size(true) as i64;
         // The start token has no word of its own.
-        let ids: Vec<u32> = ids.iter().filter(|&&id| id < words).map(|&id| id as u32).collect();
+        let ids: Vec<u32> = ids.iter().filter(|&&id| id < self.words).map(|&id| id as u32).collect();
         let text = tokenizer_file::guarded(|| self.tokenizer.decode(&ids, true)).context("decoding a caption")?;
         Ok(text.trim().to_string())
     }
