@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand, ValueEnum};
 
 use super::Format;
+use crate::error::usage;
 use crate::images::Fit;
 use crate::metrics::image::PictureMetric;
 use crate::metrics::of_pictures;
@@ -102,6 +104,13 @@ pub struct ArtfidArgs {
     pub seed: u64,
     #[command(flatten)]
     pub size: SizeArgs,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
+}
+
+/// How networks look at pictures, and how their scores are printed.
+#[derive(Debug, Clone, Args)]
+pub struct MeasuringArgs {
     /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
     /// in convolutions unless it is told not to
     #[arg(long)]
@@ -110,6 +119,19 @@ pub struct ArtfidArgs {
     pub batch_size: Option<usize>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+impl MeasuringArgs {
+    /// Pictures at a time, where that was asked for.
+    ///
+    /// # Errors
+    /// Wrong usage: none.
+    pub fn at_a_time(&self) -> Result<Option<usize>> {
+        if self.batch_size == Some(0) {
+            return Err(usage("--batch-size must be at least 1"));
+        }
+        Ok(self.batch_size)
+    }
 }
 
 /// How pictures of several sizes are compared.
@@ -161,14 +183,8 @@ pub struct FoldersArgs {
     pub inception: Option<String>,
     #[command(flatten)]
     pub size: SizeArgs,
-    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
-    /// in convolutions unless it is told not to
-    #[arg(long)]
-    pub tf32: bool,
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
 }
 
 #[derive(Debug, Args)]
@@ -185,14 +201,8 @@ pub struct LpipsArgs {
     pub lpips_linear: Option<String>,
     #[command(flatten)]
     pub size: SizeArgs,
-    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
-    /// in convolutions unless it is told not to
-    #[arg(long)]
-    pub tf32: bool,
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
 }
 
 #[derive(Debug, Args)]
@@ -233,14 +243,8 @@ pub struct ClipScoreArgs {
     /// The CLIP: a name, a folder or a hub id (default: clip-vit-b-32)
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Let the networks round what they multiply to TensorFloat-32 on a GPU, three decimal digits: faster; PyTorch does so
-    /// in convolutions unless it is told not to
-    #[arg(long)]
-    pub tf32: bool,
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub measuring: MeasuringArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

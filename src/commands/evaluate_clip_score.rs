@@ -30,9 +30,6 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let said: Vec<&str> = captions.iter().map(|(id, _)| id.as_str()).collect();
     check_ids(args, &said, &ids, references.as_ref())?;
     check_readable(&files)?;
-    if args.batch_size == Some(0) {
-        return Err(usage("--batch-size must be at least 1"));
-    }
     let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     let of = |(id, caption): &'_ (String, String)| -> (usize, Vec<String>, String) {
         let references = references.as_ref().and_then(|all| all.get(id)).cloned().unwrap_or_default();
@@ -41,11 +38,11 @@ pub fn run(args: &ClipScoreArgs, global: &Global) -> Result<Outcome> {
     let said: Vec<(usize, Vec<String>, String)> = captions.iter().map(of).collect();
     let said: Vec<Said> =
         said.iter().map(|(picture, references, caption)| Said { caption, picture: *picture, references }).collect();
-    let tf32 = devices.tf32(args.tf32);
+    let tf32 = devices.tf32(args.measuring.tf32);
     let scores = scores(args, (&files, &said), (&mut devices, tf32), global)?;
     let ids = captions.into_iter().map(|(id, _)| id).collect();
     let network = args.model.as_deref().unwrap_or(Network::Clip.model());
-    Report::new(ids, scores, (network, tf32))?.print(args.format)?;
+    Report::new(ids, scores, (network, tf32))?.print(args.measuring.format)?;
     Ok(Outcome::Done)
 }
 
@@ -56,13 +53,14 @@ fn scores(
     (devices, tf32): (&mut Devices, bool),
     global: &Global,
 ) -> Result<Vec<ClipScores>> {
+    let most = args.measuring.at_a_time()?;
     let rt = Runtime { device: Device::Cpu, dtype: global.dtype, offline: global.offline };
     Network::Clip.locate(args.model.as_deref().unwrap_or(Network::Clip.model()), &rt)?;
     let texts = clip_score::texts(said);
     let look = Look {
         nets: Nets::Features(Network::Clip.model().to_string(), args.model.clone()),
         sets: vec![Set::files(files), Set::texts(texts.clone())],
-        most: args.batch_size,
+        most,
         tf32,
         solvers: false,
     };

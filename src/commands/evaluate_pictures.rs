@@ -10,7 +10,7 @@ use super::evaluate_shared::{Devices, Look, Nets, Set};
 use super::evaluate_size::Sizes;
 use super::print::{self, say};
 use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
-use crate::error::{Outcome, usage};
+use crate::error::Outcome;
 use crate::images;
 use crate::metrics::image::PictureMetric;
 use crate::metrics::image::artfid::{self, Mode, ScoreOptions, Scores, StylePictures};
@@ -24,7 +24,7 @@ use crate::runtime::{Runtime, log_moment, log_peak_memory};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     log_moment("begins");
-    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, args.measuring.at_a_time()?);
     let pairs = pairs(&args.content, &args.stylized)?;
     let style_files = images::list(&args.style)?;
     devices.expect(2 * pairs.len() + style_files.len());
@@ -51,7 +51,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let nets = Nets::art_fid(inception, locate_lpips(backbone, linear, &rt)?);
     // Those of the style first: their half of the distance is reckoned while the others are looked at.
     let sets = [Set::files(&style_files), Set::pairs(&pairs)].map(|set| set.with_squares(sizes.square.as_ref()));
-    let look = Look { nets, sets: sets.into(), most, tf32: devices.tf32(args.tf32), solvers: true };
+    let look = Look { nets, sets: sets.into(), most, tf32: devices.tf32(args.measuring.tf32), solvers: true };
     let (mut style, mut stylized) = (None, None);
     let rt = devices.look(&look, &mut |set, seen| {
         let features = seen.features.context("a set has no features")?;
@@ -72,7 +72,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     for warning in &scores.warnings {
         tracing::warn!("{warning}");
     }
-    match args.format {
+    match args.measuring.format {
         Format::Text => print_scores(&scores)?,
         Format::Json => {
             let mut json = scores_json(&scores, &pairs, &lpips, &sizes);
@@ -89,7 +89,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let about = metric.about();
     let between = metric.of_features().with_context(|| format!("{} is not of two folders", about.label))?;
     let network = Network::choose(args.network.as_deref(), between.networks)?;
-    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, args.measuring.at_a_time()?);
     let (files_a, files_b) = (images::list(&args.dir_a)?, images::list(&args.dir_b)?);
     devices.expect(files_a.len() + files_b.len());
     enough(about.label, &args.dir_a, &files_a, between.least[0])?;
@@ -105,7 +105,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     network.locate(args.inception.as_deref().unwrap_or(network.model()), &finding(global))?;
     let nets = Nets::Features(network.model().to_string(), args.inception.clone());
     let sets = files.map(|files| Set::files(files).with_squares(sizes.square.as_ref())).into();
-    let look = Look { nets, sets, most, tf32: devices.tf32(args.tf32), solvers: true };
+    let look = Look { nets, sets, most, tf32: devices.tf32(args.measuring.tf32), solvers: true };
     let mut features = [None, None];
     devices.look(&look, &mut |set, seen| {
         features[set] = seen.features;
@@ -119,7 +119,7 @@ pub fn folders(metric: &dyn PictureMetric, args: &FoldersArgs, global: &Global) 
     let (value, n) =
         (score.value.with_context(|| format!("{} is no finite number", about.label))?, [files_a.len(), files_b.len()]);
     let ends = score.low.zip(score.high);
-    match args.format {
+    match args.measuring.format {
         Format::Text => {
             let interval = ends.map_or(String::new(), |(low, high)| format!("   (95 %: {low:.4} to {high:.4})"));
             say!("{:<6} {value:.4}{interval}\n{} and {} pictures, in {}", about.label, n[0], n[1], network);
@@ -153,7 +153,7 @@ fn finding(global: &Global) -> Runtime {
 }
 
 pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
-    let (mut devices, most) = (Devices::foresee(global)?, batch_size(args.batch_size)?);
+    let (mut devices, most) = (Devices::foresee(global)?, args.measuring.at_a_time()?);
     let pairs = pairs(&args.content, &args.stylized)?;
     devices.expect(2 * pairs.len());
     let mut sizes = Sizes::new(&args.size, alexnet::MIN_SIZE)?;
@@ -162,7 +162,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     let [backbone, linear] = [&args.lpips_backbone, &args.lpips_linear].map(|given| named(given, "lpips-alex"));
     let nets = Nets::lpips(locate_lpips(backbone, linear, &finding(global))?);
     let sets = vec![Set::pairs(&pairs).with_squares(sizes.square.as_ref())];
-    let look = Look { nets, sets, most, tf32: devices.tf32(args.tf32), solvers: false };
+    let look = Look { nets, sets, most, tf32: devices.tf32(args.measuring.tf32), solvers: false };
     let mut values = Vec::new();
     devices.look(&look, &mut |_, seen| {
         values = numbers(&[seen.lpips.context("a set has no distances")?])?;
@@ -174,7 +174,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     let [interval] = bootstrap(values.len(), ScoreOptions::default().resamples, 0, |counts| {
         [counts.iter().zip(&values).map(|(count, value)| count * value).sum::<f64>() / n]
     })?;
-    match args.format {
+    match args.measuring.format {
         Format::Text => {
             say!("LPIPS  {mean:.4}   (95 %: {:.4} to {:.4})", interval.low, interval.high);
             for (pair, value) in pairs.iter().zip(&values) {
@@ -219,13 +219,6 @@ fn of_pairs(pairs: &[Pair]) -> Vec<&PathBuf> {
 
 fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {
     given.as_deref().unwrap_or(default)
-}
-
-fn batch_size(given: Option<usize>) -> Result<Option<usize>> {
-    if given == Some(0) {
-        return Err(usage("--batch-size must be at least 1"));
-    }
-    Ok(given)
 }
 
 fn mode(mode: ArtfidMode) -> Mode {
