@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_addmm_activation.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/AllocatorConfig.h>
@@ -146,6 +147,15 @@ void* toolkit_generator_normal(at::Generator* generator, const int64_t* shape, s
   try {
     auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
     return new at::Tensor(at::randn(at::IntArrayRef(shape, dims), *generator, options));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// Bytes of main memory from which a GPU fetches by itself, kept by libtorch for the next ones; null where there is no GPU.
+void* toolkit_pinned_bytes(const int64_t* shape, size_t dims) {
+  try {
+    return new at::Tensor(at::empty(at::IntArrayRef(shape, dims), at::TensorOptions().dtype(at::kByte).pinned_memory(true)));
   } catch (...) {
     return nullptr;
   }

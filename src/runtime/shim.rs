@@ -29,6 +29,7 @@ unsafe extern "C" {
     fn toolkit_generator_new(seed: u64) -> *mut c_void;
     fn toolkit_generator_free(generator: *mut c_void);
     fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
+    fn toolkit_pinned_bytes(shape: *const i64, dims: usize) -> *mut c_void;
     fn toolkit_tensor_over(
         data: *mut c_void,
         shape: *const i64,
@@ -215,6 +216,16 @@ fn scalar_type(kind: Kind) -> Result<i8> {
     })
 }
 
+/// Bytes of this shape in main memory that a GPU fetches by itself, as `fill` writes them (what they are before is unknown).
+/// None where there is no GPU or no such memory.
+pub fn pinned_bytes(shape: &[i64], fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Option<Result<Tensor>> {
+    // SAFETY: pointer and length belong together.
+    let tensor = new_tensor(unsafe { toolkit_pinned_bytes(shape.as_ptr(), shape.len()) })?;
+    // SAFETY: dense bytes, as many as the shape says, that nobody else knows of.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), tensor.numel()) };
+    Some(fill(bytes).map(|()| tensor))
+}
+
 /// A CPU tensor that *is* the mapped bytes from `offset` on; the map lives as long as the tensor and
 /// its views. Shape and strides (in elements) must stay inside the map; that is checked.
 ///
@@ -285,6 +296,18 @@ mod tests {
         assert_eq!(Arc::strong_count(&map), 2);
         drop(view);
         assert_eq!(Arc::strong_count(&map), 1);
+    }
+
+    #[test]
+    fn memory_for_a_gpu_is_filled_or_not_there() {
+        let made = pinned_bytes(&[2, 3], |bytes| {
+            bytes.copy_from_slice(&[0, 1, 2, 3, 4, 5]);
+            Ok(())
+        });
+        match made {
+            Some(tensor) => assert_eq!(Vec::<u8>::try_from(tensor.unwrap().view([-1])).unwrap(), [0, 1, 2, 3, 4, 5]),
+            None => assert!(!tch::Cuda::is_available()),
+        }
     }
 
     #[test]

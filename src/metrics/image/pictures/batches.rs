@@ -73,14 +73,9 @@ impl Layout {
             return Ok(None);
         }
         let in_order = (0..sets).flat_map(|set| pictures.iter().skip(set).step_by(sets));
-        if self.device == Device::Cpu {
-            return Ok(Some(Laid { bytes: bytes(in_order, sets * count)?, count, rows: count }));
-        }
         // cuDNN chooses its kernels for each size of batch anew, so that the last batch is filled up.
-        let bytes = bytes(in_order, sets * rows)?;
-        // The device fetches from pinned memory by itself.
-        let bytes = bytes.f_internal_pin_memory(self.device).unwrap_or(bytes);
-        Ok(Some(Laid { bytes, count, rows }))
+        let rows = if self.device == Device::Cpu { count } else { rows };
+        Ok(Some(Laid { bytes: bytes(in_order, sets * rows, self.device)?, count, rows }))
     }
 
     fn rows(&self, all: usize, size: (u32, u32)) -> usize {

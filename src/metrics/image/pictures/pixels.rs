@@ -12,26 +12,34 @@ use crate::runtime::shim;
 /// [batch, 3, height, width] in [0, 1], the channels of a pixel side by side in memory but for float32 on CUDA.
 /// The pictures must be of one size.
 pub fn pixels(pictures: &[RgbImage], device: Device, kind: Kind) -> Result<Tensor> {
-    to_pixels(&bytes(pictures.iter(), pictures.len())?, device, kind)
+    to_pixels(&bytes(pictures.iter(), pictures.len(), device)?, device, kind)
 }
 
-/// Pictures of one size beside each other: uint8 [rows, height, width, 3]. Rows beyond the pictures are
-/// black.
-pub(super) fn bytes<'a>(mut pictures: impl Iterator<Item = &'a RgbImage>, rows: usize) -> Result<Tensor> {
-    let first = pictures.next().context("a batch of no pictures")?;
+/// Pictures of one size beside each other: uint8 [rows, height, width, 3], where a GPU fetches them by itself if they are for
+/// one. Rows beyond the pictures are black.
+pub(super) fn bytes<'a>(pictures: impl Iterator<Item = &'a RgbImage>, rows: usize, device: Device) -> Result<Tensor> {
+    let mut pictures = pictures.peekable();
+    let first = pictures.peek().context("a batch of no pictures")?;
     let (width, height) = first.dimensions();
     let size = first.as_raw().len();
-    let mut bytes = Vec::with_capacity(rows * size);
-    bytes.extend_from_slice(first.as_raw());
-    for picture in pictures {
-        let (w, h) = picture.dimensions();
-        ensure!((w, h) == (width, height), "pictures of one batch are {width}×{height} and {w}×{h}");
-        bytes.extend_from_slice(picture.as_raw());
-    }
-    bytes.resize(rows * size, 0);
-    let (width, height) = (i64::from(width), i64::from(height));
-    let strides = [size as i64, 3 * width, 3, 1];
-    shim::tensor_over_map(Arc::new(bytes), 0, &[rows as i64, height, width, 3], &strides, Kind::Uint8)
+    let shape = [rows as i64, height.into(), width.into(), 3];
+    let mut fill = |mut place: &mut [u8]| -> Result<()> {
+        for picture in &mut pictures {
+            let (w, h) = picture.dimensions();
+            ensure!((w, h) == (width, height), "pictures of one batch are {width}×{height} and {w}×{h}");
+            let (here, behind) = place.split_at_mut_checked(size).context("more pictures than rows")?;
+            here.copy_from_slice(picture.as_raw());
+            place = behind;
+        }
+        place.fill(0);
+        Ok(())
+    };
+    let bytes = if device.is_cuda() { shim::pinned_bytes(&shape, &mut fill) } else { None };
+    bytes.unwrap_or_else(|| {
+        let mut bytes = vec![0; rows * size];
+        fill(&mut bytes)?;
+        shim::tensor_over_map(Arc::new(bytes), 0, &shape, &[size as i64, 3 * i64::from(width), 3, 1], Kind::Uint8)
+    })
 }
 
 /// What [`pixels`] gives, of [`bytes`]. Does not wait for the device where the bytes are pinned.
@@ -58,5 +66,18 @@ mod tests {
         assert_eq!(batch.size(), [2, 3, 1, 2]);
         let values = Vec::<f32>::try_from(batch.select(0, 1).contiguous().view([-1])).unwrap();
         assert_eq!(values, [0.0, 0.0, 1.0, 1.0, 0.0, 51.0 / 255.0]);
+    }
+
+    #[test]
+    fn rows_without_a_picture_are_black_and_none_is_left_out() {
+        let picture = |value| RgbImage::from_pixel(2, 1, image::Rgb([value; 3]));
+        let laid = |pictures: &[RgbImage], rows| bytes(pictures.iter(), rows, Device::Cpu);
+        let two = laid(&[picture(1), picture(2)], 3).unwrap();
+        assert_eq!(two.size(), [3, 1, 2, 3]);
+        let values = Vec::<u8>::try_from(two.view([-1])).unwrap();
+        assert_eq!(values, [[1; 6], [2; 6], [0; 6]].concat());
+        assert!(laid(&[picture(1), picture(2)], 1).unwrap_err().to_string().contains("more pictures than rows"));
+        let other = laid(&[picture(1), RgbImage::new(1, 2)], 2).unwrap_err().to_string();
+        assert_eq!(other, "pictures of one batch are 2×1 and 1×2");
     }
 }
