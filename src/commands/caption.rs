@@ -1,6 +1,6 @@
 //! `toolkit caption`.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::team::team;
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
-use crate::models::{CaptionOptions, Captioner, check_captions, load_captioner};
+use crate::models::{CaptionOptions, Captioner, View, captioner_view, check_captions, load_captioner, viewed};
 use crate::pipelines::{captions_at_once, describe};
 use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
@@ -78,7 +78,7 @@ fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) ->
     check_captions(&asked.model, &asked.options(), &rt)?;
     let captioner = load_captioner(&asked.model, &rt)?;
     let size = batch_size.unwrap_or_else(|| self::batch_size(rt.device, asked.files.0.len()));
-    let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::new(Some(captioner)) }, shown);
+    let mut ledger = Rows::new(Describe::new(asked, rt, Some(captioner)), shown);
     workers::alone(&mut ledger, &asked.batches(size), |_| ())?;
     log_peak_memory(rt.device);
     Ok(ledger.rows)
@@ -101,7 +101,7 @@ fn together(
     check_captions(&asked.model, &asked.options(), &rt)?;
     let mut crew = Crew::new(team, &json!({ TASK: asked }))?;
     let size = batch_size.unwrap_or_else(|| self::batch_size(device, asked.files.0.len()));
-    let mut ledger = Rows::new(Describe { asked, rt, loaded: RefCell::default() }, shown);
+    let mut ledger = Rows::new(Describe::new(asked, rt, None), shown);
     crew.pass(&mut ledger, &asked.batches(size), None, |_| ())?;
     Ok(ledger.rows)
 }
@@ -109,7 +109,7 @@ fn together(
 /// Describes, as a worker, what the command asks for.
 pub fn serve(asked: Asked, rt: Runtime, desk: &mut Desk) -> Result<()> {
     while desk.stage().is_some() {
-        desk.run(&Describe { asked: &asked, rt, loaded: RefCell::default() })?;
+        desk.run(&Describe::new(&asked, rt, None))?;
     }
     Ok(())
 }
@@ -142,6 +142,13 @@ struct Describe<'a> {
     rt: Runtime,
     /// A captioner that is loaded already.
     loaded: RefCell<Option<Box<dyn Captioner>>>,
+    view: OnceCell<Option<View>>,
+}
+
+impl<'a> Describe<'a> {
+    fn new(asked: &'a Asked, rt: Runtime, loaded: Option<Box<dyn Captioner>>) -> Self {
+        Self { asked, rt, loaded: RefCell::new(loaded), view: OnceCell::new() }
+    }
 }
 
 /// Caption and new tokens of each picture, or why it has none.
@@ -172,8 +179,12 @@ impl Stage for Describe<'_> {
         self.loaded.take().map_or_else(|| load_captioner(name, &self.rt), Ok)
     }
 
+    /// Decodes on all cores, and leaves what the captioner looks at.
     fn prepare(&self, batch: &Range<usize>) -> images::Prefetch {
-        images::stream(self.asked.files.0[batch.clone()].to_vec(), batch.len())
+        // What is wrong with it is said where the captioner is loaded.
+        let view = self.view.get_or_init(|| captioner_view(&self.asked.model, &self.rt).ok().flatten()).clone();
+        let files = self.asked.files.0[batch.clone()].to_vec();
+        images::stream_with(files, batch.len(), move |file| viewed(images::load(file)?, view.as_ref()))
     }
 
     fn work(&self, _batch: &Range<usize>, decoded: images::Prefetch, captioner: &Box<dyn Captioner>) -> Result<Said> {

@@ -8,7 +8,7 @@ use crate::error::usage;
 use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
-use crate::models::{self, CaptionOptions, Captioner, random};
+use crate::models::{self, CaptionOptions, Captioner, View, random};
 use crate::pipelines::captions_at_once;
 use crate::runtime::{DtypeChoice, FP8, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
@@ -59,6 +59,11 @@ pub trait Captioners {
     fn check_captions(&self, captioner: &str, options: &CaptionOptions) -> Result<()>;
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
+
+    /// What this captioner looks at, where that is less than a photo.
+    fn captioner_view(&self, _name: &str) -> Result<Option<View>> {
+        Ok(None)
+    }
 
     /// A network that some metrics ask for.
     fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {
@@ -186,6 +191,13 @@ impl Captioners for OnThisMachine {
             return random::captioner(name, &self.runtime);
         }
         models::load_captioner(name, &self.runtime)
+    }
+
+    fn captioner_view(&self, name: &str) -> Result<Option<View>> {
+        if self.has_random_weights() {
+            return Ok(None);
+        }
+        models::captioner_view(name, &self.runtime)
     }
 
     fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::family::{CaptionerTask, Family, GeneratorTask, Task};
 use super::locate::{Located, locate};
 use super::registry::MODELS;
-use super::{CaptionOptions, Captioner, Generator, Outline};
+use super::{CaptionOptions, Captioner, Generator, Outline, View};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
 use crate::runtime::{DtypeChoice, Runtime};
@@ -20,6 +20,12 @@ pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
 pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Result<()> {
     let located = locate(name, rt)?;
     (captioner(name, &located)?.check)(&located.path, options)
+}
+
+/// What the captioner of this name looks at, where that is less than a photo; loads no weights.
+pub fn captioner_view(name: &str, rt: &Runtime) -> Result<Option<View>> {
+    let located = locate(name, rt)?;
+    (captioner(name, &located)?.view)(&located.path)
 }
 
 /// Loads the generator of this name (see [`locate`]).

@@ -19,6 +19,8 @@ mod verify;
 pub mod vision;
 mod weighted;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use image::RgbImage;
 use tch::{Device, Kind};
@@ -30,7 +32,9 @@ pub use crate::images::ControlMap;
 pub use detect::family_of;
 pub use family::{AdapterTask, CaptionerTask, Checked, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
-pub use load::{check_captions, check_precision, load_captioner, load_generator, load_outline, load_token_budget};
+pub use load::{
+    captioner_view, check_captions, check_precision, load_captioner, load_generator, load_outline, load_token_budget,
+};
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
     locate_inception, locate_inception_v3, locate_ip_adapter, locate_lora, locate_lpips, locate_lpips_backbone,
@@ -69,6 +73,18 @@ pub trait Captioner {
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>>;
 }
 
+/// Makes of a photo what a captioner looks at, where that is less than the photo: the same captions come of both. For any
+/// thread, before the captioner is loaded and while it works.
+pub type View = Arc<dyn Fn(RgbImage) -> Result<RgbImage> + Send + Sync>;
+
+/// What the captioner looks at of this photo.
+pub fn viewed(photo: RgbImage, view: Option<&View>) -> Result<RgbImage> {
+    match view {
+        Some(view) => view(photo),
+        None => Ok(photo),
+    }
+}
+
 /// A captioner of random weights, whose speed can be measured: each text has the length asked for.
 pub trait MeasuredCaptioner {
     /// The number type that it computes in.
@@ -76,6 +92,11 @@ pub trait MeasuredCaptioner {
 
     /// A batch of made-up pictures.
     fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>>;
+
+    /// As that of the captioner with weights.
+    fn view(&self) -> Option<View> {
+        None
+    }
 
     /// Describes pictures as [`Captioner::caption`] does, each in so many new tokens, at least one.
     fn describe(&self, pictures: &[RgbImage], new_tokens: &[usize]) -> Result<()>;

@@ -17,7 +17,7 @@ use crate::experiment::describe::{AllSaid, Described, describe_batch};
 use crate::experiment::kind::{Inputs, Item as _, Work};
 use crate::experiment::stage::{Decoded, Pass};
 use crate::images;
-use crate::models::Captioner;
+use crate::models::{Captioner, viewed};
 use crate::run::caption::CaptionItem;
 use crate::run::journal::Journal;
 use crate::workers::{Ledger, Stage};
@@ -70,15 +70,17 @@ impl Stage for Caption<'_> {
 
     /// Decodes on all cores, and writes the thumbnails that are not there yet.
     fn prepare(&self, batch: &Batch) -> Decoded {
-        let (_, part, items) = self.of(batch);
+        let (variant, part, items) = self.of(batch);
+        // What is wrong with it is said where the captioner is loaded.
+        let view = self.0.models.captioner_view(&variant.model).ok().flatten();
         let source = |item: &Item| (item.picture.clone(), self.0.dir.join(part.thumbnail(item)));
         let sources: Vec<(Picture, PathBuf)> = items.iter().map(source).collect();
-        let decoded = images::stream_with(sources, items.len(), |(picture, thumbnail)| {
+        let decoded = images::stream_with(sources, items.len(), move |(picture, thumbnail)| {
             let pixels = picture.load()?;
             if !thumbnail.exists() {
                 images::save(&images::thumbnail(&pixels, THUMBNAIL), thumbnail)?;
             }
-            Ok(pixels)
+            viewed(pixels, view.as_ref())
         });
         Box::new(decoded.map(|(_, picture)| picture))
     }

@@ -4,6 +4,7 @@
 //! processor uses through torchvision; Pillow's differs from it by a grey level here and there.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
@@ -14,8 +15,9 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoints::config;
 use crate::error::usage;
 use crate::images;
+use crate::models::View;
 use crate::models::processor_config::image_processor;
-use crate::runtime::send;
+use crate::runtime::{enter_pool_thread, send};
 
 /// The image processor's section; the defaults are those of transformers' `BlipImageProcessor`.
 #[derive(Debug, Clone, Deserialize)]
@@ -104,14 +106,49 @@ impl ImageProcessor {
         images::standardize(&Tensor::cat(&resized, 0).contiguous(), rescale, normalize).to_kind(kind)
     }
 
+    /// The resized photo, which [`Self::resize`] leaves as it is.
+    pub fn into_view(self) -> View {
+        Arc::new(move |picture| {
+            // Each thread of the pool resizes a picture of its own.
+            enter_pool_thread();
+            images::from_tensor(&self.resize(&picture).squeeze_dim(0))
+        })
+    }
+
     /// The part that is done on the CPU: uint8 [1, 3, height, width], the channels last in memory: as pictures are decoded,
     /// and half as long to resize.
     pub fn resize(&self, picture: &RgbImage) -> Tensor {
         let (height, width) = self.sides();
         let pixels = images::interleaved_tensor(picture).unsqueeze(0);
         match self.resample {
+            _ if (i64::from(picture.height()), i64::from(picture.width())) == (height, width) => pixels,
             2 => pixels.internal_upsample_bilinear2d_aa([height, width], false, None, None),
             _ => pixels.internal_upsample_bicubic2d_aa([height, width], false, None, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+
+    use super::*;
+
+    #[test]
+    fn a_view_is_resized_once() {
+        for size in [Size::Square(48), Size::Sides { height: 40, width: 56 }] {
+            for resample in [2, 3] {
+                let processor = ImageProcessor { size, resample, ..ImageProcessor::default() };
+                let (height, width) = processor.sides();
+                for (w, h) in [(113, 37), (width as u32, height as u32), (1, 200), (width as u32, 11)] {
+                    let photo =
+                        RgbImage::from_fn(w, h, |x, y| Rgb([(x * 7 + y * y) as u8, (x * y) as u8, (y * 31) as u8]));
+                    let resized = processor.resize(&photo);
+                    let view = processor.clone().into_view()(photo).unwrap();
+                    assert_eq!((view.width(), view.height()), (width as u32, height as u32));
+                    assert!(processor.resize(&view).equal(&resized), "{w}×{h}, {resample}");
+                }
+            }
         }
     }
 }

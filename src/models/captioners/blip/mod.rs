@@ -26,7 +26,7 @@ use crate::models::captioners::generation::{self, GenerationConfig, GenerationOp
 use crate::models::needed_files::{BERT_TOKENIZER, PROCESSOR};
 use crate::models::text::tokenizer_file;
 use crate::models::{
-    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
+    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task, View,
 };
 use crate::runtime::{Runtime, free_memory, page_locked};
 
@@ -51,6 +51,10 @@ pub static FAMILY: Family = Family {
     task: Task::Caption(CaptionerTask {
         load: |folder, rt| Ok(Box::new(Blip::load(folder, rt)?)),
         check: Blip::check,
+        view: |folder| {
+            let side = read_config(folder)?.vision_config.image_size;
+            Ok(Some(ImageProcessor::load(folder, side)?.into_view()))
+        },
         random: |name, rt| Ok(Box::new(RandomBlip::new(name, rt)?)),
     }),
 };
@@ -141,6 +145,10 @@ impl MeasuredCaptioner for RandomBlip {
         Ok(Box::new(move |tokens| {
             self.networks.generate(&pixels, &prompt, &GenerationOptions::endless(tokens)).map(drop)
         }))
+    }
+
+    fn view(&self) -> Option<View> {
+        Some(ImageProcessor::of_side(self.config.vision_config.image_size).into_view())
     }
 
     /// A batch goes on until its longest text ends.

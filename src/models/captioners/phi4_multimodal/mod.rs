@@ -51,6 +51,8 @@ pub static FAMILY: Family = Family {
     task: Task::Caption(CaptionerTask {
         load: |folder, rt| Ok(Box::new(Phi4Multimodal::load(folder, rt)?)),
         check: Phi4Multimodal::check,
+        // Crops of the photo and the whole of it.
+        view: |_| Ok(None),
         random: |_, rt| Ok(Box::new(Network::random(rt)?)),
     }),
 };
