@@ -12,14 +12,22 @@ use crate::runtime::kernel::Argument::{Float, Int, Long, Tensor as Data};
 const MOMENT_BLOCKS: i64 = 512;
 /// Threads of a block of the norms at most.
 const NORM_THREADS: i64 = 512;
+/// Of one that others run beside on a multiprocessor, so that some read while others write.
+const SHARING_THREADS: i64 = 256;
 /// Blocks that keep a batch of maps, where that many can: as many as a GPU has multiprocessors, nearly.
 const KEEPING_BLOCKS: i64 = 128;
 /// Blocks that keep a part of a map together: their number is in the name of the kernel.
-const CLUSTERS: [(i64, &str); 2] = [(2, "group_norm_2"), (8, "group_norm_8")];
+const CLUSTERS: [(i64, &str); 4] = [(1, "group_norm_1"), (2, "group_norm_2"), (4, "group_norm_4"), (8, "group_norm_8")];
+/// Shared memory of a block that leaves room for three more on a multiprocessor.
+const QUARTER_KEPT: i64 = 56 << 10;
+/// Shared memory of a block that leaves room for another one.
+const HALF_KEPT: i64 = 100 << 10;
 /// Places of a map that a block should have at least.
 const LEAST_PLACES: i64 = 16;
 /// Bytes of a map's row that are worth fetching from memory by themselves.
 const LEAST_ROW: i64 = 64;
+/// Bytes that memory is read and written by.
+const SECTOR: i64 = 32;
 /// Warps of a block that puts together what was measured.
 const AFFINE_WARPS: i64 = 4;
 /// Places of a map that a thread writes, so that it reads its channels' numbers once for them.
@@ -89,40 +97,19 @@ struct Case<'a> {
 impl Case<'_> {
     /// Small maps stay on the multiprocessors between being measured and being written.
     fn at_once(&self) -> Option<Tensor> {
-        let (Map { pictures, channels, places }, group) = (&self.map, self.map.channels / self.affine.groups);
-        // Whole groups and whole vectors.
-        let unit = group * VECTOR / common_divisor(group, VECTOR);
-        let part = (1..=channels / unit)
-            .map(|many| many * unit)
-            .find(|part| channels % part == 0 && (part * 2 >= LEAST_ROW || *part == *channels))?;
-        let (vectors, parts) = (part / VECTOR, channels / part * pictures);
-        if vectors > NORM_THREADS {
-            return None;
-        }
-        let threads_for = |share: i64| {
-            let rows = (NORM_THREADS / vectors).min(share).max(1);
-            (rows, (rows * vectors + 31) / 32 * 32)
-        };
-        // The map's part, two numbers for each channel and row of threads, one for each channel, and four lists of
-        // groups.
-        let numbers = |share: i64| (2 * threads_for(share).0 + 1) * part + 4 * (part / group);
-        let bytes = |share: i64| share * part * 2 + numbers(share) * 4;
-        let share = |cluster: i64| (places + cluster - 1) / cluster;
-        let enough = |cluster: i64| parts * cluster >= KEEPING_BLOCKS || share(cluster) < 2 * LEAST_PLACES;
-        let keeps = |cluster: i64| bytes(share(cluster)) <= MOST_KEPT;
-        let mut able = CLUSTERS.iter().filter(|(cluster, _)| keeps(*cluster));
-        let (cluster, name) = able.clone().find(|(cluster, _)| enough(*cluster)).or(able.next_back())?;
+        let Map { pictures, channels, places } = self.map;
+        let Keeping { part, cluster, name, rows, threads, bytes } = Keeping::of(&self.map, self.affine.groups)?;
         let ready = Ready::find(self.x, Source::GroupNorm, name)?;
         let out = self.x.empty_like();
         let tensors = [Some(self.x), self.deferred_bias, Some(self.affine.weight), Some(self.affine.bias), Some(&out)];
-        let sizes = [*places, *channels, part, group, threads_for(share(*cluster)).0].map(|size| Int(size as i32));
+        let sizes = [places, channels, part, channels / self.affine.groups, rows].map(|size| Int(size as i32));
         let last = [Float(self.affine.eps as f32), Int(i32::from(self.silu))];
         let arguments: Vec<Argument> = tensors.map(Data).into_iter().chain(sizes).chain(last).collect();
-        let grid = [channels / part * cluster, *pictures, 1];
-        let (_, threads) = threads_for(share(*cluster));
+        let grid = [channels / part * cluster, pictures, 1];
         // SAFETY: x and what is written have their channels last and are of the size said; all lists have a
-        // number for each channel; shared memory is as large as the kernel shares it out.
-        unsafe { ready.launch(grid, threads, bytes(share(*cluster)), &arguments) }?;
+        // number for each channel; shared memory is as large as the kernel shares it out. Ahead of its turn it reads
+        // weight and bias.
+        unsafe { ready.launch_dependent(grid, threads, bytes, &arguments) }?;
         Some(out)
     }
 
@@ -170,6 +157,76 @@ impl Case<'_> {
     }
 }
 
+/// How blocks share maps that they keep.
+struct Keeping {
+    /// Channels of a block: whole groups and whole vectors.
+    part: i64,
+    /// Blocks that share the places of a part, and the kernel for so many.
+    cluster: i64,
+    name: &'static str,
+    /// Places that a block takes in hand at once.
+    rows: i64,
+    threads: i64,
+    /// Shared memory of a block.
+    bytes: i64,
+}
+
+impl Keeping {
+    /// None where the maps are too large, or the groups not of eight channels or more, or of four.
+    fn of(map: &Map, groups: i64) -> Option<Self> {
+        let (channels, group) = (map.channels, map.channels / groups);
+        if group < VECTOR && group != VECTOR / 2 {
+            return None;
+        }
+        let unit = group * VECTOR / common_divisor(group, VECTOR);
+        let parts = || {
+            let is_row = |part: &i64| channels % part == 0 && (part * 2 >= LEAST_ROW || *part == channels);
+            (1..=channels / unit).map(|many| many * unit).filter(is_row)
+        };
+        // Rows of whole sectors, where there are blocks enough nevertheless.
+        let most = CLUSTERS[CLUSTERS.len() - 1];
+        let is_aligned = |part: &i64| {
+            let blocks = channels / part * map.pictures * most.0;
+            part * 2 % SECTOR == 0
+                && blocks >= 4 * KEEPING_BLOCKS
+                && Self::new(map, group, *part, most, NORM_THREADS).bytes <= HALF_KEPT
+        };
+        let part = parts().find(is_aligned).or_else(|| parts().next())?;
+        if part / VECTOR > SHARING_THREADS {
+            return None;
+        }
+        let able = CLUSTERS.map(|cluster| Self::sized(map, group, part, cluster));
+        let mut able: Vec<Self> = able.into_iter().filter(|keeping| keeping.bytes <= MOST_KEPT).collect();
+        let at = able.iter().position(|keeping| keeping.is_enough(map)).or(able.len().checked_sub(1))?;
+        Some(able.swap_remove(at))
+    }
+
+    /// With threads that suit the number of blocks.
+    fn sized(map: &Map, group: i64, part: i64, cluster: (i64, &'static str)) -> Self {
+        let small = Self::new(map, group, part, cluster, SHARING_THREADS);
+        let has_company = small.blocks(map) > 2 * KEEPING_BLOCKS && small.bytes <= QUARTER_KEPT;
+        if has_company { small } else { Self::new(map, group, part, cluster, NORM_THREADS) }
+    }
+
+    fn new(map: &Map, group: i64, part: i64, (cluster, name): (i64, &'static str), most_threads: i64) -> Self {
+        let (vectors, share) = (part / VECTOR, (map.places + cluster - 1) / cluster);
+        let rows = (most_threads / vectors).min(share).max(1);
+        // The map's part, four sums of each thread, and two of each block and group.
+        let bytes = share * part * 2 + rows * vectors * 16 + cluster * (part / group) * 8;
+        Self { part, cluster, name, rows, threads: (rows * vectors + 31) / 32 * 32, bytes }
+    }
+
+    fn blocks(&self, map: &Map) -> i64 {
+        map.channels / self.part * self.cluster * map.pictures
+    }
+
+    /// Whether more blocks would gain nothing.
+    fn is_enough(&self, map: &Map) -> bool {
+        let has_one_each = (map.places + self.cluster - 1) / self.cluster <= self.rows;
+        self.bytes <= QUARTER_KEPT && (self.blocks(map) >= KEEPING_BLOCKS || has_one_each)
+    }
+}
+
 fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
@@ -197,8 +254,9 @@ fn sum(x: Option<&Tensor>, map: &Tensor, deferred_bias: &Tensor, out: &Tensor) -
     let count = size.pictures * size.places * vectors;
     let tensors = [x, Some(map), Some(deferred_bias), Some(out)].map(Data);
     let arguments: Vec<Argument> = tensors.into_iter().chain([Int(vectors as i32), Long(count)]).collect();
-    // SAFETY: the maps and the sum have their channels last and one size; there is a summand for each channel.
-    unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }
+    // SAFETY: the maps and the sum have their channels last and one size; there is a summand for each channel. Ahead of its
+    // turn it reads nothing.
+    unsafe { ready.launch_dependent([blocks(count), 1, 1], THREADS, 0, &arguments) }
 }
 
 /// Each place becomes four: twice the height, twice the width.
@@ -214,7 +272,42 @@ pub fn upsample_nearest_2x(x: &Tensor) -> Option<Tensor> {
     let out = Tensor::empty(size, (x.kind(), x.device())).permute([0, 3, 1, 2]);
     let sizes = [width, vectors, count].map(|size| Int(size as i32));
     let arguments: Vec<Argument> = [x, &out].map(|tensor| Data(Some(tensor))).into_iter().chain(sizes).collect();
-    // SAFETY: both have their channels last; out has four places for each of x.
-    unsafe { ready.launch([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
+    // SAFETY: both have their channels last; out has four places for each of x. Ahead of its turn it reads nothing.
+    unsafe { ready.launch_dependent([blocks(count), 1, 1], THREADS, 0, &arguments) }?;
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks have whole groups and whole vectors, fit on a multiprocessor, and take all of a map between them.
+    #[test]
+    fn blocks_share_maps_whole() {
+        for (pictures, channels, side) in [
+            (2, 320, 64),
+            (16, 320, 64),
+            (16, 960, 64),
+            (2, 640, 32),
+            (16, 1920, 32),
+            (2, 1280, 16),
+            (2, 2560, 8),
+            (32, 2560, 8),
+            (1, 128, 64),
+            (1, 512, 128),
+        ] {
+            let (map, group) = (Map { pictures, channels, places: side * side }, channels / 32);
+            let own = Keeping::of(&map, 32).unwrap();
+            let vectors = own.part / VECTOR;
+            assert!(own.part % group == 0 && own.part % VECTOR == 0 && channels % own.part == 0, "{channels}");
+            assert!(own.bytes <= MOST_KEPT && own.threads <= NORM_THREADS && own.threads % 32 == 0);
+            assert!((1..=own.threads).contains(&(own.rows * vectors)));
+            assert_eq!(own.name, format!("group_norm_{}", own.cluster));
+            // A block for nearly each multiprocessor, or a place for each thread.
+            assert!(own.is_enough(&map) || own.cluster == 8, "{pictures} x {channels}, {side}");
+        }
+        let of = |channels, groups, places| Keeping::of(&Map { pictures: 2, channels, places }, groups);
+        assert!(of(24, 8, 64).is_none() && of(48, 8, 64).is_none(), "eight channels of three groups");
+        assert!(of(256, 32, 512 * 512).is_none(), "too large");
+    }
 }

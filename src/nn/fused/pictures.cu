@@ -85,6 +85,8 @@ extern "C" __global__ void apply_affine(const Eight* x, const float* affine, Eig
 // each channel. `out` may be `map`.
 extern "C" __global__ void add_deferred_bias(const Eight* x, const Eight* map, const Eight* deferred_bias, Eight* out, int vectors,
                                       long count) {
+  let_next_start();
+  wait_for_previous();
   const long at = (long)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const Eight added = map[at], summands = deferred_bias[at % vectors];
@@ -96,6 +98,8 @@ extern "C" __global__ void add_deferred_bias(const Eight* x, const Eight* map, c
 
 // Each place of x [pictures, height, width] becomes four of out, a thread eight channels of it.
 extern "C" __global__ void upsample_nearest_2x(const Eight* x, Eight* out, int width, int vectors, int count) {
+  let_next_start();
+  wait_for_previous();
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int place = at / vectors, vector = at % vectors, row = place / width, column = place % width;

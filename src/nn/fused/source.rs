@@ -56,12 +56,7 @@ impl Source {
                 concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
             }
             Self::GroupNorm => {
-                concat!(
-                    include_str!("numbers.cuh"),
-                    include_str!("moments.cuh"),
-                    include_str!("clusters.cuh"),
-                    include_str!("group_norm.cu")
-                )
+                concat!(include_str!("numbers.cuh"), include_str!("clusters.cuh"), include_str!("group_norm.cu"))
             }
             Self::Decoding(..) => {
                 concat!(include_str!("numbers.cuh"), include_str!("tensor_cores.cuh"), include_str!("decoding.cu"))
