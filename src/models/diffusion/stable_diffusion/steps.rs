@@ -8,6 +8,7 @@ use super::controlnet::ControlNet;
 use super::transformer::Text;
 use super::unet::{Known, Unet, UnetTexts};
 use crate::models::diffusion::steps::Denoiser;
+use crate::nn::fused;
 
 /// What the denoiser reads beside latents and times.
 #[derive(Debug)]
@@ -41,7 +42,9 @@ impl Denoiser for Unet {
             let known = Known { times: &own, texts: &steering.texts };
             steering.net.step(latents, &known, &steering.hint, &times.narrow(0, count - 1, 1))
         });
-        self.step(latents, &Known { times, texts: &texts.texts }, residuals.as_ref())
+        let known = Known { times, texts: &texts.texts };
+        // Weights were written long before; norms and sums wait for the rest by themselves.
+        fused::with_dependent_launch(|| self.step(latents, &known, residuals.as_ref()))
     }
 
     fn copied(texts: &SdTexts) -> SdTexts {
