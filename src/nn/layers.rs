@@ -115,6 +115,29 @@ impl Linear {
         })
     }
 
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The layer over the same weight, with a bias that has `more` [output] added.
+    pub fn with_raised_bias(&self, more: &Tensor) -> Self {
+        let more = more.to_kind(Kind::Float);
+        let bias = match &self.bias {
+            Some(bias) => bias.to_kind(Kind::Float) + more,
+            None => more,
+        };
+        let bias = Some(bias.to_kind(self.kind()));
+        Self { weight: self.weight.shallow_clone(), bias, packed: self.packed }
+    }
+
+    /// Adds `x · Wᵀ`, without the bias, to `sum` where it stands: contiguous, [..., output].
+    pub fn add_product_to(&self, x: &Tensor, sum: &Tensor) {
+        let as_rows = |x: &Tensor| x.reshape([-1, x.size().last().copied().unwrap_or(1)]);
+        let plain = self.packed.then(|| self.weight.to_dense(None, false));
+        let weight = plain.as_ref().unwrap_or(&self.weight);
+        let _ = sum.view([-1, weight.size()[0]]).addmm_(&as_rows(x), &weight.tr());
+    }
+
     /// The same into memory that is already there: `out` is contiguous, [..., output].
     pub fn forward_into(&self, x: &Tensor, out: &Tensor) {
         let as_rows = |x: &Tensor| x.view([-1, x.size().last().copied().unwrap_or(1)]);

@@ -3,7 +3,7 @@
 //! Architecture: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_2d.py>
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::unet_config::{Config, Size};
 use crate::checkpoints::Weights;
@@ -102,13 +102,17 @@ impl SelfAttention {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// What each place reads, before `to_out`.
+    fn read(&self, x: &Tensor) -> Tensor {
         let size = x.size();
         // [batch, tokens, 3 · channels] → three of [batch, heads, tokens, head_dim]
         let qkv = self.to_qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
         let attend = || attention(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), None);
-        let out = if size[1] >= LONG { with_long_attention(attend) } else { attend() };
-        self.to_out.forward(&join_heads(&out))
+        join_heads(&if size[1] >= LONG { with_long_attention(attend) } else { attend() })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.to_out.forward(&self.read(x))
     }
 }
 
@@ -136,14 +140,19 @@ impl CrossAttention {
         Text { text: KeysAndValues::new(&self.to_kv.forward(text), self.heads), pictures: None }
     }
 
-    fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
+    /// What each place reads, before `to_out`.
+    fn look(&self, x: &Tensor, text: &Text) -> Tensor {
         let queries = split_heads(&self.to_q.forward(x), self.heads);
         let read = text.text.attend(&queries);
         let seen = match &text.pictures {
             Some(pictures) => read + pictures.attend(&queries),
             None => read,
         };
-        self.to_out.forward(&join_heads(&seen))
+        join_heads(&seen)
+    }
+
+    fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
+        self.to_out.forward(&self.look(x, text))
     }
 }
 
@@ -162,13 +171,17 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// Before the last layer.
+    fn product(&self, x: &Tensor) -> Tensor {
         let both = self.proj.forward(x);
-        let product = fused::gelu_product(&both).unwrap_or_else(|| {
+        fused::gelu_product(&both).unwrap_or_else(|| {
             let halves = both.chunk(2, -1);
             &halves[0] * Activation::Gelu.apply(&halves[1])
-        });
-        self.out.forward(&product)
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.out.forward(&self.product(x))
     }
 }
 
@@ -180,18 +193,32 @@ struct Layer {
     attn2: CrossAttention,
     norm3: LayerNorm,
     ff: FeedForward,
+    /// What brings tokens to what each norm reads, see [`Layer::add_to`]: [channels] each.
+    lowering: [Tensor; 3],
 }
 
 impl Layer {
-    fn new(weights: &Weights, size: &Size) -> Result<Self> {
+    /// `ahead` [channels], float32: what the layers behind this one add as biases; those of this one come to it.
+    fn new(weights: &Weights, size: &Size, ahead: &mut Tensor) -> Result<Self> {
         let norm = |name: &str| LayerNorm::new(&weights.at(name), size.channels, LAYER_NORM_EPS);
+        let attn1 = SelfAttention::new(&weights.at("attn1"), size)?;
+        let attn2 = CrossAttention::new(&weights.at("attn2"), size)?;
+        let ff = FeedForward::new(&weights.at("ff"), size.channels)?;
+        let lowering = [&ff.out, &attn2.to_out, &attn1.to_out].map(|layer| {
+            if let Some(bias) = layer.bias() {
+                *ahead = &*ahead + bias;
+            }
+            (-&*ahead).to_kind(weights.kind())
+        });
+        let [third, second, first] = lowering;
         Ok(Self {
             norm1: norm("norm1")?,
-            attn1: SelfAttention::new(&weights.at("attn1"), size)?,
+            attn1,
             norm2: norm("norm2")?,
-            attn2: CrossAttention::new(&weights.at("attn2"), size)?,
+            attn2,
             norm3: norm("norm3")?,
-            ff: FeedForward::new(&weights.at("ff"), size.channels)?,
+            ff,
+            lowering: [first, second, third],
         })
     }
 
@@ -200,6 +227,19 @@ impl Layer {
         let (x, normed) = self.norm3.add_forward(&x, &self.attn2.forward(&normed, text));
         x + self.ff.forward(&normed)
     }
+
+    /// The same where the tokens stand: products add to them as they are written, which saves the sums' way through
+    /// memory. Such a product has no bias; so the tokens have all that are to come from the start, and each norm
+    /// reads them without.
+    fn add_to(&self, tokens: &Tensor, text: &Text) {
+        let [first, second, third] = &self.lowering;
+        let read = self.attn1.read(&self.norm1.forward_sum(tokens, first));
+        self.attn1.to_out.add_product_to(&read, tokens);
+        let read = self.attn2.look(&self.norm2.forward_sum(tokens, second), text);
+        self.attn2.to_out.add_product_to(&read, tokens);
+        let product = self.ff.product(&self.norm3.forward_sum(tokens, third));
+        self.ff.out.add_product_to(&product, tokens);
+    }
 }
 
 /// All places of a picture as tokens, through some layers, and back.
@@ -207,6 +247,8 @@ impl Layer {
 pub struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
+    /// With all biases that the layers add, see [`Layer::add_to`].
+    raised_proj_in: Linear,
     transformer_blocks: Vec<Layer>,
     proj_out: Linear,
 }
@@ -222,11 +264,17 @@ impl Transformer {
             let weight = at.get("weight", shape)?.view([channels, channels]);
             Ok(Linear::from_tensors(weight, Some(at.get("bias", &[channels])?)))
         };
-        let layer = |i| Layer::new(&weights.at("transformer_blocks").at(i), size);
+        let proj_in = projection("proj_in")?;
+        let mut ahead = Tensor::zeros([channels], (Kind::Float, weights.device()));
+        let mut layer = |i| Layer::new(&weights.at("transformer_blocks").at(i), size, &mut ahead);
+        // The last one first, for what is ahead of each.
+        let mut layers = (0..size.depth).rev().map(&mut layer).collect::<Result<Vec<Layer>>>()?;
+        layers.reverse();
         Ok(Self {
             norm: GroupNorm::new(&weights.at("norm"), config.norm_num_groups, channels, GROUP_NORM_EPS)?,
-            proj_in: projection("proj_in")?,
-            transformer_blocks: (0..size.depth).map(layer).collect::<Result<_>>()?,
+            raised_proj_in: proj_in.with_raised_bias(&ahead),
+            proj_in,
+            transformer_blocks: layers,
             proj_out: projection("proj_out")?,
         })
     }
@@ -238,10 +286,57 @@ impl Transformer {
 
     /// [batch, channels, height, width] → the same; `text` from [`Self::read`].
     pub fn forward(&self, x: &Tensor, text: &[Text]) -> Tensor {
-        let mut tokens = self.proj_in.forward(&to_tokens(&self.norm.forward(x)));
-        for (layer, text) in self.transformer_blocks.iter().zip(text) {
-            tokens = layer.forward(&tokens, text);
-        }
+        let normed = to_tokens(&self.norm.forward(x));
+        let tokens = if fused::fits(x) { self.tokens_in_place(&normed, text) } else { self.tokens(&normed, text) };
         from_tokens(&self.proj_out.forward(&tokens), &x.size()) + x
+    }
+
+    /// [batch, places, channels] → what comes out of the layers, of the same size.
+    fn tokens(&self, normed: &Tensor, text: &[Text]) -> Tensor {
+        let layers = self.transformer_blocks.iter().zip(text);
+        layers.fold(self.proj_in.forward(normed), |tokens, (layer, text)| layer.forward(&tokens, text))
+    }
+
+    /// The same by products that add to the tokens where they stand.
+    fn tokens_in_place(&self, normed: &Tensor, text: &[Text]) -> Tensor {
+        let tokens = self.raised_proj_in.forward(normed);
+        self.transformer_blocks.iter().zip(text).for_each(|(layer, text)| layer.add_to(&tokens, text));
+        tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// Biases that are added before their products do not change what comes out.
+    #[test]
+    fn tokens_in_place_are_those_of_the_plain_way() {
+        let _guard = tch::no_grad_guard();
+        let size =
+            Size { channels: 32, layers: 1, heads: 4, text: 24, depth: 2, down_attention: true, up_attention: true };
+        let weights = Weights::random(Device::Cpu, Kind::Float);
+        let config = Config { norm_num_groups: 8, ..Config::default() };
+        let mut transformer = Transformer::new(&weights, &size, &config).unwrap();
+        let normal = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        // Random biases may be nothing.
+        let mut ahead = normal(&[32]) * 0.0;
+        for layer in transformer.transformer_blocks.iter_mut().rev() {
+            let outs = [&mut layer.ff.out, &mut layer.attn2.to_out, &mut layer.attn1.to_out];
+            for (out, lowering) in outs.into_iter().zip(layer.lowering.iter_mut().rev()) {
+                let more = normal(&[32]);
+                *out = out.with_raised_bias(&more);
+                ahead += more;
+                *lowering -= &ahead;
+            }
+        }
+        transformer.raised_proj_in = transformer.raised_proj_in.with_raised_bias(&ahead);
+        let (normed, text) = (normal(&[2, 35, 32]), transformer.read(&normal(&[2, 7, 24])));
+        let (plain, own) = (transformer.tokens(&normed, &text), transformer.tokens_in_place(&normed, &text));
+        assert!((&plain - own).abs().max().double_value(&[]) < 1e-4);
+        let lowered = transformer.proj_in.forward(&normed);
+        assert!((plain - lowered).abs().max().double_value(&[]) > 0.5, "the biases count");
     }
 }
