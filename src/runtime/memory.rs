@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Result, ensure};
 use tch::Device;
 
+use super::gpus::gpu_memory;
 use super::shim::{self, Allocated};
 
 /// The most bytes of device memory to use; `u64::MAX`: all there are.
@@ -18,7 +19,8 @@ pub fn limit_memory(device: Device, bytes: u64) -> Result<()> {
         return Ok(());
     };
     LIMIT.store(bytes, Ordering::Relaxed);
-    let total = shim::cuda_memory(n).map_or(0, |(_, total)| total);
+    // By the driver: libtorch's allocator reads its share once, when it is first asked for anything.
+    let total = gpu_memory(n).unwrap_or(0);
     let shared = total <= bytes || shim::share_cuda_memory(bytes as f64 / total as f64);
     ensure!(shared, "libtorch cannot be kept within a memory limit on {device:?}");
     Ok(())
