@@ -119,7 +119,7 @@ impl Linear {
         self.bias.as_ref()
     }
 
-    /// The layer over the same weight, with a bias that has `more` [output] added.
+    /// The layer over the same weight, with a bias that has `more` `[output]` added.
     pub fn with_raised_bias(&self, more: &Tensor) -> Self {
         let more = more.to_kind(Kind::Float);
         let bias = match &self.bias {

@@ -193,12 +193,12 @@ struct Layer {
     attn2: CrossAttention,
     norm3: LayerNorm,
     ff: FeedForward,
-    /// What brings tokens to what each norm reads, see [`Layer::add_to`]: [channels] each.
+    /// What brings tokens to what each norm reads, see [`Layer::add_to`]: `[channels]` each.
     lowering: [Tensor; 3],
 }
 
 impl Layer {
-    /// `ahead` [channels], float32: what the layers behind this one add as biases; those of this one come to it.
+    /// `ahead` `[channels]`, float32: what the layers behind this one add as biases; those of this one come to it.
     fn new(weights: &Weights, size: &Size, ahead: &mut Tensor) -> Result<Self> {
         let norm = |name: &str| LayerNorm::new(&weights.at(name), size.channels, LAYER_NORM_EPS);
         let attn1 = SelfAttention::new(&weights.at("attn1"), size)?;
