@@ -38,7 +38,8 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value_t = DtypeChoice::Auto, help_heading = "Global options")]
     pub dtype: DtypeChoice,
     /// Draw faster and less exactly: fp8 computes the linear layers of Stable Diffusion 3's transformer in float8 (e4m3,
-    /// a scale for each row), on GPUs of compute capability 8.9 or more; the CPU imitates it, slowly
+    /// a scale for each row), on GPUs of compute capability 8.9 or more, and attention on Hopper; the CPU imitates it,
+    /// slowly
     #[arg(long, global = true, value_enum, help_heading = "Global options")]
     pub precision: Option<LossyPrecision>,
     /// CPU threads (default: all cores)

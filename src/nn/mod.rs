@@ -4,6 +4,7 @@
 mod attention;
 mod feature_maps;
 mod float8;
+mod float8_attention;
 pub mod fused;
 mod kv_cache;
 mod layers;
@@ -18,6 +19,7 @@ pub use feature_maps::{
     wants_channels_first,
 };
 pub use float8::{AnyLinear, FLOAT8_UNIT, Float8Linear, Float8Rows, LayerInput, requantise};
+pub use float8_attention::float8_attention;
 pub use kv_cache::{KvCache, Stretch};
 pub use layers::{Activation, Embedding, LayerNorm, Linear, RmsNorm};
 pub use lora::{Lora, merged_linear};

@@ -123,6 +123,12 @@ fn without_float8(gpu: usize, name: &str, (major, minor): (c_int, c_int)) -> any
     ))
 }
 
+/// Whether groups of four warps multiply together there: Hopper has instructions for that which came with it and went
+/// again.
+pub fn multiplies_by_groups_of_warps(gpu: usize) -> bool {
+    compute_capability(gpu) == Some((9, 0))
+}
+
 /// The generation of a GPU, such as (9, 0); None where there is none.
 fn compute_capability(gpu: usize) -> Option<(c_int, c_int)> {
     // Numbers of the driver's header: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.

@@ -35,7 +35,9 @@ pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, FP8, Precision, Runtime, RuntimeOptions};
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, write_new, write_whole};
-pub use gpus::{check_float8, device_named, foreseen_devices, gpu_memory, several_devices};
+pub use gpus::{
+    check_float8, device_named, foreseen_devices, gpu_memory, multiplies_by_groups_of_warps, several_devices,
+};
 pub use home::home;
 pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;

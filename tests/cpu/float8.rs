@@ -12,7 +12,7 @@ use toolkit::error::UsageError;
 use toolkit::images::read_text;
 use toolkit::models::diffusion::stable_diffusion_3::mmdit::{Config, Mmdit};
 use toolkit::models::{load_generator, load_outline};
-use toolkit::nn::{AnyLinear, Float8Linear, Float8Rows, LayerInput, Linear};
+use toolkit::nn::{AnyLinear, Float8Linear, Float8Rows, LayerInput, Linear, attention, float8_attention};
 use toolkit::runtime::{DtypeChoice, Runtime};
 
 use crate::gpu::apart;
@@ -87,6 +87,50 @@ fn a_layer_multiplies_as_torch_does() {
     assert!(apart(&any[1].forward(&inputs[0]), &expected) < 5e-2);
     let odd = Linear::from_tensors(Tensor::ones([48, 24], (Kind::BFloat16, Device::Cpu)), None);
     assert!(Float8Linear::new(odd).unwrap_err().to_string().contains("multiples of 16"));
+}
+
+/// Queries, keys and values [tokens, batch, 3 · heads · width] through plain attention.
+fn attend_plainly(qkv: &Tensor, heads: i64) -> Tensor {
+    let size = qkv.size();
+    let parts = qkv.view([size[0], size[1], 3, heads, -1]).permute([2, 1, 3, 0, 4]);
+    let [q, k, v] = [0, 1, 2].map(|part| parts.select(0, part).to_kind(Kind::Float));
+    attention(&q, &k, &v, None).permute([2, 0, 1, 3]).reshape([size[0], size[1], -1])
+}
+
+#[test]
+fn attention_in_float8_is_near_itself() {
+    let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    for (tokens, batch, heads, width, sharp) in
+        [(1, 1, 1, 64, 1.0), (77, 2, 3, 64, 1.0), (300, 2, 2, 32, 4.0), (517, 1, 2, 64, 30.0)]
+    {
+        let qkv = random(&[tokens, batch, 3, heads * width]);
+        let _ = qkv.select(2, 0).g_mul_scalar_(sharp);
+        let qkv = qkv.view([tokens, batch, -1]);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let ours = float8_attention(&qkv.to_kind(kind), heads).unwrap();
+            assert_eq!((ours.kind(), ours.size()), (kind, vec![tokens, batch, heads * width]));
+            let difference = apart(&ours, &attend_plainly(&qkv, heads));
+            println!("{tokens} × {batch} × {heads} × {width}, {sharp}: {difference:.4}");
+            // Scores that are far apart move by as much as a number of three bits does.
+            let most = if sharp > 10.0 { 0.35 } else { 0.15 };
+            assert!((0.01..most).contains(&difference), "{difference}");
+        }
+    }
+    // Where all keys are alike, each token gets the mean of the values, also beyond a tile and where one tile's values are
+    // a thousand times as large.
+    let qkv = random(&[300, 1, 3, 64]);
+    qkv.select(2, 1).copy_(&qkv.select(2, 1).narrow(0, 0, 1).expand([300, 1, 64], false));
+    for factor in [1.0, 1000.0] {
+        let _ = qkv.narrow(0, 128, 128).select(2, 2).g_mul_scalar_(factor);
+        let qkv = qkv.view([300, 1, -1]);
+        assert!(apart(&float8_attention(&qkv, 1).unwrap(), &attend_plainly(&qkv, 1)) < 0.05);
+    }
+    // Zeros have a scale; what is not a number stays so, where it is.
+    let qkv = Tensor::zeros([5, 1, 3 * 64], (Kind::BFloat16, Device::Cpu));
+    assert_eq!(float8_attention(&qkv, 1).unwrap().abs().max().double_value(&[]), 0.0);
+    let _ = qkv.narrow(0, 2, 1).narrow(2, 0, 1).fill_(f64::NAN);
+    let hurt = float8_attention(&qkv, 1).unwrap().isnan().any_dim(-1, false).view(-1);
+    assert_eq!(Vec::<bool>::try_from(hurt).unwrap(), [false, false, true, false, false]);
 }
 
 /// The embedded denoiser: what float8 loses is some times what bfloat16 does.

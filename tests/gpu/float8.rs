@@ -7,8 +7,8 @@ use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::diffusion::stable_diffusion_3::mmdit::{Config, Mmdit};
 use toolkit::models::{GenerateRequest, Generator, LoraChoice, load_generator};
 use toolkit::nn::fused::{self, Activated, Modulation};
-use toolkit::nn::{Float8Linear, Float8Rows, Linear, with_long_attention};
-use toolkit::runtime::{DtypeChoice, Runtime, check_float8, eager, without_capture};
+use toolkit::nn::{Float8Linear, Float8Rows, Linear, attention, float8_attention, with_long_attention};
+use toolkit::runtime::{DtypeChoice, Runtime, check_float8, eager, multiplies_by_groups_of_warps, without_capture};
 
 use crate::common::{apart, gpu, is_affordable, random, root, wide};
 
@@ -129,6 +129,55 @@ fn products_in_float8() {
     }
 }
 
+/// Attention in float8 against the CPU's imitation and against float32: of few tokens and many, of whole tiles and broken
+/// ones, with scores that are near each other and far apart, with large values in one tile.
+#[test]
+fn attention_in_float8() {
+    let Some(device) = gpu_with_float8() else { return };
+    let Device::Cuda(index) = device else { return };
+    for (tokens, batch, heads, sharp, large) in [
+        (1, 1, 1, 1.0, 1.0),
+        (77, 2, 3, 1.0, 1.0),
+        (128, 1, 1, 1.0, 1.0),
+        (333, 2, 3, 4.0, 1000.0),
+        (1154, 3, 2, 1.0, 30.0),
+        (4429, 1, 3, 1.0, 1.0),
+        (4429, 1, 1, 20.0, 1.0),
+    ] {
+        for kind in [Kind::BFloat16, Kind::Half] {
+            let qkv = random(&[tokens, batch, 3, heads * 64], kind, device);
+            let _ = qkv.select(2, 0).g_mul_scalar_(sharp);
+            let _ = qkv.narrow(0, 0, tokens.min(100)).select(2, 2).g_mul_scalar_(large);
+            let parts = qkv.view([tokens, batch, 3, heads, 64]).permute([2, 1, 3, 0, 4]);
+            let [q, k, v] = [0, 1, 2].map(|part| wide(&parts.select(0, part)));
+            let exact = attention(&q, &k, &v, None).permute([2, 0, 1, 3]).reshape([tokens, batch, -1]);
+            let qkv = qkv.view([tokens, batch, -1]);
+            let Some(ours) = float8_attention(&qkv, heads) else {
+                assert!(!multiplies_by_groups_of_warps(index), "the kernel is for this GPU");
+                return println!("no attention in float8 here: not compared");
+            };
+            let imitated = float8_attention(&qkv.to_device(Device::Cpu), heads).unwrap().to_device(device);
+            let (from_imitated, from_exact) = (apart(&ours, &imitated), apart(&ours, &exact));
+            let lost = apart(&imitated, &exact);
+            println!(
+                "{tokens} × {batch} × {heads} {kind:?}, {sharp}, {large}: {from_imitated:.4} from the CPU's, {from_exact:.4} \
+                 from float32, from which the CPU's is {lost:.4}"
+            );
+            // Scores of float16 move a few weights to the next number. What float8 loses is much where scores are far apart,
+            // and the kernel loses no more.
+            assert!(from_imitated < 0.05, "{from_imitated}");
+            assert!(from_exact < lost + 0.01, "{from_exact}, {lost}");
+            assert!(sharp > 1.0 || from_exact < 0.1, "{from_exact}");
+        }
+    }
+    let odd = random(&[9, 1, 3 * 2 * 32], Kind::BFloat16, device);
+    assert!(float8_attention(&odd, 2).is_none(), "heads of another width");
+    assert!(eager(|| float8_attention(&random(&[9, 1, 3 * 64], Kind::BFloat16, device), 1)).is_none());
+    let hurt = random(&[200, 1, 3 * 64], Kind::BFloat16, device);
+    let _ = hurt.narrow(0, 150, 1).fill_(f64::NAN);
+    assert!(wide(&float8_attention(&hurt, 1).unwrap()).isnan().any().double_value(&[]) == 1.0, "it stays so");
+}
+
 /// The embedded denoiser in float8: on the GPU, by its kernels and without, as on the CPU; and near itself in bfloat16.
 #[test]
 fn a_denoiser_in_float8_is_the_same_in_every_way() {
@@ -167,7 +216,8 @@ fn a_denoiser_in_float8_is_the_same_in_every_way() {
     for (name, out) in &ways {
         let (from_exact, from_imitated) = (apart(out, &exact), apart(out, &imitated));
         println!("{name}: {from_exact:.4} from float32, {from_imitated:.4} from the CPU's float8");
-        assert!(from_exact < 0.15 && from_imitated < 0.08, "{name}: {from_exact}, {from_imitated}");
+        // Eagerly attention is not in float8.
+        assert!(from_exact < 0.15 && from_imitated < 0.1, "{name}: {from_exact}, {from_imitated}");
     }
 }
 

@@ -8,6 +8,7 @@
 mod decoding;
 mod feature_maps;
 mod float8;
+mod float8_attention;
 mod launch;
 mod layer_norm;
 mod single_query_attention;
@@ -19,6 +20,7 @@ use tch::{Device, Kind, Tensor};
 pub use decoding::{Sight, apply_rope, decode_attention};
 pub use feature_maps::{Affine, add_channel_bias, add_deferred_bias, group_norm, upsample_nearest_2x};
 pub use float8::{Activated, Scaled, float8_rows, gated_add_modulated_norm_float8};
+pub use float8_attention::float8_attention;
 use launch::Ready;
 pub use launch::with_dependent_launch;
 pub use layer_norm::{add_layer_norm, layer_norm, layer_norm_of_sum};

@@ -15,6 +15,20 @@ pub(super) const ATTEND_THREADS: i64 = 128;
 /// Shared memory of a block that keeps its part of a map.
 pub(super) const MOST_KEPT: i64 = 200 << 10;
 
+/// Groups of four warps of a block that attends in float8, and its tiles of keys and values, with their bytes in shared
+/// memory.
+pub(super) const ATTEND_GROUPS: i64 = 2;
+pub(super) const GROUP_THREADS: i64 = 128;
+const ATTEND_STAGES: i64 = 4;
+const STAGE_BYTES: i64 = 18 << 10;
+/// Bytes of a thread's sums.
+const SUM_BYTES: i64 = 36 * 4;
+
+/// Shared memory of a block that attends in float8.
+pub(super) fn attend_shared_bytes() -> i64 {
+    ATTEND_STAGES * STAGE_BYTES + ATTEND_GROUPS * GROUP_THREADS * SUM_BYTES
+}
+
 /// How many fetches of a warp are on the way at once, and one that is used.
 fn stages(tiles: i64) -> i64 {
     if tiles == 1 { 4 } else { 3 }
@@ -33,6 +47,8 @@ pub(super) enum Source {
     ChainedNorms,
     /// Rows quantised to float8.
     Float8,
+    /// Attention in float8; width of a head.
+    Float8Attention(i64),
     Pictures,
     GroupNorm,
     /// Width of a head, and queries that share a key head.
@@ -51,6 +67,13 @@ impl Source {
             }
             Self::Float8 => {
                 concat!(include_str!("numbers.cuh"), include_str!("modulated_norm.cuh"), include_str!("float8.cu"))
+            }
+            Self::Float8Attention(_) => {
+                concat!(
+                    include_str!("numbers.cuh"),
+                    include_str!("warp_groups.cuh"),
+                    include_str!("float8_attention.cu")
+                )
             }
             Self::Pictures => {
                 concat!(include_str!("numbers.cuh"), include_str!("moments.cuh"), include_str!("pictures.cu"))
@@ -79,6 +102,10 @@ impl Source {
         let mut options = vec!["--std=c++17".to_string(), number.to_string()];
         match self {
             Self::Norms | Self::ChainedNorms | Self::Float8 | Self::Pictures | Self::GroupNorm => {}
+            Self::Float8Attention(width) => {
+                let head = format!("-DHEAD={width}");
+                options.extend([head, format!("-DGROUPS={ATTEND_GROUPS}"), format!("-DSTAGES={ATTEND_STAGES}")])
+            }
             Self::Decoding(width, groups) => options.extend([format!("-DWIDTH={width}"), format!("-DGROUPS={groups}")]),
             Self::SingleQueryAttention(width) => {
                 options.extend([format!("-DWIDTH={width}"), format!("-DTHREADS={}", ATTEND_THREADS)]);
@@ -98,6 +125,7 @@ impl Source {
         match self {
             Self::Norms | Self::Float8 | Self::Pictures => None,
             Self::ChainedNorms | Self::Decoding(..) | Self::SingleQueryAttention(_) => Some(0),
+            Self::Float8Attention(_) => Some(attend_shared_bytes()),
             Self::GroupNorm => Some(MOST_KEPT),
             Self::SkinnyGemm(tiles) => Some(shared_bytes(tiles, LONGEST_ROW)),
         }

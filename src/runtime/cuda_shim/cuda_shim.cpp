@@ -124,10 +124,11 @@ int device_attribute(CUdevice_attribute which, int device) {
 
 int generation(int device) { return device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device); }
 
-// The name by which the compiler knows the device, e.g. sm_90.
+// The name by which the compiler knows the device, e.g. sm_80. Of Hopper, with what only Hopper has: sm_90a.
 std::string machine(int device) {
   const int minor = device_attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
-  return "sm_" + std::to_string(generation(device)) + std::to_string(minor);
+  const int major = generation(device);
+  return "sm_" + std::to_string(major) + std::to_string(minor) + (major == 9 ? "a" : "");
 }
 
 // The run-time compiler's calls, declared here because its header comes with another package.

@@ -6,7 +6,9 @@ use tch::Tensor;
 use super::config::Config;
 use crate::checkpoints::Weights;
 use crate::nn::fused::{self, Modulation};
-use crate::nn::{Activation, AnyLinear, Float8Rows, LayerInput, LayerNorm, Linear, RmsNorm, attention};
+use crate::nn::{
+    Activation, AnyLinear, Float8Rows, LayerInput, LayerNorm, Linear, RmsNorm, attention, float8_attention,
+};
 
 /// Every norm of the transformer.
 const EPS: f64 = 1e-6;
@@ -183,6 +185,8 @@ struct Projections {
     norm_q: Option<RmsNorm>,
     norm_k: Option<RmsNorm>,
     heads: i64,
+    /// Attention in float8, where that is possible.
+    float8: bool,
 }
 
 impl Projections {
@@ -196,6 +200,7 @@ impl Projections {
             norm_q: normed.then(|| norm(names[3])).transpose()?,
             norm_k: normed.then(|| norm(names[4])).transpose()?,
             heads: config.num_attention_heads,
+            float8: weights.wants_float8(),
         })
     }
 
@@ -216,6 +221,11 @@ impl Projections {
 
     /// Attention over [tokens, batch, 3 · size]: [tokens, batch, size].
     fn attend(&self, qkv: &Tensor) -> Tensor {
+        if self.float8
+            && let Some(out) = float8_attention(qkv, self.heads)
+        {
+            return out;
+        }
         let size = qkv.size();
         // [tokens, batch, 3, heads, head_dim] → three of [batch, heads, tokens, head_dim]
         let parts = qkv.view([size[0], size[1], 3, self.heads, -1]).permute([2, 1, 3, 0, 4]).unbind(0);
