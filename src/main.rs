@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     };
     runtime::start_logging(cli.global.quiet, cli.global.verbose);
     runtime::report_crashes(cli.global.verbose >= 2);
+    runtime::log_moment("the program is loaded");
     match runtime::without_panics(|| commands::run(cli).and_then(|outcome| print::finish().map(|()| outcome))) {
         Ok(Outcome::Done) => exit(0),
         Ok(Outcome::SomeFailed) => exit(3),

@@ -6,7 +6,7 @@ use tch::{Cuda, Device, Kind};
 use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
 use super::gpus::{check_float8, several_devices};
-use super::limit_memory;
+use super::{limit_memory, log_moment};
 use super::threads::Background;
 use super::wake::wake_gpu;
 use crate::error::usage;
@@ -101,6 +101,7 @@ impl Runtime {
         if Self::foresee_with(&options)? {
             let _waking = wake_gpu(options.device.strip_prefix("cuda:").and_then(|n| n.parse().ok()).unwrap_or(0));
             load_cuda();
+            log_moment("the libraries of CUDA are loaded");
         } else if options.device != "cpu" {
             load_cuda();
         }
@@ -140,6 +141,7 @@ impl Runtime {
             // libtorch lets cuDNN round float32 convolutions to TensorFloat-32, three digits: scores
             // would differ between CPU and CUDA. Who asks for float32 gets it.
             super::precision::forbid_tf32();
+            log_moment("the device is ready");
         }
         Ok(Self { device, dtype: options.dtype, offline: options.offline })
     }

@@ -21,7 +21,7 @@ use crate::models::{
 };
 use crate::pipelines::{FileOrigin, Origin, Recipe};
 use crate::prompts::TokenBudget;
-use crate::runtime::{Runtime, check_writable, log_peak_memory};
+use crate::runtime::{Runtime, check_writable, log_moment, log_peak_memory};
 use crate::{images, pipelines};
 
 pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
@@ -47,6 +47,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     let mut work = Work { prompts: vec![args.prompt.clone().unwrap_or_default()], fitted, control };
     bring(&args, &rt)?;
     check(&args, &work, &rt)?;
+    log_moment("the request is checked");
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
     }
@@ -69,7 +70,9 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
         (drawn.image, Outcome::Done, recipe(&args, &work, &first, &settled, &origin)?.texts()?)
     };
     log_peak_memory(rt.device);
+    log_moment("the picture's recipe is written");
     images::save_with(&picture, &args.out, &texts)?;
+    log_moment("the picture is in its file");
     say!("{}", args.out.display());
     Ok(outcome)
 }

@@ -21,7 +21,7 @@ use crate::models::{
     GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
 };
 use crate::prompts::TokenBudget;
-use crate::runtime::{NoiseGenerator, Precision, Runtime};
+use crate::runtime::{NoiseGenerator, Precision, Runtime, log_moment};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -221,6 +221,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let (solver, first) = outline.solver(request, size)?;
         self.adapt_to(&request.loras)?;
         let texts = self.encode_request(request)?;
+        log_moment("the texts are encoded");
         self.model.make_room(request.prompts.len(), size)?;
         let guidance = Self::guidance(request);
         let control = self.model.control(request, size)?;
@@ -253,6 +254,9 @@ impl<M: DiffusionModel> Pipeline<M> {
                 let input = solver.scale_model_input(&latents, index);
                 let output = steps.predict(&input, step)?;
                 latents = solver.step(&output, index, &latents, &mut || noise.next())?;
+                if step == 0 {
+                    log_moment("the device has the first step");
+                }
             }
             Ok(latents)
         })
@@ -284,7 +288,10 @@ impl<M: DiffusionModel> Pipeline<M> {
     /// Pictures of one size.
     fn draw_alike(&self, request: &GenerateRequest) -> Result<Vec<Generated>> {
         let latents = self.denoise(self.prepare(request)?)?;
-        float32_fallback::finish(self, request, &latents)
+        log_moment("the device has all steps");
+        let drawn = float32_fallback::finish(self, request, &latents)?;
+        log_moment("the pictures are drawn");
+        Ok(drawn)
     }
 
     fn warn_of_size(&self, request: &GenerateRequest, sizes: &[(i64, i64)]) {

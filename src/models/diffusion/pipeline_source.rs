@@ -14,7 +14,7 @@ use super::pipeline_part::{Part, Published, Shapes};
 use super::single_file::{SingleFile, SingleFileLayout};
 use crate::checkpoints::{Checkpoint, Entry, Places, Weights, config};
 use crate::models::text::text_tokenizer::{TextTokenizer, clip_tokenizers};
-use crate::runtime::Precision;
+use crate::runtime::{Precision, log_moment};
 use crate::schedulers::{Scheduler, SchedulerName};
 
 /// Where configurations and weights come from.
@@ -134,6 +134,7 @@ impl PipelineSource {
     /// Builds a part with `new`, from all of its weights (see [`Weights::build`]).
     pub fn build<T>(&self, part: Part, device: Device, kind: Kind, new: impl Fn(&Weights) -> Result<T>) -> Result<T> {
         let model = self.weights(part, device, kind)?.build(new);
+        log_moment(&format!("{} is on {device:?}", part.folder));
         match self {
             Self::SingleFile(single) => model.with_context(|| single.sizes_of(part)),
             _ => model,

@@ -20,7 +20,7 @@ use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::prompts::TokenBudget;
-use crate::runtime::CapturedFunction;
+use crate::runtime::{CapturedFunction, log_moment};
 
 /// Tokens that T5 reads, as in the pipeline.
 pub const T5_TOKENS: usize = 256;
@@ -133,6 +133,7 @@ impl PromptEncoder {
                 // Large vocabularies: read beside each other.
                 let t5 = || has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose();
                 let (clip, t5) = rayon::join(|| source.clip_tokenizers(), t5);
+                log_moment("the tokenizers are read");
                 Tokenization::Files { clip: clip?, t5: t5? }
             }
         };
