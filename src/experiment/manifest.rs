@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::folder::RunFolder;
-use crate::runtime::{files_below, sha256_of, shell_word, tf32_is_chosen, write_whole};
+use crate::runtime::{cache_folder, files_below, sha256_of, shell_word, tf32_is_chosen, write_whole};
 
 /// What `manifest.json` says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -205,9 +205,7 @@ fn hash_all(models: &[(String, PathBuf)], memory: Option<&Path>) -> Result<Vec<M
 }
 
 fn memory() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(cache.join("toolkit/sha256.json"))
+    Some(cache_folder()?.join("sha256.json"))
 }
 
 /// The size, and what identifies this state of the file.

@@ -1,4 +1,5 @@
-//! The repository: where the built-in experiments and the embedded models and pictures are.
+//! Where things are: the repository, with the built-in experiments and the embedded models and pictures, and the folder of
+//! what is only kept to be faster the next time.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,15 @@ pub fn home() -> Result<PathBuf> {
                 "the toolkit's folder experiments/ is not found: set TOOLKIT_HOME to the folder that holds it"
             )
         })
+}
+
+/// The folder of what is kept to be faster the next time, and can be removed at any time: `toolkit` in `XDG_CACHE_HOME`, else
+/// in `~/.cache`. It need not be there. None where the environment names neither.
+pub fn cache_folder() -> Option<PathBuf> {
+    let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // As the convention has it, a path that is not absolute does not count.
+    let cache = named("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    Some(cache.or_else(|| Some(named("HOME")?.join(".cache")))?.join("toolkit"))
 }
 
 fn is_home(folder: &Path) -> bool {

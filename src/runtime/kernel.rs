@@ -1,13 +1,14 @@
 //! Own kernels for the GPU, compiled when they are first needed by the compiler that comes with
-//! libtorch (NVRTC), for the very device at hand.
+//! libtorch (NVRTC), for the very device at hand, and kept on disk for the next process.
 
 use std::ffi::{CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tch::Tensor;
 
-use super::cuda_shim::{Shim, shim};
+use super::cuda_shim::{Shim, Take, shim};
+use super::kernel_cache::{KernelCache, Key};
 
 static EAGER: AtomicBool = AtomicBool::new(false);
 /// A bit for each device on which a kernel could not be started.
@@ -70,23 +71,15 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernels {
-    /// Compiles `source` for a device; `options` are the compiler's. None where there is no CUDA.
+    /// The kernels of `source` for a device: those that an earlier process compiled, or else compiled now. `options` are the
+    /// compiler's. None where there is no CUDA.
     pub fn compile(device: usize, name: &str, source: &str, options: &[String]) -> Result<Option<Self>> {
         let Some(shim) = shim() else { return Ok(None) };
-        let (name, source) = (CString::new(name)?, CString::new(source)?);
-        let options: Vec<CString> =
-            options.iter().map(|option| CString::new(option.as_str())).collect::<Result<_, _>>()?;
-        let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
-        let device = device as i8;
-        // SAFETY: all texts live through the call; as many options as said.
-        let module = unsafe {
-            let count = pointers.len() as i32;
-            (shim.module_new)(device, source.as_ptr(), name.as_ptr(), pointers.as_ptr(), count)
-        };
-        if module.is_null() {
-            bail!("{}: {}", name.to_string_lossy(), shim.error());
-        }
-        Ok(Some(Self { shim, device, module }))
+        let compiler = Compiler { shim, device: device as i8, name: CString::new(name)? };
+        let made_by = compiler.identity()?;
+        let key = Key::of([made_by.as_str(), source].into_iter().chain(options.iter().map(String::as_str)));
+        let load = |binary: &[u8]| compiler.load(binary);
+        KernelCache::of_user().load(name, &key, load, || compiler.compile(source, options)).map(Some)
     }
 
     /// The kernel of this name (`extern "C"` in the source). With `shared_bytes` a block of it may
@@ -101,6 +94,58 @@ impl Kernels {
             bail!("{}: {}", name.to_string_lossy(), self.shim.error());
         }
         Ok(Kernel { shim: self.shim, function })
+    }
+}
+
+/// The way from a source to kernels on a device.
+struct Compiler {
+    shim: &'static Shim,
+    device: i8,
+    /// In the compiler's messages.
+    name: CString,
+}
+
+impl Compiler {
+    /// What, beside source and options, decides what comes out.
+    fn identity(&self) -> Result<String> {
+        // SAFETY: `take` belongs to the pointer that is handed on with it.
+        let text = self.taken(|take, to| unsafe { (self.shim.compiler)(self.device, take, to) })?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn compile(&self, source: &str, options: &[String]) -> Result<Vec<u8>> {
+        let source = CString::new(source)?;
+        let options: Vec<CString> =
+            options.iter().map(|option| CString::new(option.as_str())).collect::<Result<_, _>>()?;
+        let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
+        self.taken(|take, to| {
+            let (name, count) = (self.name.as_ptr(), pointers.len() as i32);
+            // SAFETY: all texts live through the call, as many options as said; `take` as above.
+            unsafe { (self.shim.compile)(self.device, source.as_ptr(), name, pointers.as_ptr(), count, take, to) }
+        })
+    }
+
+    fn load(&self, binary: &[u8]) -> Result<Kernels> {
+        // SAFETY: the bytes are whole, which the compiler or their sum says, and tell their length by themselves.
+        let module = unsafe { (self.shim.module_new)(self.device, self.name.as_ptr(), binary.as_ptr().cast()) };
+        if module.is_null() {
+            return Err(self.error());
+        }
+        Ok(Kernels { shim: self.shim, device: self.device, module })
+    }
+
+    /// The bytes that a call of the shim hands over.
+    fn taken(&self, call: impl FnOnce(Take, *mut c_void) -> bool) -> Result<Vec<u8>> {
+        unsafe extern "C" fn take(to: *mut c_void, bytes: *const c_char, count: usize) {
+            // SAFETY: `to` is the list below, and the bytes live through this call.
+            unsafe { (*to.cast::<Vec<u8>>()).extend_from_slice(std::slice::from_raw_parts(bytes.cast(), count)) }
+        }
+        let mut bytes: Vec<u8> = Vec::new();
+        if call(take, (&raw mut bytes).cast()) { Ok(bytes) } else { Err(self.error()) }
+    }
+
+    fn error(&self) -> anyhow::Error {
+        anyhow!("{}: {}", self.name.to_string_lossy(), self.shim.error())
     }
 }
 

@@ -14,6 +14,7 @@ mod files;
 mod gpus;
 mod home;
 pub mod kernel;
+mod kernel_cache;
 pub mod machine;
 mod mapped;
 mod memory;
@@ -38,7 +39,7 @@ pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, w
 pub use gpus::{
     check_float8, device_named, foreseen_devices, gpu_memory, multiplies_by_groups_of_warps, several_devices,
 };
-pub use home::home;
+pub use home::{cache_folder, home};
 pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -31,12 +30,8 @@ impl Ready {
         static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
         let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let compiled = known.entry((device, kind == Kind::Half, source)).or_insert_with(|| {
-            let began = Instant::now();
             match Kernels::compile(device, name, source.text(), &source.options(kind)) {
-                Ok(kernels) => {
-                    tracing::debug!("{:.3} s: compiled the kernels of {name}", began.elapsed().as_secs_f64());
-                    kernels.map(|kernels| (kernels, HashMap::new()))
-                }
+                Ok(kernels) => kernels.map(|kernels| (kernels, HashMap::new())),
                 Err(error) => {
                     tracing::warn!("plain layers are used, for a kernel does not compile: {error:#}");
                     None

@@ -142,6 +142,7 @@ struct Compiler {
   int (*cubin_size)(nvrtcProgram, size_t*);
   int (*cubin)(nvrtcProgram, char*);
   int (*destroy)(nvrtcProgram*);
+  int (*version)(int*, int*);
 
   Compiler()
       : create(symbol<decltype(create)>("nvrtcCreateProgram")),
@@ -150,7 +151,8 @@ struct Compiler {
         log(symbol<decltype(log)>("nvrtcGetProgramLog")),
         cubin_size(symbol<decltype(cubin_size)>("nvrtcGetCUBINSize")),
         cubin(symbol<decltype(cubin)>("nvrtcGetCUBIN")),
-        destroy(symbol<decltype(destroy)>("nvrtcDestroyProgram")) {}
+        destroy(symbol<decltype(destroy)>("nvrtcDestroyProgram")),
+        version(symbol<decltype(version)>("nvrtcVersion")) {}
 
   std::string operator()(const char* source, const char* name, const char* const* options, int count) {
     nvrtcProgram program = nullptr;
@@ -173,6 +175,9 @@ struct Compiler {
     return cubin_bytes;
   }
 };
+
+// Takes bytes over from a call, while it lasts.
+using Take = void (*)(void* to, const char* bytes, size_t count);
 
 }  // namespace
 
@@ -230,16 +235,36 @@ void toolkit_graph_free(void* graph) {
   });
 }
 
-// Compiles `source` for this device and keeps it loaded there for good. Null: see the error.
-void* toolkit_module_new(int8_t device, const char* source, const char* name, const char* const* options, int count) {
-  CUmodule module = nullptr;
-  const bool loaded = succeeds([&] {
-    const c10::cuda::CUDAGuard guard(device);
+// Device, compiler and driver, as far as they decide what a source becomes.
+bool toolkit_compiler(int8_t device, Take take, void* to) {
+  return succeeds([&] {
+    int major = 0, minor = 0, driver = 0;
+    if (Compiler().version(&major, &minor) != 0) throw std::runtime_error("NVRTC tells no version");
+    check(symbol<CUresult (*)(int*)>("cuDriverGetVersion")(&driver), "the driver's version");
+    const std::string text = machine(device) + " nvrtc " + std::to_string(major) + "." + std::to_string(minor) +
+                             " driver " + std::to_string(driver);
+    take(to, text.data(), text.size());
+  });
+}
+
+// Compiles `source` for this device.
+bool toolkit_compile(int8_t device, const char* source, const char* name, const char* const* options, int count,
+                     Take take, void* to) {
+  return succeeds([&] {
     const std::string architecture = "--gpu-architecture=" + machine(device);
     std::vector<const char*> all(options, options + count);
     all.push_back(architecture.c_str());
     const std::string cubin = Compiler()(source, name, all.data(), static_cast<int>(all.size()));
-    check(symbol<CUresult (*)(CUmodule*, const void*)>("cuModuleLoadData")(&module, cubin.data()), name);
+    take(to, cubin.data(), cubin.size());
+  });
+}
+
+// Loads what was compiled onto this device, where it stays for good. Null: see the error.
+void* toolkit_module_new(int8_t device, const char* name, const void* cubin) {
+  CUmodule module = nullptr;
+  const bool loaded = succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    check(symbol<CUresult (*)(CUmodule*, const void*)>("cuModuleLoadData")(&module, cubin), name);
   });
   return loaded ? module : nullptr;
 }

@@ -17,6 +17,9 @@ use super::cuda::{Cuda, libtorch_folder, load_cuda, open};
 /// The library that `build.rs` made; empty where it could not.
 static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/toolkit_cuda.so"));
 
+/// Takes bytes over from a call, while it lasts: what it was given with, the bytes, their number.
+pub(super) type Take = unsafe extern "C" fn(*mut c_void, *const c_char, usize);
+
 /// The functions of `cuda_shim.cpp`. Those that give `bool` or a pointer say with false or null that
 /// they failed; `error` then tells why.
 pub(super) struct Shim {
@@ -30,7 +33,17 @@ pub(super) struct Shim {
     pub graph_end: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_replay: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_free: unsafe extern "C" fn(*mut c_void),
-    pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_char, *const *const c_char, c_int) -> *mut c_void,
+    pub compiler: unsafe extern "C" fn(i8, Take, *mut c_void) -> bool,
+    pub compile: unsafe extern "C" fn(
+        i8,
+        *const c_char,
+        *const c_char,
+        *const *const c_char,
+        c_int,
+        Take,
+        *mut c_void,
+    ) -> bool,
+    pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_void) -> *mut c_void,
     pub module_function: unsafe extern "C" fn(i8, *mut c_void, *const c_char, i32) -> *mut c_void,
     pub pinned_new: unsafe extern "C" fn(i8, usize) -> *mut c_void,
     pub pinned_free: unsafe extern "C" fn(*mut c_void),
@@ -141,6 +154,8 @@ fn load() -> Result<Shim> {
         graph_end: function!("toolkit_graph_end"),
         graph_replay: function!("toolkit_graph_replay"),
         graph_free: function!("toolkit_graph_free"),
+        compiler: function!("toolkit_compiler"),
+        compile: function!("toolkit_compile"),
         module_new: function!("toolkit_module_new"),
         module_function: function!("toolkit_module_function"),
         pinned_new: function!("toolkit_pinned_new"),
