@@ -18,7 +18,7 @@ use crate::error::{Outcome, usage};
 use crate::images;
 use crate::models::{CaptionOptions, Captioner, View, captioner_view, check_captions, load_captioner, viewed};
 use crate::pipelines::{captions_at_once, describe};
-use crate::runtime::{Runtime, RuntimeOptions, log_peak_memory, one_line};
+use crate::runtime::{Runtime, RuntimeOptions, log_moment, log_peak_memory, one_line, several_devices};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
 
 /// The part of a worker's task that this command is.
@@ -48,6 +48,8 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     }
     // Pictures are looked at on as many threads as are asked for.
     Runtime::foresee(global)?;
+    // CUDA loads meanwhile; of several devices each has a process.
+    let _loading = if several_devices(&global.device)?.is_none() { Runtime::begin(global) } else { None };
     let files = files(&args.images)?;
     let readable = readable(&files);
     if readable.is_empty() {
@@ -76,7 +78,9 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
 /// On one device, in this process.
 fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) -> Result<Vec<Row>> {
     check_captions(&asked.model, &asked.options(), &rt)?;
+    log_moment("the request is checked");
     let captioner = load_captioner(&asked.model, &rt)?;
+    log_moment("the captioner is loaded");
     let size = batch_size.unwrap_or_else(|| self::batch_size(rt.device, asked.files.0.len()));
     let mut ledger = Rows::new(Describe::new(asked, rt, Some(captioner)), shown);
     workers::alone(&mut ledger, &asked.batches(size), |_| ())?;

@@ -30,6 +30,14 @@ pub fn captioner_view(name: &str, rt: &Runtime) -> Result<Option<View>> {
 
 /// Loads the generator of this name (see [`locate`]).
 pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
+    let generator = begin_generator(name, rt)?;
+    generator.settle()?;
+    Ok(generator)
+}
+
+/// The same for a single drawing, which begins while weights are still read: what is wrong with those comes as the error of
+/// the drawing.
+pub fn begin_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
     let located = locate(name, rt)?;
     let generator = generator(name, &located)?;
     check_precision(name, located.family, rt)?;

@@ -33,7 +33,8 @@ pub use detect::family_of;
 pub use family::{AdapterTask, CaptionerTask, Checked, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{
-    captioner_view, check_captions, check_precision, load_captioner, load_generator, load_outline, load_token_budget,
+    begin_generator, captioner_view, check_captions, check_precision, load_captioner, load_generator, load_outline,
+    load_token_budget,
 };
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
@@ -276,6 +277,14 @@ pub trait PhasedGenerator: Generator {
 
 /// A model that draws pictures.
 pub trait Generator {
+    /// Waits for what is still being read of it.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// One picture for each prompt. Text is encoded once for equal prompts over the life of the model.
     fn generate(&self, request: &GenerateRequest) -> Result<Vec<Generated>>;
 

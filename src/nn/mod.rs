@@ -12,6 +12,7 @@ mod lora;
 mod resnet;
 mod rotary;
 mod step_view;
+mod warm_up;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
 pub use feature_maps::{
@@ -26,3 +27,4 @@ pub use lora::{Lora, merged_linear};
 pub use resnet::{ResnetBlock, ResnetStyle};
 pub use rotary::{RotaryTable, Rotation};
 pub use step_view::{SPARE_PLACES, Slot, StepView, capacity};
+pub use warm_up::{Library, load_libraries, warm_up};

@@ -6,9 +6,9 @@ use tch::{Cuda, Device, Kind};
 use super::cuda::{cuda_is_likely, load_cuda};
 use super::cuda_shim::use_device;
 use super::gpus::{check_float8, several_devices};
-use super::{limit_memory, log_moment};
 use super::threads::Background;
 use super::wake::wake_gpu;
+use super::{limit_memory, log_moment};
 use crate::error::usage;
 
 /// Number type of weights, as users choose it. Auto: float32 on the CPU, on CUDA each model's own.

@@ -98,7 +98,12 @@ impl KernelCache {
         for (path, file) in list.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))) {
             let used = file.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             if path.extension().is_some_and(|ending| ending == ENDING) {
-                kept.push((path != newest, SystemTime::now().duration_since(used).unwrap_or_default(), file.len(), path));
+                kept.push((
+                    path != newest,
+                    SystemTime::now().duration_since(used).unwrap_or_default(),
+                    file.len(),
+                    path,
+                ));
             } else if is_left_over(&path, used) {
                 let _ = fs::remove_file(path);
             }

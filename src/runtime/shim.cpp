@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_addmm_activation.h>
+#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
@@ -126,6 +127,15 @@ void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const
 void* toolkit_linear_activation(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, bool gelu) {
   try {
     return new at::Tensor(at::_addmm_activation(*bias, *x, weight->t(), 1, 1, gelu));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// softmax(q · kᵀ / √head_dim) · v by cuDNN, whatever the order of backends is; tch has no call for it.
+void* toolkit_cudnn_attention(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v) {
+  try {
+    return new at::Tensor(std::get<0>(at::_scaled_dot_product_cudnn_attention(*q, *k, *v, std::nullopt, false)));
   } catch (...) {
     return nullptr;
   }

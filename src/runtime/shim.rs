@@ -26,6 +26,7 @@ unsafe extern "C" {
         bias: *const c_void,
         gelu: bool,
     ) -> *mut c_void;
+    fn toolkit_cudnn_attention(q: *const c_void, k: *const c_void, v: *const c_void) -> *mut c_void;
     fn toolkit_generator_new(seed: u64) -> *mut c_void;
     fn toolkit_generator_free(generator: *mut c_void);
     fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
@@ -159,6 +160,14 @@ fn linear_activation(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> 
     let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.as_ptr() as *const c_void);
     // SAFETY: as above.
     new_tensor(unsafe { toolkit_linear_activation(x, weight, bias, gelu) })
+}
+
+/// softmax(q · kᵀ / √head_dim) · v by cuDNN, heads first, whatever the order of backends is. None where libtorch refuses: on
+/// the CPU, and in float32.
+pub fn cudnn_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<Tensor> {
+    let [q, k, v] = [q, k, v].map(|tensor| tensor.as_ptr() as *const c_void);
+    // SAFETY: tch's pointers are `at::Tensor`s, which are only read.
+    new_tensor(unsafe { toolkit_cudnn_attention(q, k, v) })
 }
 
 /// What the shim returns: a new `at::Tensor`, which is what tch's pointer is, or null.

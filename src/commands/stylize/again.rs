@@ -13,7 +13,9 @@ use crate::commands::team::{first_and_second, share_guidance};
 use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images;
-use crate::models::{ControlRequest, LoraChoice, load_generator, load_outline, locate, locate_controlnet, locate_lora};
+use crate::models::{
+    ControlRequest, LoraChoice, begin_generator, load_outline, locate, locate_controlnet, locate_lora,
+};
 use crate::pipelines::{ControlOrigin, FileOrigin, Origin, Recipe};
 use crate::runtime::{DtypeChoice, FP8, log_peak_memory, sha256_of};
 
@@ -46,7 +48,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     let request = recipe.request(photo, loras, control, shown);
     load_outline(model, &rt)?.check(&request)?;
     let origin = Origin::new(model, &path, OnThisMachine::new(rt).place(), &request)?;
-    let mut generator = load_generator(model, &rt)?;
+    let mut generator = begin_generator(model, &rt)?;
     let settled = generator.settled(&request, 0)?;
     share_guidance(generator.as_mut(), second, settled.guidance_scale)?;
     let mut again = Recipe {

@@ -16,7 +16,7 @@ use crate::error::{Outcome, usage};
 use crate::experiment::models::{Captioners, OnThisMachine};
 use crate::images::ControlMap;
 use crate::models::{
-    CaptionOptions, GenerateRequest, Settled, check_captions, load_captioner, load_generator, load_outline,
+    CaptionOptions, GenerateRequest, Settled, begin_generator, check_captions, load_captioner, load_outline,
     load_token_budget, locate, locate_controlnet, locate_ip_adapter, locate_lora, split_weight,
 };
 use crate::pipelines::{FileOrigin, Origin, Recipe};
@@ -51,7 +51,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     if args.photo.is_some() {
         work.prompts = described(&args, &work, &rt)?;
     }
-    let mut generator = load_generator(model(&args), &rt)?;
+    let mut generator = begin_generator(model(&args), &rt)?;
     let first = request(&args, &work, args.strength.first().copied(), &[(0, args.seed[0])]);
     let settled = generator.settled(&first, 0)?;
     say_if_squeezed(&args, work.fitted.photo.as_ref(), &settled);

@@ -16,8 +16,8 @@ use crate::models::metric_nets::csd::Csd;
 use crate::models::metric_nets::dinov2::Dinov2;
 use crate::models::metric_nets::inception::{Inception, Variant};
 use crate::models::vision::image_processor::ImageProcessor;
-use crate::nn::conv_relu;
-use crate::runtime::{Background, Runtime, catch_panics, with_chosen_tf32};
+use crate::nn::{self, conv_relu};
+use crate::runtime::{Background, Runtime, with_chosen_tf32};
 
 /// A network that describes pictures by features, on a device.
 pub struct FeatureNet {
@@ -211,13 +211,11 @@ impl Embedder for FeatureNet {
 /// Has libtorch load cuDNN for a GPU in the background: half a second that can pass while weights are read. On the
 /// CPU there is nothing to load.
 pub fn warm_up(device: Device, kind: Kind) -> Option<Background> {
-    let work = move || {
+    nn::warm_up(device, move || {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
-        // What goes wrong here goes wrong again where it matters.
         let convolve = || conv_relu(&zeros(&[1, 3, 32, 32]), &zeros(&[8, 3, 3, 3]), &zeros(&[8]), 1, [0, 0]);
-        let _ = catch_panics(|| Ok(with_chosen_tf32(|| no_grad(convolve))));
-    };
-    device.is_cuda().then(|| Background::start(work))
+        drop(with_chosen_tf32(convolve));
+    })
 }
 
 /// Refuses a row of `rows` [rows, width] with a number that is not finite, by its name.

@@ -23,6 +23,11 @@ pub trait PipelineOutline: Outline + Sized {
 
     fn vae(&self) -> &autoencoder_kl::Config;
 
+    /// Width of the heads of its [long attention](crate::nn::with_long_attention); none without.
+    fn long_attention_head(&self) -> Option<i64> {
+        None
+    }
+
     /// Channels of the latents.
     fn latent_channels(&self) -> i64;
 
@@ -85,6 +90,7 @@ pub trait DiffusionModel: Sized + 'static {
     /// What steers a drawing beside texts.
     type Control;
 
+    /// On a GPU a network may still be read when this is done (see [`Self::settle`]).
     fn open(outline: Self::Outline, device: Device, precision: Precision) -> Result<Self>;
 
     /// The same model with a denoiser of its own on another device, for half of the guidance; texts are encoded where
@@ -99,7 +105,15 @@ pub trait DiffusionModel: Sized + 'static {
     }
 
     /// The limit that the text encoders set.
-    fn budget(&self) -> TokenBudget;
+    fn budget(&self) -> Result<TokenBudget>;
+
+    /// Waits for networks that are still being read.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Merges these low-rank adapters, and no others, into the weights of its networks.
     fn adapt(&self, loras: Vec<Lora>) -> Result<()>;

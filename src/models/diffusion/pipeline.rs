@@ -20,6 +20,7 @@ use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
     GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
 };
+use crate::nn::{Library, load_libraries};
 use crate::prompts::TokenBudget;
 use crate::runtime::{NoiseGenerator, Precision, Runtime, log_moment};
 use crate::schedulers::Solver;
@@ -62,6 +63,8 @@ pub struct Pipeline<M> {
     /// Number type that noise is drawn in: the stream of numbers depends on it.
     pub(super) noise_kind: Kind,
     budget: TokenBudget,
+    /// Where its weights come from, in messages.
+    origin: String,
     /// The low-rank adapters that are in the weights; None while that is not known.
     adapted: RefCell<Option<Vec<LoraChoice>>>,
 }
@@ -74,7 +77,10 @@ impl<M: DiffusionModel> Pipeline<M> {
         outline: |path| Ok(Box::new(M::Outline::read(Self::source(path))?)),
         random_outline: |name| Ok(Box::new(M::Outline::read(Self::published(name))?)),
         budget: |path| Ok(clip_budget(&Self::source(path).clip_tokenizers()?)),
-        verify: |path, rt| Self::load(path, rt)?.model.build_rest(),
+        verify: |path, rt| {
+            let whole = Self::load(path, rt)?;
+            whole.settle().and_then(|()| whole.model.build_rest())
+        },
         takes_schedulers: M::TAKES_SCHEDULERS,
         takes_float8: M::TAKES_FLOAT8,
     });
@@ -85,13 +91,17 @@ impl<M: DiffusionModel> Pipeline<M> {
 
     /// From a folder in diffusers' layout, or from one file of the original layout.
     pub fn load(path: &Path, rt: &Runtime) -> Result<Self> {
-        Self::open(Self::source(path), rt.device, rt.precision(M::DTYPE))
-            .with_context(|| format!("loading {} from {}", M::TITLE, path.display()))
+        let origin = format!("loading {} from {}", M::TITLE, path.display());
+        let opened =
+            Self::open(Self::source(path), rt.device, rt.precision(M::DTYPE)).with_context(|| origin.clone())?;
+        Ok(Self { origin, ..opened })
     }
 
     /// At the size of the published model of this name, with random weights: to measure speed.
     pub fn random(name: &str, rt: &Runtime) -> Result<Self> {
-        Self::open(Self::published(name), rt.device, rt.precision(M::DTYPE))
+        let opened = Self::open(Self::published(name), rt.device, rt.precision(M::DTYPE))?;
+        opened.settle()?;
+        Ok(opened)
     }
 
     fn published(name: &str) -> PipelineSource {
@@ -106,9 +116,15 @@ impl<M: DiffusionModel> Pipeline<M> {
         }
         let outline = M::Outline::read(source)?;
         let vae_kind = M::vae_kind(&outline, kind);
+        let attention = outline.long_attention_head().map(Library::LongAttention);
+        let used: Vec<Library> =
+            [Library::Convolutions, Library::Products, Library::Norms].into_iter().chain(attention).collect();
+        let libraries = load_libraries(&used, device, kind);
         let model = M::open(outline, device, precision)?;
         let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
-        let budget = model.budget();
+        let budget = model.budget()?;
+        drop(libraries);
+        log_moment("the libraries are loaded");
         Ok(Self {
             model,
             second: None,
@@ -118,6 +134,7 @@ impl<M: DiffusionModel> Pipeline<M> {
             vae_kind,
             noise_kind: kind,
             budget,
+            origin: format!("loading {}", M::TITLE),
             adapted: RefCell::new(Some(Vec::new())),
         })
     }
@@ -222,6 +239,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.adapt_to(&request.loras)?;
         let texts = self.encode_request(request)?;
         log_moment("the texts are encoded");
+        self.settle()?;
         self.model.make_room(request.prompts.len(), size)?;
         let guidance = Self::guidance(request);
         let control = self.model.control(request, size)?;
@@ -351,6 +369,10 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
             self.model.check_review(request)?;
             self.model.review(request, self.draw(request)?)
         })
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.model.settle().with_context(|| self.origin.clone())
     }
 
     fn own_size(&self) -> (usize, usize) {

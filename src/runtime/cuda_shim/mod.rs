@@ -34,15 +34,8 @@ pub(super) struct Shim {
     pub graph_replay: unsafe extern "C" fn(*mut c_void) -> bool,
     pub graph_free: unsafe extern "C" fn(*mut c_void),
     pub compiler: unsafe extern "C" fn(i8, Take, *mut c_void) -> bool,
-    pub compile: unsafe extern "C" fn(
-        i8,
-        *const c_char,
-        *const c_char,
-        *const *const c_char,
-        c_int,
-        Take,
-        *mut c_void,
-    ) -> bool,
+    pub compile:
+        unsafe extern "C" fn(i8, *const c_char, *const c_char, *const *const c_char, c_int, Take, *mut c_void) -> bool,
     pub module_new: unsafe extern "C" fn(i8, *const c_char, *const c_void) -> *mut c_void,
     pub module_function: unsafe extern "C" fn(i8, *mut c_void, *const c_char, i32) -> *mut c_void,
     pub pinned_new: unsafe extern "C" fn(i8, usize) -> *mut c_void,

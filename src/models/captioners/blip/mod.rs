@@ -28,6 +28,7 @@ use crate::models::text::tokenizer_file;
 use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task, View,
 };
+use crate::nn::{Library, load_libraries};
 use crate::runtime::{Runtime, free_memory, page_locked};
 
 pub use config::Config;
@@ -232,6 +233,7 @@ impl Blip {
         let config = read_config(folder)?;
         let (device, kind) = (rt.device, rt.kind(Kind::Half));
         let weights = Checkpoint::open_dir(folder, "model")?.weights(device, kind);
+        let _libraries = load_libraries(&[Library::Products, Library::Norms], device, kind);
         let networks = weights.build(|weights| Networks::new(weights, &config))?;
         let processor = ImageProcessor::load(folder, config.vision_config.image_size)?;
         let tokenizer = tokenizer::load(folder)?;

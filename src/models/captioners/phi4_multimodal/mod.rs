@@ -28,8 +28,8 @@ use crate::models::needed_files::{BPE_TOKENIZER, Found};
 use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task,
 };
-use crate::nn::Lora;
-use crate::runtime::{Runtime, upload};
+use crate::nn::{Library, Lora, load_libraries};
+use crate::runtime::{Coming, Runtime, upload};
 use config::Config;
 use decoder::Decoder;
 use image_processor::{Crops, ImageProcessor, Shape};
@@ -211,14 +211,20 @@ impl Phi4Multimodal {
         tch::no_grad(|| {
             let config = Config::of_folder(folder)?;
             let processor = ImageProcessor::of_folder(folder, &config.vision, config.layout)?;
-            let prompt = Prompt::of_folder(folder, config.image_token_id)?;
-            let eos = if config.eos.is_empty() { prompt.end_tokens() } else { config.eos.clone() };
             let wishes = GenerationConfig::of_folder(folder)?;
-            let mut generation = wishes.options(&eos, config.pad)?;
-            generation.max_new_tokens = wishes.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
+            let mut generation = wishes.options(&config.eos, config.pad)?;
+            let (of_prompt, image_token_id) = (folder.to_path_buf(), config.image_token_id);
+            // Two hundred thousand tokens, read beside the weights.
+            let prompt = Coming::start(move || Prompt::of_folder(&of_prompt, image_token_id));
             let (checkpoint, lora) = keys::open(folder, &config)?;
             let weights = checkpoint.weights(rt.device, rt.kind(Kind::BFloat16));
+            let _libraries = load_libraries(&[Library::Products, Library::Norms], rt.device, weights.kind());
             let network = weights.build(|weights| Network::new(weights, processor.clone(), config.clone(), lora))?;
+            let prompt = prompt.take()?;
+            if config.eos.is_empty() {
+                generation = wishes.options(&prompt.end_tokens(), config.pad)?;
+            }
+            generation.max_new_tokens = wishes.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
             Ok(Self { network, prompt, generation })
         })
     }

@@ -199,7 +199,7 @@ impl DiffusionModel for SdModel {
         if outline.vae.force_upcast == Some(true) { Kind::Float } else { kind }
     }
 
-    fn budget(&self) -> TokenBudget {
+    fn budget(&self) -> Result<TokenBudget> {
         self.prompts.budget()
     }
 

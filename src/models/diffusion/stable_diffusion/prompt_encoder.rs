@@ -12,7 +12,7 @@ use crate::models::diffusion::lora::{Adaptable, Lora};
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::prompts::TokenBudget;
-use crate::runtime::CapturedFunction;
+use crate::runtime::{CapturedFunction, Coming};
 
 /// The most encoded texts that are kept, on the device: 1024 of 77 × 768 float16 numbers are 120 MB.
 const KEPT: usize = 1024;
@@ -30,7 +30,7 @@ struct Cache {
 #[derive(Debug)]
 pub struct PromptEncoder {
     /// None for random weights, which read ids that are nothing but numbers in range.
-    tokenizer: Option<TextTokenizer>,
+    tokenizer: Coming<Option<TextTokenizer>>,
     encoder: ClipText,
     weights: Adaptable,
     encoding: CapturedFunction,
@@ -41,10 +41,10 @@ pub struct PromptEncoder {
 
 impl PromptEncoder {
     pub fn load(source: &PipelineSource, device: Device, kind: Kind) -> Result<Self> {
-        let tokenizer = match source {
-            PipelineSource::Random(_) => None,
-            _ => Some(source.clip_tokenizers()?.into_iter().next().context("no tokenizer")?),
-        };
+        let files = (!source.is_random()).then(|| source.clone());
+        let first = |source: PipelineSource| source.clip_tokenizers()?.into_iter().next().context("no tokenizer");
+        // A large vocabulary, read beside the weights.
+        let tokenizer = Coming::start(move || files.map(first).transpose());
         let config: clip_text::Config = source.config(TEXT_ENCODER.folder)?;
         let new = |weights: &_| ClipText::new(weights, &config, false);
         let (encoder, weights) = source.build_adaptable(TEXT_ENCODER, device, kind, new)?;
@@ -58,11 +58,11 @@ impl PromptEncoder {
     }
 
     /// The limit that the encoder sets.
-    pub fn budget(&self) -> TokenBudget {
-        match &self.tokenizer {
+    pub fn budget(&self) -> Result<TokenBudget> {
+        Ok(match self.tokenizer.get()? {
             None => TokenBudget::new(Vec::new(), SYNTHETIC_TOKENS),
             Some(tokenizer) => TokenBudget::new(vec![tokenizer.tokenizer().clone()], tokenizer.length()),
-        }
+        })
     }
 
     /// Merges low-rank adapters into the encoder; what it encoded without them is forgotten.
@@ -94,7 +94,7 @@ impl PromptEncoder {
     }
 
     fn encode_new(&self, text: &str) -> Result<Tensor> {
-        let ids = match &self.tokenizer {
+        let ids = match self.tokenizer.get()? {
             Some(tokenizer) => tokenizer.encode(text)?,
             None => {
                 let mut ids: Vec<i64> = text.bytes().take(SYNTHETIC_TOKENS).map(i64::from).collect();

@@ -30,12 +30,13 @@ use super::lora::{Adaptable, Lora};
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
+use super::pipeline_source::PipelineSource;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::models::{Family, GenerateRequest};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
-use crate::runtime::{self, Precision};
+use crate::runtime::{self, Coming, Precision};
 
 /// Device memory that drawing takes besides the weights: for one picture of 1024², and for each more.
 const WORKING_BYTES: u64 = 4 << 30;
@@ -71,6 +72,8 @@ pub struct Sd3Model {
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     fits_in_vram: bool,
     transformer: RefCell<Option<(Rc<Mmdit>, Adaptable)>>,
+    /// The same while it is read beside what is done with the texts.
+    coming: RefCell<Option<Coming<(Mmdit, Adaptable)>>>,
     /// It goes with the transformer.
     capture: CaptureSlot<Mmdit>,
     /// What is merged into the networks, also into those that come later.
@@ -80,16 +83,28 @@ pub struct Sd3Model {
 impl Sd3Model {
     /// The denoiser, loaded if it is not there.
     fn transformer(&self) -> Result<Rc<Mmdit>> {
+        self.settle()?;
         if let Some((here, _)) = self.transformer.borrow().as_ref() {
             return Ok(here.clone());
         }
         let Sd3Outline { source, transformer: config, .. } = &self.outline;
-        let new = |weights: &_| Mmdit::new(weights, config);
-        let (loaded, weights) = source.build_adaptable(TRANSFORMER, self.device, self.precision, new)?;
+        self.keep(read_transformer(source, config, self.device, self.precision)?)
+    }
+
+    /// Adapts the denoiser that was read, and keeps it.
+    fn keep(&self, (read, weights): (Mmdit, Adaptable)) -> Result<Rc<Mmdit>> {
         weights.merge(&self.loras.borrow())?;
-        let loaded = Rc::new(loaded);
-        *self.transformer.borrow_mut() = Some((loaded.clone(), weights));
-        Ok(loaded)
+        let read = Rc::new(read);
+        *self.transformer.borrow_mut() = Some((read.clone(), weights));
+        Ok(read)
+    }
+
+    /// Has the denoiser read in the background.
+    fn begin_transformer(&self) {
+        let Sd3Outline { source, transformer, .. } = &self.outline;
+        let (source, config, device, precision) = (source.clone(), transformer.clone(), self.device, self.precision);
+        let read = move || tch::no_grad(|| read_transformer(&source, &config, device, precision));
+        *self.coming.borrow_mut() = Some(Coming::start(read));
     }
 
     fn unload_encoders(&self) {
@@ -98,6 +113,15 @@ impl Sd3Model {
             runtime::shim::empty_cache();
         }
     }
+}
+
+fn read_transformer(
+    source: &PipelineSource,
+    config: &mmdit::Config,
+    device: Device,
+    precision: Precision,
+) -> Result<(Mmdit, Adaptable)> {
+    source.build_adaptable(TRANSFORMER, device, precision, |weights| Mmdit::new(weights, config))
 }
 
 impl DiffusionModel for Sd3Model {
@@ -130,14 +154,20 @@ impl DiffusionModel for Sd3Model {
         let prompts = Rc::new(prompts);
         let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
         let fits_in_vram = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
-        let (transformer, capture, loras) = (RefCell::default(), CaptureSlot::default(), RefCell::default());
-        let model = Self { outline, device, precision, prompts, fits_in_vram, transformer, capture, loras };
+        let (transformer, coming) = (RefCell::default(), RefCell::default());
+        let (capture, loras) = (CaptureSlot::default(), RefCell::default());
+        let model = Self { outline, device, precision, prompts, fits_in_vram, transformer, coming, capture, loras };
         if fits_in_vram {
             model.prompts.load()?;
         } else {
             tracing::info!("device memory is short: text encoders and denoiser take turns on it");
         }
-        model.transformer()?;
+        // Random numbers are drawn one after another.
+        if fits_in_vram && device.is_cuda() && !model.outline.source.is_random() {
+            model.begin_transformer();
+        } else {
+            model.transformer()?;
+        }
         Ok(model)
     }
 
@@ -149,8 +179,9 @@ impl DiffusionModel for Sd3Model {
         }
         let outline = Sd3Outline::read(self.outline.source.clone())?;
         let (precision, prompts, loras) = (self.precision, self.prompts.clone(), self.loras.clone());
-        let (transformer, capture) = (RefCell::default(), CaptureSlot::default());
-        let model = Self { outline, device, precision, prompts, fits_in_vram: true, transformer, capture, loras };
+        let (transformer, coming, capture) = (RefCell::default(), RefCell::default(), CaptureSlot::default());
+        let model =
+            Self { outline, device, precision, prompts, fits_in_vram: true, transformer, coming, capture, loras };
         model.transformer()?;
         Ok(model)
     }
@@ -159,8 +190,15 @@ impl DiffusionModel for Sd3Model {
         &self.outline
     }
 
-    fn budget(&self) -> TokenBudget {
+    fn budget(&self) -> Result<TokenBudget> {
         self.prompts.budget()
+    }
+
+    fn settle(&self) -> Result<()> {
+        match self.coming.take() {
+            Some(coming) => self.keep(coming.take()?).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn adapt(&self, loras: Vec<Lora>) -> Result<()> {
@@ -249,7 +287,6 @@ mod tests {
 
     use super::*;
     use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
-    use crate::models::diffusion::pipeline_source::PipelineSource;
     use crate::models::{Generated, Generator};
 
     fn mini_with_t5() -> StableDiffusion3 {
@@ -352,6 +389,31 @@ mod tests {
             _ => tensor,
         });
         mended_as(folder.path(), "drawn again in float32", 0.0);
+    }
+
+    /// As on a GPU, where the texts are encoded meanwhile.
+    #[test]
+    fn a_denoiser_that_is_still_read_draws_the_same() {
+        let expected = pictures(&mini_with_t5(), &cats(1));
+        let early = mini_with_t5();
+        *early.model.transformer.borrow_mut() = None;
+        early.model.begin_transformer();
+        assert_eq!(pictures(&early, &cats(1)), expected);
+        assert!(early.model.coming.borrow().is_none() && early.model.transformer.borrow().is_some());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_denoiser_that_is_still_read_is_told_as_of_one_that_was_read_before() {
+        let folder = damaged("sd3/with_t5", "transformer", |_, tensor| tensor);
+        let rt = runtime::Runtime { device: Device::Cpu, dtype: runtime::DtypeChoice::Float32, offline: true };
+        let early = StableDiffusion3::load(folder.path(), &rt).unwrap();
+        std::fs::write(folder.path().join("transformer/diffusion_pytorch_model.safetensors"), "{}").unwrap();
+        *early.model.transformer.borrow_mut() = None;
+        early.model.begin_transformer();
+        let found = early.generate(&cats(1)).unwrap_err();
+        let expected = StableDiffusion3::load(folder.path(), &rt).unwrap_err();
+        assert_eq!(runtime::one_line(&found), runtime::one_line(&expected));
+        assert!(runtime::one_line(&found).contains("transformer"), "{found:#}");
     }
 
     #[test]

@@ -60,6 +60,10 @@ impl PipelineOutline for Sd3Outline {
         &self.vae
     }
 
+    fn long_attention_head(&self) -> Option<i64> {
+        Some(self.transformer.attention_head_dim)
+    }
+
     fn latent_channels(&self) -> i64 {
         self.transformer.in_channels
     }

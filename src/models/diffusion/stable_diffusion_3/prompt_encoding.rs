@@ -20,7 +20,7 @@ use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::prompts::TokenBudget;
-use crate::runtime::{CapturedFunction, log_moment};
+use crate::runtime::{CapturedFunction, Coming, log_moment};
 
 /// Tokens that T5 reads, as in the pipeline.
 pub const T5_TOKENS: usize = 256;
@@ -87,13 +87,26 @@ enum Tokenization {
     Synthetic,
 }
 
+impl Tokenization {
+    fn of(source: &PipelineSource, has_t5: bool) -> Result<Self> {
+        if source.is_random() {
+            return Ok(Self::Synthetic);
+        }
+        let t5 = || has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose();
+        let (clip, t5) = rayon::join(|| source.clip_tokenizers(), t5);
+        let files = Self::Files { clip: clip?, t5: t5? };
+        log_moment("the tokenizers are read");
+        Ok(files)
+    }
+}
+
 /// Encodes each text once, and keeps what it made.
 #[derive(Debug)]
 pub struct PromptEncoder {
     source: PipelineSource,
     device: Device,
     kind: Kind,
-    tokenization: Tokenization,
+    tokenization: Coming<Tokenization>,
     has_t5: bool,
     joint_dim: i64,
     encoders: RefCell<Option<Encoders>>,
@@ -103,7 +116,7 @@ pub struct PromptEncoder {
 }
 
 impl PromptEncoder {
-    /// Reads tokenizers and configurations; the encoders are loaded by [`Self::load`].
+    /// Reads configurations, and begins to read tokenizers; the encoders are loaded by [`Self::load`].
     /// `joint_dim` and `pooled_dim` are what the denoiser reads.
     pub fn new(source: &PipelineSource, device: Device, kind: Kind, joint_dim: i64, pooled_dim: i64) -> Result<Self> {
         let has_t5 = source.has(T5.folder)?;
@@ -127,26 +140,19 @@ impl PromptEncoder {
                 )));
             }
         }
-        let tokenization = match source {
-            PipelineSource::Random(_) => Tokenization::Synthetic,
-            _ => {
-                // Large vocabularies: read beside each other.
-                let t5 = || has_t5.then(|| source.t5_tokenizer(T5_TOKENS)).transpose();
-                let (clip, t5) = rayon::join(|| source.clip_tokenizers(), t5);
-                log_moment("the tokenizers are read");
-                Tokenization::Files { clip: clip?, t5: t5? }
-            }
-        };
+        let files = source.clone();
+        // Large vocabularies, read beside the weights.
+        let tokenization = Coming::start(move || Tokenization::of(&files, has_t5));
         let (encoders, loras, cache) = (RefCell::default(), RefCell::default(), RefCell::default());
         Ok(Self { source: source.clone(), device, kind, tokenization, has_t5, joint_dim, encoders, loras, cache })
     }
 
     /// The limit that both CLIP encoders set.
-    pub fn budget(&self) -> TokenBudget {
-        match &self.tokenization {
+    pub fn budget(&self) -> Result<TokenBudget> {
+        Ok(match self.tokenization.get()? {
             Tokenization::Synthetic => TokenBudget::new(Vec::new(), 77),
             Tokenization::Files { clip, .. } => clip_budget(clip),
-        }
+        })
     }
 
     /// Bytes that the encoders take on the device.
@@ -170,16 +176,27 @@ impl PromptEncoder {
         if self.is_loaded() {
             return Ok(());
         }
-        let clip = |part: Part| {
-            let config: clip_text::Config = self.source.config(part.folder)?;
-            self.source.build_adaptable(part, self.device, self.kind, |weights| ClipText::new(weights, &config, true))
+        let (source, device, kind) = (self.source.clone(), self.device, self.kind);
+        let clip = move |part: Part| {
+            let config: clip_text::Config = source.config(part.folder)?;
+            source.build_adaptable(part, device, kind, |weights| ClipText::new(weights, &config, true))
         };
+        let clips = move || anyhow::Ok((clip(CLIP_L)?, clip(CLIP_G)?));
         let t5 = || {
             let config: t5_encoder::Config = self.source.config(T5.folder)?;
             self.source.build_adaptable(T5, self.device, self.kind, |weights| T5Encoder::new(weights, &config))
         };
-        let ((clip_l, weights_l), (clip_g, weights_g)) = (clip(CLIP_L)?, clip(CLIP_G)?);
-        let (t5, weights_t5) = self.has_t5.then(t5).transpose()?.unzip();
+        // To a GPU they come beside each other; random numbers are drawn one after another.
+        let (clips, t5) = if self.device.is_cuda() && !self.source.is_random() {
+            let clips = Coming::start(move || tch::no_grad(clips));
+            let t5 = self.has_t5.then(t5).transpose();
+            (clips.take()?, t5?)
+        } else {
+            (clips()?, self.has_t5.then(t5).transpose()?)
+        };
+        let (((clip_l, weights_l), (clip_g, weights_g)), (t5, weights_t5)) = (clips, t5.unzip());
+        // A wrong tokenizer is told with the encoders.
+        self.tokenization.get()?;
         let weights: Vec<Adaptable> = [weights_l, weights_g].into_iter().chain(weights_t5).collect();
         weights.iter().try_for_each(|weights| weights.merge(&self.loras.borrow()).map(drop))?;
         let encoding = CapturedFunction::default();
@@ -251,7 +268,7 @@ impl PromptEncoder {
 
     /// Ids for encoder 0, 1 (CLIP) or 2 (T5): int64 [texts, tokens] on the device.
     fn ids(&self, texts: &[String], encoder: usize) -> Result<Tensor> {
-        let rows: Vec<Vec<i64>> = match (&self.tokenization, encoder) {
+        let rows: Vec<Vec<i64>> = match (self.tokenization.get()?, encoder) {
             (Tokenization::Files { t5: Some(t5), .. }, 2) => {
                 texts.iter().map(|text| t5.encode(text)).collect::<Result<_>>()?
             }
