@@ -28,7 +28,7 @@ use self::pickle::Sums;
 use self::staging::{Staging, Target};
 use crate::runtime::MappedFile;
 
-pub use finite::{first_not_finite, is_finite};
+pub use finite::is_finite;
 pub use folder::{files_of_dir, is_index, no_weights, shards_of_index, weights_name};
 pub use misfits::list;
 pub use places::{Place, Places};

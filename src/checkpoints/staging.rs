@@ -16,11 +16,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::runtime::upload::{Pinned, Reached, Uploads};
 
-/// Size of a buffer, and how many there are: enough that reading and fetching never wait for each other.
-const BUFFER: usize = 16 << 20;
+/// Size of a buffer, and how many there are: enough that reading and fetching never wait for each other. Such memory takes
+/// half a millisecond a megabyte to get.
+const BUFFER: usize = 8 << 20;
 const BUFFERS: usize = 4;
-/// What one thread reads at a time.
-const PIECE: usize = 1 << 20;
+/// What one thread reads at a time: little, so that all have a part of a middling tensor.
+const PIECE: usize = 1 << 18;
 /// Where the bytes of a tensor start in a buffer.
 const ALIGNMENT: usize = 256;
 

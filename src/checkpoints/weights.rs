@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::finite::{first_not_finite, is_finite};
+use super::finite::{extremes, first_not_finite, is_finite};
 use super::misfits::{Misfit, Misfits, misshapen};
 use super::places::{Place, Places};
 use super::{Checkpoint, read};
@@ -37,8 +37,8 @@ pub struct Weights {
 struct Source {
     tensors: Tensors,
     used: Mutex<BTreeSet<String>>,
-    /// Whether each tensor read so far is finite, as numbers on the device: read once, at the end.
-    finite: Mutex<Vec<(String, Tensor)>>,
+    /// The least and the greatest number of each tensor read so far, on the device: looked at once, at the end.
+    extremes: Mutex<Vec<(String, [Tensor; 2])>>,
     /// While a model is built for nothing but to learn what does not fit: what was found so far.
     survey: Mutex<Option<Misfits>>,
 }
@@ -61,7 +61,7 @@ impl Weights {
     }
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
-        let source = Source { tensors, used: Mutex::default(), finite: Mutex::default(), survey: Mutex::default() };
+        let source = Source { tensors, used: Mutex::default(), extremes: Mutex::default(), survey: Mutex::default() };
         Self { source: Arc::new(source), prefix: String::new(), device, kind, float8: false, places: None }
     }
 
@@ -187,9 +187,8 @@ impl Weights {
         if self.device == Device::Cpu {
             return if is_finite(tensor) { Ok(()) } else { Err(not_finite(checkpoint, &key, self.kind)) };
         }
-        if tensor.is_floating_point() {
-            let flag = tensor.isfinite().all();
-            lock(&self.source.finite).push((key, flag));
+        if let Some(extremes) = extremes(tensor)? {
+            lock(&self.source.extremes).push((key, extremes));
         }
         Ok(())
     }
@@ -197,8 +196,8 @@ impl Weights {
     /// Ends the loading: a tensor that nothing asked for is an error, and so is one that is not finite.
     pub fn finish(&self) -> Result<()> {
         let Tensors::Files(checkpoint) = &self.source.tensors else { return Ok(()) };
-        let flags = std::mem::take(&mut *lock(&self.source.finite));
-        if let Some(key) = first_not_finite(&flags) {
+        let extremes = std::mem::take(&mut *lock(&self.source.extremes));
+        if let Some(key) = first_not_finite(&extremes)? {
             return Err(not_finite(checkpoint, key, self.kind));
         }
         match (Misfits { extra: self.extra(checkpoint), ..Misfits::default() }).describe(&self.files(), checkpoint) {

@@ -224,6 +224,31 @@ fn weights_on_a_gpu_are_those_of_the_file() {
     speed(folder.path(), device);
 }
 
+#[test]
+fn a_gpu_finds_weights_that_are_not_finite() {
+    let Some(device) = gpu::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.safetensors");
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
+        for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let x = Tensor::randn([300, 70], (Kind::Float, Device::Cpu)).to_kind(kind);
+            let bad = x.copy();
+            let _ = bad.get(299).get(3).fill_(wrong);
+            Tensor::write_safetensors(&[("good", &x), ("wrong", &bad)], &file).unwrap();
+            let build = |names: &[&str]| {
+                let weights = Checkpoint::open(&[&file]).unwrap().weights(device, kind);
+                weights.build(|weights| {
+                    weights.at("wrong").ignore();
+                    names.iter().try_for_each(|name| weights.get(name, &[300, 70]).map(drop))
+                })
+            };
+            build(&["good"]).unwrap();
+            let error = build(&["good", "wrong"]).unwrap_err().to_string();
+            assert!(error.contains("tensor wrong holds NaN or infinity"), "{kind:?} {wrong}: {error}");
+        }
+    }
+}
+
 /// 4 GiB in tensors as large as those of transformers, from the memory of the file system.
 fn speed(folder: &Path, device: Device) {
     let (file, count) = (folder.join("large.safetensors"), 64);
