@@ -14,10 +14,6 @@ use super::cuda_shim::{Shim, shim};
 use super::kernel::{is_eager, is_eager_by_choice};
 use super::{catch_panics, one_line};
 
-/// How often the work runs before it is captured, so that libraries choose their kernels and take
-/// their memory.
-const WARM_UPS: usize = 2;
-
 /// How often a [`CapturedFunction`] runs eagerly before it is captured: capturing takes as long as doing it three
 /// times, which does not pay for the two texts of a single picture.
 const EAGER_CALLS: usize = 2;
@@ -65,7 +61,20 @@ impl<T> Captured<T> {
     /// Captures `work` (see [`CapturedGraph::capture`]). Where that fails there is a warning that names it as `what`,
     /// and the work goes on eagerly.
     pub fn of(what: &str, device: Device, work: impl FnMut() -> Result<T>) -> Self {
-        let state = match catch_panics(|| CapturedGraph::capture(device, work)) {
+        Self::new(what, catch_panics(|| CapturedGraph::capture(device, work)))
+    }
+
+    /// The same, and what the work gave when it was done before it was captured: that is as good as what a replay gives,
+    /// and stays valid.
+    pub fn of_what_is_wanted_now(what: &str, device: Device, work: impl FnMut() -> Result<T>) -> (Self, Option<T>) {
+        match catch_panics(|| CapturedGraph::capture_keeping(device, work, Some)) {
+            Ok(Some((graph, first, out))) => (Self::new(what, Ok(Some((graph, out)))), first),
+            failed => (Self::new(what, failed.map(|_| None)), None),
+        }
+    }
+
+    fn new(what: &str, captured: Result<Option<(CapturedGraph, T)>>) -> Self {
+        let state = match captured {
             Ok(Some((graph, out))) => State::Done(graph, out),
             Ok(None) => State::GivenUp,
             Err(error) => {
@@ -154,12 +163,22 @@ pub struct CapturedGraph {
 }
 
 impl CapturedGraph {
-    /// Runs `work` some times, then captures it. None where nothing can be captured (the CPU): the
-    /// caller goes on as before.
+    /// Runs `work` once, so that libraries choose their kernels and take their memory, then captures it. None where nothing
+    /// can be captured (the CPU): the caller goes on as before.
     ///
     /// `work` must do the same each time, without asking the device for a value, and leave its
     /// inputs such that running it again does no harm.
-    pub fn capture<T>(device: Device, mut work: impl FnMut() -> Result<T>) -> Result<Option<(Self, T)>> {
+    pub fn capture<T>(device: Device, work: impl FnMut() -> Result<T>) -> Result<Option<(Self, T)>> {
+        // What it gives may be large.
+        Ok(Self::capture_keeping(device, work, drop)?.map(|(graph, (), out)| (graph, out)))
+    }
+
+    /// The same with what `keep` makes of what the work gives at first.
+    fn capture_keeping<T, K>(
+        device: Device,
+        mut work: impl FnMut() -> Result<T>,
+        keep: impl FnOnce(T) -> K,
+    ) -> Result<Option<(Self, K, T)>> {
         let (Device::Cuda(index), Some(shim)) = (device, shim()) else { return Ok(None) };
         // SAFETY: a new graph, owned by what is returned; null is checked.
         let handle = unsafe { (shim.graph_new)(index as i8) };
@@ -169,18 +188,16 @@ impl CapturedGraph {
         let graph = Self { shim, device: index, handle };
         graph.ask(shim.graph_enter)?;
         let captured = (|| {
-            for _ in 0..WARM_UPS {
-                work()?;
-            }
+            let first = keep(work()?);
             graph.ask(shim.graph_begin)?;
             // Whatever comes of the work, the capture must end.
             let out = catch_unwind(AssertUnwindSafe(&mut work));
             let ended = graph.ask(shim.graph_end);
             let out = out.unwrap_or_else(|panic| resume_unwind(panic))?;
-            ended.map(|()| out)
+            ended.map(|()| (first, out))
         })();
         graph.ask(shim.graph_leave)?;
-        Ok(Some((graph, captured?)))
+        captured.map(|(first, out)| Some((graph, first, out)))
     }
 
     /// Does the captured work again, after all that was asked for before.

@@ -72,12 +72,12 @@ struct CapturedStep<D: Denoiser> {
 }
 
 impl<D: Denoiser> CapturedStep<D> {
-    /// Captures a step like this one.
-    fn new(denoiser: &D, latents: &Tensor, times: &Tensor, texts: &D::Texts) -> Self {
+    /// Captures a step like this one; with the output of this one.
+    fn new(denoiser: &D, latents: &Tensor, times: &Tensor, texts: &D::Texts) -> (Self, Option<Tensor>) {
         let (latents, times, texts) = (latents.copy(), times.copy(), D::copied(texts));
         let work = || Ok(denoiser.step(&latents, &times, &texts));
-        let output = Captured::of("a denoising step", latents.device(), work);
-        Self { latents, times, texts, output }
+        let (output, first) = Captured::of_what_is_wanted_now("a denoising step", latents.device(), work);
+        (Self { latents, times, texts, output }, first)
     }
 
     fn fits(&self, latents: &Tensor, texts: &D::Texts) -> bool {
@@ -98,11 +98,13 @@ pub struct DenoisingSteps<'a, D: Denoiser> {
     capture: &'a CaptureSlot<D>,
     /// Whether the captured step knows the texts of this drawing.
     is_prepared: bool,
+    /// The output of the step that was captured, until it is asked for.
+    first: Option<Tensor>,
 }
 
 impl<'a, D: Denoiser> DenoisingSteps<'a, D> {
     pub fn new(conditioned: Conditioned<D>, capture: &'a CaptureSlot<D>) -> Self {
-        Self { conditioned, capture, is_prepared: false }
+        Self { conditioned, capture, is_prepared: false, first: None }
     }
 
     /// The denoiser's output at this step, as large as the latents; valid until the next step.
@@ -128,9 +130,13 @@ impl<'a, D: Denoiser> DenoisingSteps<'a, D> {
 
     /// None where nothing is captured.
     fn replay(&mut self, latents: &Tensor, times: &Tensor) -> Result<Option<Tensor>> {
-        let mut place = self.capture.0.borrow_mut();
+        let capture = self.capture;
+        let mut place = capture.0.borrow_mut();
         if !self.is_prepared {
             self.is_prepared = self.prepare(&mut place, latents, times);
+        }
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
         }
         match place.as_mut().filter(|step| self.is_prepared && step.output.is_there()) {
             Some(step) => step.replay(latents, times),
@@ -140,7 +146,7 @@ impl<'a, D: Denoiser> DenoisingSteps<'a, D> {
 
     /// Hands the texts to the captured step that is there, or captures another one instead of it. Whether there is one
     /// for these texts.
-    fn prepare(&self, place: &mut Option<CapturedStep<D>>, latents: &Tensor, times: &Tensor) -> bool {
+    fn prepare(&mut self, place: &mut Option<CapturedStep<D>>, latents: &Tensor, times: &Tensor) -> bool {
         let Conditioned { denoiser, texts, .. } = &self.conditioned;
         match place.as_mut() {
             Some(step) if step.fits(latents, texts) => D::overwrite(&mut step.texts, texts),
@@ -150,7 +156,8 @@ impl<'a, D: Denoiser> DenoisingSteps<'a, D> {
             _ => {
                 // Its memory is wanted for the next one.
                 *place = None;
-                *place = Some(CapturedStep::new(denoiser.as_ref(), latents, times, texts));
+                let (step, first) = CapturedStep::new(denoiser.as_ref(), latents, times, texts);
+                (*place, self.first) = (Some(step), first);
             }
         }
         true
