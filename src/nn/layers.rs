@@ -322,7 +322,9 @@ mod tests {
         let _guard = tch::no_grad_guard();
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         for (input, output, rows) in [(768, 64, 1), (7, 33, 5), (48, 1, 70)] {
-            let layers = [0, 1].map(|_| Linear::from_tensors(random(&[output, input]), Some(random(&[output]))));
+            // No bias is so near to 0 that it would not be missed.
+            let bias = || random(&[output]).abs() + 1.0;
+            let layers = [0, 1].map(|_| Linear::from_tensors(random(&[output, input]), Some(bias())));
             let x = random(&[rows, 3, input]).transpose(0, 1); // not contiguous
             let apart = Tensor::cat(&layers.each_ref().map(|layer| layer.forward(&x)), -1);
             let joined = Linear::side_by_side(&layers).packed();
