@@ -72,6 +72,7 @@ const STACK: usize = 8 << 20;
 
 /// Work in a thread of its own, which is waited for when this goes: a process that ended while a thread
 /// of it still used a GPU could crash on its way. Its current GPU is that of the thread that starts it.
+#[derive(Debug)]
 pub struct Background(Option<JoinHandle<()>>);
 
 impl Background {

@@ -22,7 +22,7 @@ use crate::models::{
 };
 use crate::nn::{Library, load_libraries};
 use crate::prompts::TokenBudget;
-use crate::runtime::{NoiseGenerator, Precision, Runtime, log_moment};
+use crate::runtime::{Background, NoiseGenerator, Precision, Runtime, log_moment};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -65,6 +65,8 @@ pub struct Pipeline<M> {
     budget: TokenBudget,
     /// Where its weights come from, in messages.
     origin: String,
+    /// What pictures are computed with, while it is loading.
+    libraries: RefCell<Vec<Background>>,
     /// The low-rank adapters that are in the weights; None while that is not known.
     adapted: RefCell<Option<Vec<LoraChoice>>>,
 }
@@ -116,15 +118,15 @@ impl<M: DiffusionModel> Pipeline<M> {
         }
         let outline = M::Outline::read(source)?;
         let vae_kind = M::vae_kind(&outline, kind);
+        let for_texts = load_libraries(&[Library::Products, Library::Norms], device, kind);
         let attention = outline.long_attention_head().map(Library::LongAttention);
-        let used: Vec<Library> =
-            [Library::Convolutions, Library::Products, Library::Norms].into_iter().chain(attention).collect();
-        let libraries = load_libraries(&used, device, kind);
+        let for_pictures: Vec<Library> = [Library::Convolutions].into_iter().chain(attention).collect();
+        let for_pictures = load_libraries(&for_pictures, device, kind);
         let model = M::open(outline, device, precision)?;
         let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
         let budget = model.budget()?;
-        drop(libraries);
-        log_moment("the libraries are loaded");
+        drop(for_texts);
+        log_moment("the libraries for texts are loaded");
         Ok(Self {
             model,
             second: None,
@@ -135,6 +137,7 @@ impl<M: DiffusionModel> Pipeline<M> {
             noise_kind: kind,
             budget,
             origin: format!("loading {}", M::TITLE),
+            libraries: RefCell::new(for_pictures),
             adapted: RefCell::new(Some(Vec::new())),
         })
     }
@@ -226,6 +229,10 @@ impl<M: DiffusionModel> Pipeline<M> {
     fn encode_request(&self, request: &GenerateRequest) -> Result<M::Texts> {
         let unwanted = Self::guidance(request).map(|_| request.negative_prompt.clone().unwrap_or_default());
         let texts: Vec<String> = unwanted.into_iter().chain(request.prompts.iter().cloned()).collect();
+        // Of many texts the encoding is captured, beside which nothing should load.
+        if texts.len() > 2 {
+            self.settle()?;
+        }
         self.model.encode(&texts)
     }
 
@@ -240,6 +247,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let texts = self.encode_request(request)?;
         log_moment("the texts are encoded");
         self.settle()?;
+        log_moment("all is loaded");
         self.model.make_room(request.prompts.len(), size)?;
         let guidance = Self::guidance(request);
         let control = self.model.control(request, size)?;
@@ -372,7 +380,9 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
     }
 
     fn settle(&self) -> Result<()> {
-        self.model.settle().with_context(|| self.origin.clone())
+        self.model.settle().with_context(|| self.origin.clone())?;
+        self.libraries.take();
+        Ok(())
     }
 
     fn own_size(&self) -> (usize, usize) {
