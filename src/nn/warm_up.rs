@@ -45,7 +45,7 @@ impl Library {
     }
 
     /// Computes the least that has it loaded.
-    fn use_once(self, device: Device, kind: Kind) {
+    pub fn use_once(self, device: Device, kind: Kind) {
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
         match self {
             Self::Convolutions => {

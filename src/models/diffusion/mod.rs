@@ -4,6 +4,7 @@ pub mod autoencoder_kl;
 mod float32_fallback;
 mod guidance;
 mod guided_steps;
+mod loading;
 pub mod lora;
 pub mod model;
 pub mod pipeline;

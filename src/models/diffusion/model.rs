@@ -11,6 +11,7 @@ use super::pipeline_source::PipelineSource;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, Denoiser, DenoisingSteps};
 use crate::models::{GenerateRequest, Generated, LoraChoice, Outline};
+use crate::nn::Library;
 use crate::prompts::TokenBudget;
 use crate::runtime::Precision;
 use crate::schedulers::Solver;
@@ -106,6 +107,19 @@ pub trait DiffusionModel: Sized + 'static {
 
     /// The limit that the text encoders set.
     fn budget(&self) -> Result<TokenBudget>;
+
+    /// Computes a little with networks like those that read texts, which has a GPU load what they need (see
+    /// [`Self::rehearse_pictures`]).
+    fn rehearse_texts(outline: &Self::Outline, device: Device, kind: Kind) -> Result<()> {
+        let _ = outline;
+        [Library::Products, Library::Norms].into_iter().for_each(|library| library.use_once(device, kind));
+        Ok(())
+    }
+
+    /// The same with those that draw. Both happen in one thread while weights are read, where there is room on the device.
+    fn rehearse_pictures(_outline: &Self::Outline, _device: Device, _precision: Precision) -> Result<()> {
+        Ok(())
+    }
 
     /// Waits for networks that are still being read.
     ///

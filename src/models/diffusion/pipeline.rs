@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::autoencoder_kl::AutoencoderKl;
 use super::float32_fallback::{self, Decoded, Float32Fallback};
 use super::guided_steps::GuidedSteps;
+use super::loading::Loading;
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
@@ -20,9 +21,8 @@ use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
     GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
 };
-use crate::nn::{Library, load_libraries};
 use crate::prompts::TokenBudget;
-use crate::runtime::{Background, NoiseGenerator, Precision, Runtime, log_moment};
+use crate::runtime::{NoiseGenerator, Precision, Runtime, log_moment};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -65,8 +65,7 @@ pub struct Pipeline<M> {
     budget: TokenBudget,
     /// Where its weights come from, in messages.
     origin: String,
-    /// What pictures are computed with, while it is loading.
-    libraries: RefCell<Vec<Background>>,
+    loading: Loading,
     /// The low-rank adapters that are in the weights; None while that is not known.
     adapted: RefCell<Option<Vec<LoraChoice>>>,
 }
@@ -118,15 +117,10 @@ impl<M: DiffusionModel> Pipeline<M> {
         }
         let outline = M::Outline::read(source)?;
         let vae_kind = M::vae_kind(&outline, kind);
-        let for_texts = load_libraries(&[Library::Products, Library::Norms], device, kind);
-        let attention = outline.long_attention_head().map(Library::LongAttention);
-        let for_pictures: Vec<Library> = [Library::Convolutions].into_iter().chain(attention).collect();
-        let for_pictures = load_libraries(&for_pictures, device, kind);
+        let loading = Loading::begin::<M>(outline.source(), outline.long_attention_head(), device, precision);
         let model = M::open(outline, device, precision)?;
         let vae = load_vae::<M>(model.outline(), device, vae_kind)?;
         let budget = model.budget()?;
-        drop(for_texts);
-        log_moment("the libraries for texts are loaded");
         Ok(Self {
             model,
             second: None,
@@ -137,7 +131,7 @@ impl<M: DiffusionModel> Pipeline<M> {
             noise_kind: kind,
             budget,
             origin: format!("loading {}", M::TITLE),
-            libraries: RefCell::new(for_pictures),
+            loading,
             adapted: RefCell::new(Some(Vec::new())),
         })
     }
@@ -206,6 +200,7 @@ impl<M: DiffusionModel> Pipeline<M> {
 
     /// Texts as the denoiser reads them, a row each.
     pub fn encode(&self, texts: &[String]) -> Result<M::Texts> {
+        self.loading.wait_for_texts();
         self.model.encode(texts)
     }
 
@@ -233,6 +228,8 @@ impl<M: DiffusionModel> Pipeline<M> {
         if texts.len() > 2 {
             self.settle()?;
         }
+        self.loading.wait_for_texts();
+        log_moment("the libraries for texts are here");
         self.model.encode(&texts)
     }
 
@@ -380,9 +377,7 @@ impl<M: DiffusionModel> Generator for Pipeline<M> {
     }
 
     fn settle(&self) -> Result<()> {
-        self.model.settle().with_context(|| self.origin.clone())?;
-        self.libraries.take();
-        Ok(())
+        self.loading.settle(&self.model, &self.origin)
     }
 
     fn own_size(&self) -> (usize, usize) {

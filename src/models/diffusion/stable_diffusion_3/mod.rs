@@ -10,6 +10,7 @@ mod config;
 pub mod mmdit;
 mod outline;
 mod prompt_encoding;
+mod rehearsal;
 mod single_file;
 mod steps;
 
@@ -192,6 +193,14 @@ impl DiffusionModel for Sd3Model {
 
     fn budget(&self) -> Result<TokenBudget> {
         self.prompts.budget()
+    }
+
+    fn rehearse_texts(outline: &Sd3Outline, device: Device, kind: Kind) -> Result<()> {
+        rehearsal::texts(&outline.source, device, kind)
+    }
+
+    fn rehearse_pictures(outline: &Sd3Outline, device: Device, precision: Precision) -> Result<()> {
+        rehearsal::pictures(outline, device, precision.kind, precision.float8)
     }
 
     fn settle(&self) -> Result<()> {
