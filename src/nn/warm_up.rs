@@ -11,7 +11,10 @@ use crate::runtime::{Background, catch_panics};
 /// wanted. What goes wrong goes wrong again where it matters, and is told there.
 pub fn warm_up(device: Device, work: impl FnOnce() + Send + 'static) -> Option<Background> {
     let work = move || {
-        let _ = catch_panics(|| Ok(no_grad(work)));
+        let _ = catch_panics(|| {
+            no_grad(work);
+            Ok(())
+        });
     };
     device.is_cuda().then(|| Background::start(work))
 }
