@@ -10,6 +10,7 @@ mod crash;
 mod cuda;
 mod cuda_shim;
 mod device;
+mod early;
 mod failure;
 mod files;
 mod gpus;
@@ -36,6 +37,7 @@ pub use coming::Coming;
 pub use crash::{note_stage, report_crashes};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, FP8, Precision, Runtime, RuntimeOptions};
+pub use early::wait_asleep;
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, write_new, write_whole};
 pub use gpus::{
@@ -52,7 +54,7 @@ pub use profile::profiled;
 pub use shell::shell_word;
 pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, end_at_once, ignore_interrupts, say_on_stop};
-pub use threads::{Background, enter_pool_thread, wait_asleep};
+pub use threads::{Background, enter_pool_thread};
 pub use timeline::{Stretch, during, note_times, noted_times};
 pub use upload::{page_locked, send, upload};
 

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 
 static MESSAGE: OnceLock<String> = OnceLock::new();
 
-/// Before any thread starts: a reader of the output that has gone (`toolkit … | head`) ends the program quietly, as it
+/// At the very start: a reader of the output that has gone (`toolkit … | head`) ends the program quietly, as it
 /// ends other programs (Rust's own way is a panic in the middle of printing); a file that grows over the limit
 /// (`ulimit -f`) is an error of the write that names the file, not a silent end.
 pub fn conventional_signals() {
-    // SAFETY: no thread was started and no handler is installed, only defaults are set.
+    // SAFETY: no handler is installed, only defaults are set; the one thread there may be is of the driver, which sets none.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
