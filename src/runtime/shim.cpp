@@ -12,9 +12,12 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -169,6 +172,38 @@ void* toolkit_pinned_bytes(const int64_t* shape, size_t dims) {
   } catch (...) {
     return nullptr;
   }
+}
+
+// Gives what this thread asks of the GPU from now on a queue of its own, the same for all threads that say so.
+bool toolkit_work_aside(int8_t device) {
+  return succeeds([&] {
+    static std::mutex lock;
+    static std::map<int8_t, c10::Stream> streams;
+    const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+    const std::lock_guard<std::mutex> guard(lock);
+    auto found = streams.find(device);
+    if (found == streams.end()) {
+      const c10::Device there(c10::DeviceType::CUDA, device);
+      found = streams.emplace(device, cuda.getStreamFromGlobalPool(there)).first;
+    }
+    cuda.exchangeStream(found->second);
+  });
+}
+
+// Waits for what this thread has asked of the GPU.
+bool toolkit_wait_for_own(int8_t device) {
+  return succeeds([&] {
+    const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+    cuda.synchronizeStream(cuda.getStream(c10::Device(c10::DeviceType::CUDA, device)));
+  });
+}
+
+// Work that this thread asks for reads a tensor of another queue: its memory is kept until that is done.
+bool toolkit_used_here(const at::Tensor* x) {
+  return succeeds([&] {
+    const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+    x->record_stream(cuda.getStream(x->device()));
+  });
 }
 
 // A CPU tensor over `data`; `release(owner)` is called when the last view of it is gone.

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use tch::{Kind, Tensor};
 
 unsafe extern "C" {
@@ -30,6 +30,9 @@ unsafe extern "C" {
     fn toolkit_generator_new(seed: u64) -> *mut c_void;
     fn toolkit_generator_free(generator: *mut c_void);
     fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
+    fn toolkit_work_aside(device: i8) -> bool;
+    fn toolkit_wait_for_own(device: i8) -> bool;
+    fn toolkit_used_here(x: *const c_void) -> bool;
     fn toolkit_pinned_bytes(shape: *const i64, dims: usize) -> *mut c_void;
     fn toolkit_tensor_over(
         data: *mut c_void,
@@ -223,6 +226,35 @@ fn scalar_type(kind: Kind) -> Result<i8> {
         Kind::Float8e4m3fn => 24,
         other => bail!("number type {other:?} cannot be mapped"),
     })
+}
+
+/// Gives what this thread asks of a GPU from now on a queue of its own, beside that of other threads. Who reads its tensors
+/// elsewhere needs [`wait_for_own`] before and [`used_here`] there. False where that is not possible: nothing changes.
+pub fn work_aside(gpu: usize) -> bool {
+    // SAFETY: no memory is passed.
+    unsafe { toolkit_work_aside(gpu as i8) }
+}
+
+/// Waits for what this thread has asked of a GPU.
+///
+/// # Errors
+/// Where that failed.
+pub fn wait_for_own(gpu: usize) -> Result<()> {
+    // SAFETY: no memory is passed.
+    let waited = unsafe { toolkit_wait_for_own(gpu as i8) };
+    ensure!(waited, "waiting for cuda:{gpu} failed");
+    Ok(())
+}
+
+/// Says that work of this thread reads a tensor that one [working aside](work_aside) has made.
+///
+/// # Errors
+/// Where libtorch refuses.
+pub fn used_here(x: &Tensor) -> Result<()> {
+    // SAFETY: tch's pointer is an `at::Tensor`.
+    let noted = unsafe { toolkit_used_here(x.as_ptr() as *const c_void) };
+    ensure!(noted, "libtorch cannot share a tensor between two queues of a GPU");
+    Ok(())
 }
 
 /// Bytes of this shape in main memory that a GPU fetches by itself, as `fill` writes them (what they are before is unknown).

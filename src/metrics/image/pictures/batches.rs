@@ -6,8 +6,8 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::decoding::{CPU_BATCH, Decoding};
-use super::pixels::{bytes, to_pixels};
-use crate::runtime::{Background, catch_panics, free_memory};
+use super::pixels::{bytes, sent, to_pixels};
+use crate::runtime::{Background, catch_panics, free_memory, shim};
 
 /// A batch of pictures of 224×224 that fills any GPU; of larger ones fewer, for their memory.
 const GPU_BATCH: usize = 256;
@@ -31,7 +31,8 @@ impl Decoding {
         // One waits, one is being laid out, one is on the device.
         let (sender, receiver) = sync_channel(1);
         let layout = Background::start(move || {
-            let mut layout = Layout { pictures: self, most, all, device, rows: None };
+            let aside = matches!(device, Device::Cuda(gpu) if shim::work_aside(gpu));
+            let mut layout = Layout { pictures: self, most, all, device, aside, rows: None };
             // Ends with the pictures, after an error, and when nobody takes batches any more.
             while let Some(batch) = catch_panics(|| layout.next()).transpose() {
                 let failed = batch.is_err();
@@ -51,6 +52,8 @@ struct Layout {
     /// Pictures of each set that these are some of, where they are not all.
     all: Option<usize>,
     device: Device,
+    /// Whether this thread sends them to the device.
+    aside: bool,
     /// Pictures of each set in a batch, once the first picture is there.
     rows: Option<usize>,
 }
@@ -75,7 +78,11 @@ impl Layout {
         let in_order = (0..sets).flat_map(|set| pictures.iter().skip(set).step_by(sets));
         // cuDNN chooses its kernels for each size of batch anew, so that the last batch is filled up.
         let rows = if self.device == Device::Cpu { count } else { rows };
-        Ok(Some(Laid { bytes: bytes(in_order, sets * rows, self.device)?, count, rows }))
+        let bytes = match self.device {
+            Device::Cuda(gpu) if self.aside => sent(in_order, sets * rows, gpu)?,
+            device => bytes(in_order, sets * rows, device)?,
+        };
+        Ok(Some(Laid { bytes, count, rows }))
     }
 
     fn rows(&self, all: usize, size: (u32, u32)) -> usize {
@@ -97,7 +104,7 @@ pub fn rows(most: Option<usize>, all: usize, (width, height): (u32, u32), device
     all.max(1).div_ceil(all.max(1).div_ceil(most))
 }
 
-/// A batch before it is on the device.
+/// A batch, on the device or on its way.
 struct Laid {
     bytes: Tensor,
     count: usize,
@@ -188,6 +195,7 @@ mod tests {
             most,
             all: None,
             device: Device::Cuda(0),
+            aside: false,
             rows: None,
         };
         assert_eq!(layout(None).rows(5000, (224, 224)), 250);
