@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
@@ -138,11 +138,26 @@ impl Look {
         Ok(batches)
     }
 
+    /// Pairs of a batch and their size, where others come first: what looks at pairs alone is not loaded by these.
+    pub fn later_pairs(&self, batches: &[Batch]) -> Option<(usize, (u32, u32))> {
+        let first = batches.iter().find(|batch| self.sets[batch.set].is_paired())?;
+        let is_later = batches.first()?.set != first.set;
+        let size = self.size(&self.sets[first.set]).ok()?;
+        is_later.then_some((first.places.len(), size))
+    }
+
+    /// Width and height of a set's pictures as they are looked at.
+    fn size(&self, set: &Set) -> Result<(u32, u32)> {
+        let square = set.square.as_ref().map(|square| (square.side, square.side));
+        let first = set.files.0.first().context("a set of no pictures")?;
+        self.nets.sees().or(square).map_or_else(|| images::size(first), Ok)
+    }
+
     /// Pictures or texts of a batch. Where a device has less memory than they need, they are taken in parts.
     fn rows(&self, set: &Set, device: Device) -> Result<usize> {
-        let Some(first) = set.files.0.first() else { return Ok(features::TEXTS) };
-        let square = set.square.as_ref().map(|square| (square.side, square.side));
-        let size = self.nets.sees().or(square).map_or_else(|| images::size(first), Ok)?;
-        Ok(rows(self.most, set.len(), size, device, None))
+        if set.files.0.is_empty() {
+            return Ok(features::TEXTS);
+        }
+        Ok(rows(self.most, set.len(), self.size(set)?, device, None))
     }
 }

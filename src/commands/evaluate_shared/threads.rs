@@ -13,7 +13,7 @@ use super::made::{Made, Table};
 use super::networks::Networks;
 use super::task::{Batch, Look, Seen};
 use super::waiting::Waiting;
-use crate::metrics::image::frechet;
+use crate::metrics::image::{frechet, lpips};
 use crate::runtime::{Runtime, RuntimeOptions, catch_panics, log_moment, one_line};
 
 /// Batches that are decoded, or being decoded, while a device computes one.
@@ -218,7 +218,9 @@ impl Hands<'_> {
             self.lay_out(1, &rt, None);
         }
         let networks = Networks::load(nets, &rt, &self.name)?;
-        // Loaded after what the pictures wait for.
+        // Loaded after what the first pictures wait for.
+        let pairs = self.counter.look.later_pairs(self.counter.batches);
+        let _of_pairs = pairs.and_then(|(count, size)| lpips::warm_up(rt.device, rt.kind(Kind::Float), count, size));
         let _solvers = (self.is_first && self.counter.look.solvers).then(|| frechet::warm_up(rt.device));
         self.work(&rt, &networks)
     }
