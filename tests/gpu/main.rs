@@ -7,6 +7,7 @@ mod common;
 mod float8;
 mod fused;
 mod memory_limit;
+mod metric_nets;
 mod pictures;
 mod skinny_gemm;
 mod two_gpus;
