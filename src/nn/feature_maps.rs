@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::Activation;
 use super::fused::{self, Affine};
 use crate::checkpoints::Weights;
+use crate::runtime::tf32_is_chosen;
 
 /// Channels of a convolution on tensor cores come in multiples of this.
 const CHANNEL_UNIT: i64 = 8;
@@ -222,17 +223,26 @@ impl Conv2d {
     }
 }
 
-/// Whether convolutions want the channels first in memory, and [`conv_relu`] is one kernel: float32 on CUDA. All others
-/// want them last.
+/// Whether convolutions want the channels first in memory: float32 on CUDA. All others want them last, TensorFloat-32 too: its
+/// kernels read them so, and would rearrange every map.
 pub fn wants_channels_first(device: Device, kind: Kind) -> bool {
-    device.is_cuda() && kind == Kind::Float
+    device.is_cuda() && kind == Kind::Float && !tf32_is_chosen()
+}
+
+/// A convolution's weight [output, input, height, width] as [`wants_channels_first`] says.
+pub fn laid_out(weight: Tensor) -> Tensor {
+    if wants_channels_first(weight.device(), weight.kind()) {
+        return weight;
+    }
+    weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 /// A convolution whose negative outputs become 0: in float32 on CUDA, where libtorch takes two more passes over
 /// its output for bias and ReLU, cuDNN does all of it at once.
 pub fn conv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: [i64; 2]) -> Tensor {
     let (stride, dilation) = ([stride; 2], [1, 1]);
-    if wants_channels_first(x.device(), x.kind())
+    if x.device().is_cuda()
+        && x.kind() == Kind::Float
         && let Ok(out) = x.f_cudnn_convolution_relu(weight, Some(bias), stride, padding, dilation, 1)
     {
         return out;

@@ -16,7 +16,7 @@ mod warm_up;
 
 pub use attention::{attention, causal_attention, join_heads, repeat_heads, split_heads, with_long_attention};
 pub use feature_maps::{
-    Conv2d, DeferredBias, GroupNorm, channels_last, conv_relu, from_tokens, to_tokens, upsample_nearest,
+    Conv2d, DeferredBias, GroupNorm, channels_last, conv_relu, from_tokens, laid_out, to_tokens, upsample_nearest,
     wants_channels_first,
 };
 pub use float8::{AnyLinear, FLOAT8_UNIT, Float8Linear, Float8Rows, LayerInput, requantise};

@@ -5,8 +5,8 @@ use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 use toolkit::metrics::image::artfid::ArtFidNets;
 use toolkit::metrics::image::pictures::{Decoding, Pair};
-use toolkit::nn::{ConvInput, ConvWeight};
-use toolkit::runtime::choose_tf32;
+use toolkit::nn::{conv_relu, laid_out};
+use toolkit::runtime::{choose_tf32, with_chosen_tf32};
 
 /// float32's own rounding in sums of a few thousand products, whichever units multiply.
 const FLOAT32: f64 = 1e-6;
@@ -18,8 +18,9 @@ fn error(device: Device, size: [i64; 4], weight: [i64; 4], stride: i64, padding:
     let (x, w, bias) = (Tensor::rand(size, cpu), Tensor::randn(weight, cpu), Tensor::randn([weight[0]], cpu));
     let [exact_x, exact_w, exact_bias] = [&x, &w, &bias].map(|tensor| tensor.to_kind(Kind::Double));
     let exact = exact_x.conv2d(&exact_w, Some(&exact_bias), [stride; 2], padding, [1, 1], 1).relu();
-    let there = |tensor: Tensor| tensor.to_device(device);
-    let ours = ConvWeight::new(there(w)).conv_relu(&ConvInput::new(there(x)), &there(bias), stride, padding);
+    // A map is laid out as a weight is.
+    let [x, w, bias] = [x, w, bias].map(|tensor| tensor.to_device(device));
+    let ours = with_chosen_tf32(|| conv_relu(&laid_out(x), &laid_out(w), &bias, stride, padding));
     apart(&ours.to_device(Device::Cpu), &exact)
 }
 

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
 use crate::models::Family;
-use crate::nn::conv_relu;
+use crate::nn::{conv_relu, laid_out};
 
 /// How it is told, loaded and measured.
 pub static FAMILY: Family = Family::metric_net("metric net LPIPS", &["features.0.weight", "lin0.model.1.weight"], true);
@@ -86,7 +86,7 @@ impl Lpips {
                 _ => width,
             };
             layers.push(Layer {
-                weight: weights.get("weight", &[width, input, kernel, kernel])?,
+                weight: laid_out(weights.get("weight", &[width, input, kernel, kernel])?),
                 bias: weights.get("bias", &[width])?,
                 stride,
                 padding,

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::Variant;
 use crate::checkpoints::Weights;
-use crate::nn::{conv_relu, wants_channels_first};
+use crate::nn::{conv_relu, laid_out};
 use crate::runtime::shim;
 
 const BATCH_NORM_EPS: f64 = 0.001;
@@ -38,9 +38,8 @@ impl BasicConv2d {
         let scale = vector("weight")? / (vector("running_var")? + BATCH_NORM_EPS).sqrt();
         let bias = vector("bias")? - vector("running_mean")? * &scale;
         let folded = weight.to_kind(Kind::Double) * scale.view([output, 1, 1, 1]);
-        let weight = folded.to_kind(weights.kind());
         Ok(Self {
-            weight: if wants_channels_first(weight.device(), weight.kind()) { weight } else { channels_last(&weight) },
+            weight: laid_out(folded.to_kind(weights.kind())),
             bias: bias.to_kind(weights.kind()),
             stride: 1,
             padding: [0, 0],
@@ -58,8 +57,9 @@ impl BasicConv2d {
 
     /// [batch, input, height, width] → [batch, output, height', width']
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        // In float32 cuDNN does as well.
         if x.device().is_cuda()
-            && !wants_channels_first(x.device(), x.kind())
+            && x.kind() != Kind::Float
             && let Some(out) = self.product(x)
         {
             return out;
@@ -87,11 +87,6 @@ impl BasicConv2d {
         let out = shim::linear_relu(&by_place.reshape([-1, input]), &weight, &self.bias)?;
         Some(out.view([places[0], places[1], places[2], self.output]).permute([0, 3, 1, 2]))
     }
-}
-
-/// The same values, laid out with the channels of a pixel side by side: faster convolutions.
-fn channels_last(weight: &Tensor) -> Tensor {
-    weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 pub(super) fn max_pool(x: &Tensor) -> Tensor {
@@ -328,7 +323,7 @@ mod tests {
     fn a_convolution_over_single_places_is_a_product() {
         let weights = Weights::random(Device::Cpu, Kind::Float).at("conv");
         let conv = BasicConv2d::new(&weights, 6, 4, [1, 1]).unwrap();
-        let x = channels_last(&Tensor::randn([2, 6, 3, 5], (Kind::Float, Device::Cpu)));
+        let x = laid_out(Tensor::randn([2, 6, 3, 5], (Kind::Float, Device::Cpu)));
         let (ours, expected) = (conv.product(&x).unwrap(), conv.forward(&x));
         assert_eq!((ours.size(), ours.stride()), (expected.size(), expected.stride()));
         assert!((ours - expected).abs().max().double_value(&[]) < 1e-5);
