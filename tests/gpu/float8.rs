@@ -144,6 +144,9 @@ fn attention_in_float8() {
         (4429, 1, 3, 1.0, 1.0),
         (4429, 1, 1, 20.0, 1.0),
     ] {
+        if !is_affordable(tokens * tokens * batch * heads) {
+            continue;
+        }
         for kind in [Kind::BFloat16, Kind::Half] {
             let qkv = random(&[tokens, batch, 3, heads * 64], kind, device);
             let _ = qkv.select(2, 0).g_mul_scalar_(sharp);
@@ -170,8 +173,8 @@ fn attention_in_float8() {
             assert!(sharp > 1.0 || from_exact < 0.1, "{from_exact}");
         }
     }
-    let odd = random(&[9, 1, 3 * 2 * 32], Kind::BFloat16, device);
-    assert!(float8_attention(&odd, 2).is_none(), "heads of another width");
+    let wider = random(&[9, 1, 3 * 2 * 72], Kind::BFloat16, device);
+    assert!(float8_attention(&wider, 2).is_none(), "heads that are too wide");
     assert!(eager(|| float8_attention(&random(&[9, 1, 3 * 64], Kind::BFloat16, device), 1)).is_none());
     let hurt = random(&[200, 1, 3 * 64], Kind::BFloat16, device);
     let _ = hurt.narrow(0, 150, 1).fill_(f64::NAN);
@@ -274,7 +277,11 @@ fn adapters_come_and_go_in_float8() {
     let one = load();
     let (a, b) = (lora("sd3_kohya.safetensors"), lora("sd3_peft.safetensors"));
     for loras in [a.clone(), Vec::new(), b, Vec::new(), a.clone()] {
-        assert!(draw(one.as_ref(), &loras) == draw(load().as_ref(), &loras), "{loras:?} after others");
+        let (ours, fresh) = (draw(one.as_ref(), &loras), draw(load().as_ref(), &loras));
+        let differ = ours.iter().zip(fresh.iter()).filter(|(a, b)| a != b).count();
+        let again = draw(one.as_ref(), &loras) == ours;
+        let freshly = draw(load().as_ref(), &loras) == fresh;
+        assert!(differ == 0, "{loras:?} after others: {differ} values; again the same: {again}, afresh too: {freshly}");
     }
     assert!(draw(one.as_ref(), &a) != draw(one.as_ref(), &[]));
 }

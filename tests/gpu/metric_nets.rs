@@ -95,9 +95,10 @@ fn artfids_networks_see_on_a_gpu_what_they_see_on_the_cpu() {
     let folder = tempfile::tempdir().unwrap();
     let pairs = pairs(folder.path(), 11, 128);
     let measured = |device: Device| {
-        let lpips = mini("mini-lpips/model.safetensors");
-        let nets = ArtFidNets::load(&mini("mini-art-inception/model.safetensors"), &lpips, &lpips, device, Kind::Float)
-            .unwrap();
+        let lpips = ["alexnet.pth", "alex.pth"].map(|file| mini("mini-lpips").join(file));
+        let nets =
+            ArtFidNets::load(&mini("mini-art-inception/art_inception.pth"), &lpips[0], &lpips[1], device, Kind::Float)
+                .unwrap();
         let batches = Decoding::pairs(&pairs, 1, None, device.is_cuda()).batches(Some(4), device, Kind::Float);
         let (features, distances) = nets.measure_files(batches).unwrap();
         [features, distances].map(|tensor| tensor.to_device(Device::Cpu))
