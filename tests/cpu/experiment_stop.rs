@@ -5,6 +5,7 @@
 use crate::doubles;
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +36,13 @@ fn start(world: &World) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "experiment_stop::child", "--nocapture"]).env("TOOLKIT_TEST_WORLD", world.dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let heed = || {
+        // SAFETY: a system call, as is allowed between fork and exec.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: it allocates nothing. The tests may be run by `nohup`, whose processes are deaf to the end of a session.
+    unsafe { command.pre_exec(heed) };
     command
 }
 
