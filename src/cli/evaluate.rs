@@ -115,8 +115,10 @@ pub struct MeasuringArgs {
     /// in convolutions unless it is told not to
     #[arg(long)]
     pub tf32: bool,
+    /// Pictures at a time (default: chosen from the free memory)
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -151,6 +153,13 @@ pub struct MetricNets {
     /// art-Inception weights: a file, or the name of a model
     #[arg(long, value_name = "FILE")]
     pub inception: Option<String>,
+    #[command(flatten)]
+    pub lpips: LpipsNets,
+}
+
+/// The networks of LPIPS, when not the ones in the Hugging Face or torch cache.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LpipsNets {
     /// AlexNet weights: a file, or the name of a model
     #[arg(long, value_name = "FILE")]
     pub lpips_backbone: Option<String>,
@@ -189,16 +198,14 @@ pub struct FoldersArgs {
 
 #[derive(Debug, Args)]
 pub struct LpipsArgs {
+    /// The photos
     #[arg(long, value_name = "DIR")]
     pub content: PathBuf,
+    /// The photos turned into the style
     #[arg(long, value_name = "DIR")]
     pub stylized: PathBuf,
-    /// AlexNet weights: a file, or the name of a model
-    #[arg(long, value_name = "FILE")]
-    pub lpips_backbone: Option<String>,
-    /// LPIPS linear heads: a file, or the name of a model
-    #[arg(long, value_name = "FILE")]
-    pub lpips_linear: Option<String>,
+    #[command(flatten)]
+    pub nets: LpipsNets,
     #[command(flatten)]
     pub size: SizeArgs,
     #[command(flatten)]
@@ -225,6 +232,7 @@ pub struct CaptionsArgs {
     /// Seed of the bootstrap
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u32,
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }

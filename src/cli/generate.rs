@@ -25,6 +25,7 @@ pub struct CaptionArgs {
     /// Pictures at a time (default: chosen from the free memory)
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     /// Pictures to describe; of a folder each one in it
@@ -142,6 +143,7 @@ pub struct PromptArgs {
     /// Always kept whole
     #[arg(long)]
     pub style: String,
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }

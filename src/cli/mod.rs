@@ -177,4 +177,17 @@ mod tests {
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn each_command_and_each_argument_says_what_it_is() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.is_hide_set() || command.get_about().is_some(), "{path}");
+            for argument in command.get_arguments() {
+                assert!(argument.is_hide_set() || argument.get_help().is_some(), "{path}: {}", argument.get_id());
+            }
+            command.get_subcommands().for_each(|below| check(below, &path));
+        }
+        check(&super::Cli::command(), "");
+    }
 }

@@ -11,15 +11,25 @@ use super::Format;
 pub enum ModelsCommand {
     /// The built-in names and whether each is on this machine
     List {
+        /// How results are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
     /// Download a model into the Hugging Face cache
-    Pull { name: String },
+    Pull {
+        /// A built-in name, or a hub id: owner/name, or owner/name/FILE
+        name: String,
+    },
     /// Check a model's files: their sums, every tensor there, of the right shape, finite
-    Verify { name: String },
+    Verify {
+        /// A built-in name, a folder, a file, or a hub id
+        name: String,
+    },
     /// Where a model's files are
-    Path { name: String },
+    Path {
+        /// A built-in name, or a hub id
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -29,6 +39,7 @@ pub enum MetricsCommand {
     /// SPICE is left out: the parser behind it is a program in Java. Identity of faces is left out: few drawn faces are found
     /// by a detector, and the networks are not free for every use.
     List {
+        /// How results are printed
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
@@ -85,6 +96,7 @@ pub struct BenchArgs {
     pub plain: bool,
     #[command(flatten)]
     pub study: StudyArgs,
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub format: Format,
 }
@@ -124,12 +136,14 @@ impl StudyArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// How results are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
+    /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
 }

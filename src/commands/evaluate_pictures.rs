@@ -9,7 +9,7 @@ use tch::Device;
 use super::evaluate_shared::{Devices, Look, Nets, Set};
 use super::evaluate_size::Sizes;
 use super::print::{self, say};
-use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs};
+use crate::cli::{ArtfidArgs, ArtfidMode, FoldersArgs, Format, Global, LpipsArgs, LpipsNets};
 use crate::error::Outcome;
 use crate::images;
 use crate::metrics::image::PictureMetric;
@@ -19,7 +19,7 @@ use crate::metrics::image::networks::Network;
 use crate::metrics::image::pictures::{Pair, pairs, several};
 use crate::metrics::stats::{Drawn, Interval, bootstrap};
 use crate::models::metric_nets::{alexnet, inception};
-use crate::models::{locate_inception, locate_lpips};
+use crate::models::{LpipsFiles, locate_inception, locate_lpips};
 use crate::runtime::{Runtime, log_moment, log_peak_memory};
 
 pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
@@ -46,9 +46,7 @@ pub fn artfid(args: &ArtfidArgs, global: &Global) -> Result<Outcome> {
     let draws = std::thread::spawn(move || Drawn::new(n, resamples, seed));
     let rt = finding(global);
     let inception = locate_inception(named(&args.nets.inception, "art-inception"), &rt)?;
-    let [backbone, linear] =
-        [&args.nets.lpips_backbone, &args.nets.lpips_linear].map(|given| named(given, "lpips-alex"));
-    let nets = Nets::art_fid(inception, locate_lpips(backbone, linear, &rt)?);
+    let nets = Nets::art_fid(inception, lpips_files(&args.nets.lpips, &rt)?);
     // Those of the style first: their half of the distance is reckoned while the others are looked at.
     let sets = [Set::files(&style_files), Set::pairs(&pairs)].map(|set| set.with_squares(sizes.square.as_ref()));
     let look = Look { nets, sets: sets.into(), most, tf32: devices.tf32(args.measuring.tf32), solvers: true };
@@ -159,8 +157,7 @@ pub fn lpips(args: &LpipsArgs, global: &Global) -> Result<Outcome> {
     let mut sizes = Sizes::new(&args.size, alexnet::MIN_SIZE)?;
     sizes.check(&of_pairs(&pairs), Some(alexnet::MIN_SIZE), &[&args.content, &args.stylized])?;
     sizes.say_if_squeezed();
-    let [backbone, linear] = [&args.lpips_backbone, &args.lpips_linear].map(|given| named(given, "lpips-alex"));
-    let nets = Nets::lpips(locate_lpips(backbone, linear, &finding(global))?);
+    let nets = Nets::lpips(lpips_files(&args.nets, &finding(global))?);
     let sets = vec![Set::pairs(&pairs).with_squares(sizes.square.as_ref())];
     let look = Look { nets, sets, most, tf32: devices.tf32(args.measuring.tf32), solvers: false };
     let mut values = Vec::new();
@@ -219,6 +216,11 @@ fn of_pairs(pairs: &[Pair]) -> Vec<&PathBuf> {
 
 fn named<'a>(given: &'a Option<String>, default: &'a str) -> &'a str {
     given.as_deref().unwrap_or(default)
+}
+
+fn lpips_files(nets: &LpipsNets, rt: &Runtime) -> Result<LpipsFiles> {
+    let [backbone, linear] = [&nets.lpips_backbone, &nets.lpips_linear].map(|given| named(given, "lpips-alex"));
+    locate_lpips(backbone, linear, rt)
 }
 
 fn mode(mode: ArtfidMode) -> Mode {
