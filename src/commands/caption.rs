@@ -16,7 +16,9 @@ use super::team::team;
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
-use crate::models::{CaptionOptions, Captioner, View, captioner_view, check_captions, load_captioner, viewed};
+use crate::models::{
+    CaptionOptions, Captioner, Preprocess, captioner_preprocess, check_captions, load_captioner, preprocessed,
+};
 use crate::pipelines::{captions_at_once, describe};
 use crate::runtime::{Runtime, RuntimeOptions, log_moment, log_peak_memory, one_line, several_devices};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
@@ -146,12 +148,12 @@ struct Describe<'a> {
     rt: Runtime,
     /// A captioner that is loaded already.
     loaded: RefCell<Option<Box<dyn Captioner>>>,
-    view: OnceCell<Option<View>>,
+    preprocess: OnceCell<Option<Preprocess>>,
 }
 
 impl<'a> Describe<'a> {
     fn new(asked: &'a Asked, rt: Runtime, loaded: Option<Box<dyn Captioner>>) -> Self {
-        Self { asked, rt, loaded: RefCell::new(loaded), view: OnceCell::new() }
+        Self { asked, rt, loaded: RefCell::new(loaded), preprocess: OnceCell::new() }
     }
 }
 
@@ -183,12 +185,13 @@ impl Stage for Describe<'_> {
         self.loaded.take().map_or_else(|| load_captioner(name, &self.rt), Ok)
     }
 
-    /// Decodes on all cores, and leaves what the captioner looks at.
+    /// Decodes and preprocesses on all cores.
     fn prepare(&self, batch: &Range<usize>) -> images::Prefetch {
         // What is wrong with it is said where the captioner is loaded.
-        let view = self.view.get_or_init(|| captioner_view(&self.asked.model, &self.rt).ok().flatten()).clone();
+        let find = || captioner_preprocess(&self.asked.model, &self.rt).ok().flatten();
+        let preprocess = self.preprocess.get_or_init(find).clone();
         let files = self.asked.files.0[batch.clone()].to_vec();
-        images::stream_with(files, batch.len(), move |file| viewed(images::load(file)?, view.as_ref()))
+        images::stream_with(files, batch.len(), move |file| preprocessed(images::load(file)?, preprocess.as_ref()))
     }
 
     fn work(&self, _batch: &Range<usize>, decoded: images::Prefetch, captioner: &Box<dyn Captioner>) -> Result<Said> {

@@ -8,7 +8,7 @@ use crate::error::usage;
 use crate::metrics::image::Embedder;
 use crate::metrics::image::features::FeatureNet;
 use crate::metrics::image::networks::Network;
-use crate::models::{self, CaptionOptions, Captioner, View, random};
+use crate::models::{self, CaptionOptions, Captioner, Preprocess, random};
 use crate::pipelines::captions_at_once;
 use crate::runtime::{DtypeChoice, FP8, Runtime, RuntimeOptions, gpu_memory, load_cuda, total_memory};
 use crate::workers::Team;
@@ -60,8 +60,8 @@ pub trait Captioners {
 
     fn captioner(&self, name: &str) -> Result<Box<dyn Captioner>>;
 
-    /// What this captioner looks at, where that is less than a photo.
-    fn captioner_view(&self, _name: &str) -> Result<Option<View>> {
+    /// How this captioner has photos preprocessed.
+    fn captioner_preprocess(&self, _name: &str) -> Result<Option<Preprocess>> {
         Ok(None)
     }
 
@@ -193,11 +193,11 @@ impl Captioners for OnThisMachine {
         models::load_captioner(name, &self.runtime)
     }
 
-    fn captioner_view(&self, name: &str) -> Result<Option<View>> {
+    fn captioner_preprocess(&self, name: &str) -> Result<Option<Preprocess>> {
         if self.has_random_weights() {
             return Ok(None);
         }
-        models::captioner_view(name, &self.runtime)
+        models::captioner_preprocess(name, &self.runtime)
     }
 
     fn embedder(&self, network: Network, name: &str) -> Result<Box<dyn Embedder>> {

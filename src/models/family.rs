@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::needed_files::Found;
-use super::{CaptionOptions, Captioner, MeasuredCaptioner, Outline, PhasedGenerator, View};
+use super::{CaptionOptions, Captioner, MeasuredCaptioner, Outline, PhasedGenerator, Preprocess};
 use crate::checkpoints::Checkpoint;
 use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
@@ -54,8 +54,8 @@ pub struct CaptionerTask {
     pub load: fn(&Path, &Runtime) -> Result<Box<dyn Captioner>>,
     /// Refuses captions that it could make of no picture; loads no weights.
     pub check: fn(&Path, &CaptionOptions) -> Result<()>,
-    /// What it looks at, where that is less than the photo; loads no weights.
-    pub view: fn(&Path) -> Result<Option<View>>,
+    /// How it has photos preprocessed; loads no weights.
+    pub preprocess: fn(&Path) -> Result<Option<Preprocess>>,
     /// At the published size of a built-in name, with random weights.
     pub random: fn(&str, &Runtime) -> Result<Box<dyn MeasuredCaptioner>>,
 }

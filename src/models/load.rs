@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::family::{CaptionerTask, Family, GeneratorTask, Task};
 use super::locate::{Located, locate};
 use super::registry::MODELS;
-use super::{CaptionOptions, Captioner, Generator, Outline, View};
+use super::{CaptionOptions, Captioner, Generator, Outline, Preprocess};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
 use crate::runtime::{DtypeChoice, Runtime};
@@ -22,10 +22,10 @@ pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Res
     (captioner(name, &located)?.check)(&located.path, options)
 }
 
-/// What the captioner of this name looks at, where that is less than a photo; loads no weights.
-pub fn captioner_view(name: &str, rt: &Runtime) -> Result<Option<View>> {
+/// How the captioner of this name has photos preprocessed, see [`Preprocess`]; loads no weights.
+pub fn captioner_preprocess(name: &str, rt: &Runtime) -> Result<Option<Preprocess>> {
     let located = locate(name, rt)?;
-    (captioner(name, &located)?.view)(&located.path)
+    (captioner(name, &located)?.preprocess)(&located.path)
 }
 
 /// Loads the generator of this name (see [`locate`]).

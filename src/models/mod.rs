@@ -33,8 +33,8 @@ pub use detect::family_of;
 pub use family::{AdapterTask, CaptionerTask, Checked, Family, GeneratorTask, MetricNetTask, Task};
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{
-    begin_generator, captioner_view, check_captions, check_precision, load_captioner, load_generator, load_outline,
-    load_token_budget,
+    begin_generator, captioner_preprocess, check_captions, check_precision, load_captioner, load_generator,
+    load_outline, load_token_budget,
 };
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,
@@ -74,14 +74,17 @@ pub trait Captioner {
     fn caption(&self, images: &[RgbImage], options: &CaptionOptions) -> Result<Vec<Caption>>;
 }
 
-/// Makes of a photo what a captioner looks at, where that is less than the photo: the same captions come of both. For any
-/// thread, before the captioner is loaded and while it works.
-pub type View = Arc<dyn Fn(RgbImage) -> Result<RgbImage> + Send + Sync>;
+/// Makes of a photo the smaller picture that a captioner reads: the same captions come of both. For any thread, before the
+/// captioner is loaded and while it works.
+pub type Preprocess = Arc<dyn Fn(RgbImage) -> Result<RgbImage> + Send + Sync>;
 
-/// What the captioner looks at of this photo.
-pub fn viewed(photo: RgbImage, view: Option<&View>) -> Result<RgbImage> {
-    match view {
-        Some(view) => view(photo),
+/// What the captioner reads of this photo: the photo itself where it has none preprocessed.
+///
+/// # Errors
+/// When the photo cannot be resized.
+pub fn preprocessed(photo: RgbImage, preprocess: Option<&Preprocess>) -> Result<RgbImage> {
+    match preprocess {
+        Some(preprocess) => preprocess(photo),
         None => Ok(photo),
     }
 }
@@ -95,7 +98,7 @@ pub trait MeasuredCaptioner {
     fn batch(&self, pictures: usize) -> Result<MeasuredBatch<'_>>;
 
     /// As that of the captioner with weights.
-    fn view(&self) -> Option<View> {
+    fn preprocess(&self) -> Option<Preprocess> {
         None
     }
 

@@ -21,7 +21,7 @@ use toolkit::experiment::settings::Settings;
 use toolkit::experiment::{Progress, Summary, check, merge, run};
 use toolkit::metrics::image::Embedder;
 use toolkit::metrics::image::networks::Network;
-use toolkit::models::{Caption, CaptionOptions, Captioner};
+use toolkit::models::{Caption, CaptionOptions, Captioner, Preprocess};
 use toolkit::run::caption::{CaptionItem, CaptionResult, Comparison};
 
 /// A picture with this colour cannot be described.
@@ -35,6 +35,8 @@ struct Doubles {
     loaded: Arc<AtomicUsize>,
     alive: Arc<AtomicUsize>,
     seen: Arc<AtomicUsize>,
+    /// How often it was asked how photos are preprocessed.
+    preprocess: Arc<AtomicUsize>,
 }
 
 impl Captioners for Doubles {
@@ -57,6 +59,11 @@ impl Captioners for Doubles {
         assert_eq!(self.alive.fetch_add(1, Ordering::SeqCst), 0, "one model in memory at a time");
         let (pause, described, alive) = (self.pause, self.described.clone(), self.alive.clone());
         Ok(Box::new(Describer { chatty: name == "chatty", pause, described, alive }))
+    }
+
+    fn captioner_preprocess(&self, _name: &str) -> Result<Option<Preprocess>> {
+        self.preprocess.fetch_add(1, Ordering::SeqCst);
+        Ok(None)
     }
 
     fn embedder(&self, _network: Network, _name: &str) -> Result<Box<dyn Embedder>> {
@@ -269,6 +276,7 @@ fn every_model_describes_and_is_scored_on_every_data_set() {
     let summary = world.run("run", &[], &doubles).unwrap();
     assert_eq!((summary.count, summary.failed.len()), (3 * 2 * 7, 0));
     assert_eq!(doubles.loaded.load(Ordering::SeqCst), 2, "a model with two instructions is loaded once");
+    assert_eq!(doubles.preprocess.load(Ordering::SeqCst), 2, "once a model, however many batches");
     let results: Vec<CaptionResult> = rows(world.path("run/results.csv"));
     let names: Vec<_> = results.iter().map(|row| format!("{} {}", row.dataset, row.model)).collect();
     assert_eq!(names[..3], ["own plain", "own chatty__one", "own chatty__two"]);

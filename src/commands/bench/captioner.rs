@@ -13,7 +13,7 @@ use crate::cli::BenchArgs;
 use crate::commands::caption::batch_size;
 use crate::error::usage;
 use crate::images;
-use crate::models::{CaptionerTask, MeasuredCaptioner, viewed};
+use crate::models::{CaptionerTask, MeasuredCaptioner, preprocessed};
 use crate::runtime::Runtime;
 use crate::runtime::machine::process_seconds;
 
@@ -88,8 +88,9 @@ fn describe_files(
     // Every length equally often, long and short ones mixed.
     let new_tokens = |at: usize| shortest + at * 7919 % (longest + 1 - shortest);
     let size = batch_size(device, files.len());
-    let view = captioner.view();
-    let mut decoded = images::stream_with(files, 2 * size, move |file| viewed(images::load(file)?, view.as_ref()));
+    let preprocess = captioner.preprocess();
+    let mut decoded =
+        images::stream_with(files, 2 * size, move |file| preprocessed(images::load(file)?, preprocess.as_ref()));
     let mut at = 0;
     loop {
         let batch: Vec<RgbImage> = decoded.by_ref().take(size).map(|(_, picture)| picture).collect::<Result<_>>()?;

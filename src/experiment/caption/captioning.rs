@@ -4,6 +4,8 @@
 //! row. Batches are cut from the whole list of pictures and done whole: what a picture is described with does not depend
 //! on where a run was stopped.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -17,7 +19,7 @@ use crate::experiment::describe::{AllSaid, Described, describe_batch};
 use crate::experiment::kind::{Inputs, Item as _, Work};
 use crate::experiment::stage::{Decoded, Pass};
 use crate::images;
-use crate::models::{Captioner, viewed};
+use crate::models::{Captioner, Preprocess, preprocessed};
 use crate::run::caption::CaptionItem;
 use crate::run::journal::Journal;
 use crate::workers::{Ledger, Stage};
@@ -37,11 +39,26 @@ pub struct Batch {
 }
 
 /// The work of the captioners.
-pub struct Caption<'a>(pub Inputs<'a, Captioning>);
+pub struct Caption<'a> {
+    inputs: Inputs<'a, Captioning>,
+    /// Of each model that had a batch.
+    preprocess: RefCell<HashMap<String, Option<Preprocess>>>,
+}
 
 impl<'a> Caption<'a> {
+    pub fn new(inputs: Inputs<'a, Captioning>) -> Self {
+        Self { inputs, preprocess: RefCell::default() }
+    }
+
+    /// Looked for once: a model on the hub takes a while to be found.
+    fn preprocess(&self, model: &str) -> Option<Preprocess> {
+        // What is wrong with it is said where the captioner is loaded.
+        let find = || self.inputs.models.captioner_preprocess(model).ok().flatten();
+        self.preprocess.borrow_mut().entry(model.to_string()).or_insert_with(find).clone()
+    }
+
     fn of(&self, batch: &Batch) -> (&'a CaptionerVariant, &'a Part, &'a [Item]) {
-        let plan = self.0.plan;
+        let plan = self.inputs.plan;
         let part = &plan.parts[batch.part];
         (&plan.variants[batch.variant], part, &part.set.items[batch.items.clone()])
     }
@@ -65,22 +82,21 @@ impl Stage for Caption<'_> {
     }
 
     fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
-        self.0.models.captioner(name)
+        self.inputs.models.captioner(name)
     }
 
     /// Decodes on all cores, and writes the thumbnails that are not there yet.
     fn prepare(&self, batch: &Batch) -> Decoded {
         let (variant, part, items) = self.of(batch);
-        // What is wrong with it is said where the captioner is loaded.
-        let view = self.0.models.captioner_view(&variant.model).ok().flatten();
-        let source = |item: &Item| (item.picture.clone(), self.0.dir.join(part.thumbnail(item)));
+        let preprocess = self.preprocess(&variant.model);
+        let source = |item: &Item| (item.picture.clone(), self.inputs.dir.join(part.thumbnail(item)));
         let sources: Vec<(Picture, PathBuf)> = items.iter().map(source).collect();
         let decoded = images::stream_with(sources, items.len(), move |(picture, thumbnail)| {
             let pixels = picture.load()?;
             if !thumbnail.exists() {
                 images::save(&images::thumbnail(&pixels, THUMBNAIL), thumbnail)?;
             }
-            viewed(pixels, view.as_ref())
+            preprocessed(pixels, preprocess.as_ref())
         });
         Box::new(decoded.map(|(_, picture)| picture))
     }

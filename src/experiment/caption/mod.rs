@@ -169,7 +169,7 @@ impl Kind for Captioning {
     fn serve(inputs: Inputs<Self>, desk: &mut Desk) -> Result<()> {
         while let Some(stage) = desk.stage() {
             match stage.as_str() {
-                Caption::LABEL => desk.run(&Caption(inputs))?,
+                Caption::LABEL => desk.run(&Caption::new(inputs))?,
                 Embed::LABEL => desk.run(&clip::stage(inputs))?,
                 other => bail!("no stage is called {other}"),
             }
@@ -178,7 +178,7 @@ impl Kind for Captioning {
     }
 
     fn work(work: &Work<Self>, journal: Journal<CaptionItem>, _kept: &mut References) -> Result<Vec<CaptionItem>> {
-        let mut captions = Captions { work, stage: Caption(work.inputs()), journal, rows: Vec::new() };
+        let mut captions = Captions { work, stage: Caption::new(work.inputs()), journal, rows: Vec::new() };
         pass(&mut captions, work.progress, &work.crew, None)?;
         Ok(captions.rows)
     }

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoints::config;
 use crate::error::usage;
 use crate::images;
-use crate::models::View;
+use crate::models::Preprocess;
 use crate::models::processor_config::image_processor;
 use crate::runtime::{enter_pool_thread, send};
 
@@ -106,8 +106,8 @@ impl ImageProcessor {
         images::standardize(&Tensor::cat(&resized, 0).contiguous(), rescale, normalize).to_kind(kind)
     }
 
-    /// The resized photo, which [`Self::resize`] leaves as it is.
-    pub fn into_view(self) -> View {
+    /// Resizes a photo, which [`Self::resize`] then leaves as it is.
+    pub fn into_preprocess(self) -> Preprocess {
         Arc::new(move |picture| {
             // Each thread of the pool resizes a picture of its own.
             enter_pool_thread();
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_is_resized_once() {
+    fn a_preprocessed_photo_is_not_resized_again() {
         for size in [Size::Square(48), Size::Sides { height: 40, width: 56 }] {
             for resample in [2, 3] {
                 let processor = ImageProcessor { size, resample, ..ImageProcessor::default() };
@@ -144,9 +144,9 @@ mod tests {
                     let photo =
                         RgbImage::from_fn(w, h, |x, y| Rgb([(x * 7 + y * y) as u8, (x * y) as u8, (y * 31) as u8]));
                     let resized = processor.resize(&photo);
-                    let view = processor.clone().into_view()(photo).unwrap();
-                    assert_eq!((view.width(), view.height()), (width as u32, height as u32));
-                    assert!(processor.resize(&view).equal(&resized), "{w}×{h}, {resample}");
+                    let small = processor.clone().into_preprocess()(photo).unwrap();
+                    assert_eq!((small.width(), small.height()), (width as u32, height as u32));
+                    assert!(processor.resize(&small).equal(&resized), "{w}×{h}, {resample}");
                 }
             }
         }

@@ -26,7 +26,7 @@ use crate::models::captioners::generation::{self, GenerationConfig, GenerationOp
 use crate::models::needed_files::{BERT_TOKENIZER, PROCESSOR};
 use crate::models::text::tokenizer_file;
 use crate::models::{
-    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Task, View,
+    Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Preprocess, Task,
 };
 use crate::nn::{Library, load_libraries};
 use crate::runtime::{Runtime, free_memory, page_locked};
@@ -52,9 +52,9 @@ pub static FAMILY: Family = Family {
     task: Task::Caption(CaptionerTask {
         load: |folder, rt| Ok(Box::new(Blip::load(folder, rt)?)),
         check: Blip::check,
-        view: |folder| {
+        preprocess: |folder| {
             let side = read_config(folder)?.vision_config.image_size;
-            Ok(Some(ImageProcessor::load(folder, side)?.into_view()))
+            Ok(Some(ImageProcessor::load(folder, side)?.into_preprocess()))
         },
         random: |name, rt| Ok(Box::new(RandomBlip::new(name, rt)?)),
     }),
@@ -148,8 +148,8 @@ impl MeasuredCaptioner for RandomBlip {
         }))
     }
 
-    fn view(&self) -> Option<View> {
-        Some(ImageProcessor::of_side(self.config.vision_config.image_size).into_view())
+    fn preprocess(&self) -> Option<Preprocess> {
+        Some(ImageProcessor::of_side(self.config.vision_config.image_size).into_preprocess())
     }
 
     /// A batch goes on until its longest text ends.

@@ -52,7 +52,7 @@ pub static FAMILY: Family = Family {
         load: |folder, rt| Ok(Box::new(Phi4Multimodal::load(folder, rt)?)),
         check: Phi4Multimodal::check,
         // Crops of the photo and the whole of it.
-        view: |_| Ok(None),
+        preprocess: |_| Ok(None),
         random: |_, rt| Ok(Box::new(Network::random(rt)?)),
     }),
 };
