@@ -160,7 +160,8 @@ impl Captioners for OnThisMachine {
             return Ok(nowhere.clone());
         }
         match needed.role {
-            Role::Captioner | Role::Generator => Ok(models::locate(&needed.name, &self.runtime)?.path),
+            Role::Captioner => Ok(models::locate_captioner(&needed.name, &self.runtime)?.path),
+            Role::Generator => Ok(models::locate_generator(&needed.name, &self.runtime)?.path),
             Role::Lora => models::locate_lora(&needed.name, self.runtime.offline),
             Role::ControlNet => models::locate_controlnet(&needed.name, self.runtime.offline),
             Role::IpAdapter => models::locate_ip_adapter(&needed.name, self.runtime.offline),

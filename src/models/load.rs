@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::family::{CaptionerTask, Family, GeneratorTask, Task};
 use super::locate::{Located, locate};
-use super::registry::MODELS;
+use super::registry::{MODELS, built_in};
 use super::{CaptionOptions, Captioner, Generator, Outline, Preprocess};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
@@ -12,20 +12,20 @@ use crate::runtime::{DtypeChoice, Runtime};
 
 /// Loads the captioner of this name (see [`locate`]).
 pub fn load_captioner(name: &str, rt: &Runtime) -> Result<Box<dyn Captioner>> {
-    let located = locate(name, rt)?;
-    (captioner(name, &located)?.load)(&located.path, rt)
+    let (located, captioner) = captioner(name, rt)?;
+    (captioner.load)(&located.path, rt)
 }
 
 /// Refuses captions that the captioner of this name could make of no picture; loads no weights.
 pub fn check_captions(name: &str, options: &CaptionOptions, rt: &Runtime) -> Result<()> {
-    let located = locate(name, rt)?;
-    (captioner(name, &located)?.check)(&located.path, options)
+    let (located, captioner) = captioner(name, rt)?;
+    (captioner.check)(&located.path, options)
 }
 
 /// How the captioner of this name has photos preprocessed, see [`Preprocess`]; loads no weights.
 pub fn captioner_preprocess(name: &str, rt: &Runtime) -> Result<Option<Preprocess>> {
-    let located = locate(name, rt)?;
-    (captioner(name, &located)?.preprocess)(&located.path)
+    let (located, captioner) = captioner(name, rt)?;
+    (captioner.preprocess)(&located.path)
 }
 
 /// Loads the generator of this name (see [`locate`]).
@@ -38,16 +38,14 @@ pub fn load_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
 /// The same for a single drawing, which begins while weights are still read: what is wrong with those comes as the error of
 /// the drawing.
 pub fn begin_generator(name: &str, rt: &Runtime) -> Result<Box<dyn Generator>> {
-    let located = locate(name, rt)?;
-    let generator = generator(name, &located)?;
+    let (located, generator) = generator(name, rt)?;
     check_precision(name, located.family, rt)?;
     Ok((generator.load)(&located.path, rt)?)
 }
 
 /// The generator of this name without its weights.
 pub fn load_outline(name: &str, rt: &Runtime) -> Result<Box<dyn Outline>> {
-    let located = locate(name, rt)?;
-    let generator = generator(name, &located)?;
+    let (located, generator) = generator(name, rt)?;
     check_precision(name, located.family, rt)?;
     (generator.outline)(&located.path)
 }
@@ -67,25 +65,64 @@ pub fn check_precision(name: &str, family: &Family, rt: &Runtime) -> Result<()> 
 
 /// The prompt budget of the generator of this name, without its weights.
 pub fn load_token_budget(name: &str, rt: &Runtime) -> Result<TokenBudget> {
+    let (located, generator) = generator(name, rt)?;
+    (generator.budget)(&located.path)
+}
+
+/// Finds a captioner by its name (see [`locate`]).
+///
+/// # Errors
+/// Wrong usage: it is no captioner; a built-in name of another task is refused before anything of it is downloaded.
+pub fn locate_captioner(name: &str, rt: &Runtime) -> Result<Located> {
+    captioner(name, rt).map(|(located, _)| located)
+}
+
+/// Finds a generator by its name (see [`locate`]).
+///
+/// # Errors
+/// As of [`locate_captioner`].
+pub fn locate_generator(name: &str, rt: &Runtime) -> Result<Located> {
+    generator(name, rt).map(|(located, _)| located)
+}
+
+fn captioner(name: &str, rt: &Runtime) -> Result<(Located, &'static CaptionerTask)> {
+    let of = |family: &'static Family| match &family.task {
+        Task::Caption(captioner) => Some(captioner),
+        _ => None,
+    };
+    located_for(name, rt, "describe pictures", of)
+}
+
+fn generator(name: &str, rt: &Runtime) -> Result<(Located, &'static GeneratorTask)> {
+    let of = |family: &'static Family| match &family.task {
+        Task::Generate(generator) => Some(generator),
+        _ => None,
+    };
+    located_for(name, rt, "draw pictures", of)
+}
+
+/// `of` is the task of a family that fits.
+fn located_for<T>(
+    name: &str,
+    rt: &Runtime,
+    task: &str,
+    of: fn(&'static Family) -> Option<&'static T>,
+) -> Result<(Located, &'static T)> {
+    let fits = |family: &'static Family| of(family).ok_or_else(|| wrong_task(name, family, task, of));
+    if let Some(entry) = built_in(name) {
+        fits(entry.family)?;
+    }
     let located = locate(name, rt)?;
-    (generator(name, &located)?.budget)(&located.path)
+    let task = fits(located.family)?;
+    Ok((located, task))
 }
 
-fn captioner(name: &str, located: &Located) -> Result<&'static CaptionerTask> {
-    match &located.family.task {
-        Task::Caption(captioner) => Ok(captioner),
-        _ => Err(wrong_family(name, located, "describe pictures", Family::is_captioner)),
-    }
-}
-
-fn generator(name: &str, located: &Located) -> Result<&'static GeneratorTask> {
-    match &located.family.task {
-        Task::Generate(generator) => Ok(generator),
-        _ => Err(wrong_family(name, located, "draw pictures", Family::is_generator)),
-    }
-}
-
-fn wrong_family(name: &str, located: &Located, task: &str, fits: fn(&Family) -> bool) -> anyhow::Error {
-    let names: Vec<&str> = MODELS.iter().filter(|entry| fits(entry.family)).map(|entry| entry.name).collect();
-    usage(format!("{name} is a {}, it does not {task}: use one of {}", located.family.title(), names.join(", ")))
+fn wrong_task<T>(
+    name: &str,
+    family: &Family,
+    task: &str,
+    of: fn(&'static Family) -> Option<&'static T>,
+) -> anyhow::Error {
+    let names: Vec<&str> = MODELS.iter().filter(|entry| of(entry.family).is_some()).map(|entry| entry.name).collect();
+    usage(format!("{name} is a {}, it does not {task}: use one of {}", family.title(), names.join(", ")))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::detect::{family_of, metric_files};
 use super::diffusion::lora;
@@ -10,7 +10,7 @@ use super::diffusion::stable_diffusion::ip_adapter;
 use super::family::Family;
 use super::files::{LORA_FILES, ModelFiles};
 use super::metric_nets::{alexnet, clip, csd, dinov2, inception};
-use super::registry::{MODELS, ModelEntry, ModelSource};
+use super::registry::{MODELS, ModelEntry, ModelSource, built_in};
 use crate::checkpoints::Checkpoint;
 use crate::error::{nearest, usage};
 use crate::hub::{self, torch_cache};
@@ -40,7 +40,7 @@ pub fn locate(name: &str, rt: &Runtime) -> Result<Located> {
 
 /// Where what has this name is, with its row if it is a built-in one; none where nothing can be called so.
 fn place(name: &str, offline: bool) -> Result<Option<(PathBuf, Option<&'static ModelEntry>)>> {
-    if let Some(entry) = MODELS.iter().find(|entry| entry.name == name) {
+    if let Some(entry) = built_in(name) {
         return Ok(Some((fetch(entry, offline)?, Some(entry))));
     }
     let found = if Path::new(name).exists() {
@@ -132,7 +132,7 @@ pub fn locate_ip_adapter(name: &str, offline: bool) -> Result<PathBuf> {
 
 /// Downloads the encoder of an IP-Adapter of the hub where it is not here.
 fn bring_encoder(name: &str, offline: bool) -> Result<()> {
-    let published = match MODELS.iter().find(|entry| entry.name == name).map(|entry| &entry.source) {
+    let published = match built_in(name).map(|entry| &entry.source) {
         Some(ModelSource::HubFile { repo, file }) => repository(repo).map(|repository| (repository, file.to_string())),
         Some(_) => None,
         None => repository_file(name).filter(|_| !Path::new(name).exists()),
@@ -306,10 +306,14 @@ pub fn locate_csd(name: &str, rt: &Runtime) -> Result<PathBuf> {
 }
 
 fn locate_as(name: &str, family: &Family, rt: &Runtime) -> Result<Located> {
+    let check = |found: &Family| -> Result<()> {
+        ensure!(found == family, "{name} is a {}, not a {}", found.title(), family.title());
+        Ok(())
+    };
+    // Before anything of it is downloaded.
+    built_in(name).map_or(Ok(()), |entry| check(entry.family))?;
     let located = locate(name, rt)?;
-    if located.family != family {
-        bail!("{name} is a {}, not a {}", located.family.title(), family.title());
-    }
+    check(located.family)?;
     Ok(located)
 }
 

@@ -34,7 +34,7 @@ pub use family::{AdapterTask, CaptionerTask, Checked, Family, GeneratorTask, Met
 pub use ip_adapter_choice::IpAdapterChoice;
 pub use load::{
     begin_generator, captioner_preprocess, check_captions, check_precision, load_captioner, load_generator,
-    load_outline, load_token_budget,
+    load_outline, load_token_budget, locate_captioner, locate_generator,
 };
 pub use locate::{
     Located, LpipsFiles, find_local, locate, locate_clip, locate_controlnet, locate_csd, locate_dinov2,

@@ -283,9 +283,17 @@ pub static MODELS: &[ModelEntry] = &[
     },
 ];
 
+/// The row of this name, where it is a built-in one.
+pub fn built_in(name: &str) -> Option<&'static ModelEntry> {
+    MODELS.iter().find(|entry| entry.name == name)
+}
+
 /// The row of a built-in name.
+///
+/// # Errors
+/// Wrong usage: there is none of this name.
 pub fn find(name: &str) -> anyhow::Result<&'static ModelEntry> {
-    MODELS.iter().find(|entry| entry.name == name).ok_or_else(|| {
+    built_in(name).ok_or_else(|| {
         usage(format!(
             "no model is called {name:?}{} (`toolkit models list` shows the names)",
             nearest(name, MODELS.iter().map(|entry| entry.name))

@@ -142,6 +142,19 @@ fn a_wrong_name_suggests_the_nearest() {
 }
 
 #[test]
+fn a_name_of_another_task_is_refused_before_it_is_downloaded() {
+    let message = |error: anyhow::Error| error.to_string();
+    let refused = |found: Result<models::Located, anyhow::Error>, words: &str| {
+        let error = found.err().unwrap();
+        assert!(error.is::<toolkit::error::UsageError>() && message(error).contains(words), "{words}");
+    };
+    refused(models::locate_captioner("sd3-medium", &RT), "sd3-medium is a Stable Diffusion 3 generator, it does not");
+    refused(models::locate_generator("blip-large", &RT), "it does not draw pictures: use one of sd3-medium");
+    let error = message(models::locate_inception("phi-4-multimodal", &RT).unwrap_err());
+    assert!(error.contains("not a metric net art-Inception"), "{error}");
+}
+
+#[test]
 fn nothing_is_downloaded_offline() {
     let home = tempfile::tempdir().unwrap();
     for name in ["blip-base", "art-inception", "lpips-alex", "owner/name"] {
