@@ -132,6 +132,16 @@ fn close(key: &str, name: &str) -> bool {
     key != name && !nearest(key, [name]).is_empty()
 }
 
+/// What serde calls the types of values, and what people call them.
+const TYPES: [(&str, &str); 6] = [
+    ("expected u64", "expected a whole number of at least 0"),
+    ("expected u32", "expected a whole number of at least 0"),
+    ("expected usize", "expected a whole number of at least 0"),
+    ("expected f64", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+];
+
 /// serde's words for a wrong key or value, as one line with the nearest right name.
 pub(super) fn explain(message: &str) -> anyhow::Error {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -154,6 +164,7 @@ pub(super) fn explain(message: &str) -> anyhow::Error {
         return usage(format!("{key} is missing"));
     }
     let message = message.replace("invalid type: unit variant, expected string only", "it must be a text");
+    let message = TYPES.iter().fold(message, |message, (serde, words)| message.replace(serde, words));
     usage(
         message.trim().replace("\nin `", " (key `").replace('`', "\"")
             + if message.contains("\nin `") { ")" } else { "" },

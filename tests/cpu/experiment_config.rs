@@ -203,7 +203,7 @@ fn what_is_wrong_is_one_line_that_names_it() {
         (with("captioner = \"c\"", ""), "my.toml: profile mini: captioner is missing"),
         (
             with("seed = 0", "seed = \"x\""),
-            "my.toml: profile mini: invalid type: string \"x\", expected u64 (key \"axes.seed\")",
+            "my.toml: profile mini: invalid type: string \"x\", expected a whole number of at least 0 (key \"axes.seed\")",
         ),
         (with("seed = 0", "seed = ]"), "my.toml: line 11: "),
         (with("plain = \"in ink\"", "'a b' = \"x\""), "cannot be part of a folder's name"),
@@ -217,6 +217,10 @@ fn what_is_wrong_is_one_line_that_names_it() {
         ),
         (load(GOOD, "mini", &["steps"]).unwrap_err(), "--set steps: give it as KEY=VALUE"),
         (load(GOOD, "mini", &["steps=many"]).unwrap_err(), "--set steps=many: invalid type: string \"many\""),
+        (
+            load(GOOD, "mini", &["metrics=fid"]).unwrap_err(),
+            "--set metrics=fid: invalid type: string \"fid\", expected a list (key \"metrics\")",
+        ),
         (load(GOOD, "mini", &["steps=0"]).unwrap_err(), "steps must be at least 1"),
         (
             load(GOOD, "mini", &["style_txt.a=b"]).unwrap_err(),
