@@ -56,6 +56,9 @@ fn unfinished(path: &Path) -> Result<NamedTempFile> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if !folder.exists() {
+        bail!("cannot write into {}: there is no such folder", folder.display());
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(UNFINISHED);
     #[cfg(unix)]
@@ -64,9 +67,7 @@ fn unfinished(path: &Path) -> Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder
-        .tempfile_in(folder)
-        .with_context(|| format!("cannot write into {} (missing, read-only or full?)", folder.display()))
+    builder.tempfile_in(folder).with_context(|| format!("cannot write into {} (read-only or full?)", folder.display()))
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.
@@ -102,6 +103,14 @@ pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("none");
+        let error = check_writable(&folder.join("b.txt")).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot write into {}: there is no such folder", folder.display()));
+    }
 
     #[test]
     fn replaces_and_leaves_nothing_else() {
