@@ -12,6 +12,7 @@ mod page;
 pub mod people;
 mod people_verdict;
 mod plots;
+mod rater_agreement;
 mod run;
 mod sheets;
 mod verdict;
