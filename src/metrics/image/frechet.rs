@@ -12,7 +12,8 @@ use std::cell::OnceCell;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::runtime::{Background, catch_panics};
+use crate::nn;
+use crate::runtime::Background;
 
 /// A set of features as a normal distribution.
 #[derive(Debug)]
@@ -149,13 +150,12 @@ pub fn distance_with_influence(fixed: &Gaussian, sampled: &Gaussian) -> Result<(
 /// Has libtorch load its solvers for a GPU in the background: half a second that can pass while pictures
 /// are measured. On the CPU there is nothing to load.
 pub fn warm_up(device: Device) -> Option<Background> {
-    let work = move || {
+    let fit_twice = move || {
         let features = Tensor::eye_m(600, 512, (Kind::Double, device));
         let fit = || Gaussian::fit(&features);
-        // What goes wrong here goes wrong again where it matters.
-        let _ = catch_panics(|| distance_with_influence(&fit()?, &fit()?));
+        distance_with_influence(&fit()?, &fit()?)
     };
-    device.is_cuda().then(|| Background::start(work))
+    nn::warm_up(device, move || drop(fit_twice()))
 }
 
 /// FID extrapolated to sets without end: FID is measured at several sample sizes, and the line

@@ -12,7 +12,8 @@ use super::{ImageScorer, PictureMetric, PictureSet};
 use crate::checkpoints::{Checkpoint, Weights};
 use crate::metrics::{About, Metric, Show, Value};
 use crate::models::metric_nets::alexnet::Lpips;
-use crate::runtime::{Background, catch_panics, with_chosen_tf32};
+use crate::nn;
+use crate::runtime::{Background, with_chosen_tf32};
 
 /// The metric's name.
 pub const NAME: &str = "lpips";
@@ -66,13 +67,12 @@ impl PictureMetric for PhotoDistance {
 /// for the first pairs, here so many of this width and height at a time. On the CPU there is nothing to load.
 pub fn warm_up(device: Device, kind: Kind, pairs: usize, (width, height): (u32, u32)) -> Option<Background> {
     let pictures = [2 * pairs as i64, 3, height.into(), width.into()];
-    let work = move || -> Result<Tensor> {
+    let measure = move || -> Result<Tensor> {
         let net = LpipsNet::random(device, kind)?;
         let black = Tensor::f_zeros(pictures, (kind, device))?;
-        with_chosen_tf32(|| no_grad(|| net.net.forward_joined(&black, pairs as i64)))
+        with_chosen_tf32(|| net.net.forward_joined(&black, pairs as i64))
     };
-    // What goes wrong here goes wrong again where it matters.
-    device.is_cuda().then(|| Background::start(move || drop(catch_panics(work))))
+    nn::warm_up(device, move || drop(measure()))
 }
 
 /// LPIPS on AlexNet, on a device.
