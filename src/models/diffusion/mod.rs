@@ -1,6 +1,7 @@
 //! Models that draw pictures: a folder a family, and what all of them share.
 
 pub mod autoencoder_kl;
+mod first_latents;
 mod float32_fallback;
 mod guidance;
 mod guided_steps;

@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use super::autoencoder_kl::AutoencoderKl;
+use super::first_latents::{encode_photos, first_draws};
 use super::float32_fallback::{self, Decoded, Float32Fallback};
 use super::guided_steps::GuidedSteps;
 use super::loading::Loading;
@@ -16,13 +16,12 @@ use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline_source::PipelineSource;
 use super::step_noise::StepNoise;
 use crate::error::usage;
-use crate::images::{self, Filter};
 use crate::models::text::text_tokenizer::clip_budget;
 use crate::models::{
     GenerateRequest, Generated, Generator, GeneratorTask, LoraChoice, Outline, PhasedGenerator, Settled, Task,
 };
 use crate::prompts::TokenBudget;
-use crate::runtime::{NoiseGenerator, Precision, Runtime, log_moment};
+use crate::runtime::{Precision, Runtime, log_moment};
 use crate::schedulers::Solver;
 
 /// A photo is called large when it has this many times the places that the model was trained on.
@@ -142,25 +141,24 @@ impl<M: DiffusionModel> Pipeline<M> {
         self.noise_kind = kind;
     }
 
-    /// Where denoising starts: noise, or photos with noise. Each picture draws from its own generator.
-    fn start(&self, request: &GenerateRequest, size: (i64, i64), solver: &dyn Solver, first: usize) -> Result<Tensor> {
-        let shape = self.latent_shape(size);
-        // The draw of the autoencoder's latents comes before that of the noise.
-        let count = draws_before_steps(request);
-        let draw = |&seed: &u64| {
-            let mut generator = NoiseGenerator::new(seed)?;
-            (0..count).map(|_| generator.normal(&shape, self.noise_kind)).collect()
-        };
-        let pictures: Vec<Vec<Tensor>> = request.seeds.iter().map(draw).collect::<Result<_>>()?;
-        let draws: Vec<Tensor> = (0..count)
-            .map(|i| {
-                let draws: Vec<&Tensor> = pictures.iter().map(|draws| &draws[i]).collect();
-                Tensor::cat(&draws, 0).to_device(self.device).to_kind(self.kind)
-            })
-            .collect();
-        Ok(match draws.as_slice() {
+    /// Where denoising starts: noise, or photos with noise.
+    fn first_latents(
+        &self,
+        request: &GenerateRequest,
+        size: (i64, i64),
+        solver: &dyn Solver,
+        first: usize,
+    ) -> Result<Tensor> {
+        let draws =
+            first_draws(&request.seeds, draws_before_steps(request), &self.latent_shape(size), self.noise_kind)?;
+        let here = |draw: &Tensor| draw.to_device(self.device).to_kind(self.kind);
+        Ok(match draws.iter().map(here).collect::<Vec<_>>().as_slice() {
+            // The autoencoder's draw comes before that of the noise.
             [of_latents, noise] => {
-                solver.add_noise(&self.encode_photos(&request.images, size, of_latents)?, noise, first)
+                let scale = self.model.outline().vae().scale_factor();
+                let pixels = (size.0 * scale, size.1 * scale);
+                let photos = encode_photos((&self.vae, self.vae_kind), &request.images, pixels, of_latents)?;
+                solver.add_noise(&photos, noise, first)
             }
             noise => &noise[0] * solver.init_noise_sigma(),
         })
@@ -169,23 +167,6 @@ impl<M: DiffusionModel> Pipeline<M> {
     /// Of one picture.
     fn latent_shape(&self, (width, height): (i64, i64)) -> [i64; 4] {
         [1, self.model.outline().latent_channels(), height, width]
-    }
-
-    /// The photos' latents, drawn by `draws` [photos, channels, height, width].
-    fn encode_photos(&self, photos: &[RgbImage], (width, height): (i64, i64), draws: &Tensor) -> Result<Tensor> {
-        let scale = self.model.outline().vae().scale_factor();
-        let (width, height) = (width * scale, height * scale);
-        let at_a_time = self.vae.photos_at_a_time(width * height) as usize;
-        let mut encoded = Vec::new();
-        for (photos, draws) in photos.chunks(at_a_time).zip(draws.split(at_a_time as i64, 0)) {
-            let resize = |photo| images::resize(photo, width as u32, height as u32, Filter::Lanczos);
-            let photos: Vec<RgbImage> = photos.iter().map(resize).collect();
-            let pixels = images::batch_tensor(&photos)?.to_device(self.device).to_kind(Kind::Float);
-            let pixels = (pixels / 255.0 * 2.0 - 1.0).to_kind(self.vae_kind);
-            let latents = self.vae.encode(&pixels).sample(&draws.to_kind(self.vae_kind));
-            encoded.push(self.vae.scale(&latents).to_kind(self.kind));
-        }
-        Ok(Tensor::cat(&encoded, 0))
     }
 
     /// None = without guidance.
@@ -249,7 +230,7 @@ impl<M: DiffusionModel> Pipeline<M> {
         let guidance = Self::guidance(request);
         let control = self.model.control(request, size)?;
         let second_control = self.second_for(guidance).map(|(second, _)| second.control(request, size)).transpose()?;
-        let latents = self.start(request, size, solver.as_ref(), first)?;
+        let latents = self.first_latents(request, size, solver.as_ref(), first)?;
         let noise = StepNoise {
             seeds: request.seeds.clone(),
             shape: self.latent_shape(size),
