@@ -103,10 +103,14 @@ fn mend(
 pub mod testing {
     use std::path::{Path, PathBuf};
 
+    use anyhow::Result;
     use image::RgbImage;
-    use tch::{Kind, Tensor};
+    use tch::{Device, Kind, Tensor};
 
-    use crate::models::Generated;
+    use crate::models::diffusion::model::DiffusionModel;
+    use crate::models::diffusion::pipeline::Pipeline;
+    use crate::models::diffusion::pipeline_source::PipelineSource;
+    use crate::models::{GenerateRequest, Generated, Generator};
 
     /// A copy of a tiny pipeline (a folder of tests/golden) with tensors of a part changed.
     pub fn damaged(pipeline: &str, part: &str, change: impl Fn(&str, Tensor) -> Tensor) -> tempfile::TempDir {
@@ -124,10 +128,29 @@ pub mod testing {
         copy
     }
 
-    /// Whether pictures that overflowed in float16 and were mended are those of float32, but for the rounding of what
-    /// stayed in float16, up to `tolerance` grey levels on average; and say so with `words`.
-    pub fn assert_mended(mended: &[Generated], exact: &[Generated], words: &str, tolerance: f64) {
-        for (mended, exact) in mended.iter().zip(exact) {
+    /// Draws two pictures with the pipeline in `folder` in `kind`, from noise drawn in `noise`, and from photos where asked.
+    pub fn draw<M: DiffusionModel>(folder: &Path, kind: Kind, noise: Kind, photos: bool) -> Result<Vec<Generated>> {
+        let mut pipeline = Pipeline::<M>::open(PipelineSource::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
+        pipeline.noise_kind = noise;
+        let photo = |blue| RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * 15) as u8, (y * 15) as u8, blue]));
+        pipeline.generate(&GenerateRequest {
+            prompts: vec!["a cat".to_string(), "a dog".to_string()],
+            seeds: vec![1, 2],
+            steps: Some(2),
+            width: Some(16),
+            height: Some(16),
+            guidance_scale: Some(2.0),
+            images: if photos { vec![photo(0), photo(200)] } else { Vec::new() },
+            ..GenerateRequest::default()
+        })
+    }
+
+    /// Whether pictures that overflow in float16 are mended: those of float32 from the same noise, but for the rounding of
+    /// what stayed in float16, up to `tolerance` grey levels on average; and say so with `words`.
+    pub fn assert_mended<M: DiffusionModel>(folder: &Path, words: &str, photos: bool, tolerance: f64) {
+        let [mended, exact] =
+            [Kind::Half, Kind::Float].map(|kind| draw::<M>(folder, kind, Kind::Half, photos).unwrap());
+        for (mended, exact) in mended.iter().zip(&exact) {
             let remark = mended.remark.as_deref().unwrap_or_default();
             assert!(remark.contains(words) && !remark.contains("still"), "{remark:?}");
             assert_eq!(exact.remark, None);

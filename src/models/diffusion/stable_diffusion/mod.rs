@@ -15,6 +15,7 @@ mod outline;
 mod prompt_encoder;
 pub mod safety_checker;
 mod single_file;
+mod steering;
 mod steps;
 mod transformer;
 pub mod unet;
@@ -22,21 +23,17 @@ mod unet_config;
 mod unet_encoder;
 
 use std::cell::OnceCell;
-use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use self::config::{SAFETY_CHECKER, UNET, VAE};
-use self::control::Control;
-use self::controlnet::ControlNet;
-use self::ip_adapter::{AdapterFiles, IMAGE_ENCODER, IpAdapter, PicturePrompt};
-use self::kept::Kept;
 use self::outline::SdOutline;
 use self::prompt_encoder::PromptEncoder;
 use self::safety_checker::SafetyChecker;
+use self::steering::{Steered, SteeringNets};
 use self::steps::SdTexts;
 use self::unet::Unet;
 use super::guidance::{Ways, guide};
@@ -47,8 +44,7 @@ use super::pipeline_part::Part;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::error::usage;
-use crate::models::vision::image_encoder::ImageEncoder;
-use crate::models::{Family, GenerateRequest, Generated, IpAdapterChoice};
+use crate::models::{Family, GenerateRequest, Generated};
 use crate::prompts::TokenBudget;
 use crate::runtime::Precision;
 
@@ -76,9 +72,7 @@ pub struct SdModel {
     unet: Rc<Unet>,
     unet_weights: Adaptable,
     capture: CaptureSlot<Unet>,
-    controlnet: Kept<ControlNet>,
-    ip_adapter: Kept<IpAdapter>,
-    image_encoder: Kept<ImageEncoder>,
+    steering: SteeringNets,
     checker: OnceCell<SafetyChecker>,
 }
 
@@ -94,21 +88,9 @@ impl SdModel {
     fn with_unet(outline: SdOutline, prompts: Rc<PromptEncoder>, device: Device, kind: Kind) -> Result<Self> {
         let SdOutline { source, unet: config, .. } = &outline;
         let (unet, unet_weights) = source.build_adaptable(UNET, device, kind, |weights| Unet::new(weights, config))?;
-        let (unet, capture, checker) = (Rc::new(unet), CaptureSlot::default(), OnceCell::new());
-        let (controlnet, ip_adapter, image_encoder) = (Kept::default(), Kept::default(), Kept::default());
-        Ok(Self {
-            outline,
-            device,
-            kind,
-            prompts,
-            unet,
-            unet_weights,
-            capture,
-            controlnet,
-            ip_adapter,
-            image_encoder,
-            checker,
-        })
+        let (unet, capture, steering) = (Rc::new(unet), CaptureSlot::default(), SteeringNets::default());
+        let checker = OnceCell::new();
+        Ok(Self { outline, device, kind, prompts, unet, unet_weights, capture, steering, checker })
     }
 
     /// The checker, which is loaded when it is first asked for.
@@ -124,39 +106,6 @@ impl SdModel {
         })?;
         Ok(self.checker.get_or_init(|| checker))
     }
-}
-
-impl SdModel {
-    /// The ControlNet of a request; the last one stays.
-    fn controlnet(&self, name: &str) -> Result<Rc<ControlNet>> {
-        self.controlnet.get(Path::new(name), || {
-            let files = controlnet::ControlFiles::open(name, &self.outline.source, &self.outline.unet)?;
-            files.build(self.device, self.kind).with_context(|| format!("ControlNet {name}"))
-        })
-    }
-
-    /// The pictures to draw after. The last adapter stays, and so does the encoder, which several adapters share.
-    fn picture_prompt(&self, choice: &IpAdapterChoice) -> Result<PicturePrompt> {
-        let adapter = self.ip_adapter.get(&choice.file, || {
-            let files = AdapterFiles::open(&choice.file, &self.outline.source, &self.outline.unet)?;
-            let extractor = self.outline.feature_extractor();
-            let load = || match files.is_random() {
-                true => ImageEncoder::random(&self.outline.source.config(IMAGE_ENCODER)?, self.device, self.kind),
-                false => ImageEncoder::load(&files.encoder, extractor.as_deref(), self.device, self.kind),
-            };
-            let encoder = self.image_encoder.get(&files.encoder, load)?;
-            let shown = choice.file.display();
-            files.build(encoder, self.device, self.kind).with_context(|| format!("IP-Adapter {shown}"))
-        })?;
-        PicturePrompt::new(adapter, choice)
-    }
-}
-
-/// What steers one drawing beside its texts.
-#[derive(Debug)]
-pub struct Steered {
-    net: Option<Control>,
-    pictures: Option<PicturePrompt>,
 }
 
 impl DiffusionModel for SdModel {
@@ -219,13 +168,7 @@ impl DiffusionModel for SdModel {
     fn control(&self, request: &GenerateRequest, (width, height): (i64, i64)) -> Result<Steered> {
         let scale = self.outline.vae.scale_factor();
         let size = (width * scale, height * scale);
-        let net = request.control.as_ref().map(|control| {
-            let net = self.controlnet(&control.model)?;
-            Control::new(net, control, size, self.device)
-        });
-        let choice = request.ip_adapter.as_ref().filter(|choice| choice.scale != 0.0);
-        let pictures = choice.map(|choice| self.picture_prompt(choice));
-        Ok(Steered { net: net.transpose()?, pictures: pictures.transpose()? })
+        self.steering.steer(request, size, &self.outline, (self.device, self.kind))
     }
 
     fn condition(&self, texts: &Tensor, ways: Ways, times: &[f64], control: &Steered) -> Result<Conditioned<Unet>> {
@@ -296,39 +239,11 @@ impl DiffusionModel for SdModel {
 /// again, see [`super::float32_fallback`].
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use anyhow::Result;
-    use image::RgbImage;
-    use tch::{Device, Kind};
-
     use super::*;
-    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
+    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged, draw};
     use crate::models::diffusion::pipeline_part::Published;
     use crate::models::diffusion::pipeline_source::PipelineSource;
-    use crate::models::{ControlRequest, Generated, Generator, LoraChoice, PhasedGenerator};
-
-    /// Draws two pictures in `kind`, from photos where asked for; noise is drawn in float16 always.
-    fn draw(folder: &Path, kind: Kind, photos: bool) -> Result<Vec<Generated>> {
-        let mut pipeline = StableDiffusion::open(PipelineSource::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
-        pipeline.noise_kind = Kind::Half;
-        let photo = |blue| RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * 15) as u8, (y * 15) as u8, blue]));
-        pipeline.generate(&GenerateRequest {
-            prompts: vec!["a cat".to_string(), "a dog".to_string()],
-            seeds: vec![1, 2],
-            steps: Some(2),
-            width: Some(16),
-            height: Some(16),
-            guidance_scale: Some(2.0),
-            images: if photos { vec![photo(0), photo(200)] } else { Vec::new() },
-            ..GenerateRequest::default()
-        })
-    }
-
-    fn mended_as(folder: &Path, words: &str, photos: bool, tolerance: f64) {
-        let (mended, exact) = (draw(folder, Kind::Half, photos).unwrap(), draw(folder, Kind::Float, photos).unwrap());
-        assert_mended(&mended, &exact, words, tolerance);
-    }
+    use crate::models::{ControlRequest, Generator, IpAdapterChoice, LoraChoice, PhasedGenerator};
 
     #[test]
     fn a_decoder_that_overflows_is_run_again_in_float32() {
@@ -336,7 +251,7 @@ mod tests {
             "decoder.conv_in.weight" => tensor * 5e4,
             _ => tensor,
         });
-        mended_as(folder.path(), "decoded again in float32", false, 4.0);
+        assert_mended::<SdModel>(folder.path(), "decoded again in float32", false, 4.0);
     }
 
     /// Then the latents are no numbers, and the whole drawing is done again.
@@ -346,7 +261,7 @@ mod tests {
             "encoder.conv_in.weight" => tensor * 5e4,
             _ => tensor,
         });
-        mended_as(folder.path(), "drawn again in float32", true, 0.0);
+        assert_mended::<SdModel>(folder.path(), "drawn again in float32", true, 0.0);
     }
 
     #[test]
@@ -355,7 +270,7 @@ mod tests {
             "conv_in.weight" => tensor * 5e4,
             _ => tensor,
         });
-        mended_as(folder.path(), "drawn again in float32", false, 0.0);
+        assert_mended::<SdModel>(folder.path(), "drawn again in float32", false, 0.0);
     }
 
     /// A configuration that asks for float32 gets it, and nothing has to be mended.
@@ -369,7 +284,7 @@ mod tests {
         let config = std::fs::read_to_string(&file).unwrap().replacen('{', "{\"force_upcast\": true,", 1);
         std::fs::write(&file, config).unwrap();
         for photos in [false, true] {
-            for picture in draw(folder.path(), Kind::Half, photos).unwrap() {
+            for picture in draw::<SdModel>(folder.path(), Kind::Half, Kind::Half, photos).unwrap() {
                 assert_eq!(picture.remark, None);
             }
         }
@@ -436,7 +351,7 @@ mod tests {
             "decoder.conv_in.weight" => tensor * 3e38,
             _ => tensor,
         });
-        let error = draw(folder.path(), Kind::Float, false).unwrap_err();
+        let error = draw::<SdModel>(folder.path(), Kind::Float, Kind::Half, false).unwrap_err();
         assert!(error.to_string().contains("in float32 too"), "{error:#}");
     }
 }

@@ -7,6 +7,7 @@
 mod adapters;
 mod block;
 mod config;
+mod denoiser;
 pub mod mmdit;
 mod outline;
 mod prompt_encoding;
@@ -14,30 +15,29 @@ mod rehearsal;
 mod single_file;
 mod steps;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use self::config::{TRANSFORMER, VAE};
+use self::config::VAE;
+use self::denoiser::DenoiserPlace;
 use self::mmdit::Mmdit;
 use self::outline::Sd3Outline;
 pub use self::prompt_encoding::Embeddings;
 use self::prompt_encoding::PromptEncoder;
 use self::steps::MmditTexts;
 use super::guidance::Ways;
-use super::lora::{Adaptable, Lora};
+use super::lora::Lora;
 use super::model::{DiffusionModel, PipelineOutline};
 use super::pipeline::Pipeline;
 use super::pipeline_part::Part;
-use super::pipeline_source::PipelineSource;
 use super::single_file::SingleFileLayout;
 use super::steps::{CaptureSlot, Conditioned, DenoisingSteps};
 use crate::models::{Family, GenerateRequest};
 use crate::nn::with_long_attention;
 use crate::prompts::TokenBudget;
-use crate::runtime::{self, Coming, Precision};
+use crate::runtime::{self, Precision};
 
 /// Device memory that drawing takes besides the weights: for one picture of 1024², and for each more.
 const WORKING_BYTES: u64 = 4 << 30;
@@ -72,57 +72,16 @@ pub struct Sd3Model {
     prompts: Rc<PromptEncoder>,
     /// Whether encoders and denoiser are on the device together; if not, each comes when needed.
     fits_in_vram: bool,
-    transformer: RefCell<Option<(Rc<Mmdit>, Adaptable)>>,
-    /// The same while it is read beside what is done with the texts.
-    coming: RefCell<Option<Coming<(Mmdit, Adaptable)>>>,
-    /// It goes with the transformer.
-    capture: CaptureSlot<Mmdit>,
-    /// What is merged into the networks, also into those that come later.
-    loras: RefCell<Rc<Vec<Lora>>>,
+    denoiser: DenoiserPlace,
 }
 
 impl Sd3Model {
-    /// The denoiser, loaded if it is not there.
-    fn transformer(&self) -> Result<Rc<Mmdit>> {
-        self.settle()?;
-        if let Some((here, _)) = self.transformer.borrow().as_ref() {
-            return Ok(here.clone());
-        }
-        let Sd3Outline { source, transformer: config, .. } = &self.outline;
-        self.keep(read_transformer(source, config, self.device, self.precision)?)
-    }
-
-    /// Adapts the denoiser that was read, and keeps it.
-    fn keep(&self, (read, weights): (Mmdit, Adaptable)) -> Result<Rc<Mmdit>> {
-        weights.merge(&self.loras.borrow())?;
-        let read = Rc::new(read);
-        *self.transformer.borrow_mut() = Some((read.clone(), weights));
-        Ok(read)
-    }
-
-    /// Has the denoiser read in the background.
-    fn begin_transformer(&self) {
-        let Sd3Outline { source, transformer, .. } = &self.outline;
-        let (source, config, device, precision) = (source.clone(), transformer.clone(), self.device, self.precision);
-        let read = move || tch::no_grad(|| read_transformer(&source, &config, device, precision));
-        *self.coming.borrow_mut() = Some(Coming::start(read));
-    }
-
     fn unload_encoders(&self) {
         if self.prompts.is_loaded() {
             self.prompts.unload();
             runtime::shim::empty_cache();
         }
     }
-}
-
-fn read_transformer(
-    source: &PipelineSource,
-    config: &mmdit::Config,
-    device: Device,
-    precision: Precision,
-) -> Result<(Mmdit, Adaptable)> {
-    source.build_adaptable(TRANSFORMER, device, precision, |weights| Mmdit::new(weights, config))
 }
 
 impl DiffusionModel for Sd3Model {
@@ -153,11 +112,10 @@ impl DiffusionModel for Sd3Model {
         let mmdit::Config { joint_attention_dim, pooled_projection_dim, .. } = outline.transformer;
         let prompts = PromptEncoder::new(&outline.source, device, kind, joint_attention_dim, pooled_projection_dim)?;
         let prompts = Rc::new(prompts);
-        let all = prompts.bytes()? + outline.source.bytes(TRANSFORMER, kind)?;
+        let denoiser = DenoiserPlace::new(outline.source.clone(), outline.transformer.clone(), device, precision);
+        let all = prompts.bytes()? + denoiser.missing_bytes()?;
         let fits_in_vram = runtime::free_memory(device).is_none_or(|free| free > all + WORKING_BYTES);
-        let (transformer, coming) = (RefCell::default(), RefCell::default());
-        let (capture, loras) = (CaptureSlot::default(), RefCell::default());
-        let model = Self { outline, device, precision, prompts, fits_in_vram, transformer, coming, capture, loras };
+        let model = Self { outline, device, precision, prompts, fits_in_vram, denoiser };
         if fits_in_vram {
             model.prompts.load()?;
         } else {
@@ -165,9 +123,9 @@ impl DiffusionModel for Sd3Model {
         }
         // Random numbers are drawn one after another.
         if fits_in_vram && device.is_cuda() && !model.outline.source.is_random() {
-            model.begin_transformer();
+            model.denoiser.begin();
         } else {
-            model.transformer()?;
+            model.denoiser.get()?;
         }
         Ok(model)
     }
@@ -179,12 +137,9 @@ impl DiffusionModel for Sd3Model {
             runtime::check_float8(gpu)?;
         }
         let outline = Sd3Outline::read(self.outline.source.clone())?;
-        let (precision, prompts, loras) = (self.precision, self.prompts.clone(), self.loras.clone());
-        let (transformer, coming, capture) = (RefCell::default(), RefCell::default(), CaptureSlot::default());
-        let model =
-            Self { outline, device, precision, prompts, fits_in_vram: true, transformer, coming, capture, loras };
-        model.transformer()?;
-        Ok(model)
+        let (precision, prompts, denoiser) = (self.precision, self.prompts.clone(), self.denoiser.on(device));
+        denoiser.get()?;
+        Ok(Self { outline, device, precision, prompts, fits_in_vram: true, denoiser })
     }
 
     fn outline(&self) -> &Sd3Outline {
@@ -204,18 +159,12 @@ impl DiffusionModel for Sd3Model {
     }
 
     fn settle(&self) -> Result<()> {
-        match self.coming.take() {
-            Some(coming) => self.keep(coming.take()?).map(drop),
-            None => Ok(()),
-        }
+        self.denoiser.settle()
     }
 
     fn adapt(&self, loras: Vec<Lora>) -> Result<()> {
         let loras = Rc::new(loras);
-        *self.loras.borrow_mut() = loras.clone();
-        if let Some((_, weights)) = self.transformer.borrow().as_ref() {
-            weights.merge(&loras)?;
-        }
+        self.denoiser.adapt(loras.clone())?;
         self.prompts.adapt(loras)
     }
 
@@ -225,8 +174,7 @@ impl DiffusionModel for Sd3Model {
         if self.prompts.needs_encoders(texts) && !self.prompts.is_loaded() {
             let needed = self.prompts.bytes()? + WORKING_BYTES / 2;
             if runtime::free_memory(self.device).is_some_and(|free| free < needed) {
-                self.capture.forget();
-                *self.transformer.borrow_mut() = None;
+                self.denoiser.unload();
                 runtime::shim::empty_cache();
             }
             self.prompts.load()?;
@@ -245,14 +193,9 @@ impl DiffusionModel for Sd3Model {
     /// Sends the encoders away where there is room beside them for one picture, but not for so many or so large ones.
     fn make_room(&self, pictures: usize, (width, height): (i64, i64)) -> Result<()> {
         let Some(free) = runtime::free_memory(self.device) else { return Ok(()) };
-        let denoiser = if self.transformer.borrow().is_some() {
-            0
-        } else {
-            self.outline.source.bytes(TRANSFORMER, self.precision.kind)?
-        };
         let places = pictures as u64 * (width * height) as u64;
         let working = WORKING_BYTES + (PICTURE_BYTES * places / PUBLISHED_PLACES).saturating_sub(PICTURE_BYTES);
-        if free < denoiser + working {
+        if free < self.denoiser.missing_bytes()? + working {
             self.unload_encoders();
         }
         Ok(())
@@ -264,7 +207,7 @@ impl DiffusionModel for Sd3Model {
     }
 
     fn condition(&self, texts: &Embeddings, ways: Ways, times: &[f64], _control: &()) -> Result<Conditioned<Mmdit>> {
-        let denoiser = self.transformer()?;
+        let denoiser = self.denoiser.get()?;
         let times: Vec<f32> = times.iter().map(|&time| time as f32).collect();
         let [prompt, pooled] = [&texts.prompt, &texts.pooled].map(|rows| ways.rows(rows).to_device(self.device));
         let mmdit::Conditioning { context, modulations } = denoiser.condition(&prompt, &pooled, &times);
@@ -272,7 +215,7 @@ impl DiffusionModel for Sd3Model {
     }
 
     fn capture(&self) -> &CaptureSlot<Mmdit> {
-        &self.capture
+        self.denoiser.capture()
     }
 
     /// Guidance is part of the captured step.
@@ -294,9 +237,11 @@ impl DiffusionModel for Sd3Model {
 mod tests {
     use std::path::Path;
 
+    use super::config::TRANSFORMER;
     use super::*;
-    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged};
-    use crate::models::{Generated, Generator};
+    use crate::models::Generator;
+    use crate::models::diffusion::float32_fallback::testing::{assert_mended, damaged, draw};
+    use crate::models::diffusion::pipeline_source::PipelineSource;
 
     fn mini_with_t5() -> StableDiffusion3 {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sd3/with_t5");
@@ -321,8 +266,8 @@ mod tests {
     #[test]
     fn encoders_take_turns_where_memory_is_short() {
         let fits_in_vram = mini_with_t5();
-        let weights = fits_in_vram.model.prompts.bytes().unwrap()
-            + fits_in_vram.model.outline.source.bytes(TRANSFORMER, Kind::Float).unwrap();
+        let model = &fits_in_vram.model;
+        let weights = model.prompts.bytes().unwrap() + model.outline.source.bytes(TRANSFORMER, Kind::Float).unwrap();
         let request = cats(1);
         let expected = pictures(&fits_in_vram, &request);
         assert!(fits_in_vram.model.prompts.is_loaded());
@@ -360,34 +305,13 @@ mod tests {
         assert_eq!(pictures(&pipeline, &cats(2)), expected, "they come back for new texts");
     }
 
-    /// Draws in `kind`, from noise drawn in `noise`.
-    fn draw(folder: &Path, kind: Kind, noise: Kind) -> Result<Vec<Generated>> {
-        let mut pipeline = StableDiffusion3::open(PipelineSource::Folder(folder.to_path_buf()), Device::Cpu, kind)?;
-        pipeline.noise_kind = noise;
-        pipeline.generate(&GenerateRequest {
-            prompts: vec!["a cat".to_string(), "a dog".to_string()],
-            seeds: vec![1, 2],
-            steps: Some(2),
-            width: Some(16),
-            height: Some(16),
-            guidance_scale: Some(2.0),
-            ..GenerateRequest::default()
-        })
-    }
-
-    fn mended_as(folder: &Path, words: &str, tolerance: f64) {
-        let mended = draw(folder, Kind::Half, Kind::Half).unwrap();
-        let exact = draw(folder, Kind::Float, Kind::Half).unwrap();
-        assert_mended(&mended, &exact, words, tolerance);
-    }
-
     #[test]
     fn an_autoencoder_that_overflows_is_run_again_in_float32() {
         let folder = damaged("sd3/with_t5", "vae", |name, tensor| match name {
             "decoder.conv_in.weight" => tensor * 5e4,
             _ => tensor,
         });
-        mended_as(folder.path(), "decoded again in float32", 4.0);
+        assert_mended::<Sd3Model>(folder.path(), "decoded again in float32", false, 4.0);
     }
 
     #[test]
@@ -397,7 +321,7 @@ mod tests {
             "transformer_blocks.0.attn.to_out.0.weight" => tensor / 5e4,
             _ => tensor,
         });
-        mended_as(folder.path(), "drawn again in float32", 0.0);
+        assert_mended::<Sd3Model>(folder.path(), "drawn again in float32", false, 0.0);
     }
 
     /// As on a GPU, where the texts are encoded meanwhile.
@@ -405,10 +329,10 @@ mod tests {
     fn a_denoiser_that_is_still_read_draws_the_same() {
         let expected = pictures(&mini_with_t5(), &cats(1));
         let early = mini_with_t5();
-        *early.model.transformer.borrow_mut() = None;
-        early.model.begin_transformer();
+        early.model.denoiser.unload();
+        early.model.denoiser.begin();
         assert_eq!(pictures(&early, &cats(1)), expected);
-        assert!(early.model.coming.borrow().is_none() && early.model.transformer.borrow().is_some());
+        assert_eq!(early.model.denoiser.missing_bytes().unwrap(), 0);
     }
 
     #[test]
@@ -417,8 +341,8 @@ mod tests {
         let rt = runtime::Runtime { device: Device::Cpu, dtype: runtime::DtypeChoice::Float32, offline: true };
         let early = StableDiffusion3::load(folder.path(), &rt).unwrap();
         std::fs::write(folder.path().join("transformer/diffusion_pytorch_model.safetensors"), "{}").unwrap();
-        *early.model.transformer.borrow_mut() = None;
-        early.model.begin_transformer();
+        early.model.denoiser.unload();
+        early.model.denoiser.begin();
         let found = early.generate(&cats(1)).unwrap_err();
         let expected = StableDiffusion3::load(folder.path(), &rt).unwrap_err();
         assert_eq!(runtime::one_line(&found), runtime::one_line(&expected));
@@ -431,7 +355,7 @@ mod tests {
             "decoder.conv_in.weight" => tensor * 3e38,
             _ => tensor,
         });
-        let error = draw(folder.path(), Kind::Float, Kind::Float).unwrap_err();
+        let error = draw::<Sd3Model>(folder.path(), Kind::Float, Kind::Float, false).unwrap_err();
         assert!(error.to_string().contains("in float32 too"), "{error:#}");
     }
 
@@ -441,7 +365,7 @@ mod tests {
             "decoder.conv_out.bias" => tensor * f64::NAN,
             _ => tensor,
         });
-        let error = format!("{:#}", draw(folder.path(), Kind::Float, Kind::Float).unwrap_err());
+        let error = format!("{:#}", draw::<Sd3Model>(folder.path(), Kind::Float, Kind::Float, false).unwrap_err());
         assert!(error.contains("decoder.conv_out.bias") && error.contains("vae"), "{error}");
     }
 
@@ -452,7 +376,7 @@ mod tests {
             _ => tensor,
         });
         for kind in [Kind::Float, Kind::BFloat16] {
-            for picture in draw(folder.path(), kind, kind).unwrap() {
+            for picture in draw::<Sd3Model>(folder.path(), kind, kind, false).unwrap() {
                 assert!(picture.remark.as_deref().unwrap().contains("all black"), "{:?}", picture.remark);
             }
         }
