@@ -15,6 +15,7 @@ static FIRST: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_
 
 fn main() -> ExitCode {
     runtime::conventional_signals();
+    runtime::keep_freed_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version fail only where they cannot be written.

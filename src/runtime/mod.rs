@@ -48,7 +48,9 @@ pub use kernel::{eager, set_eager};
 pub use mapped::MappedFile;
 #[cfg(test)]
 pub use memory::acted_free;
-pub use memory::{free_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory};
+pub use memory::{
+    free_memory, keep_freed_memory, limit_memory, log_peak_memory, peak_memory, reset_peak_memory, total_memory,
+};
 pub use precision::{choose_tf32, tf32_is_chosen, with_chosen_tf32};
 pub use profile::profiled;
 pub use shell::shell_word;
