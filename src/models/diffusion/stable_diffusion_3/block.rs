@@ -107,14 +107,14 @@ impl<'a> Modulations<'a> {
 
 /// x + gate · y, `gate` being [batch, size].
 fn gated_add(x: &Tensor, y: &Tensor, gate: &Tensor) -> Tensor {
-    fused::gated_add(x, y, gate).unwrap_or_else(|| x + gate * y)
+    fused::gated_add(x, y, gate).unwrap_or_else(|| x.addcmul(gate, y))
 }
 
 /// A norm without weights, then scale and shift.
 pub(super) fn modulated_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
     fused::modulated_norm(x, &Modulation { shift, scale }, EPS).unwrap_or_else(|| {
         let size = *x.size().last().unwrap_or(&0);
-        LayerNorm::plain(size, EPS).forward(x) * (scale + 1.0) + shift
+        shift.addcmul(&LayerNorm::plain(size, EPS).forward(x), &(scale + 1.0))
     })
 }
 
@@ -219,8 +219,9 @@ impl Projections {
         x.room(&[tokens, size[1], 3 * size[2]])
     }
 
-    /// Attention over [tokens, batch, 3 · size]: [tokens, batch, size].
-    fn attend(&self, qkv: &Tensor) -> Tensor {
+    /// Attention of the first `queries` tokens over all of [tokens, batch, 3 · size]: [queries, batch, size]; of all tokens in
+    /// float8.
+    fn attend(&self, qkv: &Tensor, queries: i64) -> Tensor {
         if self.float8
             && let Some(out) = float8_attention(qkv, self.heads)
         {
@@ -229,8 +230,8 @@ impl Projections {
         let size = qkv.size();
         // [tokens, batch, 3, heads, head_dim] → three of [batch, heads, tokens, head_dim]
         let parts = qkv.view([size[0], size[1], 3, self.heads, -1]).permute([2, 1, 3, 0, 4]).unbind(0);
-        let out = attention(&parts[0], &parts[1], &parts[2], None);
-        out.permute([2, 0, 1, 3]).reshape([size[0], size[1], -1])
+        let out = attention(&parts[0].narrow(2, 0, queries), &parts[1], &parts[2], None);
+        out.permute([2, 0, 1, 3]).reshape([queries, size[1], -1])
     }
 }
 
@@ -266,7 +267,10 @@ impl JointAttention {
         let joint = self.image.room(image, image_tokens + text_tokens);
         self.image.forward_into(image, &of_image(&joint));
         self.text.forward_into(text, &of_text(&joint));
-        let out = self.image.attend(&joint);
+        // On a CPU nothing is computed of text that is not read any more. On a GPU, whose kernels know queries and keys of
+        // one count best, that is a small part of a picture's tokens.
+        let reads_text = self.to_add_out.is_some() || joint.device().is_cuda();
+        let out = self.image.attend(&joint, if reads_text { image_tokens + text_tokens } else { image_tokens });
         let text = |linear: &AnyLinear| linear.forward(&LayerInput::Plain(of_text(&out)));
         (self.to_out.forward(&LayerInput::Plain(of_image(&out))), self.to_add_out.as_ref().map(text))
     }
@@ -291,7 +295,7 @@ impl ImageAttention {
     fn forward(&self, x: &LayerInput) -> Tensor {
         let qkv = self.image.room(x, x.size()[0]);
         self.image.forward_into(x, &qkv);
-        self.to_out.forward(&LayerInput::Plain(self.image.attend(&qkv)))
+        self.to_out.forward(&LayerInput::Plain(self.image.attend(&qkv, x.size()[0])))
     }
 }
 
