@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::fused::{self, Epilogue};
 use crate::checkpoints::Weights;
-use crate::runtime::shim;
+use crate::runtime::shim::{self, Ending};
 
 /// `x · Wᵀ + b`.
 #[derive(Debug)]
@@ -57,11 +57,11 @@ impl Linear {
         Ok(joined)
     }
 
-    /// On a CPU in float32, lays the weight out once as oneDNN reads it: a quarter faster on many
-    /// rows, twice and more on few. Elsewhere nothing changes.
+    /// On a CPU in float32 or bfloat16, lays the weight out once as oneDNN reads it: a tenth faster on many
+    /// rows, almost twice on few. Elsewhere nothing changes.
     pub fn packed(mut self) -> Self {
         if self.weight.device() == Device::Cpu
-            && self.weight.kind() == Kind::Float
+            && matches!(self.weight.kind(), Kind::Float | Kind::BFloat16)
             && let Some(weight) = shim::pack_linear_weight(&self.weight)
         {
             (self.weight, self.packed) = (weight, true);
@@ -77,7 +77,7 @@ impl Linear {
         if !self.packed {
             return x.linear(&self.weight, self.bias.as_ref());
         }
-        shim::packed_linear(x, &self.weight, self.bias.as_ref())
+        shim::onednn_linear(x, &self.weight, self.bias.as_ref(), Ending::Nothing)
             .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
     }
 
@@ -148,12 +148,15 @@ impl Linear {
     }
 
     /// The activation of the output. On CUDA the matrix product itself ends with a tanh-GELU, and over few
-    /// rows with an exact one.
+    /// rows with an exact one; on a CPU with any that oneDNN has.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
         let epilogue = Epilogue { gelu: true, ..Epilogue::default() };
         if activation == Activation::Gelu
             && let Some(out) = self.over_skinny_gemm(x, &epilogue)
         {
+            return out;
+        }
+        if let Some(out) = self.over_onednn(x, activation) {
             return out;
         }
         let bias = self.bias.as_ref().filter(|_| activation == Activation::GeluPytorchTanh && fused::fits(x));
@@ -164,6 +167,14 @@ impl Linear {
         };
         shape.push(out.size()[1]);
         out.view(shape.as_slice())
+    }
+
+    /// In float32 the weight need not be packed: what a call spends on its layout is little beside the rows that pay for
+    /// an activation.
+    fn over_onednn(&self, x: &Tensor, activation: Activation) -> Option<Tensor> {
+        let fits = self.weight.device() == Device::Cpu && (self.packed || self.weight.kind() == Kind::Float);
+        let ending = activation.in_onednn().filter(|_| fits && x.kind() == self.weight.kind())?;
+        shim::onednn_linear(x, &self.weight, self.bias.as_ref(), ending)
     }
 
     pub fn kind(&self) -> Kind {
@@ -311,6 +322,17 @@ impl Activation {
             Self::Relu => x.relu(),
         }
     }
+
+    /// How oneDNN ends a product with it.
+    fn in_onednn(self) -> Option<Ending> {
+        match self {
+            Self::Gelu => Some(Ending::Gelu),
+            Self::GeluPytorchTanh => Some(Ending::GeluTanh),
+            Self::QuickGelu => None,
+            Self::Silu => Some(Ending::Silu),
+            Self::Relu => Some(Ending::Relu),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -336,7 +358,27 @@ mod tests {
             assert!((layer.packed().forward(&x) - &plain).abs().max().double_value(&[]) < 1e-3);
             assert!((bare.forward(&x) - &plain).abs().max().double_value(&[]) > 0.1, "the bias counts");
         }
-        let half = Linear::from_tensors(random(&[8, 8]).to_kind(Kind::BFloat16), None).packed();
-        assert!(!half.packed && half.kind() == Kind::BFloat16);
+        let half = Linear::from_tensors(random(&[8, 8]).to_kind(Kind::Half), None).packed();
+        assert!(!half.packed && half.kind() == Kind::Half);
+        let plain = Linear::from_tensors(random(&[8, 8]).to_kind(Kind::BFloat16), None);
+        let x = random(&[5, 8]).to_kind(Kind::BFloat16);
+        let (expected, packed) = (plain.forward(&x), plain.packed());
+        assert_eq!(packed.kind(), Kind::BFloat16);
+        // A step of bfloat16 is 2^-8 of the number.
+        assert!((packed.forward(&x) - expected).abs().max().double_value(&[]) < 0.1);
+    }
+
+    #[test]
+    fn a_product_ends_with_its_activation() {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        use Activation::{Gelu, GeluPytorchTanh, QuickGelu, Relu, Silu};
+        for activation in [Gelu, GeluPytorchTanh, QuickGelu, Silu, Relu] {
+            let layer = Linear::from_tensors(random(&[33, 48]), Some(random(&[33])));
+            let x = random(&[7, 2, 48]);
+            let expected = activation.apply(&layer.forward(&x));
+            for out in [layer.forward_activated(&x, activation), layer.packed().forward_activated(&x, activation)] {
+                assert!((out - &expected).abs().max().double_value(&[]) < 1e-4, "{activation:?}");
+            }
+        }
     }
 }

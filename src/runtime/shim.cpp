@@ -118,11 +118,13 @@ void* toolkit_pack_linear_weight(const at::Tensor* weight) {
   return call("mkldnn::_reorder_linear_weight", {*weight, c10::IValue()});
 }
 
-// x · Wᵀ + b with such a weight; `bias` may be null.
-void* toolkit_packed_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias) {
+// activation(x · Wᵀ + b) by oneDNN, with such a weight or a plain one; `bias` may be null. `activation` is "none", or one of
+// oneDNN's with the `algorithm` by which it is computed.
+void* toolkit_onednn_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const char* activation,
+                            const char* algorithm) {
   c10::List<std::optional<at::Scalar>> no_scalars;
   return call("mkldnn::_linear_pointwise",
-              {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), "none", no_scalars, ""});
+              {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), activation, no_scalars, algorithm});
 }
 
 // gelu(x · Wᵀ + b) or relu(x · Wᵀ + b) of x [rows, input], inside the matrix product; the GELU on CUDA by the

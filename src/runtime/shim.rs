@@ -19,7 +19,13 @@ unsafe extern "C" {
     fn toolkit_allow_tf32(allow: bool) -> bool;
     fn toolkit_tf32_is_allowed() -> bool;
     fn toolkit_pack_linear_weight(weight: *const c_void) -> *mut c_void;
-    fn toolkit_packed_linear(x: *const c_void, weight: *const c_void, bias: *const c_void) -> *mut c_void;
+    fn toolkit_onednn_linear(
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        activation: *const c_char,
+        algorithm: *const c_char,
+    ) -> *mut c_void;
     fn toolkit_linear_activation(
         x: *const c_void,
         weight: *const c_void,
@@ -133,19 +139,45 @@ pub fn tf32_is_allowed() -> bool {
     unsafe { toolkit_tf32_is_allowed() }
 }
 
-/// The float32 weight [output, input] of a linear layer in the blocks that oneDNN reads; only
-/// [`packed_linear`] understands it. None where this libtorch has no oneDNN.
+/// The weight [output, input] of a linear layer in the blocks that oneDNN reads; only [`onednn_linear`] understands it. None
+/// where this libtorch has no oneDNN, or that does not know the number type on this CPU.
 pub fn pack_linear_weight(weight: &Tensor) -> Option<Tensor> {
     // SAFETY: tch's pointer is an `at::Tensor`, which is only read.
     let packed = unsafe { toolkit_pack_linear_weight(weight.as_ptr() as *const c_void) };
     new_tensor(packed)
 }
 
-/// `x · Wᵀ + b` with a weight from [`pack_linear_weight`]. None when libtorch refuses the arguments.
-pub fn packed_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+/// What oneDNN computes of a linear layer's output before it writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Nothing,
+    Gelu,
+    GeluTanh,
+    Silu,
+    Relu,
+}
+
+impl Ending {
+    /// By libtorch's names: the function and its algorithm.
+    fn names(self) -> (&'static CStr, &'static CStr) {
+        match self {
+            Self::Nothing => (c"none", c""),
+            Self::Gelu => (c"gelu", c"none"),
+            Self::GeluTanh => (c"gelu", c"tanh"),
+            Self::Silu => (c"swish", c""),
+            Self::Relu => (c"relu", c""),
+        }
+    }
+}
+
+/// `x · Wᵀ + b` on a CPU by oneDNN, with a weight from [`pack_linear_weight`] or a plain one, in float32 or 16 bits. None when
+/// libtorch refuses the arguments.
+pub fn onednn_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, ending: Ending) -> Option<Tensor> {
     let bias = bias.map_or(std::ptr::null(), |bias| bias.as_ptr() as *const c_void);
-    // SAFETY: as above; a bias may be null.
-    new_tensor(unsafe { toolkit_packed_linear(x.as_ptr() as *const c_void, weight.as_ptr() as *const c_void, bias) })
+    let [x, weight] = [x, weight].map(|tensor| tensor.as_ptr() as *const c_void);
+    let (function, algorithm) = ending.names();
+    // SAFETY: as above; a bias may be null, and the names end in zero.
+    new_tensor(unsafe { toolkit_onednn_linear(x, weight, bias, function.as_ptr(), algorithm.as_ptr()) })
 }
 
 /// gelu(x · Wᵀ + b), one piece of work on CUDA, where the GELU is the approximation with tanh: x [rows, input],
@@ -383,6 +415,30 @@ mod tests {
         assert!(apart.abs().max().double_value(&[]) < 1e-3);
         let apart = linear_relu(&x, &weight, &bias).unwrap() - x.linear(&weight, Some(&bias)).relu();
         assert!(apart.abs().max().double_value(&[]) < 1e-5);
+    }
+
+    #[test]
+    fn onednn_ends_a_product_as_libtorch_does() {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
+        let (x, weight, bias) = (random(&[5, 3, 64]).transpose(0, 1), random(&[48, 64]), random(&[48]));
+        let packed = pack_linear_weight(&weight).unwrap();
+        let sums = x.linear(&weight, Some(&bias));
+        for (ending, expected) in [
+            (Ending::Nothing, sums.shallow_clone()),
+            (Ending::Gelu, sums.gelu("none")),
+            (Ending::GeluTanh, sums.gelu("tanh")),
+            (Ending::Silu, sums.silu()),
+            (Ending::Relu, sums.relu()),
+        ] {
+            for weight in [&weight, &packed] {
+                let out = onednn_linear(&x, weight, Some(&bias), ending).unwrap();
+                assert_eq!(out.size(), expected.size());
+                assert!((out - &expected).abs().max().double_value(&[]) < 1e-4, "{ending:?}");
+            }
+        }
+        let none = onednn_linear(&x.narrow(0, 0, 0), &weight, Some(&bias), Ending::Gelu).unwrap();
+        assert_eq!(none.size(), [0, 5, 48]);
+        assert!(onednn_linear(&x, &weight.narrow(1, 0, 63), Some(&bias), Ending::Gelu).is_none());
     }
 
     #[test]
