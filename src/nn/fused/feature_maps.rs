@@ -178,7 +178,7 @@ impl Keeping {
         if group < VECTOR && group != VECTOR / 2 {
             return None;
         }
-        let unit = group * VECTOR / common_divisor(group, VECTOR);
+        let unit = group * VECTOR / gcd(group, VECTOR);
         let parts = || {
             let is_row = |part: &i64| channels % part == 0 && (part * 2 >= LEAST_ROW || *part == channels);
             (1..=channels / unit).map(|many| many * unit).filter(is_row)
@@ -227,8 +227,9 @@ impl Keeping {
     }
 }
 
-fn common_divisor(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { common_divisor(b, a % b) }
+/// The greatest common divisor.
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// x + map + deferred_bias, where `deferred_bias` `[channels]` is one number for each channel.

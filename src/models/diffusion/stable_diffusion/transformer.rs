@@ -3,7 +3,7 @@
 //! Architecture: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_2d.py>
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::unet_config::{Config, Size};
 use crate::checkpoints::Weights;
@@ -102,8 +102,8 @@ impl SelfAttention {
         })
     }
 
-    /// What each place reads, before `to_out`.
-    fn read(&self, x: &Tensor) -> Tensor {
+    /// [batch, tokens, channels] → the same, before `to_out`.
+    fn attend(&self, x: &Tensor) -> Tensor {
         let size = x.size();
         // [batch, tokens, 3 · channels] → three of [batch, heads, tokens, head_dim]
         let qkv = self.to_qkv.forward(x).view([size[0], size[1], 3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
@@ -112,7 +112,7 @@ impl SelfAttention {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.to_out.forward(&self.read(x))
+        self.to_out.forward(&self.attend(x))
     }
 }
 
@@ -140,8 +140,8 @@ impl CrossAttention {
         Text { text: KeysAndValues::new(&self.to_kv.forward(text), self.heads), pictures: None }
     }
 
-    /// What each place reads, before `to_out`.
-    fn look(&self, x: &Tensor, text: &Text) -> Tensor {
+    /// [batch, tokens, channels] → the same, before `to_out`.
+    fn attend(&self, x: &Tensor, text: &Text) -> Tensor {
         let queries = split_heads(&self.to_q.forward(x), self.heads);
         let read = text.text.attend(&queries);
         let seen = match &text.pictures {
@@ -152,7 +152,7 @@ impl CrossAttention {
     }
 
     fn forward(&self, x: &Tensor, text: &Text) -> Tensor {
-        self.to_out.forward(&self.look(x, text))
+        self.to_out.forward(&self.attend(x, text))
     }
 }
 
@@ -171,8 +171,8 @@ impl FeedForward {
         })
     }
 
-    /// Before the last layer.
-    fn product(&self, x: &Tensor) -> Tensor {
+    /// [batch, tokens, channels] → [batch, tokens, 4 · channels], before the last layer.
+    fn geglu(&self, x: &Tensor) -> Tensor {
         let both = self.proj.forward(x);
         fused::gelu_product(&both).unwrap_or_else(|| {
             let halves = both.chunk(2, -1);
@@ -181,7 +181,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.out.forward(&self.product(x))
+        self.out.forward(&self.geglu(x))
     }
 }
 
@@ -193,32 +193,18 @@ struct Layer {
     attn2: CrossAttention,
     norm3: LayerNorm,
     ff: FeedForward,
-    /// What brings tokens to what each norm reads, see [`Layer::add_to`]: `[channels]` each.
-    lowering: [Tensor; 3],
 }
 
 impl Layer {
-    /// `ahead` `[channels]`, float32: what the layers behind this one add as biases; those of this one come to it.
-    fn new(weights: &Weights, size: &Size, ahead: &mut Tensor) -> Result<Self> {
+    fn new(weights: &Weights, size: &Size) -> Result<Self> {
         let norm = |name: &str| LayerNorm::new(&weights.at(name), size.channels, LAYER_NORM_EPS);
-        let attn1 = SelfAttention::new(&weights.at("attn1"), size)?;
-        let attn2 = CrossAttention::new(&weights.at("attn2"), size)?;
-        let ff = FeedForward::new(&weights.at("ff"), size.channels)?;
-        let lowering = [&ff.out, &attn2.to_out, &attn1.to_out].map(|layer| {
-            if let Some(bias) = layer.bias() {
-                *ahead = &*ahead + bias;
-            }
-            (-&*ahead).to_kind(weights.kind())
-        });
-        let [third, second, first] = lowering;
         Ok(Self {
             norm1: norm("norm1")?,
-            attn1,
+            attn1: SelfAttention::new(&weights.at("attn1"), size)?,
             norm2: norm("norm2")?,
-            attn2,
+            attn2: CrossAttention::new(&weights.at("attn2"), size)?,
             norm3: norm("norm3")?,
-            ff,
-            lowering: [first, second, third],
+            ff: FeedForward::new(&weights.at("ff"), size.channels)?,
         })
     }
 
@@ -228,17 +214,44 @@ impl Layer {
         x + self.ff.forward(&normed)
     }
 
-    /// The same where the tokens stand: products add to them as they are written, which saves the sums' way through
-    /// memory. Such a product has no bias; so the tokens have all that are to come from the start, and each norm
-    /// reads them without.
-    fn add_to(&self, tokens: &Tensor, text: &Text) {
-        let [first, second, third] = &self.lowering;
-        let read = self.attn1.read(&self.norm1.forward_sum(tokens, first));
+    /// The same where the tokens stand, which have their biases early: `lowering` is that of [`EarlyBiases`].
+    fn add_to(&self, tokens: &Tensor, text: &Text, [first, second, third]: &[Tensor; 3]) {
+        let read = self.attn1.attend(&self.norm1.forward_sum(tokens, first));
         self.attn1.to_out.add_product_to(&read, tokens);
-        let read = self.attn2.look(&self.norm2.forward_sum(tokens, second), text);
+        let read = self.attn2.attend(&self.norm2.forward_sum(tokens, second), text);
         self.attn2.to_out.add_product_to(&read, tokens);
-        let product = self.ff.product(&self.norm3.forward_sum(tokens, third));
-        self.ff.out.add_product_to(&product, tokens);
+        let gated = self.ff.geglu(&self.norm3.forward_sum(tokens, third));
+        self.ff.out.add_product_to(&gated, tokens);
+    }
+}
+
+/// For products that add to the tokens as they are written, which saves the sums' way through memory. Such a product has no
+/// bias; so the tokens have the biases of all layers from the start, and each norm reads them without those still to come.
+#[derive(Debug)]
+struct EarlyBiases {
+    /// The layer before all others, with the sum of the biases in its own.
+    proj_in: Linear,
+    /// For the three norms of each layer the biases still to come, negated: `[channels]` each.
+    lowering: Vec<[Tensor; 3]>,
+}
+
+impl EarlyBiases {
+    fn new(proj_in: &Linear, layers: &[Layer], device: Device, channels: i64) -> Self {
+        let mut to_come = Tensor::zeros([channels], (Kind::Float, device));
+        let mut with = |out: &Linear| {
+            if let Some(bias) = out.bias() {
+                to_come = &to_come + bias;
+            }
+            (-&to_come).to_kind(proj_in.kind())
+        };
+        // The last one comes to it first.
+        let of_layer = |layer: &Layer| {
+            let [third, second, first] = [&layer.ff.out, &layer.attn2.to_out, &layer.attn1.to_out].map(&mut with);
+            [first, second, third]
+        };
+        let mut lowering: Vec<[Tensor; 3]> = layers.iter().rev().map(of_layer).collect();
+        lowering.reverse();
+        Self { proj_in: proj_in.with_raised_bias(&to_come), lowering }
     }
 }
 
@@ -247,10 +260,9 @@ impl Layer {
 pub struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
-    /// With all biases that the layers add, see [`Layer::add_to`].
-    raised_proj_in: Linear,
     transformer_blocks: Vec<Layer>,
     proj_out: Linear,
+    early: EarlyBiases,
 }
 
 impl Transformer {
@@ -265,16 +277,13 @@ impl Transformer {
             Ok(Linear::from_tensors(weight, Some(at.get("bias", &[channels])?)))
         };
         let proj_in = projection("proj_in")?;
-        let mut ahead = Tensor::zeros([channels], (Kind::Float, weights.device()));
-        let mut layer = |i| Layer::new(&weights.at("transformer_blocks").at(i), size, &mut ahead);
-        // The last one first, for what is ahead of each.
-        let mut layers = (0..size.depth).rev().map(&mut layer).collect::<Result<Vec<Layer>>>()?;
-        layers.reverse();
+        let layer = |i| Layer::new(&weights.at("transformer_blocks").at(i), size);
+        let transformer_blocks = (0..size.depth).map(layer).collect::<Result<Vec<Layer>>>()?;
         Ok(Self {
             norm: GroupNorm::new(&weights.at("norm"), config.norm_num_groups, channels, GROUP_NORM_EPS)?,
-            raised_proj_in: proj_in.with_raised_bias(&ahead),
+            early: EarlyBiases::new(&proj_in, &transformer_blocks, weights.device(), channels),
             proj_in,
-            transformer_blocks: layers,
+            transformer_blocks,
             proj_out: projection("proj_out")?,
         })
     }
@@ -299,16 +308,15 @@ impl Transformer {
 
     /// The same by products that add to the tokens where they stand.
     fn tokens_in_place(&self, normed: &Tensor, text: &[Text]) -> Tensor {
-        let tokens = self.raised_proj_in.forward(normed);
-        self.transformer_blocks.iter().zip(text).for_each(|(layer, text)| layer.add_to(&tokens, text));
+        let tokens = self.early.proj_in.forward(normed);
+        let layers = self.transformer_blocks.iter().zip(text).zip(&self.early.lowering);
+        layers.for_each(|((layer, text), lowering)| layer.add_to(&tokens, text, lowering));
         tokens
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
-
     use super::*;
 
     /// Biases that are added before their products do not change what comes out.
@@ -322,17 +330,12 @@ mod tests {
         let mut transformer = Transformer::new(&weights, &size, &config).unwrap();
         let normal = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         // Random biases may be nothing.
-        let mut ahead = normal(&[32]) * 0.0;
-        for layer in transformer.transformer_blocks.iter_mut().rev() {
-            let outs = [&mut layer.ff.out, &mut layer.attn2.to_out, &mut layer.attn1.to_out];
-            for (out, lowering) in outs.into_iter().zip(layer.lowering.iter_mut().rev()) {
-                let more = normal(&[32]);
-                *out = out.with_raised_bias(&more);
-                ahead += more;
-                *lowering -= &ahead;
+        for layer in &mut transformer.transformer_blocks {
+            for out in [&mut layer.ff.out, &mut layer.attn2.to_out, &mut layer.attn1.to_out] {
+                *out = out.with_raised_bias(&normal(&[32]));
             }
         }
-        transformer.raised_proj_in = transformer.raised_proj_in.with_raised_bias(&ahead);
+        transformer.early = EarlyBiases::new(&transformer.proj_in, &transformer.transformer_blocks, Device::Cpu, 32);
         let (normed, text) = (normal(&[2, 35, 32]), transformer.read(&normal(&[2, 7, 24])));
         let (plain, own) = (transformer.tokens(&normed, &text), transformer.tokens_in_place(&normed, &text));
         assert!((&plain - own).abs().max().double_value(&[]) < 1e-4);
