@@ -10,6 +10,7 @@ use super::embed::Embeddings;
 use super::features::{Features, key};
 use super::plan::Cell;
 use crate::metrics::image::artfid::ScoreOptions;
+use crate::metrics::image::pictures::several;
 use crate::metrics::image::{PictureSet, lpips};
 use crate::metrics::{is_asked, of_pictures};
 use crate::run::style::{ItemRow, ResultRow};
@@ -113,7 +114,8 @@ fn strategy<'a>(
     let drawn: Vec<&Vec<f32>> = done.iter().filter_map(|row| features.get(&key(&row.strategy, &row.id))).collect();
     if drawn.len() < 2 || items[lpips::NAME].len() != drawn.len() || style.len() < 2 {
         let (drawn, style) = (drawn.len(), style.len());
-        warnings.insert(format!("{}: {drawn} pictures and {style} style pictures are too few for FID", cell.strategy));
+        let drawn = several(drawn);
+        warnings.insert(format!("{}: {drawn} and {style} style pictures are too few for FID", cell.strategy));
         return Ok(Scored { result, ids: Vec::new(), pictures: None });
     }
     let mut pictures = PictureSet::new(matrix(style.iter()), matrix(drawn.into_iter()), items, options);

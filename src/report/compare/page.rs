@@ -119,8 +119,29 @@ fn sentence(lines: &[Line]) -> String {
         1 => "One setting differs".to_string(),
         many => format!("{many} settings differ"),
     };
-    match tests.len() {
+    let all = tests.len();
+    let significant = match certain {
+        0 => format!("none of {all} differences is significant"),
+        1 => format!("1 of {all} differences is significant"),
+        many => format!("{many} of {all} differences are significant"),
+    };
+    match all {
         0 => format!("{settings}; the runs share no pictures on which they could be compared one by one."),
-        all => format!("{settings}; on the same pictures {certain} of {all} differences are not explained by chance."),
+        _ => format!("{settings}; on the same pictures {significant}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_counts_what_is_significant() {
+        let line = |p: f64| Line { p_value: Some(p), p_holm: Some(p), ..Line::default() };
+        let said = |ps: &[f64]| sentence(&ps.iter().map(|&p| line(p)).collect::<Vec<_>>());
+        assert_eq!(said(&[0.3, 1.0]), "No setting differs; on the same pictures none of 2 differences is significant.");
+        assert_eq!(said(&[0.01, 1.0]), "No setting differs; on the same pictures 1 of 2 differences is significant.");
+        assert_eq!(said(&[0.01, 0.02]), "No setting differs; on the same pictures 2 of 2 differences are significant.");
+        assert!(said(&[]).contains("the runs share no pictures"));
     }
 }

@@ -176,8 +176,14 @@ pub fn facts(run: &StyleRun) -> Vec<Fact> {
     facts
 }
 
-/// `started_at` → `Started at`.
+/// What people call a key of the manifest: `started_at` → `Started at`.
 fn title(key: &str) -> String {
+    match key {
+        "dtype" => return "Number type".to_string(),
+        // A name that is written small.
+        "libtorch" => return key.to_string(),
+        _ => {}
+    }
     let words = key.replace('_', " ");
     let mut chars = words.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
