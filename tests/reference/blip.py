@@ -1,4 +1,4 @@
-"""Golden values for tests/blip.rs: tiny random BLIP checkpoints in the authentic layout, and what
+"""Golden values for tests/cpu/blip.rs: tiny random BLIP checkpoints in the authentic layout, and what
 transformers makes of them. Run from the repository root: python tests/reference/blip.py"""
 
 import json

@@ -1,4 +1,4 @@
-"""Tiny checkpoints as today's transformers and diffusers save them again, for tests/resaved.rs: each folder of
+"""Tiny checkpoints as today's transformers and diffusers save them again, for tests/cpu/resaved.rs: each folder of
 tests/golden is loaded and written by `save_pretrained`. Where a file of weights comes back with the same names and
 values it is not stored a second time: the test takes that of the golden folder.
 
