@@ -7,22 +7,23 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
-use serde_json::{Map, Value};
+use tokenizers::models::bpe::{Merges, Vocab};
+
+use super::text_tokenizer::merges_of;
 
 static MERGES: &[u8] = include_bytes!("../../../assets/clip/merges.txt.gz");
 
 /// Tokens with their ids, and the merges in order.
-pub fn clip_vocabulary() -> Result<(Value, Vec<String>)> {
+pub fn clip_vocabulary() -> Result<(Vocab, Merges)> {
     let mut text = String::new();
     GzDecoder::new(MERGES).read_to_string(&mut text).context("the built-in merges are damaged")?;
-    let merges: Vec<String> = text.lines().map(str::to_string).collect();
+    let merges = merges_of(&text)?;
     let letters = byte_letters();
     let ends = letters.iter().map(|letter| format!("{letter}</w>"));
-    let merged = merges.iter().map(|merge| merge.replacen(' ', "", 1));
+    let merged = merges.iter().map(|(first, second)| format!("{first}{second}"));
     let special = ["<|startoftext|>", "<|endoftext|>"].map(str::to_string);
     let tokens = letters.iter().map(char::to_string).chain(ends).chain(merged).chain(special);
-    let vocabulary: Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, Value::from(id))).collect();
-    Ok((Value::Object(vocabulary), merges))
+    Ok((tokens.zip(0..).collect(), merges))
 }
 
 /// The letter that stands for each byte: itself where it can be seen, those first, then letters from

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
 use super::clip_vocabulary::clip_vocabulary;
@@ -50,7 +51,7 @@ impl TextTokenizer {
         let (vocabulary, merges) = clip_vocabulary()?;
         let roles = json!({"pad_token": pad});
         let special = SpecialTokens::of(&roles, &Value::Null);
-        let mut tokenizer = clip_from_vocab(vocabulary, &merges, &special).context("the built-in vocabulary")?;
+        let mut tokenizer = clip_from_vocab(vocabulary, merges, &special).context("the built-in vocabulary")?;
         tokenizer.add_special_tokens(&special.all);
         Self::new(tokenizer, positions, &special.pad, Path::new("the built-in vocabulary"))
     }
@@ -112,23 +113,20 @@ impl TextTokenizer {
 /// where there is one, each for the `text_encoder` of the same number. All take the first one's
 /// length, as the pipelines do.
 pub fn clip_tokenizers(pipeline: &Path) -> Result<Vec<TextTokenizer>> {
-    let mut tokenizers: Vec<TextTokenizer> = Vec::new();
-    for (tokenizer, encoder) in [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")] {
+    let read = |(tokenizer, encoder): (&str, &str)| {
         let (tokenizer, config) = (pipeline.join(tokenizer), pipeline.join(encoder).join("config.json"));
-        if !tokenizer.is_dir() && !tokenizers.is_empty() {
-            continue;
-        }
         let positions: Value = if config.is_file() { checkpoints::config::read(&config)? } else { Value::Null };
         let Some(positions) = positions["max_position_embeddings"].as_u64() else {
             bail!("{}: no max_position_embeddings: is {} a pipeline's folder?", config.display(), pipeline.display());
         };
-        let mut next = TextTokenizer::clip(&tokenizer, positions as usize)?;
-        if let Some(first) = tokenizers.first() {
-            next.length = first.length;
-        }
-        tokenizers.push(next);
-    }
-    Ok(tokenizers)
+        TextTokenizer::clip(&tokenizer, positions as usize)
+    };
+    let has_second = pipeline.join("tokenizer_2").is_dir();
+    let second = || has_second.then(|| read(("tokenizer_2", "text_encoder_2"))).transpose();
+    let (first, second) = rayon::join(|| read(("tokenizer", "text_encoder")), second);
+    let first = first?;
+    let length = first.length;
+    Ok([first].into_iter().chain(second?.map(|second| second.with_length(length))).collect())
 }
 
 /// How many tokens are put around a text.
@@ -219,20 +217,28 @@ pub(in crate::models) fn optional_json(file: &Path) -> Result<Value> {
 }
 
 fn clip_from_files(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Result<Tokenizer> {
-    let text = fs::read_to_string(merges).with_context(|| format!("reading {}", merges.display()))?;
-    let pairs: Vec<String> = text
-        .lines()
-        .enumerate()
-        .filter(|(i, line)| !line.trim().is_empty() && (*i > 0 || !line.starts_with("#version")))
-        .map(|(_, line)| line.to_string())
-        .collect();
-    clip_from_vocab(optional_json(vocab)?, &pairs, special)
-        .with_context(|| format!("{} and {}", vocab.display(), merges.display()))
+    let read = |file: &Path| fs::read_to_string(file).with_context(|| format!("reading {}", file.display()));
+    let (vocabulary, pairs) = (read(vocab)?, read(merges)?);
+    let vocabulary = serde_json::from_str(&vocabulary)
+        .with_context(|| format!("{}: not JSON of tokens and their numbers", vocab.display()))?;
+    let pairs = merges_of(&pairs).with_context(|| merges.display().to_string())?;
+    clip_from_vocab(vocabulary, pairs, special).with_context(|| format!("{} and {}", vocab.display(), merges.display()))
 }
 
-fn clip_from_vocab(vocabulary: Value, merges: &[String], special: &SpecialTokens) -> Result<Tokenizer> {
-    let id = |token: &str| match vocabulary[token].as_u64() {
-        Some(id) => Ok(id),
+/// What is merged, the most common first: two tokens a line.
+pub(super) fn merges_of(text: &str) -> Result<Merges> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with("#version"));
+    let pair = |(i, line): (usize, &str)| match line.split_once(' ') {
+        Some((first, second)) if !second.contains(' ') => Ok((first.to_string(), second.to_string())),
+        _ => bail!("line {}: these are not two tokens with a space between", i + 1),
+    };
+    lines.map(pair).collect()
+}
+
+/// The model is put together here: by way of JSON, as the recipe around it, it takes three times as long.
+fn clip_from_vocab(vocabulary: Vocab, merges: Merges, special: &SpecialTokens) -> Result<Tokenizer> {
+    let id = |token: &str| match vocabulary.get(token) {
+        Some(id) => Ok(*id),
         None => Err(anyhow!("token {token:?} is missing in the vocabulary")),
     };
     let recipe = json!({
@@ -262,17 +268,16 @@ fn clip_from_vocab(vocabulary: Value, merges: &[String], special: &SpecialTokens
             "add_prefix_space": false,
         },
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {
-            "type": "BPE",
-            "dropout": null,
-            "unk_token": special.unk,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "</w>",
-            "fuse_unk": false,
-            "byte_fallback": false,
-            "vocab": vocabulary,
-            "merges": merges,
-        },
+        "model": {"type": "BPE", "vocab": {}, "merges": []},
     });
-    tokenizer_file::read_guarded(|| Ok(serde_json::from_value(recipe)?))
+    tokenizer_file::read_guarded(|| {
+        let model = BPE::builder()
+            .vocab_and_merges(vocabulary, merges)
+            .unk_token(special.unk.clone())
+            .continuing_subword_prefix(String::new())
+            .end_of_word_suffix("</w>".to_string());
+        let mut tokenizer: Tokenizer = serde_json::from_value(recipe)?;
+        tokenizer.with_model(model.build()?);
+        Ok(tokenizer)
+    })
 }

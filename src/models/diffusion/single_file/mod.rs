@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::pipeline_part::{Part, Published, published_config};
@@ -166,19 +167,18 @@ impl SingleFile {
 
     /// The tokenizers of the CLIP encoders, of one length.
     pub fn clip_tokenizers(&self) -> Result<Vec<TextTokenizer>> {
-        let mut tokenizers: Vec<TextTokenizer> = Vec::new();
-        for (tokenizer, encoder, pad) in self.layout.clip {
+        let read = |(tokenizer, encoder, pad): &(&str, &str, &str)| {
             let positions = self.number(encoder, "max_position_embeddings")?;
             let folder = self.companion().join(tokenizer);
-            let next = if folder.is_dir() {
-                TextTokenizer::clip(&folder, positions)?
-            } else {
-                TextTokenizer::published_clip(positions, pad)?
-            };
-            let length = tokenizers.first().map_or(next.length(), TextTokenizer::length);
-            tokenizers.push(next.with_length(length));
-        }
-        Ok(tokenizers)
+            match folder.is_dir() {
+                true => TextTokenizer::clip(&folder, positions),
+                false => TextTokenizer::published_clip(positions, pad),
+            }
+        };
+        let read: Vec<Result<TextTokenizer>> = self.layout.clip.par_iter().map(read).collect();
+        let tokenizers: Vec<TextTokenizer> = read.into_iter().collect::<Result<_>>()?;
+        let length = tokenizers.first().map_or(0, TextTokenizer::length);
+        Ok(tokenizers.into_iter().map(|tokenizer| tokenizer.with_length(length)).collect())
     }
 
     /// The tokenizer of T5, filled or cut to `length` tokens.

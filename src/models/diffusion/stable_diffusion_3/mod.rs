@@ -125,6 +125,8 @@ impl DiffusionModel for Sd3Model {
         if fits_in_vram && device.is_cuda() && !model.outline.source.is_random() {
             model.denoiser.begin();
         } else {
+            // A wrong tokenizer is told before the largest network is read.
+            model.budget()?;
             model.denoiser.get()?;
         }
         Ok(model)

@@ -195,8 +195,6 @@ impl PromptEncoder {
             (clips()?, self.has_t5.then(t5).transpose()?)
         };
         let (((clip_l, weights_l), (clip_g, weights_g)), (t5, weights_t5)) = (clips, t5.unzip());
-        // A wrong tokenizer is told with the encoders.
-        self.tokenization.get()?;
         let weights: Vec<Adaptable> = [weights_l, weights_g].into_iter().chain(weights_t5).collect();
         weights.iter().try_for_each(|weights| weights.merge(&self.loras.borrow()).map(drop))?;
         let encoding = CapturedFunction::default();
