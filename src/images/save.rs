@@ -52,7 +52,8 @@ fn encoder(path: &Path) -> Result<Encode> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("").to_ascii_lowercase();
     Ok(match extension.as_str() {
         "png" => |image, out| {
-            image.write_with_encoder(PngEncoder::new_with_quality(out, CompressionType::Default, FilterType::Adaptive))
+            // Of pictures nearly as small as with the default, in a tenth of the time.
+            image.write_with_encoder(PngEncoder::new_with_quality(out, CompressionType::Fast, FilterType::Adaptive))
         },
         "jpg" | "jpeg" => |image, out| image.write_with_encoder(JpegEncoder::new_with_quality(out, JPEG_QUALITY)),
         "webp" => |image, out| image.write_with_encoder(WebPEncoder::new_lossless(out)),
