@@ -19,6 +19,7 @@ use toolkit::metrics::image::Embedder;
 use toolkit::metrics::image::networks::Network;
 use toolkit::models::{Caption, CaptionOptions, Captioner, GenerateRequest, Generated, Generator, LoraChoice, Outline};
 use toolkit::prompts::TokenBudget;
+use toolkit::run::style::ItemRow;
 use toolkit::workers::Team;
 
 /// The most tokens of a prompt; a word is a token.
@@ -391,4 +392,9 @@ pub fn assert_same_runs(a: &Path, b: &Path) {
     for ((name, one), (_, other)) in a.iter().zip(&b) {
         assert!(one == other, "{name} differs:\n{}\n{}", String::from_utf8_lossy(one), String::from_utf8_lossy(other));
     }
+}
+
+/// The rows of a run's `items.csv`.
+pub fn items(file: PathBuf) -> Vec<ItemRow> {
+    toolkit::run::csv::read(&file, &[]).unwrap()
 }

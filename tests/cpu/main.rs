@@ -18,9 +18,12 @@ mod diffusion;
 mod doctor;
 #[path = "../common/doubles.rs"]
 mod doubles;
+mod experiment_axes;
 mod experiment_before;
 mod experiment_cli;
 mod experiment_config;
+mod experiment_folder;
+mod experiment_metrics;
 mod experiment_mini;
 mod experiment_run;
 mod experiment_stop;
