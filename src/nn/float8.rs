@@ -16,9 +16,9 @@ use super::layers::{Activation, Linear};
 use crate::checkpoints::Weights;
 
 /// The largest number of e4m3.
-const LARGEST: f64 = 448.0;
-/// So that a row of zeros has a scale.
-const SMALLEST: f64 = 1e-12;
+pub(super) const LARGEST: f64 = 448.0;
+/// So that zeros have a scale.
+pub(super) const SMALLEST: f64 = 1e-12;
 /// Inputs and outputs of a layer come in so many.
 pub const FLOAT8_UNIT: i64 = 16;
 

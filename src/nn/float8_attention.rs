@@ -9,6 +9,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::float8::{LARGEST, SMALLEST};
 use super::fused;
 
 /// Keys, and their values, that share a scale.
@@ -20,15 +21,11 @@ const UNIT: i64 = 8;
 const TOP: f64 = 120.0;
 /// Codes from a number to its double.
 const CODES: f64 = 8.0;
-/// The largest number of e4m3.
-const LARGEST: f64 = 448.0;
 /// What queries are long, and the largest number of keys: their products then fit float16.
 const QUERY_LENGTH: f64 = 128.0;
 const LARGEST_OF_KEYS: f64 = 56.0;
 /// Powers of two that scale values.
 const EXPONENTS: [f64; 2] = [-8.0, 6.0];
-/// So that zeros have a scale.
-const SMALLEST: f64 = 1e-12;
 /// Scores that are imitated at once.
 const SCORES: i64 = 1 << 26;
 
