@@ -6,13 +6,12 @@ use sha2::{Digest, Sha256};
 
 use super::family::{CaptionerTask, GeneratorTask, Task};
 use super::registry::find;
+use super::text::text_tokenizer::CLIP_TOKENS;
 use super::{Caption, CaptionOptions, Captioner, Generator, MeasuredCaptioner, Outline};
 use crate::error::usage;
 use crate::prompts::TokenBudget;
 use crate::runtime::Runtime;
 
-/// Tokens that CLIP reads.
-const CLIP_TOKENS: usize = 77;
 /// New tokens of a caption where nobody says.
 const NEW_TOKENS: usize = 64;
 

@@ -19,6 +19,18 @@ use super::tokenizer_file;
 use crate::checkpoints;
 use crate::prompts::TokenBudget;
 
+/// Tokens that the published CLIP encoders read.
+pub const CLIP_TOKENS: usize = 77;
+/// An id that every published vocabulary has.
+const SYNTHETIC_FILL: i64 = 30_000;
+
+/// Ids of a text for random weights, where there is no vocabulary: nothing but `length` numbers in range.
+pub fn synthetic_ids(text: &str, length: usize) -> Vec<i64> {
+    let mut ids: Vec<i64> = text.bytes().take(length).map(i64::from).collect();
+    ids.resize(length, SYNTHETIC_FILL);
+    ids
+}
+
 /// A tokenizer that fills or cuts every text to one length, as text-to-image pipelines do.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {

@@ -11,14 +11,12 @@ use crate::models::TextTokenizer;
 use crate::models::diffusion::lora::{Adaptable, Lora};
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
+use crate::models::text::text_tokenizer::{CLIP_TOKENS, synthetic_ids};
 use crate::prompts::TokenBudget;
 use crate::runtime::{CapturedFunction, Coming};
 
 /// The most encoded texts that are kept, on the device: 1024 of 77 × 768 float16 numbers are 120 MB.
 const KEPT: usize = 1024;
-/// An id in the range of the published vocabulary, where a text for random weights is over.
-const SYNTHETIC_FILL: i64 = 30_000;
-const SYNTHETIC_TOKENS: usize = 77;
 
 #[derive(Debug, Default)]
 struct Cache {
@@ -60,7 +58,7 @@ impl PromptEncoder {
     /// The limit that the encoder sets.
     pub fn budget(&self) -> Result<TokenBudget> {
         Ok(match self.tokenizer.get()? {
-            None => TokenBudget::new(Vec::new(), SYNTHETIC_TOKENS),
+            None => TokenBudget::new(Vec::new(), CLIP_TOKENS),
             Some(tokenizer) => TokenBudget::new(vec![tokenizer.tokenizer().clone()], tokenizer.length()),
         })
     }
@@ -96,11 +94,7 @@ impl PromptEncoder {
     fn encode_new(&self, text: &str) -> Result<Tensor> {
         let ids = match self.tokenizer.get()? {
             Some(tokenizer) => tokenizer.encode(text)?,
-            None => {
-                let mut ids: Vec<i64> = text.bytes().take(SYNTHETIC_TOKENS).map(i64::from).collect();
-                ids.resize(SYNTHETIC_TOKENS, SYNTHETIC_FILL);
-                ids
-            }
+            None => synthetic_ids(text, CLIP_TOKENS),
         };
         let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(self.device);
         let states = self.encoding.call(&[ids], |ids| vec![self.encoder.forward(&ids[0]).last])?;

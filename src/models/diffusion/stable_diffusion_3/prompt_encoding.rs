@@ -18,7 +18,7 @@ use crate::models::diffusion::pipeline_part::Part;
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
-use crate::models::text::text_tokenizer::clip_budget;
+use crate::models::text::text_tokenizer::{CLIP_TOKENS, clip_budget, synthetic_ids};
 use crate::prompts::TokenBudget;
 use crate::runtime::{CapturedFunction, Coming, log_moment};
 
@@ -26,9 +26,6 @@ use crate::runtime::{CapturedFunction, Coming, log_moment};
 pub const T5_TOKENS: usize = 256;
 /// The most bytes of encoded prompts that are kept, in main memory; the oldest go first.
 const CACHE_BYTES: usize = 1 << 30;
-
-/// An id in the range of every published vocabulary, where the text is over.
-const SYNTHETIC_FILL: i64 = 30_000;
 
 /// Prompts as tensors on the device.
 #[derive(Debug)]
@@ -150,7 +147,7 @@ impl PromptEncoder {
     /// The limit that both CLIP encoders set.
     pub fn budget(&self) -> Result<TokenBudget> {
         Ok(match self.tokenization.get()? {
-            Tokenization::Synthetic => TokenBudget::new(Vec::new(), 77),
+            Tokenization::Synthetic => TokenBudget::new(Vec::new(), CLIP_TOKENS),
             Tokenization::Files { clip, .. } => clip_budget(clip),
         })
     }
@@ -275,13 +272,8 @@ impl PromptEncoder {
                 texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?
             }
             (Tokenization::Synthetic, _) => {
-                let length = if encoder == 2 { T5_TOKENS } else { 77 };
-                let numbers = |text: &String| {
-                    let mut ids: Vec<i64> = text.bytes().take(length).map(i64::from).collect();
-                    ids.resize(length, SYNTHETIC_FILL);
-                    ids
-                };
-                texts.iter().map(numbers).collect()
+                let length = if encoder == 2 { T5_TOKENS } else { CLIP_TOKENS };
+                texts.iter().map(|text| synthetic_ids(text, length)).collect()
             }
         };
         let shape = [rows.len() as i64, rows.first().map_or(0, Vec::len) as i64];

@@ -11,16 +11,15 @@ use crate::checkpoints::Weights;
 use crate::models::diffusion::pipeline_source::PipelineSource;
 use crate::models::text::clip_text::{self, ClipText};
 use crate::models::text::t5_encoder::{self, T5Encoder};
+use crate::models::text::text_tokenizer::CLIP_TOKENS;
 
-/// Tokens of CLIP.
-const CLIP_TOKENS: i64 = 77;
 /// The last layer differs from those before.
 const LAYERS: usize = 2;
 
 /// The text encoders with one layer each read one text.
 pub fn texts(source: &PipelineSource, device: Device, kind: Kind) -> Result<()> {
     let weights = Weights::random(device, kind);
-    let ids = |tokens: i64| Tensor::ones([1, tokens], (Kind::Int64, device));
+    let ids = |tokens: usize| Tensor::ones([1, tokens as i64], (Kind::Int64, device));
     for part in [CLIP_L, CLIP_G] {
         // The first one gives its last layer but one.
         let config = clip_text::Config { num_hidden_layers: LAYERS, ..source.config(part.folder)? };
@@ -28,7 +27,7 @@ pub fn texts(source: &PipelineSource, device: Device, kind: Kind) -> Result<()> 
     }
     if source.has(T5.folder)? {
         let config = t5_encoder::Config { num_layers: 1, ..source.config(T5.folder)? };
-        let _ = T5Encoder::new(&weights, &config)?.forward(&ids(T5_TOKENS as i64));
+        let _ = T5Encoder::new(&weights, &config)?.forward(&ids(T5_TOKENS));
     }
     Ok(())
 }
@@ -40,7 +39,7 @@ pub fn pictures(outline: &Sd3Outline, device: Device, kind: Kind, float8: bool) 
     let weights = Weights::random(device, kind).in_float8(float8);
     let denoiser = Mmdit::new(&weights, &config)?;
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
-    let prompt = zeros(&[2, CLIP_TOKENS + T5_TOKENS as i64, config.joint_attention_dim]);
+    let prompt = zeros(&[2, (CLIP_TOKENS + T5_TOKENS) as i64, config.joint_attention_dim]);
     let mmdit::Conditioning { context, modulations } =
         denoiser.condition(&prompt, &zeros(&[2, config.pooled_projection_dim]), &[1.0]);
     let latents = zeros(&[2, config.in_channels, config.sample_size, config.sample_size]);
