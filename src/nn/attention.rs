@@ -1,21 +1,29 @@
 //! Scaled dot-product attention over heads, through libtorch's fused kernels.
 
+use std::cell::Cell;
+
 use tch::{Kind, Tensor};
 
 use crate::runtime::kernel::is_eager_by_choice;
-use crate::runtime::shim::{AttentionBackend, attention_order};
+use crate::runtime::shim::cudnn_attention;
 
-/// Computes attention as suits thousands of tokens and one shape over many steps: on CUDA cuDNN's
-/// kernels first, which are faster there but want a plan for each shape.
+thread_local! {
+    static LONG: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Computes attention as suits thousands of tokens and shapes that come again: on CUDA by cuDNN's kernels where they can,
+/// which are faster there but want a plan for each shape.
 pub fn with_long_attention<T>(work: impl FnOnce() -> T) -> T {
-    use AttentionBackend::{Cudnn, Flash, Math, MemoryEfficient};
-    if is_eager_by_choice() {
-        return work();
-    }
-    attention_order(&[Cudnn, Flash, MemoryEfficient, Math]);
+    let before = LONG.replace(!is_eager_by_choice());
     let out = work();
-    attention_order(&[Flash, MemoryEfficient, Math, Cudnn]);
+    LONG.set(before);
     out
+}
+
+/// By cuDNN within [`with_long_attention`], as far as it goes.
+fn long_attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Option<Tensor> {
+    let suits = LONG.get() && q.device().is_cuda() && matches!(q.kind(), Kind::Half | Kind::BFloat16);
+    if suits { cudnn_attention(q, k, v, causal) } else { None }
 }
 
 /// [batch, tokens, heads · head_dim] → [batch, heads, tokens, head_dim]
@@ -33,7 +41,8 @@ pub fn join_heads(x: &Tensor) -> Tensor {
 /// softmax(q · kᵀ / √head_dim + mask) · v, heads first. `mask` is boolean (true = may be seen) or
 /// additive, and broadcasts to [batch, heads, queries, keys].
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
-    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false)
+    let long = if mask.is_none() { long_attention(q, k, v, false) } else { None };
+    long.unwrap_or_else(|| Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false))
 }
 
 /// Attention where a query sees the keys up to its own place; queries and keys are of one length. Query
@@ -47,7 +56,8 @@ pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     } else {
         (repeat_heads(k, groups), repeat_heads(v, groups))
     };
-    Tensor::scaled_dot_product_attention(q, &k, &v, None::<&Tensor>, 0.0, true, None, shares)
+    long_attention(q, &k, &v, true)
+        .unwrap_or_else(|| Tensor::scaled_dot_product_attention(q, &k, &v, None::<&Tensor>, 0.0, true, None, shares))
 }
 
 /// Repeats each key or value head for the query heads that share it:

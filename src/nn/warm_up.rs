@@ -61,7 +61,7 @@ impl Library {
             }
             Self::LongAttention(head) => {
                 let [q, k, v] = [0; 3].map(|_| zeros(&[1, 1, 256, head]));
-                drop(cudnn_attention(&q, &k, &v));
+                drop(cudnn_attention(&q, &k, &v, false));
             }
             Self::Norms => drop(fused::rms_norm(&zeros(&[1, 64]), &zeros(&[64]), 1e-6)),
         }

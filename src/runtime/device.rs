@@ -137,7 +137,8 @@ impl Runtime {
             }
             limit_memory(device, (gib * (1u64 << 30) as f64) as u64)?;
         }
-        if device.is_cuda() {
+        if let Device::Cuda(n) = device {
+            super::shim::fix_attention_order(n);
             // libtorch lets cuDNN round float32 convolutions to TensorFloat-32, three digits: scores
             // would differ between CPU and CUDA. Who asks for float32 gets it.
             super::precision::forbid_tf32();

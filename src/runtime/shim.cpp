@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_addmm_activation.h>
+#include <ATen/ops/_fused_sdp_choice.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -95,9 +96,15 @@ bool toolkit_cuda_memory(int8_t device, int64_t* out) {
   });
 }
 
-// Backends of scaled_dot_product_attention, tried in this order (numbers of at::SDPBackend).
-bool toolkit_attention_order(const int64_t* order, size_t count) {
-  return succeeds([&] { at::globalContext().setSDPPriorityOrder(std::vector<int64_t>(order, order + count)); });
+// From now on scaled_dot_product_attention takes the first of these backends that can (numbers of at::SDPBackend).
+bool toolkit_attention_order(int8_t device, const int64_t* order, size_t count) {
+  return succeeds([&] {
+    // At its first choice on some GPUs libtorch puts cuDNN first, whatever the order was before: it chooses once here.
+    auto options = at::TensorOptions().dtype(at::kHalf).device(at::kCUDA, device);
+    auto x = at::empty({1, 1, 8, 8}, options);
+    at::_fused_sdp_choice(x, x, x);
+    at::globalContext().setSDPPriorityOrder(std::vector<int64_t>(order, order + count));
+  });
 }
 
 // float32 matrix products and convolutions on CUDA in TensorFloat-32.
@@ -137,10 +144,12 @@ void* toolkit_linear_activation(const at::Tensor* x, const at::Tensor* weight, c
   }
 }
 
-// softmax(q · kᵀ / √head_dim) · v by cuDNN, whatever the order of backends is; tch has no call for it.
-void* toolkit_cudnn_attention(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v) {
+// softmax(q · kᵀ / √head_dim) · v by cuDNN, whatever the order of backends is; tch has no call for it. Where `causal`, each
+// query sees the keys up to its own place.
+void* toolkit_cudnn_attention(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, bool causal) {
   try {
-    return new at::Tensor(std::get<0>(at::_scaled_dot_product_cudnn_attention(*q, *k, *v, std::nullopt, false)));
+    auto out = at::_scaled_dot_product_cudnn_attention(*q, *k, *v, std::nullopt, false, 0.0, causal);
+    return new at::Tensor(std::get<0>(out));
   } catch (...) {
     return nullptr;
   }

@@ -15,7 +15,7 @@ unsafe extern "C" {
     fn toolkit_cuda_reset_peak(device: i8) -> bool;
     fn toolkit_cuda_empty_cache() -> bool;
     fn toolkit_cuda_memory(device: i8, out: *mut i64) -> bool;
-    fn toolkit_attention_order(order: *const i64, count: usize) -> bool;
+    fn toolkit_attention_order(device: i8, order: *const i64, count: usize) -> bool;
     fn toolkit_allow_tf32(allow: bool) -> bool;
     fn toolkit_tf32_is_allowed() -> bool;
     fn toolkit_pack_linear_weight(weight: *const c_void) -> *mut c_void;
@@ -32,7 +32,7 @@ unsafe extern "C" {
         bias: *const c_void,
         gelu: bool,
     ) -> *mut c_void;
-    fn toolkit_cudnn_attention(q: *const c_void, k: *const c_void, v: *const c_void) -> *mut c_void;
+    fn toolkit_cudnn_attention(q: *const c_void, k: *const c_void, v: *const c_void, causal: bool) -> *mut c_void;
     fn toolkit_generator_new(seed: u64) -> *mut c_void;
     fn toolkit_generator_free(generator: *mut c_void);
     fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
@@ -104,27 +104,14 @@ pub fn cuda_memory(device: usize) -> Option<(u64, u64)> {
     known.then_some((out[0] as u64, out[1] as u64))
 }
 
-/// How `scaled_dot_product_attention` may be computed; the numbers are libtorch's `SDPBackend`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttentionBackend {
-    Math = 0,
-    Flash = 1,
-    MemoryEfficient = 2,
-    Cudnn = 3,
-}
-
-/// The order in which attention backends are tried on CUDA; those left out come last. cuDNN is
-/// fastest for the long fixed shapes of diffusion transformers, but builds a plan for each new shape.
-pub fn attention_order(order: &[AttentionBackend]) {
-    let mut numbers: Vec<i64> = order.iter().map(|&backend| backend as i64).collect();
-    // The last number is libtorch's "overrideable" backend; every backend must be named once.
-    for backend in [1, 2, 0, 3, 4] {
-        if !numbers.contains(&backend) {
-            numbers.push(backend);
-        }
-    }
+/// Fixes the backends of `scaled_dot_product_attention` on CUDA, for the whole process: FlashAttention, then the
+/// memory-efficient one, then plain operators, then cuDNN, which builds a plan for each new shape. libtorch itself would
+/// take one order on some GPUs and another on others. Needs CUDA to be there.
+pub fn fix_attention_order(device: usize) {
+    // libtorch's numbers of FlashAttention, memory-efficient, plain, cuDNN and "overrideable": each must be named.
+    const ORDER: [i64; 5] = [1, 2, 0, 3, 4];
     // SAFETY: pointer and length belong together.
-    unsafe { toolkit_attention_order(numbers.as_ptr(), numbers.len()) };
+    unsafe { toolkit_attention_order(device as i8, ORDER.as_ptr(), ORDER.len()) };
 }
 
 /// Lets float32 products and convolutions on CUDA use TensorFloat-32 (about three decimal digits).
@@ -197,12 +184,13 @@ fn linear_activation(x: &Tensor, weight: &Tensor, bias: &Tensor, gelu: bool) -> 
     new_tensor(unsafe { toolkit_linear_activation(x, weight, bias, gelu) })
 }
 
-/// softmax(q · kᵀ / √head_dim) · v by cuDNN, heads first, whatever the order of backends is. None where libtorch refuses: on
-/// the CPU, and in float32.
-pub fn cudnn_attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<Tensor> {
+/// softmax(q · kᵀ / √head_dim) · v by cuDNN, heads first, whatever the order of backends is; where `causal`, each query sees
+/// the keys up to its own place. Query heads may share those of keys and values. None where libtorch refuses: on the CPU,
+/// and in float32.
+pub fn cudnn_attention(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Option<Tensor> {
     let [q, k, v] = [q, k, v].map(|tensor| tensor.as_ptr() as *const c_void);
     // SAFETY: tch's pointers are `at::Tensor`s, which are only read.
-    new_tensor(unsafe { toolkit_cudnn_attention(q, k, v) })
+    new_tensor(unsafe { toolkit_cudnn_attention(q, k, v, causal) })
 }
 
 /// What the shim returns: a new `at::Tensor`, which is what tch's pointer is, or null.

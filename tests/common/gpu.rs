@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use tch::{Device, Kind, Tensor};
-use toolkit::runtime::load_cuda;
+use toolkit::runtime::{DtypeChoice, Runtime, RuntimeOptions, load_cuda};
 
 /// Numbers of 16 bits are rounded to these parts of themselves.
 const PRECISION: [(Kind, f64); 2] = [(Kind::Half, 1e-3), (Kind::BFloat16, 8e-3)];
@@ -18,7 +18,6 @@ pub fn gpu() -> Option<Device> {
     thread_local!(static MINE: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) });
     load_cuda();
     let index = std::env::var("TOOLKIT_TEST_GPU").map_or(0, |index| index.parse().unwrap());
-    let device = Device::Cuda(index);
     if tch::Cuda::device_count() <= index as i64 {
         println!("no GPU here: not compared");
         return None;
@@ -26,7 +25,13 @@ pub fn gpu() -> Option<Device> {
     MINE.with_borrow_mut(|mine| {
         mine.get_or_insert_with(|| ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     });
-    Some(device)
+    // As every command begins: it settles what libtorch would decide otherwise. On a thread of its own, for it changes the
+    // current device.
+    let name = format!("cuda:{index}");
+    let options =
+        RuntimeOptions { device: name, dtype: DtypeChoice::Auto, threads: None, memory_limit: None, offline: true };
+    let rt = std::thread::spawn(move || Runtime::new(options)).join().unwrap().unwrap();
+    Some(rt.device)
 }
 
 /// Where the checkpoints are found when the test binary was carried to another machine.

@@ -1,6 +1,7 @@
 //! Everything that only a GPU can show, in one program that can be carried to a machine with one. Where there is none
 //! each test says so.
 
+mod attention;
 mod blip;
 #[path = "../common/gpu.rs"]
 mod common;

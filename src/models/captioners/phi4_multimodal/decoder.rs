@@ -10,7 +10,7 @@ use crate::checkpoints::Weights;
 use crate::nn::fused::{self, SKINNY_ROWS, Sight};
 use crate::nn::{
     Activation, Embedding, KvCache, Linear, Lora, RmsNorm, RotaryTable, Rotation, Slot, StepView, Stretch, attention,
-    causal_attention, join_heads, merged_linear, repeat_heads, split_heads,
+    causal_attention, join_heads, merged_linear, repeat_heads, split_heads, with_long_attention,
 };
 
 pub(super) struct Attention {
@@ -77,7 +77,7 @@ impl Attention {
             return self.o_proj.forward(&self.mix_one(&q.narrow(2, last, 1), &k, &v, mask.as_ref()));
         }
         let mixed = match mask {
-            None => causal_attention(&q, &k, &v),
+            None => with_long_attention(|| causal_attention(&q, &k, &v)),
             Some(mask) => {
                 let groups = self.heads / self.kv_heads;
                 attention(&q, &repeat_heads(&k, groups), &repeat_heads(&v, groups), Some(mask))

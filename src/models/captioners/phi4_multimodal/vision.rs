@@ -7,7 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Layout, VisionConfig};
 use crate::checkpoints::Weights;
-use crate::nn::{Activation, Conv2d, Embedding, LayerNorm, Linear, attention, join_heads, split_heads};
+use crate::nn::{
+    Activation, Conv2d, Embedding, LayerNorm, Linear, attention, join_heads, split_heads, with_long_attention,
+};
 use crate::runtime::upload;
 
 /// Patches that go through the tower together at most: bounds the memory of a layer, and is enough to fill a device.
@@ -153,7 +155,7 @@ impl Attention {
             let mixed = attention(&part(0), &group.seen(&part(1)), &group.seen(&part(2)), None);
             join_heads(&mixed).flatten(0, 1)
         };
-        self.out_proj.forward(&one_of(groups.iter().map(mix).collect()))
+        self.out_proj.forward(&one_of(with_long_attention(|| groups.iter().map(mix).collect())))
     }
 }
 
