@@ -121,7 +121,10 @@ class Existing(Part):
 
     def __init__(self, options, process, title):
         super().__init__(options)
-        self.process, self.title = process(options.scratch, options.tiny), title
+        # Its SD3 has a T5, unlike the study's.
+        scratch = options.scratch / "processes"
+        scratch.mkdir(exist_ok=True)
+        self.process, self.title = process(scratch, options.tiny), title
 
     def prepare(self, deadline):
         self.process.prepare(deadline)
@@ -172,7 +175,7 @@ def measure(name, options, record):
     deadline = time.monotonic() + options.budget
     part.prepare(deadline)
     row = record["rows"].setdefault(name, {"sides": {}})
-    row["title"] = part.title
+    row |= {"title": part.title, "machine": machine()}
     side = f"toolkit {options.devices}" if options.devices else "toolkit"
     for at in range(max(options.rounds, options.peer_rounds)):
         turns = []
@@ -199,10 +202,17 @@ def measure(name, options, record):
             save(options.record, record)
 
 
-def table(record):
+def tables(record):
+    """One for each machine: what was measured in turn stands together."""
+    machines = {json.dumps(row["machine"]): row["machine"] for row in record["rows"].values()}
+    return "\n".join(f"{about(machine)}\n\n{table([row for row in record['rows'].values() if row['machine'] == machine])}"
+                     for machine in machines.values())
+
+
+def table(rows):
     lines = ["| whole process, s | Python | here | factor |", "|---|---|---|---|"]
     remarks = []
-    for row in record["rows"].values():
+    for row in rows:
         sides = {label: (statistics.median(figures["process_seconds"] for figures in all), all[-1]) for label, all in row["sides"].items()}
         peers = {label: side for label, side in sides.items() if label.startswith("peer")}
         shown = lambda label, side: f"{side[0]:.1f} ({label.removeprefix('peer, ').removeprefix('toolkit ')}{scaled(side[1])})"
@@ -222,8 +232,7 @@ def scaled(figures):
     return "" if share >= 1 else f", scaled from {share:.0%}"
 
 
-def about(record):
-    machine = record["machine"]
+def about(machine):
     return f"{machine['gpu']}, {machine['cores']} cores, {machine['date']}; {machine['versions']}."
 
 
@@ -280,19 +289,18 @@ def main():
     options.scratch.mkdir(parents=True, exist_ok=True)
     record = json.loads(options.record.read_text()) if options.record.exists() else {"rows": {}}
     if options.toolkit:
-        record["machine"] = machine()
         for name in options.rows or PARTS:
             try:
                 measure(name, options, record)
             except Failed as error:
                 say(f"{name}: {error}")
-    print(f"{about(record)}\n\n{table(record)}")
+    print(tables(record))
     if options.write:
         text = options.write.read_text()
         if text.count(BEGIN) != 1 or text.count(END) != 1:
             parser.error(f"{options.write}: put these two lines where the table belongs:\n{BEGIN}\n{END}")
         before, after = text.split(BEGIN)[0], text.split(END)[1]
-        options.write.write_text(f"{before}{BEGIN}\n{about(record)}\n\n{table(record)}{END}{after}")
+        options.write.write_text(f"{before}{BEGIN}\n{tables(record)}{END}{after}")
 
 
 if __name__ == "__main__":
