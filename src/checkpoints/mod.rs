@@ -12,6 +12,7 @@ mod misfits;
 mod pickle;
 mod places;
 mod read;
+mod readers;
 mod safetensors;
 pub mod staging;
 mod view;
@@ -25,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use self::pickle::Sums;
-use self::staging::{Staging, Target};
+use self::staging::{Sent, Staging, Target};
 use crate::runtime::MappedFile;
 
 pub use finite::is_finite;
@@ -195,15 +196,36 @@ impl Checkpoint {
     /// is made. Writing into it changes this process's view of the file only, never the file. To a GPU it is
     /// copied without waiting: work that is asked for later finds the numbers there.
     pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
-        if let Device::Cuda(index) = device
-            && let Some(read) = staging::with_ring(index, |ring| self.read_staged(name, device, kind, ring))
-        {
-            return read;
-        }
-        self.read_with(name, device, kind, |file, entry| read::tensor(file, entry, device, kind))
+        let (tensor, sent) = self.begin(name, device, kind)?;
+        self.end(name, sent)?;
+        Ok(tensor)
     }
 
-    /// The same through a ring of buffers that belongs to `device`.
+    /// The same without waiting for the file either: the device waits for it. [`Self::end`] says whether it was read.
+    pub(in crate::checkpoints) fn begin(&self, name: &str, device: Device, kind: Kind) -> Result<(Tensor, Sent)> {
+        if let Device::Cuda(index) = device
+            && let Some(begun) = staging::with_ring(index, |ring| self.begin_staged(name, device, kind, ring))
+        {
+            return begun;
+        }
+        self.read_with(name, device, kind, |file, entry| {
+            Ok((read::tensor(file, entry, device, kind)?, Sent::default()))
+        })
+    }
+
+    /// Waits until the file was read for a tensor that [`Self::begin`] gave.
+    ///
+    /// # Errors
+    /// Where it could not be read: the tensor is of no use.
+    pub(in crate::checkpoints) fn end(&self, name: &str, sent: Sent) -> Result<()> {
+        let explained = || {
+            let file = self.entries.get(name).map(|entry| entry.file.display().to_string()).unwrap_or_default();
+            format!("{file}: reading tensor {name}")
+        };
+        sent.read().map_err(read::explained).with_context(explained)
+    }
+
+    /// [`Self::read`] through a ring of buffers that belongs to `device`.
     pub fn read_staged<T: Target>(
         &self,
         name: &str,
@@ -211,6 +233,18 @@ impl Checkpoint {
         kind: Kind,
         ring: &mut Staging<T>,
     ) -> Result<Tensor> {
+        let (tensor, sent) = self.begin_staged(name, device, kind, ring)?;
+        self.end(name, sent)?;
+        Ok(tensor)
+    }
+
+    fn begin_staged<T: Target>(
+        &self,
+        name: &str,
+        device: Device,
+        kind: Kind,
+        ring: &mut Staging<T>,
+    ) -> Result<(Tensor, Sent)> {
         self.read_with(name, device, kind, |file, entry| read::staged(file, entry, device, kind, ring))
     }
 
@@ -219,12 +253,17 @@ impl Checkpoint {
         name: &str,
         device: Device,
         kind: Kind,
-        stored: impl FnOnce(&Arc<MappedFile>, &Entry) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        stored: impl FnOnce(&Arc<MappedFile>, &Entry) -> Result<(Tensor, Sent)>,
+    ) -> Result<(Tensor, Sent)> {
         let Some(entry) = self.entries.get(name) else { bail!("tensor {name} is missing") };
         let file = &self.maps[entry.file.as_path()];
-        view::apply(entry, device, kind, || stored(file, entry))
-            .with_context(|| format!("{}: reading tensor {name}", entry.file.display()))
+        let mut sent = Sent::default();
+        let tensor = view::apply(entry, device, kind, || {
+            let (tensor, on_its_way) = stored(file, entry)?;
+            sent = on_its_way;
+            Ok(tensor)
+        });
+        Ok((tensor.with_context(|| format!("{}: reading tensor {name}", entry.file.display()))?, sent))
     }
 
     /// The root from which a model is built.

@@ -1,6 +1,6 @@
 //! From the bytes of a file to a tensor on the device.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::Entry;
-use super::staging::{Staging, Target};
+use super::staging::{Read, Sent, Staging, Target};
 use crate::runtime::{MappedFile, shim};
 
 const TOO_SHORT: &str = "the file ends before it (truncated download?)";
@@ -31,12 +31,12 @@ pub(super) fn tensor(file: &Arc<MappedFile>, entry: &Entry, device: Device, kind
 
 /// The same through a ring of buffers, from which `device` fetches by itself (see [`Staging`]).
 pub(super) fn staged<T: Target>(
-    file: &MappedFile,
+    file: &Arc<MappedFile>,
     entry: &Entry,
     device: Device,
     kind: Kind,
     staging: &mut Staging<T>,
-) -> Result<Tensor> {
+) -> Result<(Tensor, Sent)> {
     let strides = entry.strides.clone().unwrap_or_else(|| dense_strides(&entry.shape));
     let last: i64 = entry.shape.iter().zip(&strides).map(|(n, stride)| (n - 1) * stride).sum();
     let count = if entry.is_empty() { 0 } else { last + 1 };
@@ -45,15 +45,22 @@ pub(super) fn staged<T: Target>(
         bail!(TOO_SHORT);
     }
     let span = Tensor::f_empty([count], (entry.kind, device))?;
-    let read = |offset: usize, piece: &mut [u8]| file.file().read_exact_at(piece, (start + offset) as u64);
+    let file = file.clone();
+    let read: Read = Arc::new(move |offset, piece| file.file().read_exact_at(piece, (start + offset) as u64));
     // SAFETY: the tensor has room for as many bytes, and its memory goes to nobody who does not wait for
     // the copies: libtorch's allocator keeps to the order of the stream.
-    let sent = unsafe { staging.send(span.data_ptr().cast(), length, read) };
-    sent.map_err(|error| match error.downcast_ref::<std::io::Error>() {
-        Some(short) if short.kind() == ErrorKind::UnexpectedEof => anyhow!(TOO_SHORT),
-        _ => error,
-    })?;
-    Ok(dense(entry, span.f_as_strided(&entry.shape, &strides, 0)?)?.f_to_kind(loaded_kind(entry, kind))?)
+    let sent = unsafe { staging.send(span.data_ptr().cast(), length, &read) };
+    let sent = sent.map_err(|error| error.downcast::<io::Error>().map_or_else(|other| other, explained))?;
+    let tensor = dense(entry, span.f_as_strided(&entry.shape, &strides, 0)?)?.f_to_kind(loaded_kind(entry, kind))?;
+    Ok((tensor, sent))
+}
+
+/// Why bytes of a file could not be read.
+pub(super) fn explained(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => anyhow!(TOO_SHORT),
+        _ => error.into(),
+    }
 }
 
 /// A view that is stored in another order, or repeats what is stored, is laid out row by row. So torch's

@@ -1,5 +1,6 @@
 //! Bytes of a file on their way to a device: many threads read them into a small ring of buffers, and the
-//! device fetches from one while the next is filled.
+//! device fetches from one while the next is filled. Who asks for a tensor waits for neither, where the device
+//! itself can wait for the threads: the next tensor is read while this one is thought about.
 //!
 //! The plain way, a copy from the memory map, has one thread wait for a page of the file, copy it to a
 //! hidden buffer and wait for the device, by turns.
@@ -8,22 +9,26 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::DerefMut;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::slice;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::readers::Filling;
+pub use super::readers::Read;
 use crate::runtime::upload::{Pinned, Reached, Uploads};
 
 /// Size of a buffer, and how many there are: enough that reading and fetching never wait for each other. Such memory takes
 /// half a millisecond a megabyte to get.
 const BUFFER: usize = 8 << 20;
-const BUFFERS: usize = 4;
-/// What one thread reads at a time: little, so that all have a part of a middling tensor.
-const PIECE: usize = 1 << 18;
+const BUFFERS: usize = 6;
 /// Where the bytes of a tensor start in a buffer.
 const ALIGNMENT: usize = 256;
+/// Fewer bytes are read at once by who asks for them.
+const FEW: usize = 1 << 16;
+/// Room behind the bytes of a tensor for a word, wherever they end, that turns 1 when they are read.
+const BEHIND: usize = 2 * size_of::<AtomicU32>();
 
 /// Where bytes go, and the memory that they can go there from.
 pub trait Target {
@@ -34,11 +39,19 @@ pub trait Target {
     /// Memory of this many bytes that copies can start from.
     fn buffer(&self, bytes: usize) -> Result<Self::Buffer>;
 
+    /// Has the copies that are asked for from now on wait until the word is 1, and returns at once. False where the target
+    /// cannot do that.
+    ///
+    /// # Safety
+    /// The word must lie in a buffer, and stay until a later mark is reached.
+    unsafe fn hold(&self, word: *const AtomicU32) -> bool;
+
     /// Asks for a copy without waiting for it. Copies are made in the order in which they are asked for.
     ///
     /// # Safety
-    /// `to` must have room for `from`, and `from` must stay as it is until a later mark is reached.
-    unsafe fn copy(&self, from: &[u8], to: *mut u8) -> Result<()>;
+    /// `to` must have room for `length` bytes, and those at `from` must stay until a later mark is reached; before it is made,
+    /// they may be written.
+    unsafe fn copy(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()>;
 
     /// The place behind all copies asked for so far.
     fn mark(&self) -> Result<Self::Mark>;
@@ -52,56 +65,113 @@ pub struct Staging<T: Target> {
     target: T,
     size: usize,
     most: usize,
-    /// Buffers so far, and what must be over before each is written again.
-    ring: Vec<(T::Buffer, Option<T::Mark>)>,
+    ring: Vec<Stage<T>>,
     current: usize,
     used: usize,
+}
+
+/// A buffer of the ring, and what must be over before it is written again.
+struct Stage<T: Target> {
+    buffer: T::Buffer,
+    filled: Vec<Arc<Filling>>,
+    copied: Option<T::Mark>,
+}
+
+/// Bytes that were asked for, and may still be read.
+#[derive(Default)]
+#[must_use]
+pub struct Sent(Vec<Arc<Filling>>);
+
+impl Sent {
+    /// Waits until all are read.
+    ///
+    /// # Errors
+    /// What went wrong; then anything may have arrived.
+    pub fn read(self) -> io::Result<()> {
+        // All of them, so that nothing is read any more.
+        let outcomes: Vec<io::Result<()>> = self.0.iter().map(|filling| filling.outcome()).collect();
+        outcomes.into_iter().collect()
+    }
 }
 
 impl<T: Target> Staging<T> {
     /// At most `most` buffers of `size` bytes; each is taken when it is first needed.
     pub fn new(target: T, size: usize, most: usize) -> Self {
-        Self { target, size: size.max(1), most: most.max(1), ring: Vec::new(), current: 0, used: 0 }
+        let (size, most) = (size.max(1) + BEHIND, most.max(1));
+        Self { target, size, most, ring: Vec::new(), current: 0, used: 0 }
     }
 
     /// Sends `length` bytes to `to`. `read` fills a piece with the bytes from an offset (0 to `length`)
-    /// on, in several threads at a time. Returns when all are read; they arrive in the order of the
-    /// target's copies.
+    /// on, in several threads at a time. What comes later in the target's order finds them there, if
+    /// nothing went wrong with what this gives.
     ///
     /// # Safety
     /// `to` must have room for `length` bytes until they have arrived.
-    pub unsafe fn send(
-        &mut self,
-        to: *mut u8,
-        length: usize,
-        read: impl Fn(usize, &mut [u8]) -> io::Result<()> + Sync,
-    ) -> Result<()> {
-        let mut sent = 0;
-        while sent < length {
-            if self.ring.is_empty() || self.used >= self.size {
+    pub unsafe fn send(&mut self, to: *mut u8, length: usize, read: &Read) -> Result<Sent> {
+        let (mut offset, mut sent) = (0, Sent::default());
+        while offset < length {
+            if self.ring.is_empty() || self.used + BEHIND >= self.size {
                 self.advance()?;
             }
-            let count = (length - sent).min(self.size - self.used);
-            let place = &mut self.ring[self.current].0[self.used..self.used + count];
-            read_on_all_cores(place, sent, &read)?;
-            // SAFETY: the rest of `to` has room, as the caller promises; a buffer is written again only
-            // after the mark that `advance` sets behind this copy.
-            unsafe { self.target.copy(place, to.add(sent))? };
-            sent += count;
-            self.used = (self.used + count).next_multiple_of(ALIGNMENT);
+            let count = (length - offset).min(self.size - self.used - BEHIND);
+            // SAFETY: the rest of `to` has room, as the caller promises.
+            unsafe { self.send_part(to.add(offset), count, offset, read, &mut sent)? };
+            offset += count;
         }
+        Ok(sent)
+    }
+
+    /// Sends as much as has room in the current buffer.
+    ///
+    /// # Safety
+    /// As of [`Self::send`].
+    unsafe fn send_part(
+        &mut self,
+        to: *mut u8,
+        count: usize,
+        offset: usize,
+        read: &Read,
+        sent: &mut Sent,
+    ) -> Result<()> {
+        let stage = &mut self.ring[self.current];
+        // SAFETY: inside the buffer, behind all that is in use. It is written again only when `advance` has seen that the
+        // threads are done and that the device has reached a mark behind this copy.
+        unsafe {
+            let from = stage.buffer.as_mut_ptr().add(self.used);
+            if count <= FEW {
+                read(offset, slice::from_raw_parts_mut(from, count))?;
+            } else {
+                let behind = from.add(count);
+                let word = behind.add(behind.align_offset(align_of::<AtomicU32>())).cast::<AtomicU32>();
+                word.write(AtomicU32::new(0));
+                let filling = Filling::start(from, count, offset, read, word);
+                stage.filled.push(filling.clone());
+                if !self.target.hold(word) {
+                    filling.wait();
+                }
+                sent.0.push(filling);
+            }
+            self.target.copy(from, to, count)?;
+        }
+        self.used = (self.used + count + BEHIND).next_multiple_of(ALIGNMENT);
         Ok(())
     }
 
     /// Goes on to the next buffer once the device has fetched what is in it.
     fn advance(&mut self) -> Result<()> {
-        if let Some((_, mark)) = self.ring.get_mut(self.current) {
-            *mark = Some(self.target.mark()?);
+        if let Some(stage) = self.ring.get_mut(self.current) {
+            stage.copied = Some(self.target.mark()?);
             self.current = (self.current + 1) % self.most;
         }
         match self.ring.get_mut(self.current) {
-            Some((_, mark)) => mark.take().map_or(Ok(()), |mark| self.target.wait(mark))?,
-            None => self.ring.push((self.target.buffer(self.size)?, None)),
+            Some(stage) => {
+                stage.filled.drain(..).for_each(|filling| filling.wait());
+                stage.copied.take().map_or(Ok(()), |mark| self.target.wait(mark))?;
+            }
+            None => {
+                let buffer = self.target.buffer(self.size)?;
+                self.ring.push(Stage { buffer, filled: Vec::new(), copied: None });
+            }
         }
         self.used = 0;
         Ok(())
@@ -111,34 +181,9 @@ impl<T: Target> Staging<T> {
 impl<T: Target> Drop for Staging<T> {
     fn drop(&mut self) {
         // The buffers go next.
+        self.ring.iter().flat_map(|stage| &stage.filled).for_each(|filling| filling.wait());
         let _ = self.target.mark().and_then(|mark| self.target.wait(mark));
     }
-}
-
-/// `read` from `offset` on into all of `place`.
-fn read_on_all_cores(
-    place: &mut [u8],
-    offset: usize,
-    read: &(impl Fn(usize, &mut [u8]) -> io::Result<()> + Sync),
-) -> io::Result<()> {
-    // A worker of the common threads that waits takes up other work, which may wait for this ring.
-    if place.len() <= PIECE || rayon::current_thread_index().is_some() {
-        return read(offset, place);
-    }
-    let pieces = |place: &mut [u8]| {
-        place.par_chunks_mut(PIECE).enumerate().try_for_each(|(i, piece)| read(offset + i * PIECE, piece))
-    };
-    match readers() {
-        Some(pool) => pool.install(|| pieces(place)),
-        None => pieces(place),
-    }
-}
-
-/// Threads of their own: the common ones may have long queues, of pictures for example.
-fn readers() -> Option<&'static ThreadPool> {
-    static READERS: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    let build = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok();
-    READERS.get_or_init(build).as_ref()
 }
 
 /// The ring of a device, which one thread uses at a time.
@@ -167,9 +212,14 @@ impl Target for Uploads {
         self.pinned(bytes)
     }
 
-    unsafe fn copy(&self, from: &[u8], to: *mut u8) -> Result<()> {
+    unsafe fn hold(&self, word: *const AtomicU32) -> bool {
+        // SAFETY: a buffer is pinned memory; the rest as the caller promises.
+        unsafe { self.hold(word) }
+    }
+
+    unsafe fn copy(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()> {
         // SAFETY: as the caller promises.
-        unsafe { self.start(from, to) }
+        unsafe { self.start(from, to, length) }
     }
 
     fn mark(&self) -> Result<Reached> {

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::finite::{extremes, first_not_finite, is_finite};
 use super::misfits::{Misfit, Misfits, misshapen};
 use super::places::{Place, Places};
+use super::staging::Sent;
 use super::{Checkpoint, read};
 use crate::runtime::catch_panics;
 
@@ -37,6 +38,8 @@ pub struct Weights {
 struct Source {
     tensors: Tensors,
     used: Mutex<BTreeSet<String>>,
+    /// What may still be read of each tensor asked for so far: waited for at the end.
+    coming: Mutex<Vec<(String, Sent)>>,
     /// The least and the greatest number of each tensor read so far, on the device: looked at once, at the end.
     extremes: Mutex<Vec<(String, [Tensor; 2])>>,
     /// While a model is built for nothing but to learn what does not fit: what was found so far.
@@ -61,7 +64,8 @@ impl Weights {
     }
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
-        let source = Source { tensors, used: Mutex::default(), extremes: Mutex::default(), survey: Mutex::default() };
+        let (used, coming, extremes, survey) = Default::default();
+        let source = Source { tensors, used, coming, extremes, survey };
         Self { source: Arc::new(source), prefix: String::new(), device, kind, float8: false, places: None }
     }
 
@@ -159,7 +163,8 @@ impl Weights {
                     bail!(Misfit(format!("{}: {}", entry.file.display(), misshapen(&key, &entry.shape, shape))));
                 }
                 self.mark(key.clone());
-                let tensor = checkpoint.read(&key, self.device, self.kind)?;
+                let (tensor, sent) = checkpoint.begin(&key, self.device, self.kind)?;
+                lock(&self.source.coming).push((key.clone(), sent));
                 self.laid_out(name, &tensor);
                 self.check_finite(checkpoint, key, &tensor)?;
                 Ok(tensor)
@@ -193,9 +198,11 @@ impl Weights {
         Ok(())
     }
 
-    /// Ends the loading: a tensor that nothing asked for is an error, and so is one that is not finite.
+    /// Ends the loading: a tensor that nothing asked for is an error, and so is one that could not be read or is not finite.
     pub fn finish(&self) -> Result<()> {
         let Tensors::Files(checkpoint) = &self.source.tensors else { return Ok(()) };
+        let coming = std::mem::take(&mut *lock(&self.source.coming));
+        coming.into_iter().try_for_each(|(key, sent)| checkpoint.end(&key, sent))?;
         let extremes = std::mem::take(&mut *lock(&self.source.extremes));
         if let Some(key) = first_not_finite(&extremes)? {
             return Err(not_finite(checkpoint, key, self.kind));

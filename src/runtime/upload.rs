@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
 use tch::{Device, Tensor};
@@ -33,6 +34,8 @@ pub fn upload(x: &Tensor, device: Device) -> Tensor {
 pub struct Uploads {
     shim: &'static Shim,
     device: i8,
+    /// Whether the device refused to wait for a word.
+    cannot_hold: AtomicBool,
 }
 
 /// Memory that stays where it is, so that a device can fetch from it.
@@ -56,7 +59,7 @@ unsafe impl Send for Reached {}
 impl Uploads {
     /// None where there is no CUDA.
     pub fn to(device: usize) -> Option<Self> {
-        Some(Self { shim: shim()?, device: device as i8 })
+        Some(Self { shim: shim()?, device: device as i8, cannot_hold: AtomicBool::new(false) })
     }
 
     pub fn pinned(&self, length: usize) -> Result<Pinned> {
@@ -66,13 +69,27 @@ impl Uploads {
         Ok(Pinned { shim: self.shim, bytes, length })
     }
 
+    /// Has what is asked for from now on wait on the device until a word is 1, and returns at once. False where the device
+    /// cannot do that.
+    ///
+    /// # Safety
+    /// The word must be in pinned memory, and stay until the device has seen it. What turns it must need nothing of the device.
+    pub unsafe fn hold(&self, word: *const AtomicU32) -> bool {
+        // SAFETY: as the caller promises.
+        let holds = !self.cannot_hold.load(Ordering::Relaxed) && unsafe { (self.shim.hold)(self.device, word.cast()) };
+        if !holds && !self.cannot_hold.swap(true, Ordering::Relaxed) {
+            tracing::debug!("the GPU cannot wait for what is read: {}", self.shim.error());
+        }
+        holds
+    }
+
     /// Asks for a copy to device memory; does not wait for it where `from` is pinned.
     ///
     /// # Safety
-    /// `to` must have room on the device, and `from` must not change before the copy is made.
-    pub unsafe fn start(&self, from: &[u8], to: *mut u8) -> Result<()> {
+    /// `to` must have room on the device, and what is at `from` must be there when the copy is made.
+    pub unsafe fn start(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()> {
         // SAFETY: as the caller promises.
-        if !unsafe { (self.shim.upload)(self.device, to.cast(), from.as_ptr().cast(), from.len()) } {
+        if !unsafe { (self.shim.upload)(self.device, to.cast(), from.cast(), length) } {
             bail!("copying to the GPU: {}", self.shim.error());
         }
         Ok(())

@@ -8,13 +8,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Result;
 use proptest::prelude::*;
 use tch::{Cuda, Device, Kind, Tensor};
 use toolkit::checkpoints::Checkpoint;
-use toolkit::checkpoints::staging::{Staging, Target};
+use toolkit::checkpoints::staging::{Read, Staging, Target};
 
 /// Copies that nobody has waited for are not made: what is overwritten too early arrives wrong.
 #[derive(Default)]
@@ -33,8 +37,12 @@ impl Target for Late {
         Ok(vec![0xee; bytes])
     }
 
-    unsafe fn copy(&self, from: &[u8], to: *mut u8) -> Result<()> {
-        self.asked.borrow_mut().push_back((from.as_ptr(), to, from.len()));
+    unsafe fn hold(&self, _word: *const AtomicU32) -> bool {
+        false
+    }
+
+    unsafe fn copy(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()> {
+        self.asked.borrow_mut().push_back((from, to, length));
         Ok(())
     }
 
@@ -64,9 +72,13 @@ impl Target for AtOnce {
         Ok(vec![0; bytes])
     }
 
-    unsafe fn copy(&self, from: &[u8], to: *mut u8) -> Result<()> {
+    unsafe fn hold(&self, _word: *const AtomicU32) -> bool {
+        false
+    }
+
+    unsafe fn copy(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()> {
         // SAFETY: as the caller promises.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(from, to, length) };
         Ok(())
     }
 
@@ -79,30 +91,113 @@ impl Target for AtOnce {
     }
 }
 
+/// A device as a GPU is one: it does what it is asked for one after the other, and waits by itself for what is read.
+struct OwnPace {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Order {
+    Hold(*const AtomicU32),
+    Copy(*const u8, *mut u8, usize),
+    Mark(Sender<()>),
+}
+
+// SAFETY: what the addresses are of outlives the order, as the ring promises; that is what is tested.
+unsafe impl Send for Order {}
+
+impl OwnPace {
+    fn new() -> Self {
+        let (orders, received) = channel();
+        let work = move || {
+            for order in received {
+                // SAFETY: as of `Order`.
+                match order {
+                    Order::Hold(word) => {
+                        while unsafe { (*word).load(Ordering::Acquire) } != 1 {
+                            std::thread::yield_now();
+                        }
+                    }
+                    Order::Copy(from, to, length) => unsafe { std::ptr::copy_nonoverlapping(from, to, length) },
+                    Order::Mark(reached) => drop(reached.send(())),
+                }
+            }
+        };
+        Self { orders: Some(orders), thread: Some(std::thread::spawn(work)) }
+    }
+
+    fn ask(&self, order: Order) {
+        self.orders.as_ref().unwrap().send(order).unwrap();
+    }
+}
+
+impl Drop for OwnPace {
+    fn drop(&mut self) {
+        self.orders.take();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Target for OwnPace {
+    type Buffer = Vec<u8>;
+    type Mark = Receiver<()>;
+
+    fn buffer(&self, bytes: usize) -> Result<Vec<u8>> {
+        Ok(vec![0xee; bytes])
+    }
+
+    unsafe fn hold(&self, word: *const AtomicU32) -> bool {
+        self.ask(Order::Hold(word));
+        true
+    }
+
+    unsafe fn copy(&self, from: *const u8, to: *mut u8, length: usize) -> Result<()> {
+        self.ask(Order::Copy(from, to, length));
+        Ok(())
+    }
+
+    fn mark(&self) -> Result<Receiver<()>> {
+        let (reached, mark) = channel();
+        self.ask(Order::Mark(reached));
+        Ok(mark)
+    }
+
+    fn wait(&self, mark: Receiver<()>) -> Result<()> {
+        Ok(mark.recv()?)
+    }
+}
+
 /// Bytes that are nowhere alike.
 fn noise(count: usize) -> Vec<u8> {
     (0..count as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
-/// Sends pieces of these lengths one after the other; what has arrived, and how many buffers it took.
-fn sent(lengths: &[usize], size: usize, most: usize) -> (Vec<u8>, Vec<u8>, usize) {
-    let source = noise(lengths.iter().sum());
+/// Sends pieces of these lengths one after the other; what they were, and what has arrived.
+fn sent_to<T: Target>(target: T, lengths: &[usize], size: usize, most: usize) -> (Vec<u8>, Vec<u8>) {
+    let source = Arc::new(noise(lengths.iter().sum()));
     let mut arrived = vec![0; source.len()];
-    let late = Late::default();
-    let buffers = late.buffers.clone();
-    let mut staging = Staging::new(late, size, most);
-    let (mut at, to) = (0, arrived.as_mut_ptr());
+    let mut staging = Staging::new(target, size, most);
+    let (mut at, to, mut all) = (0, arrived.as_mut_ptr(), Vec::new());
     for &length in lengths {
-        let piece = &source[at..at + length];
-        let read = |offset: usize, place: &mut [u8]| {
-            place.copy_from_slice(&piece[offset..offset + place.len()]);
+        let (source, start) = (source.clone(), at);
+        let read: Read = Arc::new(move |offset, place| {
+            place.copy_from_slice(&source[start + offset..][..place.len()]);
             Ok(())
-        };
+        });
         // SAFETY: `arrived` is as long as all pieces, and outlives the ring.
-        unsafe { staging.send(to.add(at), length, read).unwrap() };
+        all.push(unsafe { staging.send(to.add(at), length, &read).unwrap() });
         at += length;
     }
+    all.into_iter().for_each(|sent| sent.read().unwrap());
     drop(staging);
+    (source.to_vec(), arrived)
+}
+
+/// The same to a target that makes copies late, and how many buffers it took.
+fn sent(lengths: &[usize], size: usize, most: usize) -> (Vec<u8>, Vec<u8>, usize) {
+    let late = Late::default();
+    let buffers = late.buffers.clone();
+    let (source, arrived) = sent_to(late, lengths, size, most);
     (source, arrived, buffers.get())
 }
 
@@ -130,23 +225,72 @@ fn large_tensors_are_read_by_many_threads() {
     assert_eq!(buffers, 1, "small tensors share a buffer");
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_device_that_waits_by_itself_finds_everything(
+        lengths in prop::collection::vec(prop_oneof![0..100usize, 60_000..70_000usize, 0..3_000_000usize], 0..12),
+        size in prop_oneof![1_000..70_000usize, 300_000..1_500_000usize],
+        most in 1..4usize,
+    ) {
+        let (source, arrived) = sent_to(OwnPace::new(), &lengths, size, most);
+        prop_assert!(source == arrived);
+    }
+}
+
+/// Whoever asks goes on while nothing is read yet, until all buffers are taken.
 #[test]
-fn what_cannot_be_read_is_an_error_and_the_ring_goes_on() {
-    let mut staging = Staging::new(Late::default(), 3 << 20, 2);
+fn nobody_waits_for_what_is_read() {
+    let (open, closed) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let wait = open.clone();
+    let read: Read = Arc::new(move |_, place| {
+        wait.wait();
+        place.fill(7);
+        Ok(())
+    });
+    let mut arrived = vec![0; 300_000];
+    let mut staging = Staging::new(OwnPace::new(), 1 << 20, 2);
+    // SAFETY: `arrived` has room and outlives the ring.
+    let sent = unsafe { staging.send(arrived.as_mut_ptr(), 300_000, &read).unwrap() };
+    let gate = closed.clone();
+    let waiting = std::thread::spawn(move || {
+        let outcome = sent.read();
+        gate.wait();
+        outcome
+    });
+    open.wait();
+    closed.wait();
+    waiting.join().unwrap().unwrap();
+    drop(staging);
+    assert!(arrived.iter().all(|byte| *byte == 7));
+}
+
+fn goes_on_after_what_cannot_be_read<T: Target>(target: T) {
+    let mut staging = Staging::new(target, 3 << 20, 2);
     let mut arrived = vec![0; 5 << 20];
     let to = arrived.as_mut_ptr();
-    let broken = |offset: usize, _: &mut [u8]| if offset > 0 { Err(io::Error::other("gone")) } else { Ok(()) };
+    let broken: Read = Arc::new(|offset, _| if offset > 0 { Err(io::Error::other("gone")) } else { Ok(()) });
     // SAFETY: `arrived` has room and outlives the ring.
-    let error = unsafe { staging.send(to, 5 << 20, broken) }.unwrap_err();
+    let error = unsafe { staging.send(to, 5 << 20, &broken) }.unwrap().read().unwrap_err();
     assert_eq!(error.to_string(), "gone");
-    let ones = |_: usize, place: &mut [u8]| {
+    let lost: Read = Arc::new(|_, _| Err(io::Error::other("lost")));
+    // SAFETY: as above. So few bytes are read at once.
+    let error = unsafe { staging.send(to, 1000, &lost) };
+    assert_eq!(error.err().unwrap().to_string(), "lost");
+    let ones: Read = Arc::new(|_, place| {
         place.fill(1);
         Ok(())
-    };
+    });
     // SAFETY: as above.
-    unsafe { staging.send(to, 5 << 20, ones) }.unwrap();
+    unsafe { staging.send(to, 5 << 20, &ones) }.unwrap().read().unwrap();
     drop(staging);
     assert!(arrived.iter().all(|byte| *byte == 1));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_the_ring_goes_on() {
+    goes_on_after_what_cannot_be_read(Late::default());
+    goes_on_after_what_cannot_be_read(OwnPace::new());
 }
 
 fn golden(name: &str) -> PathBuf {

@@ -311,6 +311,17 @@ bool toolkit_upload(int8_t device, void* to, const void* from, size_t bytes) {
   });
 }
 
+// Has the current stream of the device wait until a 32-bit word in pinned memory is 1.
+bool toolkit_hold(int8_t device, const void* word) {
+  return succeeds([&] {
+    const c10::cuda::CUDAGuard guard(device);
+    static const auto hold =
+        symbol<CUresult (*)(CUstream, CUdeviceptr, cuuint32_t, unsigned)>("cuStreamWaitValue32_v2");
+    const auto stream = c10::cuda::getCurrentCUDAStream(device).stream();
+    check(hold(stream, reinterpret_cast<CUdeviceptr>(word), 1, CU_STREAM_WAIT_VALUE_EQ), "cuStreamWaitValue32");
+  });
+}
+
 // Behind all work on the current stream of the device.
 void* toolkit_event_new(int8_t device) {
   cudaEvent_t event = nullptr;
