@@ -25,6 +25,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use self::finite::Scan;
 use self::pickle::Sums;
 use self::staging::{Sent, Staging, Target};
 use crate::runtime::MappedFile;
@@ -196,15 +197,16 @@ impl Checkpoint {
     /// is made. Writing into it changes this process's view of the file only, never the file. To a GPU it is
     /// copied without waiting: work that is asked for later finds the numbers there.
     pub fn read(&self, name: &str, device: Device, kind: Kind) -> Result<Tensor> {
-        let (tensor, sent) = self.begin(name, device, kind)?;
+        let (tensor, sent) = self.begin(name, device, kind, None)?;
         self.end(name, sent)?;
         Ok(tensor)
     }
 
-    /// The same without waiting for the file either: the device waits for it. [`Self::end`] says whether it was read.
-    pub(in crate::checkpoints) fn begin(&self, name: &str, device: Device, kind: Kind) -> Result<(Tensor, Sent)> {
+    /// The same without waiting for the file either: the device waits for it. [`Self::end`] says whether it was read, and
+    /// whether `scan` agrees with all that was, where the device can wait.
+    fn begin(&self, name: &str, device: Device, kind: Kind, scan: Option<Scan>) -> Result<(Tensor, Sent)> {
         if let Device::Cuda(index) = device
-            && let Some(begun) = staging::with_ring(index, |ring| self.begin_staged(name, device, kind, ring))
+            && let Some(begun) = staging::with_ring(index, |ring| self.begin_staged(name, device, kind, scan, ring))
         {
             return begun;
         }
@@ -217,7 +219,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where it could not be read: the tensor is of no use.
-    pub(in crate::checkpoints) fn end(&self, name: &str, sent: Sent) -> Result<()> {
+    fn end(&self, name: &str, sent: Sent) -> Result<()> {
         let explained = || {
             let file = self.entries.get(name).map(|entry| entry.file.display().to_string()).unwrap_or_default();
             format!("{file}: reading tensor {name}")
@@ -233,7 +235,7 @@ impl Checkpoint {
         kind: Kind,
         ring: &mut Staging<T>,
     ) -> Result<Tensor> {
-        let (tensor, sent) = self.begin_staged(name, device, kind, ring)?;
+        let (tensor, sent) = self.begin_staged(name, device, kind, None, ring)?;
         self.end(name, sent)?;
         Ok(tensor)
     }
@@ -243,9 +245,10 @@ impl Checkpoint {
         name: &str,
         device: Device,
         kind: Kind,
+        scan: Option<Scan>,
         ring: &mut Staging<T>,
     ) -> Result<(Tensor, Sent)> {
-        self.read_with(name, device, kind, |file, entry| read::staged(file, entry, device, kind, ring))
+        self.read_with(name, device, kind, |file, entry| read::staged(file, entry, device, kind, scan, ring))
     }
 
     fn read_with(

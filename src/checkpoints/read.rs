@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::Entry;
+use super::finite::{NotFinite, Scan};
 use super::staging::{Read, Sent, Staging, Target};
 use crate::runtime::{MappedFile, shim};
 
@@ -35,6 +36,7 @@ pub(super) fn staged<T: Target>(
     entry: &Entry,
     device: Device,
     kind: Kind,
+    scan: Option<Scan>,
     staging: &mut Staging<T>,
 ) -> Result<(Tensor, Sent)> {
     let strides = entry.strides.clone().unwrap_or_else(|| dense_strides(&entry.shape));
@@ -45,21 +47,35 @@ pub(super) fn staged<T: Target>(
         bail!(TOO_SHORT);
     }
     let span = Tensor::f_empty([count], (entry.kind, device))?;
-    let file = file.clone();
-    let read: Read = Arc::new(move |offset, piece| file.file().read_exact_at(piece, (start + offset) as u64));
+    let read = reader(file.clone(), start, scan);
     // SAFETY: the tensor has room for as many bytes, and its memory goes to nobody who does not wait for
     // the copies: libtorch's allocator keeps to the order of the stream.
     let sent = unsafe { staging.send(span.data_ptr().cast(), length, &read) };
-    let sent = sent.map_err(|error| error.downcast::<io::Error>().map_or_else(|other| other, explained))?;
+    let mut sent = sent.map_err(|error| error.downcast::<io::Error>().map_or_else(|other| other, explained))?;
+    sent.is_scanned = scan.is_some();
     let tensor = dense(entry, span.f_as_strided(&entry.shape, &strides, 0)?)?.f_to_kind(loaded_kind(entry, kind))?;
     Ok((tensor, sent))
 }
 
-/// Why bytes of a file could not be read.
+/// Reads what stands in a file from `start` on; `scan` looks at it while it is at hand.
+fn reader(file: Arc<MappedFile>, start: usize, scan: Option<Scan>) -> Read {
+    Arc::new(move |offset, piece| {
+        file.file().read_exact_at(piece, (start + offset) as u64)?;
+        match scan {
+            Some(scan) if !scan(piece) => Err(io::Error::other(NotFinite)),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Why bytes of a file could not be read, or cannot be used.
 pub(super) fn explained(error: io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => anyhow!(TOO_SHORT),
-        _ => error.into(),
+    if error.kind() == ErrorKind::UnexpectedEof {
+        return anyhow!(TOO_SHORT);
+    }
+    match error.downcast::<NotFinite>() {
+        Ok(found) => found.into(),
+        Err(error) => error.into(),
     }
 }
 
@@ -95,4 +111,25 @@ pub(super) fn is_dense(shape: &[i64], strides: &[i64]) -> bool {
 pub(super) fn is_float(kind: Kind) -> bool {
     use Kind::{BFloat16, Double, Float, Float8e4m3fn, Float8e5m2, Half};
     matches!(kind, Double | Float | Half | BFloat16 | Float8e4m3fn | Float8e5m2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finite::scan;
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let numbers = [1.0, f32::NAN, 2.0, 3.0].map(f32::to_le_bytes).concat();
+        std::fs::write(&path, numbers).unwrap();
+        let file = Arc::new(MappedFile::open(&path).unwrap());
+        let read = |start, scan, length: usize| reader(file.clone(), start, scan)(4, &mut vec![0; length]);
+        assert!(read(0, None, 4).is_ok());
+        assert!(read(4, scan(Kind::Float), 8).is_ok());
+        let found = explained(read(0, scan(Kind::Float), 8).unwrap_err());
+        assert!(found.context("a tensor").downcast_ref::<NotFinite>().is_some());
+        assert_eq!(explained(read(8, scan(Kind::Float), 8).unwrap_err()).to_string(), TOO_SHORT);
+    }
 }

@@ -27,6 +27,8 @@ const BUFFERS: usize = 6;
 const ALIGNMENT: usize = 256;
 /// Fewer bytes are read at once by who asks for them.
 const FEW: usize = 1 << 16;
+/// A tensor is cut at a multiple of this: between two numbers.
+const WHOLE: usize = 8;
 /// Room behind the bytes of a tensor for a word, wherever they end, that turns 1 when they are read.
 const BEHIND: usize = 2 * size_of::<AtomicU32>();
 
@@ -80,7 +82,11 @@ struct Stage<T: Target> {
 /// Bytes that were asked for, and may still be read.
 #[derive(Default)]
 #[must_use]
-pub struct Sent(Vec<Arc<Filling>>);
+pub struct Sent {
+    parts: Vec<Arc<Filling>>,
+    /// Whether those who read look at what they read.
+    pub(super) is_scanned: bool,
+}
 
 impl Sent {
     /// Waits until all are read.
@@ -89,7 +95,7 @@ impl Sent {
     /// What went wrong; then anything may have arrived.
     pub fn read(self) -> io::Result<()> {
         // All of them, so that nothing is read any more.
-        let outcomes: Vec<io::Result<()>> = self.0.iter().map(|filling| filling.outcome()).collect();
+        let outcomes: Vec<io::Result<()>> = self.parts.iter().map(|filling| filling.outcome()).collect();
         outcomes.into_iter().collect()
     }
 }
@@ -97,7 +103,7 @@ impl Sent {
 impl<T: Target> Staging<T> {
     /// At most `most` buffers of `size` bytes; each is taken when it is first needed.
     pub fn new(target: T, size: usize, most: usize) -> Self {
-        let (size, most) = (size.max(1) + BEHIND, most.max(1));
+        let (size, most) = (size.max(WHOLE) + BEHIND, most.max(1));
         Self { target, size, most, ring: Vec::new(), current: 0, used: 0 }
     }
 
@@ -110,10 +116,13 @@ impl<T: Target> Staging<T> {
     pub unsafe fn send(&mut self, to: *mut u8, length: usize, read: &Read) -> Result<Sent> {
         let (mut offset, mut sent) = (0, Sent::default());
         while offset < length {
-            if self.ring.is_empty() || self.used + BEHIND >= self.size {
+            if self.ring.is_empty() || self.used + BEHIND + WHOLE > self.size {
                 self.advance()?;
             }
-            let count = (length - offset).min(self.size - self.used - BEHIND);
+            let count = match (length - offset, self.size - self.used - BEHIND) {
+                (left, room) if left <= room => left,
+                (_, room) => room - room % WHOLE,
+            };
             // SAFETY: the rest of `to` has room, as the caller promises.
             unsafe { self.send_part(to.add(offset), count, offset, read, &mut sent)? };
             offset += count;
@@ -149,7 +158,7 @@ impl<T: Target> Staging<T> {
                 if !self.target.hold(word) {
                     filling.wait();
                 }
-                sent.0.push(filling);
+                sent.parts.push(filling);
             }
             self.target.copy(from, to, count)?;
         }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Result, anyhow, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::finite::{extremes, first_not_finite, is_finite};
+use super::finite::{NotFinite, extremes, first_not_finite, is_finite, may_overflow, scan};
 use super::misfits::{Misfit, Misfits, misshapen};
 use super::places::{Place, Places};
 use super::staging::Sent;
-use super::{Checkpoint, read};
+use super::{Checkpoint, Entry, read};
 use crate::runtime::catch_panics;
 
 /// Keys that public checkpoints carry and no model needs.
@@ -163,11 +163,7 @@ impl Weights {
                     bail!(Misfit(format!("{}: {}", entry.file.display(), misshapen(&key, &entry.shape, shape))));
                 }
                 self.mark(key.clone());
-                let (tensor, sent) = checkpoint.begin(&key, self.device, self.kind)?;
-                lock(&self.source.coming).push((key.clone(), sent));
-                self.laid_out(name, &tensor);
-                self.check_finite(checkpoint, key, &tensor)?;
-                Ok(tensor)
+                self.read(checkpoint, key, entry).inspect(|tensor| self.laid_out(name, tensor))
             }
         }
     }
@@ -187,22 +183,37 @@ impl Weights {
         }
     }
 
-    /// A NaN or infinity among the weights is an error: at once on the CPU, at the end on a device.
-    fn check_finite(&self, checkpoint: &Checkpoint, key: String, tensor: &Tensor) -> Result<()> {
+    /// The tensor, of which a NaN or infinity is an error: at once on the CPU, at the end on a device. Those who read the
+    /// file for a device look for them, where casting makes no others and what is read is the tensor alone.
+    fn read(&self, checkpoint: &Checkpoint, key: String, entry: &Entry) -> Result<Tensor> {
+        let says_all = entry.strides.is_none() && !may_overflow(entry.kind, self.kind);
+        let scan = scan(entry.kind).filter(|_| says_all);
+        let begun = checkpoint.begin(&key, self.device, self.kind, scan);
+        let (tensor, sent) = begun.map_err(|error| self.explained(checkpoint, &key, error))?;
         if self.device == Device::Cpu {
-            return if is_finite(tensor) { Ok(()) } else { Err(not_finite(checkpoint, &key, self.kind)) };
+            return if is_finite(&tensor) { Ok(tensor) } else { Err(not_finite(checkpoint, &key, self.kind)) };
         }
-        if let Some(extremes) = extremes(tensor)? {
-            lock(&self.source.extremes).push((key, extremes));
+        if !sent.is_scanned
+            && let Some(extremes) = extremes(&tensor)?
+        {
+            lock(&self.source.extremes).push((key.clone(), extremes));
         }
-        Ok(())
+        lock(&self.source.coming).push((key, sent));
+        Ok(tensor)
+    }
+
+    /// What is said of a tensor that those who read it found not to be finite.
+    fn explained(&self, checkpoint: &Checkpoint, key: &str, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<NotFinite>() { not_finite(checkpoint, key, self.kind) } else { error }
     }
 
     /// Ends the loading: a tensor that nothing asked for is an error, and so is one that could not be read or is not finite.
     pub fn finish(&self) -> Result<()> {
         let Tensors::Files(checkpoint) = &self.source.tensors else { return Ok(()) };
         let coming = std::mem::take(&mut *lock(&self.source.coming));
-        coming.into_iter().try_for_each(|(key, sent)| checkpoint.end(&key, sent))?;
+        for (key, sent) in coming {
+            checkpoint.end(&key, sent).map_err(|error| self.explained(checkpoint, &key, error))?;
+        }
         let extremes = std::mem::take(&mut *lock(&self.source.extremes));
         if let Some(key) = first_not_finite(&extremes)? {
             return Err(not_finite(checkpoint, key, self.kind));
