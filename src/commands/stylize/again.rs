@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use image::RgbImage;
 
-use super::work::remark;
+use super::work::{remark, write};
 use crate::cli::{Global, LossyPrecision, StylizeArgs};
 use crate::commands::print::say;
 use crate::commands::team::{first_and_second, share_guidance};
@@ -65,7 +65,7 @@ pub fn run(from: &Path, args: &StylizeArgs, global: &Global) -> Result<Outcome> 
     let drawn = generator.generate(&request)?.into_iter().next().context("the generator drew nothing")?;
     remark(&drawn);
     log_peak_memory(rt.device);
-    images::save_with(&drawn.image, &args.out, &again.texts()?)?;
+    write(&drawn.image, &again.texts()?, generator, &args.out)?;
     say!("{}", args.out.display());
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@ mod work;
 use anyhow::{Context, Result};
 
 use self::fitting::{Fitted, path_of, say_if_squeezed};
-use self::work::{ControlSource, Work, remark, request};
+use self::work::{ControlSource, Work, remark, request, write};
 use crate::cli::{Global, StylizeArgs};
 use crate::commands::print::say;
 use crate::commands::team::{first_and_second, share_guidance};
@@ -71,8 +71,7 @@ pub fn run(args: StylizeArgs, global: &Global) -> Result<Outcome> {
     };
     log_peak_memory(rt.device);
     log_moment("the picture's recipe is written");
-    images::save_with(&picture, &args.out, &texts)?;
-    log_moment("the picture is in its file");
+    write(&picture, &texts, generator, &args.out)?;
     say!("{}", args.out.display());
     Ok(outcome)
 }

@@ -1,11 +1,15 @@
 //! What one picture and a sheet of pictures have in common.
 
+use std::path::Path;
+
+use anyhow::Result;
 use image::RgbImage;
 
 use super::fitting::Fitted;
 use crate::cli::StylizeArgs;
-use crate::images::ControlMap;
-use crate::models::{ControlRequest, GenerateRequest, Generated, IpAdapterChoice, LoraChoice};
+use crate::images::{self, ControlMap, Text};
+use crate::models::{ControlRequest, GenerateRequest, Generated, Generator, IpAdapterChoice, LoraChoice};
+use crate::runtime::{log_moment, shim};
 
 /// What is to be drawn, before it is known how strongly and from which noise.
 #[derive(Debug)]
@@ -76,4 +80,17 @@ pub fn remark(drawn: &Generated) {
     if let Some(remark) = &drawn.remark {
         tracing::warn!("{remark}");
     }
+}
+
+/// Writes the picture. The generator's memory goes back to the device meanwhile, not when the process ends, which waits for it.
+pub fn write(picture: &RgbImage, texts: &[Text], generator: Box<dyn Generator>, out: &Path) -> Result<()> {
+    let mut written = Ok(());
+    rayon::in_place_scope(|scope| {
+        scope.spawn(|_| written = images::save_with(picture, out, texts));
+        drop(generator);
+        shim::empty_cache();
+    });
+    written?;
+    log_moment("the picture is in its file");
+    Ok(())
 }
