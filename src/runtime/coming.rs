@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -12,17 +11,15 @@ use super::{catch_panics, one_line};
 /// A value that a thread of its own makes, from now on until it is wanted. What goes wrong there is told by whoever wants it.
 pub struct Coming<T> {
     made: OnceCell<Result<T, String>>,
-    /// Where it arrives, and its thread, which is waited for when this goes.
-    on_its_way: Cell<Option<(Receiver<Result<T>>, Background)>>,
+    /// The thread that makes it, which is waited for when this goes.
+    on_its_way: Cell<Option<Background<Result<T>>>>,
 }
 
 impl<T: Send + 'static> Coming<T> {
     /// Begins. The GPU of the thread is that of the calling one.
     pub fn start(work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
-        let (sender, receiver) = sync_channel(1);
-        // Where nobody waits any more, it is not wanted.
-        let work = move || drop(sender.send(catch_panics(work)));
-        Self { made: OnceCell::new(), on_its_way: Cell::new(Some((receiver, Background::start(work)))) }
+        let thread = Background::start(move || catch_panics(work));
+        Self { made: OnceCell::new(), on_its_way: Cell::new(Some(thread)) }
     }
 
     /// The value, waited for where it is not here yet.
@@ -57,8 +54,8 @@ impl<T: Send + 'static> Coming<T> {
     }
 
     fn receive(&self) -> Result<T> {
-        let (receiver, _thread) = self.on_its_way.take().context("it was taken before")?;
-        receiver.recv().context("no thread could be started").flatten()
+        let thread = self.on_its_way.take().context("it was taken before")?;
+        thread.end().context("no thread could be started")?
     }
 }
 

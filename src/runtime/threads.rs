@@ -26,22 +26,27 @@ pub(super) const STACK: usize = 8 << 20;
 /// Work in a thread of its own, which is waited for when this goes: a process that ended while a thread
 /// of it still used a GPU could crash on its way. Its current GPU is that of the thread that starts it.
 #[derive(Debug)]
-pub struct Background(Option<JoinHandle<()>>);
+pub struct Background<T = ()>(Option<JoinHandle<T>>);
 
-impl Background {
-    pub fn start(work: impl FnOnce() + Send + 'static) -> Self {
+impl<T: Send + 'static> Background<T> {
+    pub fn start(work: impl FnOnce() -> T + Send + 'static) -> Self {
         let device = device_in_use();
         let work = move || {
             // What cannot be done here fails, and is told, where the GPU is asked for work.
             let _ = device.map(enter_device);
-            work();
+            work()
         };
         // What is not started is found missing elsewhere.
         Self(Builder::new().name("background".to_string()).stack_size(STACK).spawn(work).ok())
     }
+
+    /// What it made, waited for. None where no thread could be started, and after a panic, which has been reported.
+    pub fn end(mut self) -> Option<T> {
+        self.0.take()?.join().ok()
+    }
 }
 
-impl Drop for Background {
+impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         // A panic has been reported by then, and what it left undone is found missing elsewhere.
         let _ = self.0.take().map(JoinHandle::join);
