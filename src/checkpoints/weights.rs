@@ -51,6 +51,8 @@ enum Tensors {
     /// Every tensor that is asked for exists, normally distributed with this deviation: for
     /// measuring speed at real sizes without the real files.
     Random(f64),
+    /// Every tensor that is asked for exists, and nothing was written into it.
+    Blank,
 }
 
 impl Weights {
@@ -61,6 +63,11 @@ impl Weights {
     /// Weights that are drawn on the device as they are asked for. Optional tensors are absent.
     pub fn random(device: Device, kind: Kind) -> Self {
         Self::new(Tensors::Random(0.02), device, kind)
+    }
+
+    /// Weights that mean nothing, and cost nothing but their memory: to have a network compute once.
+    pub fn blank(device: Device, kind: Kind) -> Self {
+        Self::new(Tensors::Blank, device, kind)
     }
 
     fn new(tensors: Tensors, device: Device, kind: Kind) -> Self {
@@ -131,7 +138,7 @@ impl Weights {
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
         match &self.source.tensors {
             Tensors::Files(checkpoint) => checkpoint.entry(&self.key(name)).map(|entry| entry.shape.clone()),
-            Tensors::Random(_) => None,
+            Tensors::Random(_) | Tensors::Blank => None,
         }
     }
 
@@ -139,6 +146,7 @@ impl Weights {
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let key = self.key(name);
         match &self.source.tensors {
+            Tensors::Blank => Ok(Tensor::f_empty(shape, (self.kind, self.device))?),
             Tensors::Random(deviation) => {
                 let options = (self.kind, self.device);
                 if shape.len() < 2 {
@@ -281,7 +289,7 @@ impl Weights {
                     _ => files.concat(),
                 }
             }
-            Tensors::Random(_) => "random weights".to_string(),
+            Tensors::Random(_) | Tensors::Blank => "random weights".to_string(),
         }
     }
 

@@ -18,8 +18,8 @@ const LAYERS: usize = 2;
 
 /// The text encoders with one layer each read one text.
 pub fn texts(source: &PipelineSource, device: Device, kind: Kind) -> Result<()> {
-    let weights = Weights::random(device, kind);
-    let ids = |tokens: usize| Tensor::ones([1, tokens as i64], (Kind::Int64, device));
+    let weights = Weights::blank(device, kind);
+    let ids = |tokens: usize| Tensor::ones([1, tokens as i64], (Kind::Int64, Device::Cpu)).to_device(device);
     for part in [CLIP_L, CLIP_G] {
         // The first one gives its last layer but one.
         let config = clip_text::Config { num_hidden_layers: LAYERS, ..source.config(part.folder)? };
@@ -36,13 +36,14 @@ pub fn texts(source: &PipelineSource, device: Device, kind: Kind) -> Result<()> 
 /// while the device is busy with the steps.
 pub fn pictures(outline: &Sd3Outline, device: Device, kind: Kind, float8: bool) -> Result<()> {
     let config = mmdit::Config { num_layers: LAYERS, ..outline.transformer.clone() };
-    let weights = Weights::random(device, kind).in_float8(float8);
+    let weights = Weights::blank(device, kind).in_float8(float8);
     let denoiser = Mmdit::new(&weights, &config)?;
-    let zeros = |shape: &[i64]| Tensor::zeros(shape, (kind, device));
-    let prompt = zeros(&[2, (CLIP_TOKENS + T5_TOKENS) as i64, config.joint_attention_dim]);
+    // What fills memory is one more thing to load.
+    let blank = |shape: &[i64]| Tensor::empty(shape, (kind, device));
+    let prompt = blank(&[2, (CLIP_TOKENS + T5_TOKENS) as i64, config.joint_attention_dim]);
     let mmdit::Conditioning { context, modulations } =
-        denoiser.condition(&prompt, &zeros(&[2, config.pooled_projection_dim]), &[1.0]);
-    let latents = zeros(&[2, config.in_channels, config.sample_size, config.sample_size]);
+        denoiser.condition(&prompt, &blank(&[2, config.pooled_projection_dim]), &[1.0]);
+    let latents = blank(&[2, config.in_channels, config.sample_size, config.sample_size]);
     let _ = denoiser.forward(&latents, &context, &modulations.get(0));
     Ok(())
 }
