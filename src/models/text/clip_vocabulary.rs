@@ -5,11 +5,9 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use tokenizers::models::bpe::{Merges, Vocab};
-
-use super::text_tokenizer::merges_of;
 
 static MERGES: &[u8] = include_bytes!("../../../assets/clip/merges.txt.gz");
 
@@ -24,6 +22,16 @@ pub fn clip_vocabulary() -> Result<(Vocab, Merges)> {
     let special = ["<|startoftext|>", "<|endoftext|>"].map(str::to_string);
     let tokens = letters.iter().map(char::to_string).chain(ends).chain(merged).chain(special);
     Ok((tokens.zip(0..).collect(), merges))
+}
+
+/// What is merged, the most common first: two tokens a line.
+pub fn merges_of(text: &str) -> Result<Merges> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with("#version"));
+    let pair = |(i, line): (usize, &str)| match line.split_once(' ') {
+        Some((first, second)) if !second.contains(' ') => Ok((first.to_string(), second.to_string())),
+        _ => bail!("line {}: these are not two tokens with a space between", i + 1),
+    };
+    lines.map(pair).collect()
 }
 
 /// The letter that stands for each byte: itself where it can be seen, those first, then letters from

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::{AddedToken, Tokenizer, TruncationDirection};
 
-use super::clip_vocabulary::clip_vocabulary;
+use super::clip_vocabulary::{clip_vocabulary, merges_of};
 use super::sentencepiece;
 use super::tokenizer_file;
 use crate::checkpoints;
@@ -235,16 +235,6 @@ fn clip_from_files(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Resu
         .with_context(|| format!("{}: not JSON of tokens and their numbers", vocab.display()))?;
     let pairs = merges_of(&pairs).with_context(|| merges.display().to_string())?;
     clip_from_vocab(vocabulary, pairs, special).with_context(|| format!("{} and {}", vocab.display(), merges.display()))
-}
-
-/// What is merged, the most common first: two tokens a line.
-pub(super) fn merges_of(text: &str) -> Result<Merges> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with("#version"));
-    let pair = |(i, line): (usize, &str)| match line.split_once(' ') {
-        Some((first, second)) if !second.contains(' ') => Ok((first.to_string(), second.to_string())),
-        _ => bail!("line {}: these are not two tokens with a space between", i + 1),
-    };
-    lines.map(pair).collect()
 }
 
 /// The model is put together here: by way of JSON, as the recipe around it, it takes three times as long.
