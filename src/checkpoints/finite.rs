@@ -79,7 +79,7 @@ impl Error for NotFinite {}
 /// The least and the greatest number of a tensor, on its device: a NaN comes through, and an infinity is one of them. One
 /// pass, where asking each number would be six. None where every number is finite by nature.
 pub fn extremes(tensor: &Tensor) -> Result<Option<[Tensor; 2]>> {
-    if !super::read::is_float(tensor.kind()) || tensor.numel() == 0 {
+    if scan(tensor.kind()).is_none() || tensor.numel() == 0 {
         return Ok(None);
     }
     let (least, greatest) = tensor.f_aminmax(None, false)?;

@@ -111,13 +111,14 @@ impl OwnPace {
         let (orders, received) = channel();
         let work = move || {
             for order in received {
-                // SAFETY: as of `Order`.
                 match order {
                     Order::Hold(word) => {
+                        // SAFETY: as of `Order`.
                         while unsafe { (*word).load(Ordering::Acquire) } != 1 {
                             std::thread::yield_now();
                         }
                     }
+                    // SAFETY: as of `Order`.
                     Order::Copy(from, to, length) => unsafe { std::ptr::copy_nonoverlapping(from, to, length) },
                     Order::Mark(reached) => drop(reached.send(())),
                 }
