@@ -283,7 +283,8 @@ impl PromptEncoder {
     /// CLIP's features filled with zeros to T5's width, then T5's tokens, zeros where there is no T5.
     fn assemble(&self, rows: &[&Cached]) -> Embeddings {
         let stack = |pick: &dyn Fn(&Cached) -> Tensor| {
-            Tensor::stack(&rows.iter().map(|row| pick(row)).collect::<Vec<_>>(), 0).to_device(self.device)
+            // Each by itself to the device, so that only that copies them.
+            Tensor::stack(&rows.iter().map(|row| pick(row).to_device(self.device)).collect::<Vec<_>>(), 0)
         };
         let clip = stack(&|row| row.clip.shallow_clone());
         let clip = clip.constant_pad_nd([0, self.joint_dim - clip.size()[2]]);
