@@ -4,7 +4,7 @@
 //! Architecture: <https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_sd3.py>
 
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::block::{AdaNorm, Block, Modulations, Tokens, TwoLayers};
 pub use super::config::Config;
@@ -13,6 +13,9 @@ use crate::nn::{Activation, Conv2d, Linear};
 
 /// Width of the sinusoids that a time is written as.
 const TIME_CHANNELS: i64 = 256;
+
+/// Bytes that a core of a CPU keeps near itself.
+const NEAR: i64 = 2 << 20;
 
 /// What the denoiser reads besides the latents.
 #[derive(Debug)]
@@ -87,6 +90,32 @@ impl Mmdit {
     /// The velocity at one step: latents [batch, in_channels, height, width] → the same with out_channels.
     /// `context` [tokens, batch, size] and `modulations` [batch, parts · size] are those of [`Conditioning`].
     pub fn forward(&self, latents: &Tensor, context: &Tensor, modulations: &Tensor) -> Tensor {
+        let (rows, at_a_time) = (latents.size()[0], self.at_a_time(latents, context));
+        if rows <= at_a_time {
+            return self.forward_together(latents, context, modulations);
+        }
+        let part = |first: i64| {
+            let count = at_a_time.min(rows - first);
+            let [latents, modulations] = [latents, modulations].map(|x| x.narrow(0, first, count));
+            self.forward_together(&latents, &context.narrow(1, first, count).contiguous(), &modulations)
+        };
+        Tensor::cat(&(0..rows).step_by(at_a_time as usize).map(part).collect::<Vec<_>>(), 0)
+    }
+
+    /// On a CPU so many pictures that what a layer writes for them is still near when the next one reads it; all of them
+    /// elsewhere.
+    fn at_a_time(&self, latents: &Tensor, context: &Tensor) -> i64 {
+        if latents.device() != Device::Cpu {
+            return i64::MAX;
+        }
+        let (patch, size) = (self.config.patch_size, latents.size());
+        let tokens = context.size()[0] + size[2] / patch * (size[3] / patch);
+        // The widest layer of a block is the first of its feed-forward.
+        let widest = tokens * 4 * self.config.inner_dim() * latents.kind().elt_size_in_bytes() as i64;
+        (NEAR / widest).max(1)
+    }
+
+    fn forward_together(&self, latents: &Tensor, context: &Tensor, modulations: &Tensor) -> Tensor {
         let (patch, size) = (self.config.patch_size, latents.size());
         let (rows, columns) = (size[2] / patch, size[3] / patch);
         let mut of_step = Modulations::new(modulations, self.config.inner_dim());
