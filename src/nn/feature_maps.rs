@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::Activation;
 use super::fused::{self, Affine};
 use crate::checkpoints::Weights;
+use crate::runtime::shim::onednn_conv_relu;
 use crate::runtime::tf32_is_chosen;
 
 /// Channels of a convolution on tensor cores come in multiples of this.
@@ -237,13 +238,19 @@ pub fn laid_out(weight: Tensor) -> Tensor {
     weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// A convolution whose negative outputs become 0: in float32 on CUDA, where libtorch takes two more passes over
-/// its output for bias and ReLU, cuDNN does all of it at once.
+/// A convolution whose negative outputs become 0: in float32 libtorch takes one more pass over its output for the ReLU, and on
+/// CUDA another for the bias; oneDNN and cuDNN do all of it at once.
 pub fn conv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: [i64; 2]) -> Tensor {
     let (stride, dilation) = ([stride; 2], [1, 1]);
     if x.device().is_cuda()
         && x.kind() == Kind::Float
         && let Ok(out) = x.f_cudnn_convolution_relu(weight, Some(bias), stride, padding, dilation, 1)
+    {
+        return out;
+    }
+    if x.device() == Device::Cpu
+        && x.kind() == Kind::Float
+        && let Some(out) = onednn_conv_relu(x, weight, bias, stride[0], &padding)
     {
         return out;
     }

@@ -134,6 +134,15 @@ void* toolkit_onednn_linear(const at::Tensor* x, const at::Tensor* weight, const
               {*x, *weight, bias ? c10::IValue(*bias) : c10::IValue(), activation, no_scalars, algorithm});
 }
 
+// relu(x ∗ W + b), a convolution over pictures by oneDNN.
+void* toolkit_onednn_conv_relu(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
+                               const int64_t* padding) {
+  const std::vector<int64_t> around(padding, padding + 2), strides(2, stride), dilation(2, 1);
+  c10::List<std::optional<at::Scalar>> no_scalars;
+  return call("mkldnn::_convolution_pointwise",
+              {*x, *weight, *bias, around, strides, dilation, int64_t(1), "relu", no_scalars, ""});
+}
+
 // gelu(x · Wᵀ + b) or relu(x · Wᵀ + b) of x [rows, input], inside the matrix product; the GELU on CUDA by the
 // approximation with tanh. tch's own call of this operator puts its last argument in another's place.
 void* toolkit_linear_activation(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, bool gelu) {

@@ -26,6 +26,13 @@ unsafe extern "C" {
         activation: *const c_char,
         algorithm: *const c_char,
     ) -> *mut c_void;
+    fn toolkit_onednn_conv_relu(
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: *const i64,
+    ) -> *mut c_void;
     fn toolkit_linear_activation(
         x: *const c_void,
         weight: *const c_void,
@@ -165,6 +172,14 @@ pub fn onednn_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, ending:
     let (function, algorithm) = ending.names();
     // SAFETY: as above; a bias may be null, and the names end in zero.
     new_tensor(unsafe { toolkit_onednn_linear(x, weight, bias, function.as_ptr(), algorithm.as_ptr()) })
+}
+
+/// relu(x ∗ W + b) on a CPU by oneDNN: x [batch, input, height, width], weight [output, input, height, width], bias `[output]`,
+/// `padding` above and below, then left and right. None when libtorch refuses the arguments.
+pub fn onednn_conv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: &[i64; 2]) -> Option<Tensor> {
+    let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.as_ptr() as *const c_void);
+    // SAFETY: as above; of the padding two numbers are read.
+    new_tensor(unsafe { toolkit_onednn_conv_relu(x, weight, bias, stride, padding.as_ptr()) })
 }
 
 /// gelu(x · Wᵀ + b), one piece of work on CUDA, where the GELU is the approximation with tanh: x [rows, input],
@@ -427,6 +442,19 @@ mod tests {
         let none = onednn_linear(&x.narrow(0, 0, 0), &weight, Some(&bias), Ending::Gelu).unwrap();
         assert_eq!(none.size(), [0, 5, 48]);
         assert!(onednn_linear(&x, &weight.narrow(1, 0, 63), Some(&bias), Ending::Gelu).is_none());
+    }
+
+    #[test]
+    fn onednn_ends_a_convolution_with_the_relu() {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, tch::Device::Cpu));
+        let (x, weight, bias) = (random(&[2, 5, 9, 8]), random(&[7, 5, 3, 1]), random(&[7]));
+        for (stride, padding) in [(1, [1, 0]), (2, [0, 2])] {
+            let expected = x.conv2d(&weight, Some(&bias), [stride; 2], padding, [1, 1], 1).relu();
+            let out = onednn_conv_relu(&x, &weight, &bias, stride, &padding).unwrap();
+            assert_eq!(out.size(), expected.size());
+            assert!((out - expected).abs().max().double_value(&[]) < 1e-4);
+        }
+        assert!(onednn_conv_relu(&x, &weight.narrow(1, 0, 4), &bias, 1, &[0, 0]).is_none());
     }
 
     #[test]
