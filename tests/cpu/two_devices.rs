@@ -87,7 +87,7 @@ fn stylize_and_bench_use_two_devices() {
 
 #[test]
 fn bench_pictures_says_what_a_core_does() {
-    let bench = ["bench", "pictures", "--repeat", "1", "--width", "96", "--height", "64", "--threads", "2"];
+    let bench = ["bench", "pictures", "--repeat", "1", "--width", "384", "--height", "256", "--threads", "2"];
     let output = Command::cargo_bin("toolkit").unwrap().args(bench).output().unwrap();
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     for work in ["jpeg_decode", "resize", "png_decode", "png_write"] {
@@ -98,5 +98,5 @@ fn bench_pictures_says_what_a_core_does() {
     // A PNG holds every value of the noise, a JPEG not: neither is empty, nor as large as the pixels.
     let bytes = |name: &str| figures[name].as_u64().unwrap();
     assert!(bytes("jpeg_bytes") > 500 && bytes("jpeg_bytes") < bytes("png_bytes"));
-    assert!(bytes("png_bytes") < 96 * 64 * 3);
+    assert!(bytes("png_bytes") < 384 * 256 * 3);
 }
