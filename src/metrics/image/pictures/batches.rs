@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Result;
+use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use super::decoding::{CPU_BATCH, Decoding};
@@ -75,12 +76,12 @@ impl Layout {
         if count == 0 {
             return Ok(None);
         }
-        let in_order = (0..sets).flat_map(|set| pictures.iter().skip(set).step_by(sets));
+        let in_order: Vec<&RgbImage> = (0..sets).flat_map(|set| pictures.iter().skip(set).step_by(sets)).collect();
         // cuDNN chooses its kernels for each size of batch anew, so that the last batch is filled up.
         let rows = if self.device == Device::Cpu { count } else { rows };
         let bytes = match self.device {
-            Device::Cuda(gpu) if self.aside => sent(in_order, sets * rows, gpu)?,
-            device => bytes(in_order, sets * rows, device)?,
+            Device::Cuda(gpu) if self.aside => sent(&in_order, sets * rows, gpu)?,
+            device => bytes(&in_order, sets * rows, device)?,
         };
         Ok(Some(Laid { bytes, count, rows }))
     }
@@ -154,8 +155,6 @@ impl Iterator for Batches {
 
 #[cfg(test)]
 mod tests {
-    use image::RgbImage;
-
     use super::super::pairs::Pair;
     use super::*;
     use crate::runtime::acted_free;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -12,34 +12,42 @@ use crate::runtime::shim;
 /// [batch, 3, height, width] in [0, 1], the channels of a pixel side by side in memory but for float32 on CUDA.
 /// The pictures must be of one size.
 pub fn pixels(pictures: &[RgbImage], device: Device, kind: Kind) -> Result<Tensor> {
-    to_pixels(&bytes(pictures.iter(), pictures.len(), device)?, device, kind)
+    to_pixels(&bytes(&pictures.iter().collect::<Vec<_>>(), pictures.len(), device)?, device, kind)
 }
 
 /// Pictures of one size beside each other: uint8 [rows, height, width, 3], where a GPU fetches them by itself if they are for
 /// one. Rows beyond the pictures are black.
-pub(super) fn bytes<'a>(pictures: impl Iterator<Item = &'a RgbImage>, rows: usize, device: Device) -> Result<Tensor> {
-    let mut pictures = pictures.peekable();
-    let first = pictures.peek().context("a batch of no pictures")?;
-    let (width, height) = first.dimensions();
-    let size = first.as_raw().len();
+pub(super) fn bytes(pictures: &[&RgbImage], rows: usize, device: Device) -> Result<Tensor> {
+    let (width, height) = one_size(pictures, rows)?;
     let shape = [rows as i64, height.into(), width.into(), 3];
-    let mut fill = |mut place: &mut [u8]| -> Result<()> {
-        for picture in &mut pictures {
-            let (w, h) = picture.dimensions();
-            ensure!((w, h) == (width, height), "pictures of one batch are {width}×{height} and {w}×{h}");
-            let (here, behind) = place.split_at_mut_checked(size).context("more pictures than rows")?;
+    let size = 3 * width as usize * height as usize;
+    let fill = |place: &mut [u8]| {
+        let (filled, black) = place.split_at_mut(pictures.len() * size);
+        for (here, picture) in filled.chunks_exact_mut(size.max(1)).zip(pictures) {
             here.copy_from_slice(picture.as_raw());
-            place = behind;
         }
-        place.fill(0);
+        black.fill(0);
+    };
+    let pinned = |place: &mut [u8]| {
+        fill(place);
         Ok(())
     };
-    let bytes = if device.is_cuda() { shim::pinned_bytes(&shape, &mut fill) } else { None };
-    bytes.unwrap_or_else(|| {
-        let mut bytes = vec![0; rows * size];
-        fill(&mut bytes)?;
-        shim::tensor_over_map(Arc::new(bytes), 0, &shape, &[size as i64, 3 * i64::from(width), 3, 1], Kind::Uint8)
-    })
+    if let Some(bytes) = device.is_cuda().then(|| shim::pinned_bytes(&shape, pinned)).flatten() {
+        return bytes;
+    }
+    let mut bytes = vec![0; rows * size];
+    fill(&mut bytes);
+    shim::tensor_over_map(Arc::new(bytes), 0, &shape, &[size as i64, 3 * i64::from(width), 3, 1], Kind::Uint8)
+}
+
+/// Width and height of all of these, which are no more than `rows`.
+fn one_size(pictures: &[&RgbImage], rows: usize) -> Result<(u32, u32)> {
+    let (width, height) = pictures.first().context("a batch of no pictures")?.dimensions();
+    ensure!(pictures.len() <= rows, "more pictures than rows");
+    if let Some((w, h)) = pictures.iter().map(|picture| picture.dimensions()).find(|size| *size != (width, height)) {
+        bail!("pictures of one batch are {width}×{height} and {w}×{h}");
+    }
+    Ok((width, height))
 }
 
 /// Bytes on the way to a GPU at once.
@@ -47,18 +55,16 @@ const PIECE: usize = 8 << 20;
 
 /// What [`bytes`] gives, on a GPU, in a thread that [works aside](shim::work_aside). It goes through a few pieces of pinned
 /// memory: a gigabyte of that takes the system half a second to give and a fifth to take back when the program ends.
-pub(super) fn sent<'a>(pictures: impl Iterator<Item = &'a RgbImage>, rows: usize, gpu: usize) -> Result<Tensor> {
-    let (pictures, device): (Vec<&RgbImage>, _) = (pictures.collect(), Device::Cuda(gpu));
-    let first = pictures.first().context("a batch of no pictures")?;
-    ensure!(pictures.len() <= rows, "more pictures than rows");
-    let at_once = (PIECE / first.as_raw().len().max(1)).max(1);
+pub(super) fn sent(pictures: &[&RgbImage], rows: usize, gpu: usize) -> Result<Tensor> {
+    let (width, height) = one_size(pictures, rows)?;
+    let device = Device::Cuda(gpu);
+    let at_once = (PIECE / (3 * width as usize * height as usize).max(1)).max(1);
     let mut pieces = Vec::new();
     for some in pictures.chunks(at_once) {
-        let piece = bytes(some.iter().copied(), some.len(), device)?;
-        ensure!(piece.size()[1..] == [first.height().into(), first.width().into(), 3], "pictures of one batch differ");
+        let piece = bytes(some, some.len(), device)?;
         pieces.push(piece.f_internal_to_copy((Kind::Uint8, device), true)?);
     }
-    let black = [(rows - pictures.len()) as i64, first.height().into(), first.width().into(), 3];
+    let black = [(rows - pictures.len()) as i64, height.into(), width.into(), 3];
     pieces.push(Tensor::f_zeros(black, (Kind::Uint8, device))?);
     let all = Tensor::f_cat(&pieces, 0)?;
     shim::wait_for_own(gpu)?;
@@ -97,7 +103,7 @@ mod tests {
     #[test]
     fn rows_without_a_picture_are_black_and_none_is_left_out() {
         let picture = |value| RgbImage::from_pixel(2, 1, image::Rgb([value; 3]));
-        let laid = |pictures: &[RgbImage], rows| bytes(pictures.iter(), rows, Device::Cpu);
+        let laid = |pictures: &[RgbImage], rows| bytes(&pictures.iter().collect::<Vec<_>>(), rows, Device::Cpu);
         let two = laid(&[picture(1), picture(2)], 3).unwrap();
         assert_eq!(two.size(), [3, 1, 2, 3]);
         let values = Vec::<u8>::try_from(two.view([-1])).unwrap();
