@@ -1,6 +1,6 @@
 //! `toolkit caption`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -77,14 +77,12 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     }
 }
 
-/// On one device, in this process.
+/// On one device, in this process. The first pictures are decoded while the captioner is loaded.
 fn alone(asked: &Asked, batch_size: Option<usize>, shown: Shown, rt: Runtime) -> Result<Vec<Row>> {
     check_captions(&asked.model, &asked.options(), &rt)?;
     log_moment("the request is checked");
-    let captioner = load_captioner(&asked.model, &rt)?;
-    log_moment("the captioner is loaded");
     let size = batch_size.unwrap_or_else(|| self::batch_size(rt.device, asked.files.0.len()));
-    let mut ledger = Rows::new(Describe::new(asked, rt, Some(captioner)), shown);
+    let mut ledger = Rows::new(Describe::new(asked, rt), shown);
     workers::alone(&mut ledger, &asked.batches(size), |_| ())?;
     log_peak_memory(rt.device);
     Ok(ledger.rows)
@@ -107,7 +105,7 @@ fn together(
     check_captions(&asked.model, &asked.options(), &rt)?;
     let mut crew = Crew::new(team, &json!({ TASK: asked }))?;
     let size = batch_size.unwrap_or_else(|| self::batch_size(device, asked.files.0.len()));
-    let mut ledger = Rows::new(Describe::new(asked, rt, None), shown);
+    let mut ledger = Rows::new(Describe::new(asked, rt), shown);
     crew.pass(&mut ledger, &asked.batches(size), None, |_| ())?;
     Ok(ledger.rows)
 }
@@ -115,7 +113,7 @@ fn together(
 /// Describes, as a worker, what the command asks for.
 pub fn serve(asked: Asked, rt: Runtime, desk: &mut Desk) -> Result<()> {
     while desk.stage().is_some() {
-        desk.run(&Describe::new(&asked, rt, None))?;
+        desk.run(&Describe::new(&asked, rt))?;
     }
     Ok(())
 }
@@ -146,14 +144,12 @@ impl Asked {
 struct Describe<'a> {
     asked: &'a Asked,
     rt: Runtime,
-    /// A captioner that is loaded already.
-    loaded: RefCell<Option<Box<dyn Captioner>>>,
     preprocess: OnceCell<Option<Preprocess>>,
 }
 
 impl<'a> Describe<'a> {
-    fn new(asked: &'a Asked, rt: Runtime, loaded: Option<Box<dyn Captioner>>) -> Self {
-        Self { asked, rt, loaded: RefCell::new(loaded), preprocess: OnceCell::new() }
+    fn new(asked: &'a Asked, rt: Runtime) -> Self {
+        Self { asked, rt, preprocess: OnceCell::new() }
     }
 }
 
@@ -182,7 +178,9 @@ impl Stage for Describe<'_> {
     }
 
     fn load(&self, name: &str) -> Result<Box<dyn Captioner>> {
-        self.loaded.take().map_or_else(|| load_captioner(name, &self.rt), Ok)
+        let captioner = load_captioner(name, &self.rt)?;
+        log_moment("the captioner is loaded");
+        Ok(captioner)
     }
 
     /// Decodes and preprocesses on all cores.
