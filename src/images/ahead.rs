@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use anyhow::Result;
+use rayon::prelude::*;
 use rayon::{ScopeFifo, ThreadPool, ThreadPoolBuilder};
 
 use crate::runtime::enter_pool_thread;
@@ -43,14 +45,29 @@ pub fn in_order_ahead<T: Sync, R: Send, O>(
     })
 }
 
+/// What `work` makes of each item, on the same threads, in the items' order: what the device waits for. Several of the errors:
+/// one of them.
+pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync + Send) -> Result<Vec<R>> {
+    let all = || items.par_iter().map(work).collect();
+    match pool() {
+        Some(pool) => pool.install(all),
+        None => all(),
+    }
+}
+
 /// Does `work` in a scope of threads that work ahead.
 fn in_scope<'a, O>(work: impl FnOnce(&ScopeFifo<'a>) -> O) -> O {
-    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    let builder = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
-    match POOL.get_or_init(|| builder().start_handler(|_| enter_pool_thread()).build().ok()) {
+    match pool() {
         Some(pool) => pool.in_place_scope_fifo(work),
         None => rayon::in_place_scope_fifo(work),
     }
+}
+
+/// The threads that work ahead; None where the system gives none.
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let builder = || ThreadPoolBuilder::new().num_threads(rayon::current_num_threads());
+    POOL.get_or_init(|| builder().start_handler(|_| enter_pool_thread()).build().ok()).as_ref()
 }
 
 #[cfg(test)]
@@ -80,5 +97,21 @@ mod tests {
         assert_eq!(some, [Some(0), Some(1)]);
         let inside = rayon::scope(|_| in_order_ahead(&items[..2], 3, |item| *item, |next| [next(), next(), next()]));
         assert_eq!(inside, [Some(0), Some(1), None]);
+    }
+
+    #[test]
+    fn what_is_done_in_parallel_keeps_its_order_and_its_errors() {
+        let items: Vec<usize> = (0..100).collect();
+        let double = |item: &usize| Ok(item * 2);
+        let doubled: Vec<usize> = items.iter().map(|item| item * 2).collect();
+        assert_eq!(in_parallel(&items, double).unwrap(), doubled);
+        // Beside pictures that are made ready, and from a thread of either pool.
+        let beside =
+            in_order_ahead(&items, 8, |item| *item, |next| (next(), in_parallel(&items, double).unwrap(), next()));
+        assert_eq!(beside, (Some(0), doubled.clone(), Some(1)));
+        assert_eq!(rayon::scope(|_| in_parallel(&items, double).unwrap()), doubled);
+        assert_eq!(in_parallel(&[0usize], |_| in_parallel(&items, double)).unwrap(), std::slice::from_ref(&doubled));
+        let odd = |item: &usize| if item % 2 == 0 { Ok(*item) } else { Err(anyhow::anyhow!("odd")) };
+        assert_eq!(in_parallel(&items, odd).unwrap_err().to_string(), "odd");
     }
 }

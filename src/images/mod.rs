@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub use ahead::in_order_ahead;
+pub use ahead::{in_order_ahead, in_parallel};
 pub use canny::canny;
 pub use control_map::ControlMap;
 pub use decode::decode;

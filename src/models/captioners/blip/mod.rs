@@ -282,12 +282,15 @@ impl Blip {
         Ok(generation)
     }
 
-    /// What the caption says, the prompt included, without special tokens.
-    fn decode(&self, ids: &[i64]) -> Result<String> {
-        // The start token has no word of its own.
-        let ids: Vec<u32> = ids.iter().filter(|&&id| id < self.words).map(|&id| id as u32).collect();
-        let text = tokenizer_file::guarded(|| self.tokenizer.decode(&ids, true)).context("decoding a caption")?;
-        Ok(text.trim().to_string())
+    /// What each of the captions says, the prompt included, without special tokens.
+    fn decode(&self, prompt: &[i64], said: &[Vec<i64>]) -> Result<Vec<Caption>> {
+        let (tokenizer, words) = (&self.tokenizer, self.words);
+        images::in_parallel(said, |new| {
+            // The start token has no word of its own.
+            let ids: Vec<u32> = prompt.iter().chain(new).filter(|&&id| id < words).map(|&id| id as u32).collect();
+            let text = tokenizer_file::guarded(|| tokenizer.decode(&ids, true)).context("decoding a caption")?;
+            Ok(Caption { text: text.trim().to_string(), tokens: new.len() })
+        })
     }
 }
 
@@ -299,10 +302,7 @@ impl Captioner for Blip {
         let at_once = at_once(&self.config, self.weights, options.num_beams);
         let mut captions = Vec::with_capacity(images.len());
         in_batches(&self.processor, images, at_once, self.weights, |pixels| {
-            for new in self.networks.generate(pixels, &prompt, &options)? {
-                let text = self.decode(&[prompt.as_slice(), &new].concat())?;
-                captions.push(Caption { text, tokens: new.len() });
-            }
+            captions.extend(self.decode(&prompt, &self.networks.generate(pixels, &prompt, &options)?)?);
             Ok(())
         })?;
         Ok(captions)
@@ -318,7 +318,8 @@ fn at_once(config: &Config, (device, kind): (Device, Kind), num_beams: usize) ->
     room.checked_next_power_of_two().map_or(MOST_AT_ONCE, |next| next / 2).clamp(1, MOST_AT_ONCE)
 }
 
-/// Gives `work` the pixels of so many pictures at once, in their order; the next ones are resized meanwhile on all cores.
+/// Gives `work` the pixels of so many pictures at once, in their order; the next ones are resized and brought to the device
+/// meanwhile on all cores.
 fn in_batches(
     processor: &ImageProcessor,
     pictures: &[RgbImage],

@@ -23,6 +23,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::checkpoints::Weights;
+use crate::images::in_parallel;
 use crate::models::captioners::generation::{self, GenerationConfig, GenerationOptions, Prompts};
 use crate::models::needed_files::{BPE_TOKENIZER, Found};
 use crate::models::{
@@ -275,8 +276,8 @@ impl Captioner for Phi4Multimodal {
                     self.network.generate(embedded, &generation)?
                 }
             };
-            let caption = |ids: &Vec<i64>| Ok(Caption { text: self.prompt.decode(ids)?, tokens: ids.len() });
-            answers.iter().map(caption).collect()
+            let prompt = &self.prompt;
+            in_parallel(&answers, |ids| Ok(Caption { text: prompt.decode(ids)?, tokens: ids.len() }))
         })
     }
 }
