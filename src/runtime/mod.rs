@@ -58,7 +58,7 @@ pub use shim::NoiseGenerator;
 pub use signals::{conventional_signals, end_at_once, ignore_interrupts, say_on_stop};
 pub use threads::{Background, enter_pool_thread};
 pub use timeline::{Stretch, during, note_times, noted_times};
-pub use upload::{page_locked, send, upload};
+pub use upload::{Delivered, upload};
 
 /// The client of the hub's Xet storage warns of what is then done in another way, and logs addresses
 /// that are signed. Connections say nothing of use.

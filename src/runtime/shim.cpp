@@ -13,6 +13,7 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/headeronly/version.h>
 
@@ -29,6 +30,20 @@ namespace {
 c10::DeviceAllocator* cuda_allocator() {
   at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
   return c10::getDeviceAllocator(c10::DeviceType::CUDA);
+}
+
+// A queue of the GPU beside that of its other work, the same for all who ask.
+c10::Stream queue_aside(int8_t device) {
+  static std::mutex lock;
+  static std::map<int8_t, c10::Stream> streams;
+  const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+  const std::lock_guard<std::mutex> guard(lock);
+  auto found = streams.find(device);
+  if (found == streams.end()) {
+    const c10::Device there(c10::DeviceType::CUDA, device);
+    found = streams.emplace(device, cuda.getStreamFromGlobalPool(there)).first;
+  }
+  return found->second;
 }
 
 // Runs `work`; false when libtorch threw.
@@ -196,18 +211,21 @@ void* toolkit_pinned_bytes(const int64_t* shape, size_t dims) {
 
 // Gives what this thread asks of the GPU from now on a queue of its own, the same for all threads that say so.
 bool toolkit_work_aside(int8_t device) {
-  return succeeds([&] {
-    static std::mutex lock;
-    static std::map<int8_t, c10::Stream> streams;
-    const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
-    const std::lock_guard<std::mutex> guard(lock);
-    auto found = streams.find(device);
-    if (found == streams.end()) {
-      const c10::Device there(c10::DeviceType::CUDA, device);
-      found = streams.emplace(device, cuda.getStreamFromGlobalPool(there)).first;
-    }
-    cuda.exchangeStream(found->second);
-  });
+  return succeeds([&] { c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).exchangeStream(queue_aside(device)); });
+}
+
+// A tensor of the CPU on the GPU, copied when this returns, by the queue of those that work aside: through pinned memory that
+// the next one can have then. Null when libtorch threw.
+at::Tensor* toolkit_delivered(const at::Tensor* x, int8_t device) {
+  try {
+    const c10::StreamGuard aside(queue_aside(device));
+    const auto pinned = x->pin_memory();
+    auto there = pinned.to(aside.current_device(), x->scalar_type(), /*non_blocking=*/true);
+    aside.current_stream().synchronize();
+    return new at::Tensor(std::move(there));
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 // Waits for what this thread has asked of the GPU.

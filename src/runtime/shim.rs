@@ -45,6 +45,7 @@ unsafe extern "C" {
     fn toolkit_generator_normal(generator: *mut c_void, shape: *const i64, dims: usize, kind: i8) -> *mut c_void;
     fn toolkit_work_aside(device: i8) -> bool;
     fn toolkit_wait_for_own(device: i8) -> bool;
+    fn toolkit_delivered(x: *const c_void, device: i8) -> *mut c_void;
     fn toolkit_used_here(x: *const c_void) -> bool;
     fn toolkit_pinned_bytes(shape: *const i64, dims: usize) -> *mut c_void;
     fn toolkit_tensor_over(
@@ -281,7 +282,14 @@ pub fn wait_for_own(gpu: usize) -> Result<()> {
     Ok(())
 }
 
-/// Says that work of this thread reads a tensor that one [working aside](work_aside) has made.
+/// A tensor of the CPU on a GPU when this returns, beside the work of the GPU that this thread has asked for. Who reads it needs
+/// [`used_here`]. None where there is no pinned memory.
+pub fn delivered(x: &Tensor, gpu: usize) -> Option<Tensor> {
+    // SAFETY: tch's pointer is an `at::Tensor`, which is only read.
+    new_tensor(unsafe { toolkit_delivered(x.as_ptr() as *const c_void, gpu as i8) })
+}
+
+/// Says that work of this thread reads a tensor that one [working aside](work_aside) has made, or that was [`delivered`].
 ///
 /// # Errors
 /// Where libtorch refuses.

@@ -7,26 +7,43 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use anyhow::{Result, bail};
 use tch::{Device, Tensor};
 
-use super::cuda_shim::{Shim, shim};
-
-/// A tensor on the CPU again in page-locked memory, where a GPU can fetch it by itself; the same tensor where the device is
-/// none.
-pub fn page_locked(x: &Tensor, device: Device) -> Tensor {
-    match device.is_cuda() {
-        // Without such memory copies take longer.
-        true => x.f_internal_pin_memory(device).unwrap_or_else(|_| x.shallow_clone()),
-        false => x.shallow_clone(),
-    }
-}
-
-/// What [`page_locked`] gave, on `device`: a GPU fetches it when all work is done that it was given before; this thread goes on.
-pub fn send(x: &Tensor, device: Device) -> Tensor {
-    x.internal_to_copy((x.kind(), device), true)
-}
+use super::cuda_shim::{Shim, shim as of_cuda};
+use super::shim;
 
 /// A tensor of the CPU on `device`, without waiting for the work that a GPU was given before.
 pub fn upload(x: &Tensor, device: Device) -> Tensor {
-    if device.is_cuda() { send(&page_locked(x, device), device) } else { x.to_device(device) }
+    if !device.is_cuda() {
+        return x.to_device(device);
+    }
+    // Without page-locked memory copies take longer.
+    let locked = x.f_internal_pin_memory(device).unwrap_or_else(|_| x.shallow_clone());
+    locked.internal_to_copy((x.kind(), device), true)
+}
+
+/// A tensor of the CPU that a thread makes ready for the work of another.
+///
+/// On a GPU it is there when this returns, whatever that has to do meanwhile: the page-locked memory on its way is free for the
+/// next one, where a data set's worth of it would take the system long to give and to take back.
+#[derive(Debug)]
+pub struct Delivered(Tensor);
+
+impl Delivered {
+    /// Brings it to `device`.
+    pub fn to(device: Device, x: &Tensor) -> Self {
+        let there = if let Device::Cuda(gpu) = device { shim::delivered(x, gpu) } else { None };
+        Self(there.unwrap_or_else(|| x.to_device(device)))
+    }
+
+    /// For the work of this thread.
+    ///
+    /// # Errors
+    /// Where libtorch refuses to share it between two queues of a GPU.
+    pub fn take(self) -> Result<Tensor> {
+        if self.0.device().is_cuda() {
+            shim::used_here(&self.0)?;
+        }
+        Ok(self.0)
+    }
 }
 
 /// Copies to one device. They are made on the stream that the calling thread's work goes to, so that
@@ -59,7 +76,7 @@ unsafe impl Send for Reached {}
 impl Uploads {
     /// None where there is no CUDA.
     pub fn to(device: usize) -> Option<Self> {
-        Some(Self { shim: shim()?, device: device as i8, cannot_hold: AtomicBool::new(false) })
+        Some(Self { shim: of_cuda()?, device: device as i8, cannot_hold: AtomicBool::new(false) })
     }
 
     pub fn pinned(&self, length: usize) -> Result<Pinned> {
@@ -149,5 +166,16 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // SAFETY: freed once.
         unsafe { (self.shim.pinned_free)(self.bytes.cast()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_delivered_on_a_cpu_is_the_same() {
+        let x = Tensor::arange(24, (tch::Kind::Uint8, Device::Cpu)).view([1, 2, 4, 3]).permute([0, 3, 1, 2]);
+        assert!(Delivered::to(Device::Cpu, &x).take().unwrap().equal(&x));
     }
 }

@@ -15,12 +15,52 @@ use toolkit::models::diffusion::stable_diffusion_3::StableDiffusion3;
 use toolkit::models::text::clip_text::ClipText;
 use toolkit::models::{ControlRequest, GenerateRequest, Generator, IpAdapterChoice, LoraChoice, load_generator};
 use toolkit::nn::fused::{self, Affine};
-use toolkit::runtime::{CapturedFunction, DtypeChoice, Runtime, eager, without_capture};
+use toolkit::runtime::{CapturedFunction, Delivered, DtypeChoice, Runtime, eager, without_capture};
 
 /// Random numbers with the channels last in memory.
 fn map(size: [i64; 4], kind: Kind, device: Device) -> Tensor {
     let [batch, channels, height, width] = size;
     random(&[batch, height, width, channels], kind, device).permute([0, 3, 1, 2])
+}
+
+/// Many threads bring pictures while another computes with those that are there, and lets them go: their memory, pinned and on the
+/// GPU, is had by the next ones.
+#[test]
+fn delivered_pictures_are_whole_beside_other_work() {
+    let Some(device) = gpu() else { return };
+    let picture = |at: i64| {
+        let bytes = (Tensor::arange(96 * 64 * 3, (Kind::Int64, Device::Cpu)) * 7 + at * 31).remainder(251);
+        bytes.to_kind(Kind::Uint8).view([1, 96, 64, 3]).permute([0, 3, 1, 2])
+    };
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(8);
+        for thread in 0..4 {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                for at in (thread..400).step_by(4) {
+                    sender.send((at, Delivered::to(device, &picture(at)))).unwrap();
+                }
+            });
+        }
+        drop(sender);
+        let busy = random(&[2048, 2048], Kind::Half, device);
+        let mut sums = Vec::new();
+        for (at, delivered) in receiver {
+            // The picture is read long after it has been let go here.
+            let _ = busy.matmul(&busy);
+            let there = delivered.take().unwrap();
+            let weights = Tensor::arange(there.numel() as i64, (Kind::Int64, device)).view(there.size().as_slice());
+            sums.push((at, (there.to_kind(Kind::Int64) * weights).sum(Kind::Int64)));
+        }
+        assert_eq!(sums.len(), 400);
+        for (at, sum) in sums {
+            let expected = picture(at).to_kind(Kind::Int64);
+            let weights =
+                Tensor::arange(expected.numel() as i64, (Kind::Int64, Device::Cpu)).view(expected.size().as_slice());
+            let expected = (expected * weights).sum(Kind::Int64).int64_value(&[]);
+            assert_eq!(sum.int64_value(&[]), expected, "picture {at}");
+        }
+    });
 }
 
 /// Maps that stay on the multiprocessors and such as are too large for that.

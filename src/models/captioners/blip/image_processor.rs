@@ -17,7 +17,7 @@ use crate::error::usage;
 use crate::images;
 use crate::models::Preprocess;
 use crate::models::processor_config::image_processor;
-use crate::runtime::{enter_pool_thread, send};
+use crate::runtime::{enter_pool_thread, upload};
 
 /// The image processor's section; the defaults are those of transformers' `BlipImageProcessor`.
 #[derive(Debug, Clone, Deserialize)]
@@ -97,12 +97,16 @@ impl ImageProcessor {
         self.normalise(&resized, device, kind)
     }
 
-    /// Resized pictures, uint8 [1, 3, height, width] each → [batch, 3, height, width] on the device, where they travel with
-    /// eight bits a channel, without waiting for it where they lie in page-locked memory.
+    /// Resized pictures, uint8 [1, 3, height, width] each → [batch, 3, height, width] on the device, where those that are not
+    /// there yet travel with eight bits a channel.
     pub fn normalise(&self, resized: &[Tensor], device: Device, kind: Kind) -> Tensor {
         let rescale = self.do_rescale.then_some(self.rescale_factor);
         let normalize = self.do_normalize.then_some((self.image_mean, self.image_std));
-        let resized: Vec<Tensor> = resized.iter().map(|picture| send(picture, device)).collect();
+        let there = |picture: &Tensor| match picture.device() == device {
+            true => picture.shallow_clone(),
+            false => upload(picture, device),
+        };
+        let resized: Vec<Tensor> = resized.iter().map(there).collect();
         images::standardize(&Tensor::cat(&resized, 0).contiguous(), rescale, normalize).to_kind(kind)
     }
 

@@ -29,7 +29,7 @@ use crate::models::{
     Caption, CaptionOptions, Captioner, CaptionerTask, Family, MeasuredBatch, MeasuredCaptioner, Preprocess, Task,
 };
 use crate::nn::{Library, load_libraries};
-use crate::runtime::{Runtime, free_memory, page_locked};
+use crate::runtime::{Delivered, Runtime, free_memory};
 
 pub use config::Config;
 use image_processor::ImageProcessor;
@@ -327,11 +327,12 @@ fn in_batches(
     (device, kind): (Device, Kind),
     mut work: impl FnMut(&Tensor) -> Result<()>,
 ) -> Result<()> {
-    let resize = |picture: &RgbImage| page_locked(&processor.resize(picture), device);
+    let resize = |picture: &RgbImage| Delivered::to(device, &processor.resize(picture));
     images::in_order_ahead(pictures, 2 * at_once, resize, |resized| {
         let mut left = pictures.len();
         while left > 0 {
-            let batch: Vec<Tensor> = std::iter::from_fn(&mut *resized).take(at_once).collect();
+            let batch = std::iter::from_fn(&mut *resized).take(at_once).map(Delivered::take);
+            let batch: Vec<Tensor> = batch.collect::<Result<_>>()?;
             ensure!(!batch.is_empty(), "no picture was made ready");
             left -= batch.len();
             work(&processor.normalise(&batch, device, kind))?;

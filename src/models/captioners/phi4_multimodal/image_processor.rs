@@ -15,7 +15,7 @@ use super::vision::Valid;
 use crate::checkpoints::config;
 use crate::images::{self, Filter};
 use crate::models::processor_config::image_processor;
-use crate::runtime::{page_locked, send, upload};
+use crate::runtime::{Delivered, upload};
 
 /// The grid of crops of one picture, and how much of it the picture fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +69,29 @@ pub struct Canvas {
     shape: Shape,
 }
 
+/// A canvas that has been brought to the device.
+#[derive(Debug)]
+pub struct DeliveredCanvas {
+    pixels: Delivered,
+    shape: Shape,
+}
+
 impl Canvas {
-    /// The same where a GPU can fetch it by itself.
-    pub fn page_locked(self, device: Device) -> Self {
-        Self { pixels: page_locked(&self.pixels, device), ..self }
+    /// Its pixels there.
+    fn on(&self, device: Device) -> Tensor {
+        if self.pixels.device() == device { self.pixels.shallow_clone() } else { upload(&self.pixels, device) }
+    }
+
+    /// Brings it to `device`.
+    pub fn delivered(self, device: Device) -> DeliveredCanvas {
+        DeliveredCanvas { pixels: Delivered::to(device, &self.pixels), shape: self.shape }
+    }
+}
+
+impl DeliveredCanvas {
+    /// For the work of this thread.
+    pub fn take(self) -> Result<Canvas> {
+        Ok(Canvas { pixels: self.pixels.take()?, shape: self.shape })
     }
 }
 
@@ -222,8 +241,8 @@ impl ImageProcessor {
         self.cut(&canvases, device)
     }
 
-    /// Cuts what was resized on `device`, where it travels with eight bits a channel: those with the same grid that follow one
-    /// another together.
+    /// Cuts what was resized on `device`, where what is not there yet travels with eight bits a channel: those with the same
+    /// grid that follow one another together.
     pub fn cut(&self, canvases: &[Canvas], device: Device) -> Result<Vec<Crops>> {
         let is_alike = |a: &Canvas, b: &Canvas| (a.shape.rows, a.shape.columns) == (b.shape.rows, b.shape.columns);
         let cut: Vec<Vec<Crops>> =
@@ -234,7 +253,7 @@ impl ImageProcessor {
     /// Of at least one canvas.
     fn cut_alike(&self, canvases: &[Canvas], device: Device) -> Result<Vec<Crops>> {
         let (Shape { rows, columns, .. }, size, count) = (canvases[0].shape, self.size, canvases.len() as i64);
-        let pixels: Vec<Tensor> = canvases.iter().map(|canvas| send(&canvas.pixels, device)).collect();
+        let pixels: Vec<Tensor> = canvases.iter().map(|canvas| canvas.on(device)).collect();
         let whole = self.normalise(&Tensor::stack(&pixels, 0).permute([0, 3, 1, 2]).contiguous()); // [pictures, 3, rows · size, columns · size]
         let global = whole.f_upsample_bicubic2d([size, size], false, None, None)?;
         let crops = whole

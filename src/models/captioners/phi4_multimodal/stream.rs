@@ -57,10 +57,10 @@ impl Network {
         let texts = in_order_ahead(
             &ordered,
             2 * READ_TOGETHER,
-            |picture| processor.canvas(picture).map(|canvas| canvas.page_locked(device)),
+            |picture| processor.canvas(picture).map(|canvas| canvas.delivered(device)),
             |canvas| {
                 let mut prompts = |count: usize| {
-                    let next = |_| canvas().context("no picture was made ready")?;
+                    let next = |_| canvas().context("no picture was made ready")??.take();
                     let canvases: Vec<Canvas> = (0..count).map(next).collect::<Result<_>>()?;
                     Ok(self.tokens(&processor.cut(&canvases, device)?, question.prompt, question.pad).0)
                 };
