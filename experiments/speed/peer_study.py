@@ -53,7 +53,9 @@ def draw(models, jobs, out, batch, steps, side, clock):
     from diffusers import StableDiffusion3Pipeline
 
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    pipe = StableDiffusion3Pipeline.from_pretrained(models / "sd3", torch_dtype=dtype).to(device)
+    pipe = StableDiffusion3Pipeline.from_pretrained(
+        models / "sd3", torch_dtype=dtype, text_encoder_3=None, tokenizer_3=None
+    ).to(device)
     pipe.set_progress_bar_config(disable=True)
     clock.lap("load_generator")
     for at in range(0, len(jobs), batch):
