@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(beside, (Some(0), doubled.clone(), Some(1)));
         assert_eq!(rayon::scope(|_| in_parallel(&items, double).unwrap()), doubled);
         assert_eq!(in_parallel(&[0usize], |_| in_parallel(&items, double)).unwrap(), std::slice::from_ref(&doubled));
-        let odd = |item: &usize| if item % 2 == 0 { Ok(*item) } else { Err(anyhow::anyhow!("odd")) };
+        let odd = |item: &usize| if item.is_multiple_of(2) { Ok(*item) } else { Err(anyhow::anyhow!("odd")) };
         assert_eq!(in_parallel(&items, odd).unwrap_err().to_string(), "odd");
     }
 }
