@@ -8,10 +8,10 @@ use anyhow::Error;
 use clap::Parser;
 use toolkit::{cli::Cli, commands, commands::print, error::Outcome, error::UsageError, runtime};
 
-/// Called by the loader before all else (see [`runtime::wait_asleep`]).
+/// Called by the loader before all else (see [`runtime::spin_briefly`]).
 #[used]
 #[unsafe(link_section = ".preinit_array")]
-static FIRST: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) = runtime::wait_asleep;
+static FIRST: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) = runtime::spin_briefly;
 
 fn main() -> ExitCode {
     runtime::conventional_signals();

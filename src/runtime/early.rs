@@ -23,19 +23,19 @@ unsafe extern "C" {
 }
 
 /// What the OpenMP library reads before `main`, as the system hands it over.
-const ASLEEP: &CStr = c"OMP_WAIT_POLICY=passive";
+const SHORT_SPIN: &CStr = c"GOMP_SPINCOUNT=3000";
 
-/// Lets threads that wait sleep instead of spin, by starting the program again in its place with
-/// `OMP_WAIT_POLICY=passive`. A spinning thread keeps the core from whoever has work: pictures that are decoded and
-/// encoded meanwhile, other programs. On a busy machine with two cores a small model is ten times slower with it. Does
-/// nothing where the user has chosen.
+/// Lets threads that wait spin for some microseconds and then sleep, by starting the program again in its place with
+/// `GOMP_SPINCOUNT`. A thread that spins for long keeps the core from whoever has work: pictures that are decoded and encoded
+/// meanwhile, other programs; on a busy machine with two cores a small model is ten times slower with it. Threads that sleep
+/// at once are woken for each of its small layers, which takes longer than these. Does nothing where the user has chosen.
 ///
 /// The program has this among its `.preinit_array`: the loader calls it before any library sets itself up, which takes
 /// libtorch a quarter of a second, so that the second start costs a few milliseconds.
 ///
 /// # Safety
 /// Both lists must be null, or lists of C strings that end in null.
-pub unsafe extern "C" fn wait_asleep(_count: c_int, arguments: *const *const c_char, variables: *const *const c_char) {
+pub unsafe extern "C" fn spin_briefly(_count: c_int, arguments: *const *const c_char, variables: *const *const c_char) {
     if arguments.is_null() || variables.is_null() {
         return;
     }
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn wait_asleep(_count: c_int, arguments: *const *const c_c
             return;
         }
         more.copy_from_nonoverlapping(variables, count);
-        more.add(count).write(ASLEEP.as_ptr());
+        more.add(count).write(SHORT_SPIN.as_ptr());
         more.add(count + 1).write(std::ptr::null());
         libc::execve(c"/proc/self/exe".as_ptr(), arguments, more);
         // It goes on with threads that spin.

@@ -37,7 +37,7 @@ pub use coming::Coming;
 pub use crash::{note_stage, report_crashes};
 pub use cuda::{Cuda, libtorch_folder, libtorch_version_in_use, load_cuda};
 pub use device::{DtypeChoice, FP8, Precision, Runtime, RuntimeOptions};
-pub use early::wait_asleep;
+pub use early::spin_briefly;
 pub use failure::{catch_panics, one_line, panic_line, without_panics};
 pub use files::{UNFINISHED, check_writable, files_below, is_hidden, sha256_of, write_new, write_whole};
 pub use gpus::{
