@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::Activation;
 use super::fused::{self, Affine};
 use crate::checkpoints::Weights;
-use crate::runtime::shim::onednn_conv_relu;
+use crate::runtime::onednn::onednn_conv_relu;
 use crate::runtime::tf32_is_chosen;
 
 /// Channels of a convolution on tensor cores come in multiples of this.

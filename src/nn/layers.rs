@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::fused::{self, Epilogue};
 use crate::checkpoints::Weights;
-use crate::runtime::shim::{self, Ending};
+use crate::runtime::onednn::{Ending, onednn_linear, pack_linear_weight};
+use crate::runtime::shim;
 
 /// `x · Wᵀ + b`.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Linear {
     pub fn packed(mut self) -> Self {
         if self.weight.device() == Device::Cpu
             && matches!(self.weight.kind(), Kind::Float | Kind::BFloat16)
-            && let Some(weight) = shim::pack_linear_weight(&self.weight)
+            && let Some(weight) = pack_linear_weight(&self.weight)
         {
             (self.weight, self.packed) = (weight, true);
         }
@@ -77,7 +78,7 @@ impl Linear {
         if !self.packed {
             return x.linear(&self.weight, self.bias.as_ref());
         }
-        shim::onednn_linear(x, &self.weight, self.bias.as_ref(), Ending::Nothing)
+        onednn_linear(x, &self.weight, self.bias.as_ref(), Ending::Nothing)
             .unwrap_or_else(|| x.linear(&self.weight.to_dense(None, false), self.bias.as_ref()))
     }
 
@@ -174,7 +175,7 @@ impl Linear {
     fn over_onednn(&self, x: &Tensor, activation: Activation) -> Option<Tensor> {
         let fits = self.weight.device() == Device::Cpu && (self.packed || self.weight.kind() == Kind::Float);
         let ending = activation.in_onednn().filter(|_| fits && x.kind() == self.weight.kind())?;
-        shim::onednn_linear(x, &self.weight, self.bias.as_ref(), ending)
+        onednn_linear(x, &self.weight, self.bias.as_ref(), ending)
     }
 
     pub fn kind(&self) -> Kind {

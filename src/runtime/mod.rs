@@ -20,6 +20,7 @@ mod kernel_cache;
 pub mod machine;
 mod mapped;
 mod memory;
+pub mod onednn;
 mod precision;
 mod profile;
 mod shell;
