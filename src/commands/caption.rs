@@ -12,7 +12,7 @@ use serde_json::json;
 use tch::Device;
 
 use super::print::{self, say};
-use super::team::team;
+use super::team::{crew, early_crew, team};
 use crate::cli::{CaptionArgs, Format, Global};
 use crate::error::{Outcome, usage};
 use crate::images;
@@ -20,7 +20,7 @@ use crate::models::{
     CaptionOptions, Captioner, Preprocess, captioner_preprocess, check_captions, load_captioner, preprocessed,
 };
 use crate::pipelines::{captions_at_once, describe};
-use crate::runtime::{Runtime, RuntimeOptions, log_moment, log_peak_memory, one_line, several_devices};
+use crate::runtime::{Runtime, RuntimeOptions, log_moment, log_peak_memory, one_line};
 use crate::workers::{self, Crew, Desk, Ledger, Packed, Parcel, Paths, Stage, Team};
 
 /// The part of a worker's task that this command is.
@@ -51,7 +51,9 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     // Pictures are looked at on as many threads as are asked for.
     Runtime::foresee(global)?;
     // CUDA loads meanwhile; of several devices each has a process.
-    let _loading = if several_devices(&global.device)?.is_none() { Runtime::begin(global) } else { None };
+    let early = early_crew(global);
+    let team = team(global)?;
+    let _loading = if team.is_none() { Runtime::begin(global) } else { None };
     let files = files(&args.images)?;
     let readable = readable(&files);
     if readable.is_empty() {
@@ -65,8 +67,8 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
         files: Paths(readable),
     };
     let shown = Shown { format: args.format, one_of_several: files.len() > 1 };
-    let rows = match team(global)? {
-        Some((team, options)) => together(&asked, args.batch_size, shown, &team, options)?,
+    let rows = match team {
+        Some((team, options)) => together(&asked, args.batch_size, shown, (early, &team), options)?,
         None => alone(&asked, args.batch_size, shown, Runtime::new(global)?)?,
     };
     print(&rows, args.format)?;
@@ -93,7 +95,7 @@ fn together(
     asked: &Asked,
     batch_size: Option<usize>,
     shown: Shown,
-    team: &Team,
+    (early, team): (Option<Crew>, &Team),
     options: RuntimeOptions,
 ) -> Result<Vec<Row>> {
     let device = if options.device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
@@ -103,10 +105,13 @@ fn together(
     // This process looks for the model, and computes nothing.
     let rt = Runtime { device: Device::Cpu, dtype: options.dtype, offline: options.offline };
     check_captions(&asked.model, &asked.options(), &rt)?;
-    let mut crew = Crew::new(team, &json!({ TASK: asked }))?;
+    let mut crew = crew(early, team, &json!({ TASK: asked }))?;
+    log_moment("workers have their task");
     let size = batch_size.unwrap_or_else(|| self::batch_size(device, asked.files.0.len()));
     let mut ledger = Rows::new(Describe::new(asked, rt), shown);
     crew.pass(&mut ledger, &asked.batches(size), None, |_| ())?;
+    log_moment("all pictures are described");
+    crew.leave();
     Ok(ledger.rows)
 }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use serde::Serialize;
 use tch::Device;
 
 use crate::cli::Global;
 use crate::models::Generator;
-use crate::runtime::{DtypeChoice, Runtime, RuntimeOptions, check_float8, device_named, several_devices};
-use crate::workers::Team;
+use crate::runtime::{
+    DtypeChoice, Runtime, RuntimeOptions, check_float8, device_named, foreseen_devices, several_devices,
+};
+use crate::workers::{Crew, Team};
 
 /// The first device that `--device` names, and the second one, which can take half of the guidance; none where it names
 /// one.
@@ -48,8 +51,27 @@ pub fn team(global: &Global) -> Result<Option<(Team, RuntimeOptions)>> {
     Ok(Some((team_of(devices, global)?, options)))
 }
 
+/// Workers that start before it is known what they will do, on the devices that `--device` will most likely name; none
+/// where it names one device. What is wrong with the devices, or with a program that cannot be started, is said where they
+/// are asked for: see [`crew`].
+pub fn early_crew(global: &Global) -> Option<Crew> {
+    let devices = foreseen_devices(&global.device)?;
+    team_of(devices, global).and_then(|team| Crew::early(&team)).ok()
+}
+
+/// The workers of a team with their task: those that were started early, where they are the right ones.
+pub fn crew(early: Option<Crew>, team: &Team, task: &impl Serialize) -> Result<Crew> {
+    let mut crew = match early.filter(|crew| crew.is_of(team)) {
+        Some(crew) => crew,
+        None => Crew::early(team)?,
+    };
+    crew.give(task)?;
+    crew.begin()?;
+    Ok(crew)
+}
+
 /// Workers on these devices.
-pub fn team_of(devices: Vec<String>, global: &Global) -> Result<Team> {
+fn team_of(devices: Vec<String>, global: &Global) -> Result<Team> {
     let program = std::env::current_exe().context("where is this program?")?;
     let dtype = global.dtype.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default();
     let mut arguments = vec!["--dtype".to_string(), dtype];

@@ -11,7 +11,7 @@ use super::threads::STACK;
 use super::wake::Driver;
 
 /// Commands that compute in their own process, on a GPU where there is one.
-const COMMANDS: [&str; 4] = ["caption", "evaluate", "experiment", "stylize"];
+const COMMANDS: [&str; 5] = ["caption", "evaluate", "experiment", "stylize", "worker"];
 /// Of these the ones that take several GPUs in it; the others give each a worker process.
 const TOGETHER: [&str; 2] = ["evaluate", "stylize"];
 /// With one of these nothing is computed.
@@ -138,6 +138,7 @@ mod tests {
             ("toolkit stylize --device cuda:0,1 --prompt x", &[0, 1]),
             ("toolkit caption --device cuda a.png", &[0]),
             ("toolkit caption --device cuda:0,1 a.png", &[]),
+            ("toolkit worker --device cuda:1 --dtype auto", &[1]),
             ("toolkit experiment style_ablation --device cpu", &[]),
             ("toolkit experiment style_ablation --device cuda:0 --device cuda:2", &[2]),
             ("toolkit experiment style_ablation --dry-run", &[]),

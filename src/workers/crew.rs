@@ -91,7 +91,8 @@ impl Crew {
 
     /// Ends all workers at once, and does not wait for them: giving a GPU back takes a moment.
     pub fn leave(mut self) {
-        self.workers.iter_mut().filter_map(|worker| worker.process.take()).for_each(Process::leave);
+        let processes = self.workers.iter_mut().flat_map(|worker| [worker.process.take(), worker.early.take()]);
+        processes.flatten().for_each(Process::leave);
     }
 
     /// Whether these are the workers of such a team.
@@ -291,6 +292,16 @@ impl Crew {
             tracing::warn!("{name} is given up, the others go on: {reason:#}");
         }
         self.reason.get_or_insert(reason.context(format!("{name} cannot work")));
+    }
+}
+
+impl Drop for Crew {
+    /// All end beside each other: giving a GPU back takes a moment.
+    fn drop(&mut self) {
+        self.workers
+            .iter_mut()
+            .flat_map(|worker| worker.process.iter_mut().chain(&mut worker.early))
+            .for_each(Process::kill);
     }
 }
 

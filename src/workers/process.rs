@@ -113,13 +113,18 @@ impl Process {
 
     /// Has it end, without waiting for that: the system takes care of what is left of it when this process ends.
     pub fn leave(mut self) {
-        let _ = self.child.kill();
+        self.kill();
         std::mem::forget(self);
+    }
+
+    /// Has it end; what is left of it goes with the value.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
     }
 
     fn stop(&mut self) {
         // In this order: one that waits for its task would complain that there is none.
-        let _ = self.child.kill();
+        self.kill();
         let _ = self.socket.shutdown(Shutdown::Both);
         let _ = self.child.wait();
         if let Some(stderr) = self.stderr.take() {

@@ -7,13 +7,13 @@ use tch::Device;
 use super::task::{Look, Seen, TASK};
 use super::{processes, threads};
 use crate::cli::Global;
-use crate::commands::team::{team, team_of};
+use crate::commands::team::{crew, early_crew, team};
 use crate::metrics::image::frechet;
 use crate::runtime::{
     Background, DtypeChoice, Runtime, RuntimeOptions, choose_tf32, device_named, foreseen_devices, log_moment,
     several_devices,
 };
-use crate::workers::{Crew, Team};
+use crate::workers::Crew;
 
 /// So many pictures, at most, are measured by one process, with a thread for each GPU. Worker processes start later by
 /// half a second or more, and of more pictures a crash should cost no more than a batch.
@@ -62,8 +62,7 @@ impl<'a> Devices<'a> {
     pub fn expect(&mut self, pictures: usize) {
         let Some(names) = self.foreseen.clone() else { return };
         if is_apart(&names, pictures) {
-            // What is wrong with the devices, or with a program that cannot be started, is said where they are asked for.
-            self.crew = team_of(names, self.global).and_then(|team| Crew::early(&team)).ok();
+            self.crew = early_crew(self.global);
         } else {
             let options = |device| RuntimeOptions { device, ..self.global.into() };
             self._loading.extend(names.into_iter().skip(1).filter_map(|name| Runtime::begin(options(name))));
@@ -92,7 +91,7 @@ impl<'a> Devices<'a> {
     /// By worker processes.
     fn apart(&mut self, look: &Look, whole: &mut dyn FnMut(usize, Seen) -> Result<()>) -> Result<Runtime> {
         let (team, options) = team(self.global)?.context("there are several devices")?;
-        let mut crew = self.crew(&team, look)?;
+        let mut crew = crew(self.crew.take(), &team, &json!({ TASK: look }))?;
         log_moment("workers have their task");
         // A limit is for those who measure.
         let own = RuntimeOptions { memory_limit: None, ..options };
@@ -117,17 +116,6 @@ impl<'a> Devices<'a> {
         self.done = Some(crew);
         drop(scoring);
         rt.context("nothing was measured")
-    }
-
-    /// The workers of the team with their task, those that were started where they are the right ones.
-    fn crew(&mut self, team: &Team, look: &Look) -> Result<Crew> {
-        let mut crew = match self.crew.take().filter(|crew| crew.is_of(team)) {
-            Some(crew) => crew,
-            None => Crew::early(team)?,
-        };
-        crew.give(&json!({ TASK: look }))?;
-        crew.begin()?;
-        Ok(crew)
     }
 }
 
