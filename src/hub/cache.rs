@@ -7,9 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 use super::fetch::{Expected, sha256};
-use crate::runtime::write_whole;
+use crate::runtime::{UNFINISHED, write_whole};
 
 /// Whether a name that a server sends may be the name of a file in the cache.
 pub(super) fn is_plain(name: &str) -> bool {
@@ -58,7 +59,20 @@ impl RepositoryFolder {
         }
         let file = self.path().join("refs").join(revision);
         make_parent(&file)?;
-        write_whole(&file, |out| Ok(out.write_all(commit.as_bytes())?))
+        let staging = self.staging()?;
+        let new = staging.path().join("ref");
+        write_whole(&new, |out| Ok(out.write_all(commit.as_bytes())?))?;
+        fs::rename(&new, &file).with_context(|| format!("cannot replace {}", file.display()))
+    }
+
+    /// A folder for what is not whole yet, on the disk of the repository. It is beside the partial files: Python takes
+    /// everything in `refs` for a revision and every link in `snapshots` for a file, so that what a killed process
+    /// leaves there would make the repository a corrupted one.
+    fn staging(&self) -> Result<TempDir> {
+        let blobs = self.path().join("blobs");
+        let made =
+            fs::create_dir_all(&blobs).and_then(|()| tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&blobs));
+        made.with_context(|| format!("cannot write into {} (read-only or full?)", blobs.display()))
     }
 
     /// Keeps other processes, also those of Python, from writing this blob until it is dropped.
@@ -123,25 +137,27 @@ impl RepositoryFolder {
             return Ok(link);
         }
         let blob = self.path().join("blobs").join(etag);
-        replace(&link, &target, &blob).with_context(|| format!("cannot write {}", link.display()))?;
+        // A new one is made at once, so that a process that is killed leaves nothing behind.
+        if symbolic_or_hard(&link, &target, &blob).is_err() {
+            let staging = self.staging()?;
+            let new = staging.path().join("link");
+            let made = symbolic_or_hard(&new, &target, &blob).or_else(|_| fs::copy(&blob, &new).map(drop));
+            made.and_then(|()| fs::rename(&new, &link)).with_context(|| format!("cannot write {}", link.display()))?;
+        }
         Ok(link)
     }
 }
 
-/// A relative link, so that the cache may be moved; where the file system has none, a copy.
-fn replace(link: &Path, target: &Path, blob: &Path) -> Result<()> {
-    let folder = link.parent().unwrap_or(Path::new("."));
-    let beside = tempfile::Builder::new().prefix(".link-").tempdir_in(folder)?;
-    let new = beside.path().join("link");
+/// A relative link, so that the cache may be moved; where the file system has none, a second name of the blob.
+fn symbolic_or_hard(link: &Path, target: &Path, blob: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(target, &new);
+    let made = std::os::unix::fs::symlink(target, link);
     #[cfg(not(unix))]
     let made: std::io::Result<()> = Err(std::io::ErrorKind::Unsupported.into());
-    if let Err(error) = made {
+    made.or_else(|error| {
         tracing::debug!("no link to {}: {error}", target.display());
-        fs::hard_link(blob, &new).or_else(|_| fs::copy(blob, &new).map(|_| ()))?;
-    }
-    Ok(fs::rename(&new, link)?)
+        fs::hard_link(blob, link)
+    })
 }
 
 fn make_parent(path: &Path) -> Result<()> {
@@ -167,6 +183,30 @@ mod tests {
         for file in ["", "/etc/x", "../x", "a/../../x", "a//b", "a/", "./x", "..", "a\\..\\x", "a\0"] {
             assert!(!stays_inside(file), "{file}");
         }
+    }
+
+    #[test]
+    fn at_no_moment_is_there_anything_unfinished() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RepositoryFolder::new(dir.path().into(), "models--o--n".into());
+        let (refs, snapshot) = (folder.path().join("refs"), folder.snapshot_of("c"));
+        folder.point("main", "0").unwrap();
+        folder.link("c", "file", "0").unwrap();
+        let names = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for step in 0..300 {
+                    folder.point("main", &step.to_string()).unwrap();
+                    folder.link("c", "file", &step.to_string()).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                assert_eq!(names(&refs).find(|name| name != "main"), None);
+                assert_eq!(names(&snapshot).find(|name| name != "file"), None);
+            }
+        });
+        assert_eq!(fs::read_link(snapshot.join("file")).unwrap(), Path::new("../../blobs/299"));
+        assert_eq!(names(&folder.path().join("blobs")).count(), 0);
     }
 
     #[test]
