@@ -57,7 +57,7 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     let files = files(&args.images)?;
     let readable = readable(&files);
     if readable.is_empty() {
-        bail!("none of the {} pictures could be described", files.len());
+        bail!(none_of(files.len()));
     }
     let asked = Asked {
         model: args.model,
@@ -74,8 +74,15 @@ pub fn run(args: CaptionArgs, global: &Global) -> Result<Outcome> {
     print(&rows, args.format)?;
     match files.len() - rows.len() {
         0 => Ok(Outcome::Done),
-        _ if rows.is_empty() => bail!("none of the {} pictures could be described", files.len()),
+        _ if rows.is_empty() => bail!(none_of(files.len())),
         _ => Ok(Outcome::SomeFailed),
+    }
+}
+
+fn none_of(pictures: usize) -> String {
+    match pictures {
+        1 => "the picture could not be described".to_string(),
+        _ => format!("none of the {pictures} pictures could be described"),
     }
 }
 

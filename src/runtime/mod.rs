@@ -73,7 +73,8 @@ pub fn start_logging(quiet: bool, verbose: u8) {
         (true, _) => "warn",
         (_, 0) => "toolkit=info,warn",
         (_, 1) => "toolkit=debug,info",
-        _ => "trace",
+        // Other crates trace each of their calls.
+        _ => "toolkit=trace,debug",
     };
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| format!("{level},{UNHEARD}").into());
