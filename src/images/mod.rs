@@ -20,6 +20,7 @@ mod luma;
 mod png;
 mod prefetch;
 mod raw;
+mod resample;
 mod resize;
 mod save;
 mod tensor;

@@ -4,10 +4,9 @@
 //! Source: Pillow `src/libImaging/Resample.c`, and `Geometry.c` for [`Filter::Nearest`]. The order of
 //! the passes is that of Pillow 13; older ones always go across first.
 
-use std::ops::Range;
-
 use image::{RgbImage, imageops};
-use rayon::prelude::*;
+
+use super::resample::{kernels, resize_across, resize_down, used};
 
 /// Pillow's `Image.Resampling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +32,7 @@ impl Filter {
     }
 
     /// Half the width of the kernel, in input pixels when enlarging.
-    fn support(self) -> f64 {
+    pub(super) fn support(self) -> f64 {
         match self {
             Self::Nearest => 0.0,
             Self::Box => 0.5,
@@ -43,7 +42,7 @@ impl Filter {
         }
     }
 
-    fn value(self, x: f64) -> f64 {
+    pub(super) fn value(self, x: f64) -> f64 {
         match self {
             Self::Nearest => 0.0,
             Self::Box => f64::from(x > -0.5 && x <= 0.5),
@@ -149,89 +148,6 @@ pub fn thumbnail(image: &RgbImage, side: u32) -> RgbImage {
     }
     let scaled = |length: u32| ((f64::from(length) * f64::from(side) / f64::from(longest)).round() as u32).max(1);
     resize(image, scaled(width), scaled(height), Filter::Lanczos)
-}
-
-const PRECISION_BITS: u32 = 32 - 8 - 2;
-
-/// The input pixels that one output pixel is made of: the first one, and the fixed-point weights.
-struct Kernel {
-    start: usize,
-    weights: Vec<i32>,
-}
-
-/// For each of `to` pixels that are made of what lies between two places, of `from` pixels in all.
-fn kernels(from: u32, (start, end): (f32, f32), to: u32, filter: Filter) -> Vec<Kernel> {
-    let scale = f64::from(end - start) / f64::from(to);
-    let filter_scale = scale.max(1.0);
-    let support = filter.support() * filter_scale;
-    let inverse = 1.0 / filter_scale;
-    let kernel = |position: u32| {
-        let center = f64::from(start) + (f64::from(position) + 0.5) * scale;
-        let first = ((center - support + 0.5) as i64).max(0);
-        let behind = ((center + support + 0.5) as i64).min(i64::from(from));
-        let weights: Vec<f64> = (first..behind).map(|x| filter.value((x as f64 - center + 0.5) * inverse)).collect();
-        let total: f64 = weights.iter().sum();
-        let fixed = |weight: &f64| {
-            let weight = if total != 0.0 { weight / total } else { *weight };
-            let scaled = weight * f64::from(1u32 << PRECISION_BITS);
-            (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
-        };
-        Kernel { start: first as usize, weights: weights.iter().map(fixed).collect() }
-    };
-    (0..to).map(kernel).collect()
-}
-
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-fn to_byte(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-/// The rows or columns that kernels use, which then count from the first of these.
-fn used(kernels: &mut [Kernel]) -> Range<u32> {
-    let first = kernels.iter().map(|kernel| kernel.start).min().unwrap_or(0);
-    let behind = kernels.iter().map(|kernel| kernel.start + kernel.weights.len()).max().unwrap_or(0);
-    kernels.iter_mut().for_each(|kernel| kernel.start -= first);
-    first as u32..behind as u32
-}
-
-/// Some rows of a picture, at another width.
-fn resize_across(image: &RgbImage, rows: Range<u32>, kernels: &[Kernel]) -> RgbImage {
-    let from_row = image.width() as usize * 3;
-    let mut result = RgbImage::new(kernels.len() as u32, rows.len() as u32);
-    let from = &image.as_raw()[rows.start as usize * from_row..rows.end as usize * from_row];
-    let rows = result.par_chunks_exact_mut(kernels.len() * 3).zip(from.par_chunks_exact(from_row));
-    rows.for_each(|(to, from)| {
-        for (pixel, kernel) in to.chunks_exact_mut(3).zip(kernels) {
-            let mut sums = [HALF; 3];
-            for (input, weight) in from[kernel.start * 3..].chunks_exact(3).zip(&kernel.weights) {
-                for (sum, value) in sums.iter_mut().zip(input) {
-                    *sum += i32::from(*value) * weight;
-                }
-            }
-            pixel.copy_from_slice(&sums.map(to_byte));
-        }
-    });
-    result
-}
-
-/// Some columns of a picture, at another height.
-fn resize_down(image: &RgbImage, columns: Range<u32>, kernels: &[Kernel]) -> RgbImage {
-    let from_row = image.width() as usize * 3;
-    let (skipped, row) = (columns.start as usize * 3, columns.len() * 3);
-    let mut result = RgbImage::new(columns.len() as u32, kernels.len() as u32);
-    result.par_chunks_exact_mut(row).zip(kernels).for_each(|(to, kernel)| {
-        let mut sums = vec![HALF; row];
-        for (input, weight) in image.as_raw()[kernel.start * from_row..].chunks_exact(from_row).zip(&kernel.weights) {
-            for (sum, value) in sums.iter_mut().zip(&input[skipped..skipped + row]) {
-                *sum += i32::from(*value) * weight;
-            }
-        }
-        for (byte, sum) in to.iter_mut().zip(sums) {
-            *byte = to_byte(sum);
-        }
-    });
-    result
 }
 
 fn nearest(image: &RgbImage, window: &Window, width: u32, height: u32) -> RgbImage {
