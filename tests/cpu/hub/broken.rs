@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::server::{Fault, Hub, Plan};
-use super::{assert_clean, failure, mini, output, pull, repository, snapshot};
+use super::server::{COMMIT, Fault, Hub, Plan};
+use super::{assert_clean, failure, files_of, mini, output, pull, repository, snapshot};
 
 /// Large, so on the CDN.
 const WEIGHTS: &str = "pytorch_model.bin";
@@ -27,10 +28,15 @@ fn partial(home: &Path, weights: &[u8]) -> PathBuf {
 
 #[track_caller]
 fn assert_right(home: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    assert_whole(home, files);
+    assert_clean(home);
+}
+
+#[track_caller]
+fn assert_whole(home: &Path, files: &BTreeMap<String, Vec<u8>>) {
     for file in [WEIGHTS, "config.json", "vocab.txt"] {
         assert!(std::fs::read(snapshot(home).join(file)).unwrap() == files[file], "{file} is another one");
     }
-    assert_clean(home);
 }
 
 #[track_caller]
@@ -157,21 +163,25 @@ fn a_silent_server_is_asked_again() {
     assert!(hub.asked().iter().any(|asked| asked.headers.get("range").is_some_and(|range| range == "bytes=6000-")));
 }
 
-#[test]
-fn a_download_that_was_killed_is_gone_on_with() {
-    let (files, hub) = blip();
-    let home = tempfile::tempdir().unwrap();
-    hub.fault("cdn", "GET", WEIGHTS, Fault::Stall(6000), 1);
-    let pulled = pull(home.path(), &hub);
-    let mut process = std::process::Command::new(pulled.get_program());
-    process.args(pulled.get_args());
-    for (name, value) in pulled.get_envs() {
+/// The command as a process that may be killed.
+fn begin(command: &assert_cmd::Command) -> Child {
+    let mut process = Command::new(command.get_program());
+    process.args(command.get_args()).stdout(Stdio::null()).stderr(Stdio::null());
+    for (name, value) in command.get_envs() {
         match value {
             Some(value) => process.env(name, value),
             None => process.env_remove(name),
         };
     }
-    let mut child = process.stderr(std::process::Stdio::null()).spawn().unwrap();
+    process.spawn().unwrap()
+}
+
+#[test]
+fn a_download_that_was_killed_is_gone_on_with() {
+    let (files, hub) = blip();
+    let home = tempfile::tempdir().unwrap();
+    hub.fault("cdn", "GET", WEIGHTS, Fault::Stall(6000), 1);
+    let mut child = begin(&pull(home.path(), &hub));
     let partial = partial(home.path(), &files[WEIGHTS]);
     let start = Instant::now();
     while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 6000 {
@@ -184,6 +194,40 @@ fn a_download_that_was_killed_is_gone_on_with() {
     output(&mut pull(home.path(), &hub), 0);
     assert_right(home.path(), &files);
     assert!(hub.asked().iter().any(|asked| asked.headers.get("range").is_some_and(|range| range == "bytes=6000-")));
+}
+
+/// Python takes every link in `snapshots` for a file, and everything in `refs` for a revision.
+#[test]
+fn wherever_a_download_is_killed_the_cache_is_one_that_python_reads() {
+    let (files, hub) = blip();
+    output(&mut pull(tempfile::tempdir().unwrap().path(), &hub), 0);
+    let of_a_download = hub.asked().len();
+    let mut home = tempfile::tempdir().unwrap();
+    for requests in 1..=of_a_download {
+        // Some begin anew, others go on with what is there, and may come to their end.
+        if requests % 3 == 0 {
+            home = tempfile::tempdir().unwrap();
+        }
+        let before = hub.asked().len();
+        let mut child = begin(&pull(home.path(), &hub));
+        while hub.asked().len() < before + requests && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        let found = |folder: &str| {
+            let folder = repository(home.path()).join(folder);
+            if folder.is_dir() { files_of(&folder).into_keys().collect() } else { Vec::new() }
+        };
+        for file in found("snapshots") {
+            let known = file.strip_prefix(&format!("{COMMIT}/")).is_some_and(|name| files.contains_key(name));
+            assert!(known, "{file} is left after {requests} of {of_a_download} requests");
+        }
+        assert!(found("refs").iter().all(|name| name == "main"), "after {requests} requests: {:?}", found("refs"));
+    }
+    output(&mut pull(home.path(), &hub), 0);
+    // A revision that was being written may lie unfinished among the blobs, where nobody looks for one.
+    assert_whole(home.path(), &files);
 }
 
 #[test]
