@@ -3,14 +3,13 @@
 //! <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::fetch::{Expected, sha256};
-use crate::runtime::{UNFINISHED, write_whole};
+use crate::runtime::UNFINISHED;
 
 /// Whether a name that a server sends may be the name of a file in the cache.
 pub(super) fn is_plain(name: &str) -> bool {
@@ -61,8 +60,8 @@ impl RepositoryFolder {
         make_parent(&file)?;
         let staging = self.staging()?;
         let new = staging.path().join("ref");
-        write_whole(&new, |out| Ok(out.write_all(commit.as_bytes())?))?;
-        fs::rename(&new, &file).with_context(|| format!("cannot replace {}", file.display()))
+        let written = fs::write(&new, commit).and_then(|()| fs::rename(&new, &file));
+        written.with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// A folder for what is not whole yet, on the disk of the repository. It is beside the partial files: Python takes
